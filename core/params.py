@@ -1,0 +1,92 @@
+"""Parameter trees are nested dicts; every operation on them is by name."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+import jax
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from core.typing import Params
+
+
+def names(params: Params) -> dict[str, jax.Array]:
+  """`{'down0_block0/spatial/conv1/kernel': array, ...}`"""
+  return flatten_dict(params, sep='/')
+
+
+def nest(named: dict[str, jax.Array]) -> Params:
+  """Inverse of `names`."""
+  return unflatten_dict(named, sep='/')
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+  """Whether one of the regular expressions matches the whole name."""
+  return any(re.fullmatch(p, name) for p in patterns)
+
+
+def count(params: Params) -> int:
+  """The number of scalars in the tree."""
+  return sum(p.size for p in jax.tree.leaves(params))
+
+
+def partition(params: Params, patterns: Sequence[str]) -> tuple[Params, Params]:
+  """Splits into (selected, rest).  A pattern that selects nothing is a ValueError."""
+  named = names(params)
+  if unused := [p for p in patterns if not any(re.fullmatch(p, n) for n in named)]:
+    raise ValueError(f'Patterns match no parameter: {unused}.\n{_list("Parameters", named)}')
+  selected = {n: v for n, v in named.items() if matches(n, patterns)}
+  rest = {n: v for n, v in named.items() if n not in selected}
+  return nest(selected), nest(rest)
+
+
+def merge(*parts: Params) -> Params:
+  """Inverse of `partition`.  Two parts owning one name is a ValueError."""
+  named = {}
+  for part in map(names, parts):
+    if twice := named.keys() & part.keys():
+      raise ValueError(_list('Parameters present in two parts', twice))
+    named |= part
+  return nest(named)
+
+
+def transplant(source: Params, target: Params, new: Sequence[str]) -> Params:
+  """`target` with every parameter taken from `source`, except those matching `new`.
+
+  A name in one of the two only, or of another shape there, is a ValueError which lists all such names.
+  """
+  src, dst = names(source), names(target)
+  fresh = {n for n in dst if matches(n, new)}
+  _require_same({n: v for n, v in dst.items() if n not in fresh}, src)
+  return nest({n: dst[n] if n in fresh else src[n] for n in dst})
+
+
+def blend(a: Params, b: Params, weight: float, only: Sequence[str] = ('.*',)) -> Params:
+  """`a` moved towards `b` where a name matches `only`: weight 0 gives a, weight 1 gives b.
+
+  Trees which differ in names or shapes are a ValueError which lists them.
+  """
+  src, dst = names(a), names(b)
+  _require_same(src, dst)
+  return nest({n: v + weight * (dst[n] - v) if matches(n, only) else v for n, v in src.items()})
+
+
+def _require_same(target: dict, source: dict) -> None:
+  missing, extra = target.keys() - source.keys(), source.keys() - target.keys()
+  wrong = {n for n in target.keys() & source.keys() if source[n].shape != target[n].shape}
+  if missing or extra or wrong:
+    shapes = [f'{n}: {source[n].shape} -> {target[n].shape}' for n in wrong]
+    raise ValueError(
+      '\n'.join(
+        [
+          'The source does not fit the target.',
+          _list('In the target only, and not declared new', missing),
+          _list('In the source only', extra),
+          _list('Different shapes', shapes),
+        ]
+      )
+    )
+
+
+def _list(title: str, items: Iterable[str]) -> str:
+  items = sorted(items)
+  return f'{title}: none' if not items else f'{title}:\n' + '\n'.join(f'  {i}' for i in items)

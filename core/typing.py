@@ -1,0 +1,33 @@
+"""Array types.  Axes are always written with the same letters:
+
+b batch   t frames   h height   w width   c channels   n tokens   d embedding
+"""
+
+import jax
+import jaxtyping
+
+
+class _Short(type):
+  """Lets `Float['b t h w c']` stand for `jaxtyping.Float[jax.Array, 'b t h w c']`."""
+
+  def __getitem__(cls, spec: str):
+    return cls.kind[jax.Array, spec]
+
+
+class Float(metaclass=_Short):
+  kind = jaxtyping.Float
+
+
+class Int(metaclass=_Short):
+  kind = jaxtyping.Int
+
+
+class Bool(metaclass=_Short):
+  kind = jaxtyping.Bool
+
+
+Video = Float['b t h w c']
+Frames = Float['bt h w c']
+Time = Float['b']
+Key = jax.Array
+Params = dict
