@@ -13,8 +13,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 def run(main: Callable[[], None]) -> None:
   """Parses the flags and calls `main()`.
 
-  A mistake in the flags, and a `ValueError` or `OSError` which this project's own code raised, end in a
-  line on stderr and exit status 2.  Anything else is a defect and keeps its traceback.
+  A mistake in the flags, and a `ValueError` or `OSError` which this project's own code raised, end
+  in a line on stderr and exit status 2.  Anything else is a defect and keeps its traceback.
   """
   app.run(_reporting(main), flags_parser=_parse)
 

@@ -18,7 +18,7 @@ class Condition:
   level: Any = None  # b, the time in [0, 1] at which `frames` were noised
 
   def without_text(self, drop=True):
-    """The same with no text where `drop` (b, or one bool for all) holds: the null condition of guidance."""
+    """The null condition of guidance: no text where `drop` (b, or one bool for all) holds."""
     keep = jnp.logical_not(jnp.broadcast_to(drop, self.text.shape[:1]))[:, None]
     mask = jnp.ones(self.text.shape[:2], bool) if self.mask is None else self.mask
     return self.replace(text=self.text * keep[..., None].astype(self.text.dtype), mask=mask & keep)

@@ -52,7 +52,7 @@ def merge(*parts: Params) -> Params:
 def transplant(source: Params, target: Params, new: Sequence[str]) -> Params:
   """`target` with every parameter taken from `source`, except those matching `new`.
 
-  A name in one of the two only, or of another shape there, is a ValueError which lists all such names.
+  A name in one of the two only, or of another shape there, is a ValueError which lists them all.
   """
   src, dst = names(source), names(target)
   fresh = {n for n in dst if matches(n, new)}
