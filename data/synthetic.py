@@ -1,0 +1,217 @@
+"""Moving shapes, the embedded corpus: clips and captions drawn from an index alone.
+
+Lengths and places are fractions of the frame's side, x to the right and y down; times are seconds.
+"""
+
+import dataclasses
+import itertools
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+DURATION = 5.0  # seconds a clip lasts; a shorter one is a window of it
+
+COLOURS = {
+  'red': (255, 0, 0),
+  'green': (0, 224, 0),
+  'blue': (32, 64, 255),
+  'yellow': (255, 255, 0),
+  'magenta': (255, 0, 255),
+  'cyan': (0, 255, 255),
+  'orange': (255, 128, 0),
+  'white': (255, 255, 255),
+}
+BACKGROUNDS = {
+  'black': (0, 0, 0),
+  'gray': (128, 128, 128),
+  'navy': (0, 0, 96),
+  'white': (255, 255, 255),
+}
+SHAPES = ('circle', 'square', 'triangle', 'ring', 'cross')
+MOTIONS = (
+  *('moving left', 'moving right', 'moving up', 'moving down', 'growing', 'shrinking'),
+  *('spinning', 'bouncing', 'standing still'),
+)
+
+REACH = 1.2  # no shape of radius 1 goes farther from its centre
+MARGIN = 0.03  # between a shape and the frame's edge
+ARM = 0.5  # radii from a spinning shape's centre to the point it turns about: a circle shows it too
+
+_FACTS, _WINDOW, _PROMPT = range(3)  # independent streams of random numbers
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+  """What a caption says."""
+
+  colour: str
+  shape: str
+  motion: str
+  background: str
+
+  @property
+  def caption(self) -> str:
+    return f'a {self.colour} {self.shape} {self.motion} on a {self.background} background'
+
+
+SCENES = tuple(
+  Scene(*names)
+  for names in itertools.product(COLOURS, SHAPES, MOTIONS, BACKGROUNDS)
+  if names[0] != names[3]  # nobody sees white on white
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts(Scene):
+  """A scene and its geometry: all that was drawn for one clip."""
+
+  start: tuple[float, float]  # the centre (x, y) at 0 seconds
+  end: tuple[float, float]  # and at `DURATION`, at constant speed
+  radii: tuple[float, float]  # at the same two times, at a constant rate of growth
+  angle: float = 0.0  # radians at 0 seconds, clockwise
+  turns: float = 0.0  # clockwise in `DURATION`, about a point off the centre
+  leap: float = 0.0  # height of a bounce
+  bounces: float = 0.0  # in `DURATION`, the first beginning at 0 seconds
+
+
+def facts(index: int, seed: int = 0) -> Facts:
+  """The scene and the geometry of a clip, the same for the same `index` and `seed`."""
+  rng = _rng(_FACTS, seed, index)
+  scene = SCENES[rng.integers(len(SCENES))]
+  return Facts(**dataclasses.asdict(scene), **_geometry(scene.motion, rng))
+
+
+def prompt(seed: int) -> Scene:
+  """A scene for evaluation, of a stream of its own; its `caption` is the prompt."""
+  return SCENES[_rng(_PROMPT, seed).integers(len(SCENES))]
+
+
+def clip(index: int, *, size: int, frames: int, fps: float, seed: int = 0) -> dict:
+  """One clip: `video` (uint8 `t h w 3`), `mask` (bool `t h w`), `caption` and `facts`.
+
+  Frames are 1 / `fps` seconds apart.  Where they do not fill the clip's five seconds, the moment of
+  the first is drawn at random.  More than five seconds are a ValueError.
+  """
+  spare = _spare(frames, fps)
+  drawn = facts(index, seed)
+  first = spare * _rng(_WINDOW, seed, index).random()
+  video, mask = render(drawn, first + np.arange(frames) / fps, size)
+  return {'video': video, 'mask': mask, 'caption': drawn.caption, 'facts': drawn}
+
+
+class MovingShapes:
+  """A random-access source of `{'video', 'caption'}`, as Grain reads it."""
+
+  def __init__(self, size: int, frames: int, fps: float, length: int = 1_000_000, seed: int = 0):
+    _spare(frames, fps)
+    self._length, self._seed = length, seed
+    self._format = dict(size=size, frames=frames, fps=fps)
+
+  def __len__(self) -> int:
+    return self._length
+
+  def __getitem__(self, index) -> dict:
+    index = int(index)
+    if not 0 <= index < self._length:
+      raise IndexError(f'Got index {index} of a source of {self._length} clips.')
+    drawn = clip(index, seed=self._seed, **self._format)
+    return {'video': drawn['video'], 'caption': drawn['caption']}
+
+
+def render(
+  facts: Facts, times: Float[np.ndarray, 't'], size: int
+) -> tuple[UInt8[np.ndarray, 't h w 3'], Bool[np.ndarray, 't h w']]:
+  """The frames at `times` (seconds in [0, `DURATION`]) and where the shape is in them."""
+  u = (times / DURATION).astype(np.float32)[:, None, None]
+  angle = facts.angle + 2 * np.pi * facts.turns * u
+  radius = facts.radii[0] * (facts.radii[1] / facts.radii[0]) ** u
+  arm = ARM * radius if facts.turns else 0.0
+  hop = facts.bounces * u % 1
+  x = facts.start[0] + (facts.end[0] - facts.start[0]) * u + arm * np.cos(angle)
+  y = facts.start[1] + (facts.end[1] - facts.start[1]) * u + arm * np.sin(angle)
+  y = y - facts.leap * 4 * hop * (1 - hop)
+
+  pixels = (np.arange(size, dtype=np.float32) + 0.5) / size
+  x, y = (pixels - x) / radius, (pixels[:, None] - y) / radius
+  if facts.angle or facts.turns:
+    x, y = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
+  # A pixel is covered as far as its centre lies inside: an edge one pixel wide.
+  cover = np.clip(0.5 - _DISTANCES[facts.shape](x, y) * (radius * size), 0, 1)
+
+  back = np.array(BACKGROUNDS[facts.background], np.float32)
+  fore = np.array(COLOURS[facts.colour], np.float32)
+  video = back + cover[..., None] * (fore - back) + 0.5
+  return video.astype(np.uint8), cover > 0.5
+
+
+def _circle(x, y):
+  return np.sqrt(x * x + y * y) - 1
+
+
+def _ring(x, y):
+  return np.abs(np.sqrt(x * x + y * y) - 0.8) - 0.25
+
+
+def _square(x, y):
+  return np.maximum(np.abs(x), np.abs(y)) - 0.84
+
+
+def _triangle(x, y):
+  """Equilateral, point up."""
+  return np.maximum(y, np.sqrt(np.float32(0.75)) * np.abs(x) - 0.5 * y) - 0.6
+
+
+def _cross(x, y):
+  x, y = np.abs(x), np.abs(y)
+  return np.maximum(np.minimum(x, y) - 0.38, np.maximum(x, y) - 1.1)
+
+
+# Signed distance to the edge of a shape of radius 1 about the origin, negative inside.
+_DISTANCES = dict(zip(SHAPES, (_circle, _square, _triangle, _ring, _cross)))
+
+
+def _geometry(motion: str, rng: np.random.Generator) -> dict:
+  """Keeps the whole shape in the frame at all times."""
+  radius = rng.uniform(0.16, 0.20)
+  anywhere = _place(rng, REACH * radius)
+  match motion.split():
+    case 'moving', way:
+      axis = way in ('up', 'down')
+      near, far = (MARGIN + REACH * radius + rng.uniform(0, 0.04, 2)).tolist()
+      ends = (near, 1 - far) if way in ('right', 'down') else (1 - far, near)
+      start, end = (tuple(v if i == axis else anywhere[i] for i in (0, 1)) for v in ends)
+      return dict(start=start, end=end, radii=(radius, radius))
+    case ['growing' | 'shrinking']:
+      small = rng.uniform(0.10, 0.13)
+      large = small * rng.uniform(2.2, 2.6)
+      radii = (small, large) if motion == 'growing' else (large, small)
+      place = _place(rng, REACH * large)
+      return dict(start=place, end=place, radii=radii)
+    case ['spinning']:
+      place, angle = _place(rng, (REACH + ARM) * radius), rng.uniform(0, 2 * np.pi)
+      turns = rng.uniform(1, 1.5) * (1, -1)[rng.integers(2)]
+      return dict(start=place, end=place, radii=(radius, radius), angle=angle, turns=turns)
+    case ['bouncing']:
+      floor = (anywhere[0], 1 - MARGIN - REACH * radius - rng.uniform(0, 0.05))
+      leap, bounces = rng.uniform(0.30, 0.40), rng.uniform(2, 3)
+      return dict(start=floor, end=floor, radii=(radius, radius), leap=leap, bounces=bounces)
+    case _:
+      return dict(start=anywhere, end=anywhere, radii=(radius, radius))
+
+
+def _place(rng: np.random.Generator, reach: float) -> tuple[float, float]:
+  return tuple(rng.uniform(MARGIN + reach, 1 - MARGIN - reach, 2).tolist())
+
+
+def _spare(frames: int, fps: float) -> float:
+  spare = DURATION - frames / fps
+  if frames < 1 or spare < -1e-9:
+    raise ValueError(
+      f'Got {frames} frames at {fps} a second; moving shapes last {DURATION:g} seconds: '
+      f'frames must be in 1..{int(DURATION * fps)}.'
+    )
+  return max(spare, 0.0)
+
+
+def _rng(*stream: int) -> np.random.Generator:
+  return np.random.default_rng(stream)
