@@ -1,0 +1,136 @@
+"""Layers of the video model, inserted between those of the image model (Lumiere, Sec. 3.1, Fig. 4).
+
+Every one is the identity at birth, or the nearest-neighbour resampling of frames (App. B).  Beyond
+the ends of a clip, convolutions see its first and last frame repeated: a static clip stays static.
+"""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from einops import rearrange, repeat
+
+from core.typing import Float, Video
+from stunet.layers import ACTIVATIONS, zeros
+
+
+def identity(key, shape, dtype=jnp.float32):
+  """An initialiser: the kernel of shape (k, 1, c, c) that copies its middle frame."""
+  k, _, c, _ = shape
+  return jnp.zeros(shape, dtype).at[k // 2, 0].set(jnp.eye(c, dtype=dtype))
+
+
+class Conv1D(nn.Module):
+  """A convolution over time, of three frames.
+
+  Written as a 2D one over `t (h w)`, which XLA runs faster than a 3D one of size (3, 1, 1).
+  """
+
+  dtype: str
+  stride: int = 1
+  kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+
+  @nn.compact
+  def __call__(self, x: Video) -> Float['b t2 h w c']:
+    h, c = x.shape[2], x.shape[-1]
+    x = rearrange(x, 'b t h w c -> b t (h w) c')
+    x = jnp.concatenate([x[:, :1], x, x[:, -1:]], 1)
+    x = nn.Conv(
+      c,
+      (3, 1),
+      (self.stride, 1),
+      'VALID',
+      kernel_init=self.kernel_init,
+      dtype=self.dtype,
+      name='conv',
+    )(x)
+    return rearrange(x, 'b t (h w) c -> b t h w c', h=h)
+
+
+class TemporalConv(nn.Module):
+  """Convolution-based inflation (Fig. 4b): 2D conv, 1D conv, zero projection, on top of the input.
+
+  Norms are taken over each frame alone: a frame's features do not depend on the clip's length.
+  With `scale_shift` the time and text embedding modulate the second norm as they do in the image
+  model (the paper shows no such conditioning); it starts at zero too.
+  """
+
+  groups: int
+  activation: str
+  scale_shift: bool
+  dtype: str
+
+  @nn.compact
+  def __call__(self, x: Video, emb: Float['b d']) -> Video:
+    (b, t, _, _, c), activation = x.shape, ACTIVATIONS[self.activation]
+
+    def norm(x, name):
+      x = rearrange(x, 'b t h w c -> (b t) h w c')
+      x = nn.GroupNorm(self.groups, epsilon=1e-5, dtype=self.dtype, name=name)(x)
+      return rearrange(x, '(b t) h w c -> b t h w c', b=b)
+
+    h = rearrange(x, 'b t h w c -> (b t) h w c')
+    h = nn.Conv(c, (3, 3), dtype=self.dtype, name='conv2d')(h)
+    h = activation(norm(rearrange(h, '(b t) h w c -> b t h w c', t=t), 'norm1'))
+    h = norm(Conv1D(self.dtype, name='conv1d')(h), 'norm2')
+    if self.scale_shift:
+      emb = nn.Dense(2 * c, kernel_init=zeros, dtype=self.dtype, name='emb')(emb)
+      scale, shift = jnp.split(emb[:, None, None, None], 2, -1)
+      h = h * (1 + scale) + shift
+    return x + nn.Dense(c, kernel_init=zeros, dtype=self.dtype, name='proj')(activation(h))
+
+
+class TemporalAttention(nn.Module):
+  """Attention-based inflation (Fig. 4c): every pixel attends to itself in all frames."""
+
+  head_features: int
+  groups: int
+  dtype: str
+
+  @nn.compact
+  def __call__(self, x: Video) -> Video:
+    b, t, h, w, c = x.shape
+    y = rearrange(x, 'b t h w c -> (b t) h w c')
+    y = nn.GroupNorm(self.groups, epsilon=1e-5, dtype=self.dtype, name='norm')(y)
+    y = rearrange(y, '(b t) h w c -> (b h w) t c', b=b) + frame_positions(t, c)[None].astype(
+      y.dtype
+    )
+
+    def project(name):
+      z = nn.Dense(c, dtype=self.dtype, name=name)(y)
+      return rearrange(z, 'n t (m k) -> n t m k', k=self.head_features)
+
+    y = jax.nn.dot_product_attention(project('query'), project('key'), project('value'))
+    y = rearrange(y, '(b h w) t m k -> b t h w (m k)', b=b, h=h, w=w)
+    return x + nn.Dense(c, kernel_init=zeros, dtype=self.dtype, name='proj')(y)
+
+
+class TemporalDown(nn.Module):
+  """Convolution that starts as the identity, keeping every second frame: 0, 2, 4, ..."""
+
+  stride: int
+  dtype: str
+
+  @nn.compact
+  def __call__(self, x: Video) -> Float['b t2 h w c']:
+    return Conv1D(self.dtype, self.stride, identity, name='conv1d')(x)
+
+
+class TemporalUp(nn.Module):
+  """Every frame twice, then a convolution that starts as the identity."""
+
+  stride: int
+  dtype: str
+
+  @nn.compact
+  def __call__(self, x: Video) -> Float['b t2 h w c']:
+    x = repeat(x, 'b t h w c -> b (t s) h w c', s=self.stride)
+    return Conv1D(self.dtype, kernel_init=identity, name='conv1d')(x)
+
+
+def frame_positions(t: int, d: int) -> Float['t d']:
+  """Sinusoidal encoding of the frames' indices (Vaswani et al., 2017), for any number of frames."""
+  frequencies = jnp.exp(-math.log(10_000) * jnp.arange(d // 2) / (d // 2))
+  angles = jnp.outer(jnp.arange(t, dtype=jnp.float32), frequencies)
+  return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)
