@@ -1,0 +1,131 @@
+"""Clips and captions, read, shuffled, cropped and batched.
+
+A source has a length, and `source[i]` is `{'video': uint8 't h w 3', 'caption': str}`.  One which
+chooses among several windows of a clip has `draw(i, rng)` besides, which returns the same.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+
+import grain
+import jax
+import numpy as np
+
+from data import synthetic
+
+
+def open_source(source: str, *, size: int, frames: int, fps: float, split='train', crop='center'):
+  """The random-access source which `source` names, of clips of `frames` frames, `size` square.
+
+  `'synthetic'` draws moving shapes, without end for any purpose.
+  """
+  del split, crop
+  if source == 'synthetic':
+    return synthetic.MovingShapes(size, frames, fps)
+  raise ValueError(f"Got the data source {source!r}; 'synthetic' is allowed.")
+
+
+def batches(
+  source,
+  encode: Callable[[Sequence[str]], tuple],
+  *,
+  batch: int,
+  seed: int,
+  workers: int = 0,
+  shuffle: bool = True,
+  process_index: int | None = None,
+  process_count: int | None = None,
+) -> grain.DatasetIterator:
+  """An endless iterator of `{'video': uint8 'b t h w c', 'text': 'b n d', 'mask': 'b n'}`.
+
+  `encode` maps captions to (text, mask).  `batch` counts the examples of all processes; each gets
+  its part of it, and parts in order of `process_index` make the batch which one process alone would
+  get.  Every example appears once in an epoch, each of which is shuffled anew; an epoch shorter
+  than a batch is followed by the next within it.  `workers` processes read ahead, threads of this
+  one where it is 0.
+
+  The sequence is a function of `source`, `batch` and `seed` alone; `get_state` and `set_state`
+  resume it exactly.  Call `close()` at the end.
+  """
+  index = jax.process_index() if process_index is None else process_index
+  count = jax.process_count() if process_count is None else process_count
+  _require_share(source, batch, count)
+  if not 0 <= index < count:
+    raise ValueError(f'Got process_index={index} of {count}; 0..{count - 1} are allowed.')
+
+  share = batch // count
+  stream = _stream(source, seed, shuffle)
+  # Whoever asks for one batch is soon asking for the next: that much is read ahead.
+  ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2 if workers else max(2, share))
+
+  def start(done):
+    place = grain.MapDataset.range(done * share, sys.maxsize).map(
+      lambda i: stream[i // share * batch + index * share + i % share]
+    )
+    examples = place.to_iter_dataset(ahead)
+    if workers:
+      examples = examples.mp_prefetch(
+        grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+      )
+    # After the workers: a batch is then of consecutive examples, whatever their number.
+    return iter(examples.batch(share, batch_fn=lambda clips: _collate(clips, encode)))
+
+  return _Batches(start)
+
+
+class _Batches(grain.DatasetIterator):
+  """Has as its state the number of batches taken, for any number of workers and processes."""
+
+  def __init__(self, start: Callable[[int], grain.DatasetIterator]):
+    super().__init__()
+    self._start, self._done, self._running = start, 0, None
+
+  def __next__(self) -> dict:
+    self._assert_not_closed()
+    self._running = self._running or self._start(self._done)
+    batch = next(self._running)
+    self._done += 1
+    return batch
+
+  def get_state(self) -> dict:
+    return {'batches': self._done}
+
+  def set_state(self, state: dict) -> None:
+    self._stop()
+    self._done = int(state['batches'])
+
+  def start_prefetch(self) -> None:
+    self._running = self._running or self._start(self._done)
+    self._running.start_prefetch()
+
+  def close(self) -> None:
+    self._stop()
+    super().close()
+
+  def _stop(self) -> None:
+    if self._running:
+      self._running.close()
+      self._running = None
+
+
+def _stream(source, seed: int, shuffle: bool) -> grain.MapDataset:
+  """All epochs end to end, each of its examples with random numbers of its own."""
+  draw = getattr(source, 'draw', lambda i, rng: source[i])
+  order = grain.MapDataset.range(len(source)).seed(seed)
+  return (order.shuffle() if shuffle else order).random_map(draw).repeat()
+
+
+def _collate(clips: Sequence[dict], encode) -> dict:
+  text, mask = encode([clip['caption'] for clip in clips])
+  return {'video': np.stack([clip['video'] for clip in clips]), 'text': text, 'mask': mask}
+
+
+def _require_share(source, batch: int, count: int) -> None:
+  if len(source) < 1:
+    raise ValueError('Got a data source without an example; at least 1 is needed.')
+  if batch < 1 or batch % count:
+    near = sorted({max(batch // count, 1) * count, (batch // count + 1) * count})
+    raise ValueError(
+      f'Got batch={batch} for {count} processes, which must divide it; near it are '
+      f'{" and ".join(map(str, near))}.'
+    )

@@ -1,0 +1,142 @@
+import itertools
+
+import numpy as np
+import pytest
+from absl import flags
+
+from data import pipeline
+
+
+class Numbers:
+  """A source whose frames tell the example's number."""
+
+  def __init__(self, length):
+    self.length = length
+
+  def __len__(self):
+    return self.length
+
+  def __getitem__(self, i):
+    return {'video': np.full((1, 2, 2, 3), i, np.uint8), 'caption': f'number {i}'}
+
+
+class Draws(Numbers):
+  """One whose frames are drawn anew each time, the caption telling the example's number."""
+
+  def draw(self, i, rng):
+    return {**self[i], 'video': rng.integers(0, 256, (1, 2, 2, 3), np.uint8)}
+
+
+def encode(captions):
+  text = np.array([[[float(c.split()[1])]] for c in captions], np.float32)
+  return text, np.ones(text.shape[:2], bool)
+
+
+@pytest.fixture
+def open_batches():
+  """`pipeline.batches` of which nothing stays open."""
+  flags.FLAGS.mark_as_parsed()  # as `core.command.run` has done; Grain's workers read flags
+  opened = []
+
+  def open_batches(source, batch=4, seed=0, **kwargs):
+    opened.append(pipeline.batches(source, encode, batch=batch, seed=seed, **kwargs))
+    return opened[-1]
+
+  yield open_batches
+  for batches in opened:
+    batches.close()
+
+
+def numbers(batches, count):
+  taken = list(itertools.islice(batches, count))
+  return np.concatenate([b['text'][:, 0, 0] for b in taken]).astype(int).tolist()
+
+
+def same(a, b):
+  return all(
+    x.keys() == y.keys() and all(np.array_equal(x[k], y[k]) for k in x) for x, y in zip(a, b)
+  )
+
+
+def test_a_batch_has_the_documented_parts_and_each_caption_its_own_video(open_batches):
+  batch = next(open_batches(Numbers(9)))
+  assert batch['video'].shape == (4, 1, 2, 2, 3)
+  assert batch['video'].dtype == np.uint8
+  assert batch['text'].dtype == np.float32
+  assert batch['mask'].dtype == bool
+  np.testing.assert_array_equal(batch['video'][:, 0, 0, 0, 0], batch['text'][:, 0, 0])
+
+
+def test_every_epoch_has_every_example_once_in_an_order_of_its_own(open_batches):
+  # 9 and 4 have no common divisor: epochs end within batches.
+  seen = np.array(numbers(open_batches(Numbers(9)), 9)).reshape(4, 9)
+  np.testing.assert_array_equal(np.sort(seen), np.broadcast_to(np.arange(9), (4, 9)))
+  assert len({tuple(epoch) for epoch in seen}) == 4
+
+
+def test_the_order_follows_from_the_seed(open_batches):
+  first, again, other = (numbers(open_batches(Numbers(50), seed=s), 5) for s in (1, 1, 2))
+  assert first == again != other
+
+
+def test_without_shuffling_the_order_is_that_of_the_source(open_batches):
+  assert numbers(open_batches(Numbers(5), shuffle=False), 2) == [0, 1, 2, 3, 4, 0, 1, 2]
+
+
+def test_a_source_smaller_than_a_batch_is_repeated_within_it(open_batches):
+  assert sorted(numbers(open_batches(Numbers(2)), 1)) == [0, 0, 1, 1]
+
+
+def test_an_example_is_drawn_anew_in_every_epoch(open_batches):
+  draws = [next(b)['video'].tobytes() for b in [open_batches(Draws(1), batch=1)] for _ in range(20)]
+  assert len(set(draws)) == 20
+
+
+@pytest.mark.parametrize('count', [2, 4])
+def test_the_parts_of_all_processes_are_the_batch_of_one(open_batches, count):
+  whole = open_batches(Draws(9))
+  parts = [open_batches(Draws(9), process_index=i, process_count=count) for i in range(count)]
+  for batch, *shares in itertools.islice(zip(whole, *parts), 5):
+    assert same([batch], [{k: np.concatenate([s[k] for s in shares]) for k in batch}])
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_a_resumed_stream_is_the_uninterrupted_one(open_batches, workers):
+  uninterrupted = list(itertools.islice(open_batches(Draws(9)), 7))
+  interrupted = open_batches(Draws(9), workers=workers)
+  assert same(uninterrupted[:4], itertools.islice(interrupted, 4))
+  resumed = open_batches(Draws(9), workers=workers)
+  resumed.set_state(interrupted.get_state())
+  assert same(uninterrupted[4:], itertools.islice(resumed, 3))
+
+
+def test_a_stream_can_be_set_back(open_batches):
+  batches = open_batches(Draws(9))
+  state = batches.get_state()
+  first = list(itertools.islice(batches, 3))
+  batches.set_state(state)
+  assert same(first, itertools.islice(batches, 3))
+
+
+def test_closed_batches_give_nothing(open_batches):
+  batches = open_batches(Numbers(9))
+  next(batches)
+  batches.close()
+  with pytest.raises(ValueError, match='closed'):
+    next(batches)
+
+
+def test_mistakes_are_told(open_batches):
+  with pytest.raises(ValueError, match=r'batch=6 for 4 processes.* near it are 4 and 8'):
+    open_batches(Numbers(9), batch=6, process_index=0, process_count=4)
+  with pytest.raises(ValueError, match='batch=0 for 4 processes'):
+    open_batches(Numbers(9), batch=0, process_index=0, process_count=4)
+  with pytest.raises(ValueError, match=r'process_index=4 of 4; 0\.\.3 are allowed'):
+    open_batches(Numbers(9), batch=4, process_index=4, process_count=4)
+  with pytest.raises(ValueError, match='without an example'):
+    open_batches(Numbers(0))
+
+
+def test_synthetic_clips_have_the_format_asked_for():
+  source = pipeline.open_source('synthetic', size=8, frames=4, fps=16.0)
+  assert source[3]['video'].shape == (4, 8, 8, 3)
