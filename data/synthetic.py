@@ -86,7 +86,7 @@ def prompt(seed: int) -> Scene:
   return SCENES[_rng(_PROMPT, seed).integers(len(SCENES))]
 
 
-def clip(index: int, *, size: int, frames: int, fps: float, seed: int = 0) -> dict:
+def clip(index: int, *, size: int, frames: int, fps: float | int, seed: int = 0) -> dict:
   """One clip: `video` (uint8 `t h w 3`), `mask` (bool `t h w`), `caption` and `facts`.
 
   Frames are 1 / `fps` seconds apart.  Where they do not fill the clip's five seconds, the moment of
@@ -102,7 +102,9 @@ def clip(index: int, *, size: int, frames: int, fps: float, seed: int = 0) -> di
 class MovingShapes:
   """A random-access source of `{'video', 'caption'}`, as Grain reads it."""
 
-  def __init__(self, size: int, frames: int, fps: float, length: int = 1_000_000, seed: int = 0):
+  def __init__(
+    self, size: int, frames: int, fps: float | int, length: int = 1_000_000, seed: int = 0
+  ):
     _spare(frames, fps)
     self._length, self._seed = length, seed
     self._format = dict(size=size, frames=frames, fps=fps)
@@ -203,7 +205,7 @@ def _place(rng: np.random.Generator, reach: float) -> tuple[float, float]:
   return tuple(rng.uniform(MARGIN + reach, 1 - MARGIN - reach, 2).tolist())
 
 
-def _spare(frames: int, fps: float) -> float:
+def _spare(frames: int, fps: float | int) -> float:
   spare = DURATION - frames / fps
   if frames < 1 or spare < -1e-9:
     raise ValueError(
