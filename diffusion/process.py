@@ -24,10 +24,10 @@ _PREDICTIONS = ('eps', 'v', 'x0')
 class Process:
   """A noise schedule, and what a network is trained to predict under it.
 
-  schedule: 'cosine' (Nichol & Dhariwal 2021 in continuous time), 'linear' (DDPM, Ho et al. 2020) or
-    'discrete_cosine' (Nichol & Dhariwal 2021 in 1000 steps, as DeepFloyd IF has it).  The latter two
-    are tables of 1000 steps, whose entry i is read at t = (i + 1) / 1000; between entries, and from
-    the clean end at t = 0 (log-SNR 30) to the first, the log-SNR is linear in t.
+  schedule: 'cosine' (Nichol & Dhariwal 2021 in continuous time), 'linear' (DDPM, Ho et al. 2020)
+    or 'discrete_cosine' (Nichol & Dhariwal 2021 in 1000 steps, as DeepFloyd IF has it).  The latter
+    two are tables of 1000 steps, whose entry i is read at t = (i + 1) / 1000; between entries, and
+    from the clean end at t = 0 (log-SNR 30) to the first, the log-SNR is linear in t.
   shift: added to the log-SNR; 2 log(64 / d) for images of size d (simple diffusion, Eq. 4).
   prediction: 'eps', 'v' (alpha eps - sigma x0; Salimans & Ho 2022) or 'x0'.
   """

@@ -1,0 +1,91 @@
+"""A denoiser is a function  (x_t, t, condition) -> x_0.
+
+All that is done to a network's answer while sampling is a function from denoiser to denoiser.
+"""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from core.condition import Condition
+from core.typing import Float, Params, Time, Video
+from diffusion.process import Process, per_example
+
+Denoiser = Callable[[Video, Time, Condition], Video]
+
+
+def network(apply: Callable, params: Params, process: Process) -> Denoiser:
+  """The denoiser which a network is: `apply(params, xt, t, cond)` is what it predicts.
+
+  The channels of a learned variance, which follow those of the prediction, are left out.
+  """
+
+  def denoise(xt, t, cond):
+    predicted = apply(params, xt, t, cond)[..., : xt.shape[-1]]
+    return process.x0_from(xt, t, predicted)
+
+  return denoise
+
+
+def guided(denoiser: Denoiser, scale: float | Callable[[Time], Time]) -> Denoiser:
+  """Classifier-free guidance (Ho & Salimans 2022) by `scale`, or by `scale(t)`.
+
+  Both answers come from one call on a batch of 2 b.  The x0 of a given x_t and t is affine in eps
+  and in v, so that guidance of x0 is guidance of either.  A scale of 1.0 is the denoiser itself.
+  """
+  if scale == 1.0:
+    return denoiser
+
+  def denoise(xt, t, cond):
+    xt2, t2, cond2 = jax.tree.map(lambda a: jnp.concatenate([a, a]), (xt, t, cond))
+    null = jnp.arange(len(t2)) >= len(t)
+    with_text, without = jnp.split(denoiser(xt2, t2, cond2.without_text(null)), 2)
+    weight = per_example(scale(t), xt) if callable(scale) else scale
+    return without + weight * (with_text - without)
+
+  return denoise
+
+
+def oscillating(
+  high: float, low: float, times: Float['n'], constant: int
+) -> Callable[[Time], Time]:
+  """The guidance scale at time t: oscillating guidance (Imagen Video, Ho et al. 2022).
+
+  `high` in the first `constant` steps of a sampler over `times`; from then on low, high, low, ...
+  """
+
+  def scale(t):
+    step = jnp.argmin(jnp.abs(times[:, None] - t[None, :]), axis=0)
+    return jnp.where((step >= constant) & ((step - constant) % 2 == 0), low, high)
+
+  return scale
+
+
+def clipped(denoiser: Denoiser, limit: float = 1.0) -> Denoiser:
+  """The denoiser with its answers clipped to [-limit, limit]."""
+  return lambda xt, t, cond: jnp.clip(denoiser(xt, t, cond), -limit, limit)
+
+
+def dynamically_thresholded(
+  denoiser: Denoiser, quantile: float = 0.995, cap: float = math.inf
+) -> Denoiser:
+  """The denoiser with dynamic thresholding (Imagen, Saharia et al. 2022, Sec. 2.3).
+
+  s is the quantile of |x0| over each example, no less than 1 and no more than `cap`; x0 is clipped
+  to [-s, s] and divided by s.
+  """
+
+  def denoise(xt, t, cond):
+    x0 = denoiser(xt, t, cond)
+    s = jnp.quantile(jnp.abs(x0), quantile, axis=range(1, x0.ndim))
+    s = per_example(jnp.clip(s, 1.0, cap), x0)
+    return jnp.clip(x0, -s, s) / s
+
+  return denoise
+
+
+def keeping(denoiser: Denoiser, known: Video, mask: Float['b t h w 1']) -> Denoiser:
+  """The denoiser whose answer is `known` where `mask` is 1, and mixed in proportion between."""
+  return lambda xt, t, cond: mask * known + (1 - mask) * denoiser(xt, t, cond)

@@ -1,0 +1,189 @@
+"""Samplers take x_t at the first of some decreasing times to the last of them, usually 0.
+
+With  h  half the growth of the log-SNR from time t to the next time s, all three have one form:
+
+  x_s = keep sigma_s / sigma_t x_t  +  alpha_s (1 - keep exp(-h)) x_0  +  noise z,
+
+x_0 being the denoiser's answer at t and z standard normal.  keep = 1 and noise = 0 is the
+deterministic step (DDIM, Song et al. 2021, Eq. 12; it is also DPM-Solver++ of first order).
+
+On Gaussian data of standard deviation d a first order step loses a factor of cos(angle), where the
+angle is how far it moves atan(sigma / (d alpha)); n steps from t = 1 to 0 cannot lose less than
+1 - cos(pi / 2n)^n of the standard deviation, 1.9% for 64 steps.  `even_angles` spaces times so.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from core.condition import Condition
+from core.typing import Float, Key, Video
+from diffusion.denoiser import Denoiser
+from diffusion.process import Process
+
+OnStep = Callable[[int], None]
+Times = Float['n']
+
+
+def times(steps: int, start: float = 1.0) -> Times:
+  """Evenly spaced times from `start` to 0."""
+  return jnp.linspace(start, 0.0, steps + 1)
+
+
+def even_angles(process: Process, steps: int, start: float = 1.0, std: float = 0.5) -> Times:
+  """Times from `start` to 0 between which atan(sigma / (std alpha)) falls in even steps.
+
+  No other times lose less with a first order sampler on Gaussian data of standard deviation `std`.
+  Under every schedule DDIM then loses 1.9% in 64 steps; evenly spaced times lose 2.4% under
+  the cosine schedule, and 5.3% under that shifted by -2.
+  """
+  grid = jnp.linspace(0.0, 1.0, 2**14 + 1)
+  angle = jnp.arctan2(process.sigma(grid), std * process.alpha(grid))
+  wanted = jnp.linspace(jnp.interp(start, grid, angle), angle[0], steps + 1)
+  return jnp.interp(wanted, angle, grid).at[0].set(start)
+
+
+def ddim(
+  denoiser: Denoiser,
+  cond: Condition,
+  xt: Video,
+  process: Process,
+  times: Times,
+  *,
+  key: Key,
+  on_step: OnStep | None = None,
+  eta: float = 0.0,
+) -> Video:
+  """The video at the last time, by DDIM (Song et al. 2021, Eq. 12).
+
+  eta: 0 draws no noise; 1 is `ddpm` with the small variance.
+  on_step: called on the host with the number of each step, as it is done.
+  """
+  h = _half_growth(process, times)
+  fresh = -jnp.expm1(-2 * h)
+  noise = eta * process.sigma(times[1:]) * jnp.sqrt(fresh) if eta else None
+  keep = jnp.sqrt(1 - eta**2 * fresh)
+  return _first_order(denoiser, cond, xt, process, times, keep, noise, key, on_step)
+
+
+def ddpm(
+  denoiser: Denoiser,
+  cond: Condition,
+  xt: Video,
+  process: Process,
+  times: Times,
+  *,
+  key: Key,
+  on_step: OnStep | None = None,
+  variance: str | float = 'small',
+) -> Video:
+  """The video at the last time, by ancestral sampling (DDPM, Ho et al. 2020, Algorithm 2).
+
+  variance: of the step from t to s, given what it left behind is normal.  'small' is that of
+    q(x_s | x_t, x_0), exact where the data is one point; 'large' that of q(x_t | x_s), exact where
+    the data is N(0, 1) (Ho et al. 2020, Sec. 3.2).  A number d in [0, 1] is exact for N(0, d^2) and
+    contains both: 0 and 1.  The step to t = 0 draws no noise.
+  on_step: called on the host with the number of each step, as it is done.
+  """
+  d = {'small': 0.0, 'large': 1.0}.get(variance, variance)
+  if isinstance(d, str) or not 0 <= d <= 1:
+    raise ValueError(f'Unknown variance: {variance!r}.  Known: large, small, a number in [0, 1].')
+  h = _half_growth(process, times)
+  alpha, sigma = process.alpha(times), process.sigma(times)
+  fresh = -jnp.expm1(-2 * h)
+  left = d * sigma[:-1] / jnp.hypot(d * alpha[:-1], sigma[:-1])  # the std of x_0 given x_t
+  noise = jnp.hypot(sigma[1:] * jnp.sqrt(fresh), alpha[1:] * fresh * left)
+  noise = jnp.where(times[1:] > 0, noise, 0.0)
+  return _first_order(denoiser, cond, xt, process, times, jnp.exp(-h), noise, key, on_step)
+
+
+def midpoint(h: Float['n']) -> Float['n']:
+  """How much of its change over a step x_0 is ahead of its beginning: half."""
+  return jnp.full_like(h, 0.5)
+
+
+def heun(h: Float['n']) -> Float['n']:
+  """The same where x_0 is linear in the log-SNR:  1 / (1 - exp(-h)) - 1 / h."""
+  return jnp.where(h < 0.1, 0.5 + h / 12, 1 / -jnp.expm1(-h) - 1 / jnp.maximum(h, 0.1))
+
+
+def dpmpp_2m(
+  denoiser: Denoiser,
+  cond: Condition,
+  xt: Video,
+  process: Process,
+  times: Times,
+  *,
+  key: Key,
+  on_step: OnStep | None = None,
+  ahead: Callable[[Float['n']], Float['n']] = midpoint,
+) -> Video:
+  """The video at the last time, by DPM-Solver++ 2M (Lu et al. 2022, Algorithm 2).
+
+  The first step is of first order, and so is a step to t = 0, where the log-SNR is at its limit
+  and its growth no longer a length.
+  ahead: `midpoint` or `heun`: at which part of a step x_0 is extrapolated to.
+  on_step: called on the host with the number of each step, as it is done.
+  """
+  h = _half_growth(process, times)
+  before = jnp.concatenate([h[:1], h[:-1]])
+  second_order = (jnp.arange(len(h)) > 0) & (times[1:] > 0) & (before > 0)
+  weight = jnp.where(second_order, ahead(h) * h / jnp.where(before > 0, before, 1.0), 0.0)
+  of_xt, of_x0 = _coefficients(process, times, keep=jnp.ones_like(h))
+
+  def step(carry, i, t, of_xt, of_x0, weight):
+    xt, before = carry
+    x0 = _denoise(denoiser, xt, t, cond)
+    return of_xt * xt + of_x0 * (x0 + weight * (x0 - before)), x0
+
+  xt = xt.astype(jnp.float32)
+  return _scan(step, (xt, jnp.zeros_like(xt)), times, on_step, (of_xt, of_x0, weight))[0]
+
+
+def draw(key: Key, step: int, like: Video) -> Video:
+  """The noise of one step, standard normal."""
+  return jax.random.normal(jax.random.fold_in(key, step), like.shape)
+
+
+def _first_order(denoiser, cond, xt, process, times, keep, noise, key, on_step):
+  """Takes the steps of this file's head, for `keep` and `noise` (or None) of each."""
+
+  def step(xt, i, t, of_xt, of_x0, noise):
+    xt = of_xt * xt + of_x0 * _denoise(denoiser, xt, t, cond)
+    return xt if noise is None else xt + noise * draw(key, i, xt)
+
+  coefficients = (*_coefficients(process, times, keep), noise)
+  return _scan(step, xt.astype(jnp.float32), times, on_step, coefficients)
+
+
+def _coefficients(process, times, keep):
+  """What multiplies x_t and x_0 in the steps of this file's head."""
+  sigma = process.sigma(times)
+  of_xt = keep * sigma[1:] / sigma[:-1]
+  of_x0 = process.alpha(times[1:]) * (1 - keep * jnp.exp(-_half_growth(process, times)))
+  return of_xt, of_x0
+
+
+def _half_growth(process, times):
+  if times.ndim != 1 or len(times) < 2:
+    raise ValueError(f'Times have the shape {times.shape}.  Allowed: (n,), n of 2 or more.')
+  return jnp.diff(process.log_snr(times)) / 2
+
+
+def _denoise(denoiser, xt, t, cond):
+  return denoiser(xt, jnp.full(xt.shape[:1], t), cond).astype(jnp.float32)
+
+
+def _scan(step, carry, times, on_step, coefficients):
+  """What is left after `carry = step(carry, i, t, *coefficients of step i)` for every step."""
+
+  def body(carry, inputs):
+    i, *rest = inputs
+    carry = step(carry, i, *rest)
+    if on_step is not None:
+      jax.debug.callback(lambda i: on_step(int(i)), i)
+    return carry, None
+
+  inputs = (jnp.arange(len(times) - 1), times[:-1], *coefficients)
+  return jax.lax.scan(body, carry, inputs)[0]
