@@ -1,0 +1,59 @@
+"""What every stage has.  A stage says what trains from what; `scales.py` has the sizes.
+
+The keys under `model`, `schedule`, `text`, `data`, `loader`, `optim` and `sampling` are the keyword
+arguments of one function each, so a misspelt one is an error before anything is compiled.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+  """The defaults."""
+  c = ConfigDict()
+  c.stage = ''
+  c.init_from = ''  # workdir of the model to start from
+  c.trainable = ('.*',)  # names of the parameters to train: regular expressions of the whole name
+  c.seed = 0
+  c.steps = 1000
+  c.mesh = (('data', -1), ('fsdp', 1))
+  c.shard_above = 2**18  # parameters with fewer numbers than this are on every device
+
+  c.model = ConfigDict()  # stunet.unet.STUNet
+  c.schedule = ConfigDict(  # diffusion.process.Process
+    {'schedule': 'cosine', 'shift': 0.0, 'prediction': 'v'}
+  )
+  c.text = ConfigDict({'tokens': 16, 'width': 64})  # text.hashed.encoder
+  c.data = ConfigDict(  # data.pipeline.open_source
+    {'source': 'synthetic', 'size': 32, 'frames': 80, 'fps': 16.0, 'crop': 'center'}
+  )
+  c.loader = ConfigDict({'batch': 8, 'workers': 0})  # data.pipeline.batches
+
+  c.optim = ConfigDict(  # training.optimizer.make_optimizer
+    {
+      'name': 'adamw',
+      'learning_rate': 1e-4,
+      'warmup': 100,
+      'decay': 'constant',
+      'clip': 1.0,
+      'weight_decay': 0.0,
+      'b1': 0.9,
+      'b2': 0.999,
+      'eps': 1e-8,
+    }
+  )
+  c.ema_decay = 0.9999
+  c.drop_text = 0.1  # Imagen, Sec. 2.2
+  c.accumulate = 1  # microbatches a step
+
+  c.sampling = ConfigDict(  # pipelines.text_to_video.text_to_video
+    {'sampler': 'dpmpp_2m', 'steps': 25, 'guidance': 3.0}
+  )
+
+  c.log_every = 10
+  c.evaluate_every = 100
+  c.evaluate_batch = 8
+  c.sample_every = 500
+  c.samples = 4
+  c.save_every = 500
+  c.keep = 3
+  return c

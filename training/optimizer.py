@@ -1,0 +1,56 @@
+"""The optimizer: clipped gradients, a warmed-up rate, AdamW or Adafactor."""
+
+import jax
+import optax
+
+OPTIMIZERS = ('adafactor', 'adamw')
+DECAYS = ('constant', 'cosine')
+
+
+def make_optimizer(
+  steps: int,
+  *,
+  name: str,
+  learning_rate: float,
+  warmup: int,
+  decay: str,
+  clip: float,
+  weight_decay: float,
+  b1: float,
+  b2: float,
+  eps: float,
+) -> optax.GradientTransformation:
+  """An optax chain for so many steps; the keywords are the keys of `config.optim`.
+
+  The rate rises linearly over `warmup` steps, then stays or falls to zero along a cosine.  Gradients
+  are clipped to the global norm `clip`.  Weight decay leaves out biases, norms and positions, which
+  have fewer than two axes longer than one.  Adafactor (Shazeer & Stern, 2018) keeps no first moment,
+  and factored second ones; it ignores b1, b2 and eps.
+  """
+  schedule = rate(steps, learning_rate=learning_rate, warmup=warmup, decay=decay)
+  if name == 'adamw':
+    scale = optax.adamw(schedule, b1, b2, eps, weight_decay=weight_decay, mask=decayed)
+  elif name == 'adafactor':
+    scale = optax.adafactor(
+      schedule, multiply_by_parameter_scale=False, weight_decay_rate=weight_decay or None,
+      weight_decay_mask=decayed,
+    )  # fmt: skip
+  else:
+    raise ValueError(f'optim.name is {name!r}; allowed are {", ".join(OPTIMIZERS)}.')
+  return optax.chain(optax.clip_by_global_norm(clip), scale)
+
+
+def rate(steps: int, *, learning_rate: float, warmup: int, decay: str) -> optax.Schedule:
+  """The learning rate as a function of the step."""
+  if decay not in DECAYS:
+    raise ValueError(f'optim.decay is {decay!r}; allowed are {", ".join(DECAYS)}.')
+  if decay == 'constant':
+    after = optax.constant_schedule(learning_rate)
+  else:
+    after = optax.cosine_decay_schedule(learning_rate, max(1, steps - warmup))
+  return optax.join_schedules([optax.linear_schedule(0.0, learning_rate, warmup), after], [warmup])
+
+
+def decayed(params):
+  """A tree of bools: true for kernels."""
+  return jax.tree.map(lambda p: sum(n > 1 for n in p.shape) > 1, params)

@@ -1,0 +1,108 @@
+"""One step of training, and the evaluation loss."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from einops import rearrange
+
+from core.condition import Condition
+from core.params import merge
+from core.typing import Float, Key, Params, Time, Video
+from diffusion.loss import squared_error
+from diffusion.process import Process
+from training.state import State
+
+# (params, x_t, t, condition) -> what the process wants predicted.
+Apply = Callable[[Params, Video, Time, Condition], Float['b ...']]
+
+
+def pixels(video) -> Video:
+  """uint8 frames as float32 in [-1, 1]."""
+  return video.astype(jnp.float32) / 127.5 - 1
+
+
+def make_step(
+  apply: Apply,
+  process: Process,
+  tx: optax.GradientTransformation,
+  *,
+  ema_decay: float,
+  drop_text: float,
+  accumulate: int,
+):
+  """Returns `step(state, frozen, batch, key) -> (state, metrics)`, to be jitted.
+
+  A batch holds `video` (uint8, b t h w c), `text` (b n d) and `mask` (b n).  The text of a fraction
+  `drop_text` of the examples is dropped, for classifier-free guidance.  The gradient is averaged
+  over `accumulate` microbatches; how the batch is cut does not change what is drawn for it.
+  """
+
+  def loss_fn(params, frozen, part):
+    x0, t, eps, cond = part
+    predicted = apply(merge(params, frozen), process.corrupt(x0, t, eps), t, cond)
+    return jnp.mean(squared_error(process, predicted, x0, t, eps))
+
+  def gradient(params, frozen, example):
+    parts = jax.tree.map(lambda x: rearrange(x, '(b k) ... -> k b ...', k=accumulate), example)
+
+    def add(total, part):
+      return jax.tree.map(jnp.add, total, jax.value_and_grad(loss_fn)(params, frozen, part)), None
+
+    zeros = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
+    total, _ = jax.lax.scan(add, zeros, parts)
+    return jax.tree.map(lambda x: x / accumulate, total)
+
+  def step(state: State, frozen: Params, batch, key: Key):
+    example = draw(batch, jax.random.fold_in(key, state.step), drop_text)
+    loss, grads = gradient(state.params, frozen, example)
+    updates, opt = tx.update(grads, state.opt, state.params)
+    params = optax.apply_updates(state.params, updates)
+    # Early on the average is short, so that it is not held back by the initialisation.
+    decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
+    ema = optax.incremental_update(params, state.ema, 1 - decay)
+    metrics = {
+      'loss': loss,
+      'grad_norm': optax.tree.norm(grads),
+      'param_norm': optax.tree.norm(params),
+      'update_norm': optax.tree.norm(updates),
+    }
+    return State(step=state.step + 1, params=params, ema=ema, opt=opt), metrics
+
+  return step
+
+
+def draw(batch, key: Key, drop_text: float) -> tuple[Video, Time, Video, Condition]:
+  """Clean video, time, noise and condition of a training example for each of the batch.
+
+  Times are uniform, and evenly spread over the batch (Kingma et al., 2021, App. I.1).
+  """
+  x0 = pixels(batch['video'])
+  b = len(x0)
+  key_t, key_eps, key_drop = jax.random.split(key, 3)
+  t = (jax.random.uniform(key_t) + jnp.arange(b) / b) % 1
+  t = jax.random.permutation(key_t, t)
+  eps = jax.random.normal(key_eps, x0.shape)
+  cond = Condition(batch['text'], batch['mask'])
+  return x0, t, eps, cond.without_text(jax.random.bernoulli(key_drop, drop_text, (b,)))
+
+
+def make_evaluation(apply: Apply, process: Process, *, times: int):
+  """Returns `evaluate(params, batch, key) -> loss`: the mean over evenly spaced times, to be jitted.
+
+  The same key draws the same noise, so that losses of a fixed batch compare.
+  """
+
+  def evaluate(params: Params, batch, key: Key) -> Float['']:
+    x0, cond = pixels(batch['video']), Condition(batch['text'], batch['mask'])
+
+    def at(i):
+      t = jnp.full(len(x0), (i + 0.5) / times)
+      eps = jax.random.normal(jax.random.fold_in(key, i), x0.shape)
+      predicted = apply(params, process.corrupt(x0, t, eps), t, cond)
+      return jnp.mean(squared_error(process, predicted, x0, t, eps))
+
+    return jnp.mean(jax.lax.map(at, jnp.arange(times)))
+
+  return evaluate
