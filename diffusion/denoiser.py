@@ -79,7 +79,7 @@ def dynamically_thresholded(
 
   def denoise(xt, t, cond):
     x0 = denoiser(xt, t, cond)
-    s = jnp.quantile(jnp.abs(x0), quantile, axis=range(1, x0.ndim))
+    s = jnp.quantile(jnp.abs(x0), quantile, axis=tuple(range(1, x0.ndim)))
     s = per_example(jnp.clip(s, 1.0, cap), x0)
     return jnp.clip(x0, -s, s) / s
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from core.condition import Condition
-from core.typing import Float, Key, Video
+from core.typing import Float, Int, Key, Video
 from diffusion.denoiser import Denoiser
 from diffusion.process import Process
 
@@ -63,7 +63,7 @@ def ddim(
   h = _half_growth(process, times)
   fresh = -jnp.expm1(-2 * h)
   noise = eta * process.sigma(times[1:]) * jnp.sqrt(fresh) if eta else None
-  keep = jnp.sqrt(1 - eta**2 * fresh)
+  keep = jnp.sqrt(1 - eta**2 + eta**2 * jnp.exp(-2 * h))
   return _first_order(denoiser, cond, xt, process, times, keep, noise, key, on_step)
 
 
@@ -141,7 +141,7 @@ def dpmpp_2m(
   return _scan(step, (xt, jnp.zeros_like(xt)), times, on_step, (of_xt, of_x0, weight))[0]
 
 
-def draw(key: Key, step: int, like: Video) -> Video:
+def draw(key: Key, step: Int[''], like: Video) -> Video:
   """The noise of one step, standard normal."""
   return jax.random.normal(jax.random.fold_in(key, step), like.shape)
 

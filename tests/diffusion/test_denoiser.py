@@ -1,0 +1,115 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from core.condition import Condition
+from diffusion import sampler
+from diffusion.denoiser import (
+  clipped,
+  dynamically_thresholded,
+  guided,
+  keeping,
+  network,
+  oscillating,
+)
+from diffusion.process import Process, per_example
+
+PARAMS = {'shift': 0.5}
+T = jnp.float32([0.2, 0.9])
+
+
+def normal(*shape, seed=0):
+  return jax.random.normal(jax.random.key(seed), shape)
+
+
+def condition():
+  return Condition(normal(2, 3, 4, seed=1), frames=normal(2, 2, 3, 3, 1, seed=2))
+
+
+def predict(params, xt, t, cond):
+  """Something which depends on everything, and is not linear."""
+  of_text = per_example(cond.text.sum((1, 2)), xt)
+  return jnp.tanh(xt + params['shift']) * per_example(1 + t, xt) + of_text + cond.frames
+
+
+@pytest.mark.parametrize('prediction', ['eps', 'v', 'x0'])
+def test_network_is_the_x0_of_its_prediction(prediction):
+  process, xt, x0 = Process(prediction=prediction), normal(2, 2, 3, 3, 3), normal(2, 2, 3, 3, 3)
+  right = process.target(x0, T, process.eps_from(xt, T, x0))
+  with_variance = jnp.concatenate([right, jnp.full_like(right, jnp.nan)], -1)
+  for answer in (right, with_variance):
+    denoiser = network(lambda params, xt, t, cond: params['answer'], {'answer': answer}, process)
+    np.testing.assert_allclose(denoiser(xt, T, condition()), x0, atol=2e-5)
+
+
+@pytest.mark.parametrize('prediction', ['eps', 'v', 'x0'])
+def test_guidance_is_the_same_in_every_prediction(prediction):
+  process, xt, cond, scale = Process(prediction=prediction), normal(2, 2, 3, 3, 1), condition(), 7.5
+  answer = guided(network(predict, PARAMS, process), scale)(xt, T, cond)
+  with_text, without = (predict(PARAMS, xt, T, c) for c in (cond, cond.without_text()))
+  guided_prediction = without + scale * (with_text - without)
+  wanted = process.x0_from(xt, T, guided_prediction)
+  np.testing.assert_allclose(answer, wanted, rtol=1e-5, atol=1e-4)
+
+
+def test_guidance_calls_the_network_once():
+  calls = []
+
+  def denoiser(xt, t, cond):
+    calls.append((xt.shape, cond.mask))
+    return xt * per_example(cond.text.sum((1, 2)), xt)
+
+  guided(denoiser, 3.0)(normal(2, 1, 2, 2, 1), T, condition())
+  ((shape, mask),) = calls
+  assert shape == (4, 1, 2, 2, 1)
+  np.testing.assert_array_equal(mask.all(1), [True, True, False, False])
+
+
+def test_guidance_by_one_is_the_denoiser():
+  denoiser = network(predict, PARAMS, Process())
+  assert guided(denoiser, 1.0) is denoiser
+
+
+def test_guidance_may_depend_on_time():
+  denoiser, xt, cond = network(predict, PARAMS, Process()), normal(2, 2, 3, 3, 1), condition()
+  answer = guided(denoiser, lambda t: jnp.where(t > 0.5, 8.0, 2.0))(xt, T, cond)
+  np.testing.assert_allclose(answer[:1], guided(denoiser, 2.0)(xt, T, cond)[:1], rtol=1e-6)
+  np.testing.assert_allclose(answer[1:], guided(denoiser, 8.0)(xt, T, cond)[1:], rtol=1e-6)
+
+
+def test_oscillation_follows_the_steps():
+  times = sampler.times(8)
+  scale = oscillating(15.0, 1.0, times, constant=3)
+  np.testing.assert_array_equal(scale(times[:-1]), [15, 15, 15, 1, 15, 1, 15, 1])
+  np.testing.assert_array_equal(scale(jnp.full(2, times[3])), [1, 1])
+
+
+def test_clipping():
+  def answers(xt, t, cond):
+    return 3 * xt
+
+  xt = jnp.linspace(-1, 1, 8).reshape(2, 1, 2, 2, 1)
+  np.testing.assert_array_equal(clipped(answers)(xt, T, None), np.clip(3 * xt, -1, 1))
+  np.testing.assert_array_equal(clipped(answers, 2.0)(xt, T, None), np.clip(3 * xt, -2, 2))
+
+
+@pytest.mark.parametrize('cap', [float('inf'), 1.5])
+def test_dynamic_thresholding(cap):
+  scale = jnp.float32([0.1, 1, 4]).reshape(3, 1, 1, 1, 1)  # below 1, about 1, far beyond the cap
+  xt = scale * normal(3, 2, 5, 5, 3)
+  answer = dynamically_thresholded(lambda xt, t, cond: xt, 0.9, cap)(xt, T, None)
+  for x0, got in zip(np.asarray(xt, np.float64), answer):
+    s = min(max(np.quantile(np.abs(x0), 0.9), 1), cap)
+    np.testing.assert_allclose(got, np.clip(x0, -s, s) / s, rtol=1e-5)
+  assert jnp.abs(answer).max() <= 1
+  np.testing.assert_array_equal(answer[0], xt[0])
+
+
+def test_keeping():
+  xt, known = normal(2, 2, 3, 3, 1), normal(2, 2, 3, 3, 1, seed=5)
+  mask = jnp.zeros((2, 2, 3, 3, 1)).at[:, 0].set(1.0).at[:, 1, 0].set(0.5)
+  answer = keeping(lambda xt, t, cond: 2 * xt, known, mask)(xt, T, None)
+  np.testing.assert_array_equal(answer[:, 0], known[:, 0])
+  np.testing.assert_allclose(answer[:, 1, 0], (known[:, 1, 0] + 2 * xt[:, 1, 0]) / 2, rtol=1e-5)
+  np.testing.assert_array_equal(answer[:, 1, 1:], 2 * xt[:, 1, 1:])
