@@ -1,0 +1,234 @@
+"""Videos as files, and ways to look at them.
+
+Everywhere else a video is float in [-1, 1]; files and eyes have uint8.  A pixel u is u / 127.5 - 1.
+"""
+
+import contextlib
+import fractions
+import json
+import math
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import av
+import numpy as np
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+from einops import rearrange, repeat
+from jaxtyping import Float, UInt8
+from PIL import ExifTags, Image, PngImagePlugin
+
+Path = str | os.PathLike
+Pixels = UInt8[np.ndarray, 't h w 3']
+
+
+def to_uint8(video: Float[np.ndarray, '...']) -> UInt8[np.ndarray, '...']:
+  """The nearest pixels of a video in [-1, 1]; what is beyond is clipped, NaN is a ValueError."""
+  if np.isnan(video).any():
+    raise ValueError(f'{np.isnan(video).sum()} of {video.size} values of the video are NaN.')
+  return np.rint(127.5 * (np.clip(video, -1, 1) + 1)).astype(np.uint8)
+
+
+def to_float(video: UInt8[np.ndarray, '...']) -> Float[np.ndarray, '...']:
+  """The video in [-1, 1], float32.  Inverse of `to_uint8`."""
+  return video.astype(np.float32) / 127.5 - 1
+
+
+def write(
+  path: Path, video: Pixels, *, fps: float = 16.0, metadata: Mapping[str, str] | None = None
+) -> None:
+  """Writes the video in the format of the path's extension; equal videos make equal files.
+
+  .mp4: H.264, 4:2:0, BT.709; an odd side has its last row or column twice, to be even.
+  .gif, .webp: animated, for ever; equal frames that follow each other are one, shown longer.
+  .png: the first frame.
+  .npy: the array; it has no room for metadata.
+
+  The file appears whole or not at all.  The errors of `check_writable` are raised, and ValueError
+  where `fps` is not positive.
+  """
+  path = pathlib.Path(path)
+  encode = _encoder(path)
+  if not fps > 0:
+    raise ValueError(f'Got {fps} frames a second; allowed is any positive number.')
+  temporary = _temporary(path)
+  try:
+    encode(temporary, video, fps, dict(metadata or {}))
+    os.replace(temporary, path)
+  except OSError as error:
+    raise _unwritable(path, error) from error
+  finally:
+    with contextlib.suppress(OSError):  # which would hide why nothing was written
+      temporary.unlink()
+
+
+def check_writable(path: Path) -> None:
+  """Raises ValueError for an unknown extension, OSError where no file of this name can be made."""
+  path = pathlib.Path(path)
+  _encoder(path)
+  if path.is_dir():
+    raise OSError(f'Cannot write {path}: it is a folder.')
+  temporary = _temporary(path)
+  try:
+    temporary.touch()
+    temporary.unlink()
+  except OSError as error:
+    raise _unwritable(path, error) from error
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+  """The metadata which `write` put into a file; none for a file without."""
+  match pathlib.Path(path).suffix.lower():
+    case '.mp4':
+      with av.open(str(path)) as container:
+        comment = container.metadata.get('comment', '{}')
+    case '.png':
+      with Image.open(path) as image:
+        return {key: str(text) for key, text in image.text.items()}
+    case '.gif':
+      with Image.open(path) as image:
+        comment = image.info.get('comment', b'{}')
+    case '.webp':
+      with Image.open(path) as image:
+        comment = image.getexif().get(ExifTags.Base.ImageDescription, '{}')
+    case other:
+      raise ValueError(f'No metadata in {other!r} files.  Allowed: .gif, .mp4, .png, .webp.')
+  return json.loads(comment)
+
+
+def xt_slice(
+  video: Pixels, row: int | None = None, column: int | None = None
+) -> UInt8[np.ndarray, 't s 3']:
+  """One row of every frame, stacked over time (Lumiere, Fig. 2); the middle row by default.
+
+  With `column`, one column of every frame, which lies flat in the image.
+  """
+  _, h, w, _ = video.shape
+  if row is not None and column is not None:
+    raise ValueError(f'Got row {row} and column {column}; allowed is one of the two.')
+  if column is not None:
+    return video[:, :, _within('Column', column, w)]
+  return video[:, _within('Row', h // 2 if row is None else row, h)]
+
+
+def upscaled(video: Pixels, factor: int) -> UInt8[np.ndarray, 't h2 w2 3']:
+  """The video with every pixel as a square of `factor` by `factor`."""
+  if factor < 1:
+    raise ValueError(f'Got a factor of {factor}; allowed is 1 or more.')
+  return repeat(video, 't h w c -> t (h p) (w q) c', p=factor, q=factor)
+
+
+def tiled(videos: Sequence[Pixels], columns: int) -> UInt8[np.ndarray, 't h2 w2 3']:
+  """The videos side by side in rows of `columns`; what is left of the last row is black."""
+  shapes = sorted({video.shape for video in videos})
+  if columns < 1 or len(shapes) != 1:
+    raise ValueError(
+      f'Got {columns} columns of shapes {shapes}; allowed is 1 column or more of one shape.'
+    )
+  spare = -len(videos) % columns
+  grid = np.stack([*videos, *[np.zeros_like(videos[0])] * spare])
+  return rearrange(grid, '(r s) t h w c -> t (r h) (s w) c', s=columns)
+
+
+def _write_mp4(path, video, fps, metadata):
+  even = [(0, 0), (0, video.shape[1] % 2), (0, video.shape[2] % 2), (0, 0)]
+  video = np.pad(video, even, mode='edge')
+  # The index in front lets a browser play before it has the whole file.
+  with av.open(str(path), 'w', format='mp4', options={'movflags': '+faststart'}) as container:
+    container.metadata.update(title=metadata.get('prompt', ''), comment=json.dumps(metadata))
+    # Bits depend on the number of threads, which would otherwise be the machine's.
+    options = {'crf': '15', 'threads': '4'}
+    rate = fractions.Fraction(fps).limit_denominator(1001)
+    stream = container.add_stream('libx264', rate=rate, options=options)
+    stream.height, stream.width = video.shape[1:3]
+    stream.pix_fmt = 'yuv420p'
+    # Players guess the colours of an untagged file by its size.
+    codec = stream.codec_context
+    codec.colorspace, codec.color_range = Colorspace.ITU709, ColorRange.MPEG
+    codec.color_primaries, codec.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+    for pixels in video:
+      frame = av.VideoFrame.from_ndarray(pixels, format='rgb24').reformat(
+        format='yuv420p', dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+      )
+      container.mux(stream.encode(frame))
+    container.mux(stream.encode())
+
+
+def _write_gif(path, video, fps, metadata):
+  # One palette for all frames and no dithering: either would flicker.
+  stride = math.ceil(math.sqrt(video.size / 2**21))
+  palette = Image.fromarray(rearrange(video[:, ::stride, ::stride], 't h w c -> (t h) w c'))
+  palette = palette.quantize(256)
+  frames = (
+    image.quantize(palette=palette, dither=Image.Dither.NONE)
+    for image in map(Image.fromarray, video)
+  )
+  _save_animation(
+    path, 'GIF', frames, _durations(len(video), fps, unit=10), comment=json.dumps(metadata)
+  )
+
+
+def _write_webp(path, video, fps, metadata):
+  exif = Image.Exif()
+  exif[ExifTags.Base.ImageDescription] = json.dumps(metadata)
+  durations = _durations(len(video), fps, unit=1)
+  _save_animation(path, 'WEBP', map(Image.fromarray, video), durations, exif=exif, quality=90)
+
+
+def _save_animation(path, kind, frames: Iterator[Image.Image], durations, **options):
+  first = next(frames)
+  options |= dict(save_all=True, append_images=frames, duration=durations, loop=0)
+  first.save(path, kind, **options)
+
+
+def _write_png(path, video, fps, metadata):
+  text = PngImagePlugin.PngInfo()
+  for key, value in metadata.items():
+    text.add_itxt(key, value)
+  Image.fromarray(video[0]).save(path, 'PNG', pnginfo=text)
+
+
+def _write_npy(path, video, fps, metadata):
+  with path.open('wb') as file:
+    np.save(file, video)
+
+
+_ENCODERS = {
+  '.gif': _write_gif,
+  '.mp4': _write_mp4,
+  '.npy': _write_npy,
+  '.png': _write_png,
+  '.webp': _write_webp,
+}
+
+
+EXTENSIONS = tuple(_ENCODERS)
+
+
+def _encoder(path: pathlib.Path) -> Callable[..., None]:
+  extension = path.suffix.lower()
+  if extension not in _ENCODERS:
+    allowed = ', '.join(EXTENSIONS)
+    raise ValueError(f'Cannot write {path}: its extension is {extension!r}; allowed are {allowed}.')
+  return _ENCODERS[extension]
+
+
+def _temporary(path: pathlib.Path) -> pathlib.Path:
+  """A name in the same folder: a file is renamed at once only within its file system."""
+  return path.with_name(f'.{path.name}.{os.getpid()}.part')
+
+
+def _unwritable(path: pathlib.Path, error: OSError) -> OSError:
+  return OSError(f'Cannot write {path}: {error.strerror or error}.')
+
+
+def _durations(frames: int, fps: float, unit: int) -> list[int]:
+  """The milliseconds each frame is shown, in multiples of `unit`, without drift in their sum."""
+  ends = np.rint(np.arange(frames + 1) * 1000 / (fps * unit)).astype(int) * unit
+  return np.diff(ends).tolist()
+
+
+def _within(name: str, index: int, size: int) -> int:
+  if not 0 <= index < size:
+    raise ValueError(f'{name} {index} is not in the video; allowed are 0 to {size - 1}.')
+  return index

@@ -1,0 +1,121 @@
+import json
+import sys
+
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+from ml_collections import config_flags
+
+from core import command, video
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+  """Runs a command with arguments; returns the exit status and what is on stderr."""
+
+  def run(start, what, *argv):
+    monkeypatch.setattr(sys, 'argv', ['command.py', *argv])
+    with flagsaver.flagsaver(), pytest.raises(SystemExit) as exit:
+      start(what)
+    return exit.value.code or 0, capsys.readouterr().err
+
+  return run
+
+
+@pytest.fixture
+def config(tmp_path):
+  """The flags of a command, and the file of its config."""
+  path = tmp_path / 'config.py'
+  path.write_text(
+    'from ml_collections import ConfigDict\n'
+    'def get_config(scale="tiny"):\n'
+    '  if scale != "tiny":\n'
+    '    raise ValueError(f"No scale {scale!r}; allowed are tiny.")\n'
+    "  return ConfigDict({'steps': 3, 'model': {'groups': 4}})\n"
+  )
+  flags.DEFINE_integer('test_count', 1, '', lower_bound=1)
+  config_flags.DEFINE_config_file('test_config', lock_config=True)
+  yield path
+  for name in [name for name in flags.FLAGS if name.startswith('test_co')]:
+    delattr(flags.FLAGS, name)
+
+
+def nothing():
+  pass
+
+
+def json_of_nothing():
+  json.loads('')
+
+
+def test_what_is_called_succeeds(run, config):
+  seen = []
+
+  def main():
+    seen.append((flags.FLAGS.test_count, flags.FLAGS.test_config.model.groups))
+
+  argv = (f'--test_config={config}', '--test_count=3', '--test_config.model.groups=8')
+  assert run(command.run, main, *argv) == (0, '')
+  assert seen == [(3, 8)]
+
+
+@pytest.mark.parametrize(
+  ('argv', 'message'),
+  [
+    (('--nope=1',), "error: Unknown command line flag 'nope'"),
+    (('--test_count=0',), 'error: flag --test_count=0: 0 is not a positive integer'),
+    (('--test_config.model.grups=8',), "error: Unknown key of the config: 'grups' Did you mean"),
+    (('--test_config=none.py',), "No such file or directory: 'none.py'"),
+    (('--test_config={}:large',), "error: No scale 'large'; allowed are tiny."),
+    (('word',), "error: Unknown arguments: 'word'. Allowed are flags: see --help."),
+  ],
+)
+def test_a_mistake_in_the_flags_is_one_line(run, config, argv, message):
+  code, err = run(
+    command.run, nothing, f'--test_config={config}', *(a.format(config) for a in argv)
+  )
+  assert code == 2
+  assert message in err
+  assert err.startswith('error: ')
+  assert err.count('\n') == 1
+
+
+def test_a_mistake_found_by_the_project_is_one_line(run):
+  code, err = run(command.run, lambda: video.check_writable('a.avi'))
+  assert code == 2
+  assert err.startswith("error: Cannot write a.avi: its extension is '.avi'; allowed are .gif, ")
+  assert err.count('\n') == 1
+
+
+@pytest.mark.parametrize(
+  'defect', [lambda: np.zeros(2).reshape(3), lambda: int('x'), lambda: {}['key'], json_of_nothing]
+)
+def test_a_defect_keeps_its_traceback(monkeypatch, defect):
+  """A ValueError of numpy is not the user's mistake, though it has no frame of its own."""
+  monkeypatch.setattr(sys, 'argv', ['command.py'])
+  with flagsaver.flagsaver(), pytest.raises((ValueError, KeyError)):
+    command.run(defect)
+
+
+def test_a_verb_is_chosen_by_the_first_argument(run, config):
+  seen = []
+  verbs = {
+    'first': lambda: seen.append('first'),
+    'a_second': lambda: seen.append(flags.FLAGS.test_count),
+  }
+  assert run(command.run_verb, verbs) == (0, '')
+  assert run(command.run_verb, verbs, 'a_second', '--test_count=5') == (0, '')
+  assert run(command.run_verb, verbs, '--test_count=6', 'a_second') == (0, '')
+  assert seen == ['first', 5, 6]
+  want = (2, "error: Unknown verb: 'third'. Allowed: a_second, first.\n")
+  assert run(command.run_verb, verbs, 'third') == want
+  want = (2, "error: Unknown arguments: 'first', 'x'. Allowed are flags: see --help.\n")
+  assert run(command.run_verb, verbs, 'a_second', 'first', 'x') == want
+  assert seen == ['first', 5, 6]
+
+
+def test_lines_are_joined(capsys):
+  with pytest.raises(SystemExit, match='2'):
+    command.fail('one\n  two')
+  assert capsys.readouterr().err == 'error: one two\n'
