@@ -4,6 +4,7 @@ A source has a length, and `source[i]` is `{'video': uint8 't h w 3', 'caption':
 chooses among several windows of a clip has `draw(i, rng)` besides, which returns the same.
 """
 
+import pathlib
 import sys
 from collections.abc import Callable, Sequence
 
@@ -11,18 +12,34 @@ import grain
 import jax
 import numpy as np
 
-from data import synthetic
+from data import dataset, synthetic
+
+SHAPES = {'train': 0, 'validation': 1, 'test': 2}  # the seed of each split of the moving shapes
 
 
-def open_source(source: str, *, size: int, frames: int, fps: float, split='train', crop='center'):
+def open_source(
+  source: str,
+  *,
+  size: int,
+  frames: int,
+  fps: float,
+  split: str = 'train',
+  crop: str = 'center',
+):
   """The random-access source which `source` names, of clips of `frames` frames, `size` square.
 
-  `'synthetic'` draws moving shapes, without end for any purpose.
+  `'synthetic'` draws moving shapes, which fill their frames, so that `crop` has no effect.  Else
+  `source` is the folder of a dataset which `data.builder` has written; see `dataset.Videos`.
   """
-  del split, crop
   if source == 'synthetic':
-    return synthetic.MovingShapes(size, frames, fps)
-  raise ValueError(f"Got the data source {source!r}; 'synthetic' is allowed.")
+    if split not in SHAPES:
+      raise ValueError(f'Got split={split!r}; moving shapes have {sorted(SHAPES)}.')
+    return synthetic.MovingShapes(size, frames, fps, seed=SHAPES[split])
+  if not pathlib.Path(source, 'dataset_info.json').is_file():
+    raise ValueError(
+      f"Got the source {source!r}; allowed are 'synthetic' and a folder which data.builder wrote."
+    )
+  return dataset.Videos(source, size=size, frames=frames, fps=fps, split=split, crop=crop)
 
 
 def batches(

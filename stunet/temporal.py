@@ -58,8 +58,8 @@ class TemporalConv(nn.Module):
 
   groups: int
   activation: str
-  scale_shift: bool
   dtype: str
+  scale_shift: bool
 
   @nn.compact
   def __call__(self, x: Video, emb: Float['b d']) -> Video:

@@ -49,7 +49,7 @@ class STUNet(nn.Module):
   """Predicts noise, clean video or velocity from a noisy video, its time and a condition.
 
   A level is entered by a resampling, has `down_blocks[i]` units on the way down and `up_blocks[i]`
-  on the way up; a unit is a residual block with or without attention.  Resampling in space is either
+  on the way up; a unit is a residual block with or without attention.  Resampling in space is
   'residual', inside a residual block of the level above on the way down and of the own one on the
   way up (Imagen's base model, DeepFloyd IF), or 'conv': strided on the way down, before the
   repetition on the way up (Efficient U-Net; Imagen, App. B.1).

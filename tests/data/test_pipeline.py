@@ -100,12 +100,12 @@ def test_the_parts_of_all_processes_are_the_batch_of_one(open_batches, count):
     assert same([batch], [{k: np.concatenate([s[k] for s in shares]) for k in batch}])
 
 
-@pytest.mark.parametrize('workers', [0, 2])
-def test_a_resumed_stream_is_the_uninterrupted_one(open_batches, workers):
+@pytest.mark.parametrize(('workers', 'workers_then'), [(0, 0), (2, 1)])
+def test_a_resumed_stream_is_the_uninterrupted_one(open_batches, workers, workers_then):
   uninterrupted = list(itertools.islice(open_batches(Draws(9)), 7))
   interrupted = open_batches(Draws(9), workers=workers)
   assert same(uninterrupted[:4], itertools.islice(interrupted, 4))
-  resumed = open_batches(Draws(9), workers=workers)
+  resumed = open_batches(Draws(9), workers=workers_then)
   resumed.set_state(interrupted.get_state())
   assert same(uninterrupted[4:], itertools.islice(resumed, 3))
 
@@ -140,3 +140,18 @@ def test_mistakes_are_told(open_batches):
 def test_synthetic_clips_have_the_format_asked_for():
   source = pipeline.open_source('synthetic', size=8, frames=4, fps=16.0)
   assert source[3]['video'].shape == (4, 8, 8, 3)
+
+
+def test_the_splits_of_synthetic_clips_differ():
+  sources = [
+    pipeline.open_source('synthetic', size=8, frames=4, fps=16.0, split=split)
+    for split in ('train', 'validation', 'test')
+  ]
+  assert len({tuple(s[i]['caption'] for i in range(20)) for s in sources}) == 3
+  with pytest.raises(ValueError, match=r"split='dev'; moving shapes have \['test', 'train', 'val"):
+    pipeline.open_source('synthetic', size=8, frames=4, fps=16.0, split='dev')
+
+
+def test_an_unknown_source_is_told(tmp_path):
+  with pytest.raises(ValueError, match=r"Got the source .*; allowed are 'synthetic' and a folder"):
+    pipeline.open_source(str(tmp_path), size=8, frames=4, fps=16.0)

@@ -20,9 +20,8 @@ HEUN = functools.partial(sampler.dpmpp_2m, ahead=sampler.heun)
 COND = Condition(jnp.zeros((4, 1, 1)))
 
 PROCESSES = [
-  Process(schedule, shift, prediction)
-  for schedule, shift in (('cosine', 0.0), ('cosine', -2.0), ('linear', 0.0))
-  for prediction in ('eps', 'v', 'x0')
+  *(Process('cosine', shift, p) for shift in (0.0, -2.0) for p in ('eps', 'v', 'x0')),
+  Process('linear', prediction='eps'),
 ]
 every_process = pytest.mark.parametrize(
   'process', PROCESSES, ids=lambda p: f'{p.schedule}{p.shift:+.0f}-{p.prediction}'
