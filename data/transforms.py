@@ -1,0 +1,99 @@
+"""Resizing, cropping and cutting of uint8 frames `t h w c`."""
+
+import functools
+import math
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped, UInt8
+
+Clip = UInt8[np.ndarray, 't h w c']
+
+
+def resize(frames: Clip, size: int) -> UInt8[np.ndarray, 't _ _ c']:
+  """The frames with their shorter side `size` and the other in proportion, antialiased."""
+  return resample(frames, *shorter_side(*frames.shape[1:3], size))
+
+
+def shorter_side(height: int, width: int, size: int) -> tuple[int, int]:
+  """The height and width in proportion, the shorter of them `size`."""
+  scale = size / min(height, width)
+  return max(round(height * scale), size), max(round(width * scale), size)
+
+
+def resample(frames: Clip, height: int, width: int) -> UInt8[np.ndarray, 't {height} {width} c']:
+  """The frames at another size, by a triangle filter as wide as a pixel of the coarser grid.
+
+  Linear interpolation where a side grows, its antialiased form where one shrinks: what
+  `jax.image.resize(..., 'linear', antialias=True)` computes, rounded.
+  """
+  t, h, w, c = frames.shape
+  if (h, w) == (height, width):
+    return frames
+  out = np.empty((t, height, width, c), np.uint8)
+  for source, target in zip(frames, out):  # one at a time: in float32, a clip is four times larger
+    rows = _weighted(source.reshape(h, w * c), height).reshape(height, w, c)
+    columns = _weighted(rows.swapaxes(0, 1).reshape(w, height * c), width)
+    target[:] = np.clip(np.rint(columns), 0, 255).reshape(width, height, c).swapaxes(0, 1)
+  return out
+
+
+def _weighted(lines: Shaped[np.ndarray, 'n k'], target: int) -> Float[np.ndarray, 'm k']:
+  """`target` weighted means of neighbouring lines.
+
+  Tap by tap, since most of the matrix is zero; and the threads of a matrix product in every worker
+  would stand in each other's way.
+  """
+  indices, weights = _taps(len(lines), target)
+  total = np.zeros((target, lines.shape[1]), np.float32)
+  for index, weight in zip(indices, weights):
+    total += weight[:, None] * lines[index]
+  return total
+
+
+@functools.lru_cache(maxsize=64)
+def _taps(
+  source: int, target: int
+) -> tuple[Int[np.ndarray, 'taps m'], Float[np.ndarray, 'taps m']]:
+  """For each of `target` lines, the lines of `source` under its triangle, and their weights."""
+  step = source / target
+  reach = max(step, 1)
+  centers = (np.arange(target) + 0.5) * step - 0.5
+  count = min(math.ceil(2 * reach) + 1, source)
+  first = np.clip(np.ceil(centers - reach).astype(int), 0, source - count)
+  indices = first + np.arange(count)[:, None]
+  weights = np.maximum(1 - np.abs(indices - centers) / reach, 0)
+  return indices, (weights / weights.sum(0)).astype(np.float32)
+
+
+def center_crop(frames: Clip, size: int) -> UInt8[np.ndarray, 't {size} {size} c']:
+  """The square of side `size` in the middle of the frames, which are at least that large."""
+  top, left = (spare // 2 for spare in _spare(frames, size))
+  return frames[:, top : top + size, left : left + size]
+
+
+def random_crop(
+  frames: Clip, size: int, rng: np.random.Generator
+) -> UInt8[np.ndarray, 't {size} {size} c']:
+  """A square of side `size`, at the same place in all frames, any place being as likely."""
+  top, left = (rng.integers(spare + 1) for spare in _spare(frames, size))
+  return frames[:, top : top + size, left : left + size]
+
+
+def take_clip(
+  frames: Clip, count: int, rng: np.random.Generator | None = None
+) -> UInt8[np.ndarray, '{count} h w c']:
+  """`count` consecutive frames: those in the middle, or with `rng` any.  Fewer are a ValueError."""
+  spare = len(frames) - count
+  if count < 1 or spare < 0:
+    raise ValueError(f'Got {len(frames)} frames where {count} are wanted; at least 1 and no more.')
+  first = spare // 2 if rng is None else rng.integers(spare + 1)
+  return frames[first : first + count]
+
+
+def _spare(frames: Clip, size: int) -> tuple[int, int]:
+  height, width = frames.shape[1:3]
+  if not 1 <= size <= min(height, width):
+    raise ValueError(
+      f'Got size={size} for frames of {height} x {width}; 1..{min(height, width)} are allowed.'
+    )
+  return height - size, width - size
