@@ -1,0 +1,31 @@
+"""Videos of known frames, written by the tests themselves."""
+
+import fractions
+import io
+
+import av
+import numpy as np
+
+
+def encoded(pictures, milliseconds, container='matroska', aspect=None, lossless='ffv1'):
+  """A file with these pictures (`t h w 3`) at these times."""
+  file = io.BytesIO()
+  with av.open(file, 'w', format=container) as out:
+    stream = out.add_stream(lossless, rate=1000)
+    stream.height, stream.width = pictures.shape[1:3]
+    stream.pix_fmt = 'rgb24' if lossless == 'png' else 'bgr0'
+    if aspect:
+      stream.codec_context.sample_aspect_ratio = fractions.Fraction(aspect)
+    for picture, time in zip(pictures, milliseconds):
+      frame = av.VideoFrame.from_ndarray(picture, format='rgb24')
+      frame.pts, frame.time_base = int(time), fractions.Fraction(1, 1000)
+      out.mux(stream.encode(frame))
+    out.mux(stream.encode())
+  return file.getvalue()
+
+
+def numbered(count, width=16):
+  """Pictures which are all of the colour of their number."""
+  return np.broadcast_to(
+    np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 16, width, 3)
+  )
