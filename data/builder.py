@@ -1,0 +1,180 @@
+"""Builds a dataset from a folder of videos and their captions.
+
+python -m data.builder --videos=DIR --captions=FILE.jsonl --out=DIR
+"""
+
+import concurrent.futures
+import json
+import multiprocessing
+import pathlib
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+
+import tqdm
+from absl import flags, logging
+
+from core import command
+from data import captions, dataset, decode
+
+MAX_BYTES = 2**30  # of a file; a record ends at twice that
+
+
+def build(
+  videos: pathlib.Path,
+  lines: dict[str, captions.Line],
+  out: pathlib.Path,
+  *,
+  fps: float = 16.0,
+  min_frames: int = 80,
+  shards: int | None = None,
+  workers: int = 2,
+  overwrite: bool = False,
+) -> dict:
+  """The report on the dataset written to `out`, which is also `out/report.json`.
+
+  Every file below `videos` which has a caption in `lines` is decoded once, in `workers` processes.
+  One which cannot be, or is shorter than `min_frames` at `fps`, is skipped and reported with the
+  reason.  A damaged one counts as far as it can be decoded, and is reported too.
+
+  `out` appears when all is written.  It may exist only with `overwrite`, and as a dataset.
+  """
+  _require(fps=fps, min_frames=min_frames, shards=shards or 1, workers=workers)
+  _require_free(out, overwrite)
+  files, skipped = _with_caption(videos, lines)
+  clips = []
+  for file, facts in _probed(videos, files, workers):
+    if isinstance(facts, str):
+      skipped[file] = facts
+    elif (count := decode.available(facts.seconds, fps)) < min_frames:
+      skipped[file] = f'{count} frames at {fps:g} a second; at least {min_frames} are needed'
+    else:
+      clips.append(dataset.Clip(file, lines[file].caption, lines[file].split, facts))
+  if not clips:
+    raise ValueError(f'None of the files in {videos} can be used: {_listed(skipped)}.')
+  report = {
+    'written': len(clips),
+    'seconds': sum(clip.facts.seconds for clip in clips),
+    'damaged': {clip.file: clip.facts.fault for clip in clips if clip.facts.fault},
+    'skipped': dict(sorted(skipped.items())),
+  }
+  _write(videos, clips, out, shards, report)
+  return report
+
+
+def _write(videos, clips: Sequence[dataset.Clip], out: pathlib.Path, shards, report: dict) -> None:
+  incomplete = out.with_name(out.name + '.incomplete')
+  shutil.rmtree(incomplete, ignore_errors=True)
+  try:
+    dataset.write(videos, clips, incomplete, shards)
+    (incomplete / 'report.json').write_text(json.dumps(report, indent=2, ensure_ascii=False) + '\n')
+    if out.exists():
+      shutil.rmtree(out)
+    incomplete.rename(out)
+  finally:
+    shutil.rmtree(incomplete, ignore_errors=True)
+
+
+def _with_caption(videos: pathlib.Path, lines: dict) -> tuple[list[str], dict[str, str]]:
+  """The files to use, and the reason against each other one in the folder or in `lines`."""
+  if not videos.is_dir():
+    raise ValueError(f'There is no folder {videos}; --videos is a folder of video files.')
+  present = {p.relative_to(videos).as_posix() for p in videos.rglob('*') if p.is_file()}
+  silent = {file for file in present & lines.keys() if lines[file].caption is None}
+  reasons = dict.fromkeys(present - lines.keys(), 'no line in the captions')
+  reasons |= dict.fromkeys(lines.keys() - present, 'no such file')
+  reasons |= dict.fromkeys(silent, 'neither caption nor label')
+  return sorted(lines.keys() - reasons.keys()), reasons
+
+
+def _probed(
+  videos: pathlib.Path, files: Sequence[str], workers: int
+) -> Iterator[tuple[str, decode.Facts | str]]:
+  """Each of `files` with its facts, or with the reason why it has none."""
+  pool, block = _pool(workers), 8 * workers
+  with tqdm.tqdm(total=len(files), desc='decoding', unit='file') as bar:
+    for first in range(0, len(files), block):
+      part = files[first : first + block]
+      paths = [videos / file for file in part]
+      try:
+        found = list(pool.map(_probe, paths))
+      except BrokenProcessPool:  # a file has ended its process: which one, each shows alone
+        pool = _pool(workers)
+        found = [_probe_alone(path) for path in paths]
+      yield from zip(part, found)
+      bar.update(len(part))
+  pool.shutdown()
+
+
+def _pool(workers: int) -> concurrent.futures.ProcessPoolExecutor:
+  context = multiprocessing.get_context('spawn')  # a fork would copy locks which threads hold
+  return concurrent.futures.ProcessPoolExecutor(workers, mp_context=context)
+
+
+def _probe_alone(path: pathlib.Path) -> decode.Facts | str:
+  with _pool(1) as pool:
+    try:
+      return pool.submit(_probe, path).result()
+    except BrokenProcessPool:
+      return 'decoding it ends the process'
+
+
+def _probe(path: pathlib.Path) -> decode.Facts | str:
+  try:
+    if (size := path.stat().st_size) > MAX_BYTES:
+      return f'{size} bytes; at most {MAX_BYTES} are allowed'
+    return decode.probe(path.read_bytes())
+  except (ValueError, OSError) as error:
+    return str(error)
+
+
+def _require(**positive: float | int) -> None:
+  for name, value in sorted(positive.items()):
+    if value <= 0:
+      raise ValueError(f'Got --{name}={value:g}; more than 0 is allowed.')
+
+
+def _require_free(out: pathlib.Path, overwrite: bool) -> None:
+  if out.exists() and not overwrite:
+    raise ValueError(f'{out} exists already; --overwrite replaces a dataset.')
+  if out.exists() and not (out / 'dataset_info.json').is_file():
+    raise ValueError(f'{out} exists and is no dataset; --overwrite replaces nothing else.')
+
+
+def _listed(reasons: dict[str, str]) -> str:
+  shown = [f'{file}: {reason}' for file, reason in sorted(reasons.items())[:3]]
+  return '; '.join(shown + ['...'] * (len(reasons) > 3)) or 'there is none'
+
+
+def _define_flags() -> None:
+  # Not when this module is imported: a process has one set of flags, and this one is a command's.
+  flags.DEFINE_string('videos', None, 'Folder of video files.', required=True)
+  flags.DEFINE_string('captions', None, 'File of JSON lines; see data/captions.py.', required=True)
+  flags.DEFINE_string('out', None, 'Folder to write, which is read by its name.', required=True)
+  flags.DEFINE_float('fps', 16.0, 'Frames per second at which lengths are counted.')
+  flags.DEFINE_integer('min_frames', 80, 'Shorter videos are skipped.')
+  flags.DEFINE_integer('shards', None, 'Files for each split; as many as TFDS finds good.')
+  flags.DEFINE_integer('workers', 2, 'Processes which decode.')
+  flags.DEFINE_boolean('overwrite', False, 'Replace the dataset at --out.')
+
+
+def main() -> None:
+  logging.set_verbosity(logging.WARNING)  # TFDS tells of each of its steps
+  given = flags.FLAGS
+  out = pathlib.Path(given.out)
+  options = ('fps', 'min_frames', 'shards', 'workers', 'overwrite')
+  report = build(
+    pathlib.Path(given.videos),
+    captions.read(pathlib.Path(given.captions)),
+    out,
+    **{name: given[name].value for name in options},
+  )
+  print(
+    f'{out}: written {report["written"]}, of which {len(report["damaged"])} are damaged; '
+    f'skipped {len(report["skipped"])}; reasons in {out / "report.json"}'
+  )
+
+
+if __name__ == '__main__':
+  _define_flags()
+  command.run(main)

@@ -1,0 +1,69 @@
+"""The captions of a folder of videos, one line of JSON for each."""
+
+import dataclasses
+import json
+import pathlib
+import re
+
+ALLOWED = (
+  'allowed is one object for each file, with strings "file", "caption" or "label" (or null) '
+  'and perhaps "split"'
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+  """What is told of one file."""
+
+  caption: str | None
+  split: str
+
+
+def read(path: pathlib.Path) -> dict[str, Line]:
+  """The lines by the file which each names, relative to the folder of videos.
+
+  A line is an object with `file`, and `caption` or `label` or both.  `split` is 'train' where it is
+  missing; other keys are ignored.  A label stands in for a missing caption as its plain words:
+  'UCF101:ApplyEyeMakeup' is 'apply eye makeup'.  A mistake is a ValueError with the line's number.
+  """
+  if not path.is_file():
+    raise ValueError(f'There is no file {path}; the captions are a file of JSON lines.')
+  lines = {}
+  for number, text in enumerate(path.read_bytes().split(b'\n'), 1):
+    if not text.strip():
+      continue
+    try:
+      file, line = _parse(text)
+      if file in lines:
+        raise ValueError(f'another line for {file!r}')
+    except ValueError as error:
+      raise ValueError(f'{path.name}, line {number}: {error}; {ALLOWED}.') from error
+    lines[file] = line
+  return lines
+
+
+def _parse(text: bytes) -> tuple[str, Line]:
+  try:
+    line = json.loads(text)
+  except ValueError as error:
+    raise ValueError(f'no JSON: {error}') from error
+  if not isinstance(line, dict):
+    raise ValueError(f'got {text[:40].decode()}')
+  line = {'caption': None, 'label': None, 'split': 'train'} | line
+  if 'file' not in line:
+    raise ValueError('no "file"')
+  for key in ('caption', 'file', 'label', 'split'):
+    if not isinstance(line[key], str) and not (line[key] is None and key in ('caption', 'label')):
+      raise ValueError(f'got "{key}": {json.dumps(line[key])[:40]}')
+  path = pathlib.PurePosixPath(line['file'])
+  if path.is_absolute() or '..' in path.parts or not path.parts:
+    raise ValueError(f'got the file {line["file"]!r}, which is not below the folder')
+  if not re.fullmatch('[a-z][a-z0-9_]*', line['split']):
+    raise ValueError(f'got the split {line["split"]!r}, which is no lower-case name')
+  caption = (line['caption'] or '').strip() or _words(line['label'] or '')
+  return str(path), Line(caption or None, line['split'])
+
+
+def _words(label: str) -> str:
+  name = label.split(':')[-1]
+  return ' '.join(re.sub('(?<=[a-z0-9])(?=[A-Z])|_', ' ', name).lower().split())

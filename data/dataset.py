@@ -1,0 +1,140 @@
+"""Videos and captions as a TFDS dataset of ArrayRecord shards, written and read without TensorFlow.
+
+A record holds a video's file as it is, since any other encoding would lose quality or take many
+times the space, with its caption and what decoding it has found.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import io
+import pathlib
+import shutil
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from data import decode, transforms
+
+CROPS = {
+  'center': lambda frames, size, rng: transforms.center_crop(frames, size),
+  'random': transforms.random_crop,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+  """One record, except for the file's bytes."""
+
+  file: str  # its path in the folder of videos
+  caption: str
+  split: str
+  facts: decode.Facts
+
+
+def write(videos: pathlib.Path, clips: Sequence[Clip], out: pathlib.Path, shards: int | None):
+  """Writes the dataset of `clips`, files below `videos`, to the folder `out`, in their order.
+
+  Each split has `shards` files, or as many as TFDS finds good.  More than clips are a ValueError.
+  """
+  split, fewest = min(collections.Counter(clip.split for clip in clips).items(), key=lambda x: x[1])
+  if shards and shards > fewest:
+    raise ValueError(
+      f'Got {shards} shards for the {fewest} clips of {split!r}; 1..{fewest} are allowed.'
+    )
+  tfds.disable_progress_bar()
+  inner = out / 'tfds'  # TFDS puts the dataset below its name and version, beside its downloads
+  builder = _Builder(videos, clips, data_dir=inner, file_format='array_record')
+  config = tfds.download.DownloadConfig(num_shards=shards)
+  with contextlib.redirect_stdout(io.StringIO()):  # it announces downloads; there are none
+    builder.download_and_prepare(download_config=config)
+  for file in pathlib.Path(builder.data_dir).iterdir():
+    file.rename(out / file.name)
+  shutil.rmtree(inner)
+
+
+class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """Videos with captions."""
+
+  name = 'videos'
+  VERSION = tfds.core.Version('1.0.0')
+  code_path = None  # TFDS would look for checksums of downloads there
+
+  def __init__(self, videos: pathlib.Path, clips: Sequence[Clip], **kwargs):
+    self._videos, self._clips = videos, clips
+    super().__init__(**kwargs)
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    features = {
+      'file': tfds.features.Text(),
+      'video': tfds.features.Tensor(shape=(), dtype=np.object_),
+      'caption': tfds.features.Text(),
+      'frames': np.int64,
+      'seconds': np.float64,
+      'height': np.int64,
+      'width': np.int64,
+    }
+    return tfds.core.DatasetInfo(
+      builder=self,
+      description='Video files with captions, and what decoding the files has found.',
+      features=tfds.features.FeaturesDict(features),
+      metadata=tfds.core.MetadataDict(shortest=min(c.facts.seconds for c in self._clips)),
+      disable_shuffling=True,
+    )
+
+  def _split_generators(self, dl_manager) -> dict[str, Iterator]:
+    return {s: self._generate_examples(s) for s in sorted({c.split for c in self._clips})}
+
+  def _generate_examples(self, split: str) -> Iterator[tuple[int, dict]]:
+    for key, clip in enumerate(c for c in self._clips if c.split == split):
+      facts = dataclasses.asdict(clip.facts)
+      del facts['fault']
+      video = (self._videos / clip.file).read_bytes()
+      yield key, {'file': clip.file, 'video': video, 'caption': clip.caption, **facts}
+
+
+class Videos:
+  """A random-access source of windows of a dataset's clips, as `data.pipeline` reads it.
+
+  A window is `frames` frames at `fps`, resized to the shorter side `size` and cropped to a square:
+  'center' or 'random'.  Where in time it lies is always drawn.  A ValueError where the split, the
+  crop or a window as long as the shortest clip allows is not given.
+  """
+
+  def __init__(
+    self, directory: str, *, size: int, frames: int, fps: float, split='train', crop='center'
+  ):
+    builder = tfds.builder_from_directory(directory)
+    if split not in builder.info.splits:
+      raise ValueError(f'Got split={split!r}; {directory} has {sorted(builder.info.splits)}.')
+    if crop not in CROPS:
+      raise ValueError(f'Got crop={crop!r}; allowed are {sorted(CROPS)}.')
+    longest = decode.available(builder.info.metadata['shortest'], fps)
+    if not 1 <= frames <= longest:
+      raise ValueError(
+        f'Got {frames} frames at {fps:g} a second; the shortest clip of {directory} allows '
+        f'1..{longest}.'
+      )
+    self._records = builder.as_data_source(split=split)
+    self._size, self._frames, self._fps, self._crop = size, frames, fps, crop
+
+  def __len__(self) -> int:
+    return len(self._records)
+
+  def __getitem__(self, i: int) -> dict:
+    """The same window each time."""
+    return self.draw(i, np.random.default_rng(i))
+
+  def draw(self, i: int, rng: np.random.Generator) -> dict:
+    """`{'video': uint8 't h w 3', 'caption': str}`, a window drawn with `rng`."""
+    record = self._records[i]
+    start = rng.uniform(0, max(record['seconds'] - self._frames / self._fps, 0))
+    try:
+      frames = decode.decode(
+        record['video'], fps=self._fps, start=start, count=self._frames, size=self._size
+      )
+    except ValueError as error:  # it was decoded when the dataset was built
+      raise ValueError(f'{record["file"].decode()}, record {i}: {error}') from error
+    video = CROPS[self._crop](frames, self._size, rng)
+    return {'video': np.ascontiguousarray(video), 'caption': record['caption'].decode()}

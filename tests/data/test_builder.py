@@ -1,0 +1,139 @@
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from data import builder, captions, dataset
+from data.captions import Line
+from tests.data.videos import encoded, numbered
+
+FOLDER = pathlib.Path(os.environ.get('LUMIERE_DATA', 'none'), 'videos')
+needs_data = pytest.mark.skipif(not FOLDER.is_dir(), reason='LUMIERE_DATA is not set')
+
+
+@pytest.fixture
+def videos(tmp_path):
+  """Videos of 3 and 1 seconds and a broken one, cut in the middle, and nothing at `out`."""
+  folder = tmp_path / 'videos'
+  folder.mkdir()
+  noise = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), np.uint8)
+  (folder / 'cut.mkv').write_bytes(encoded(noise, np.arange(40) * 100)[: 30 * 16 * 16 * 3])
+  (folder / 'long.mkv').write_bytes(encoded(numbered(30), np.arange(30) * 100))
+  (folder / 'short.mkv').write_bytes(encoded(numbered(10), np.arange(10) * 100))
+  (folder / 'text.mp4').write_text('this is no video')
+  (folder / 'silent.mkv').write_bytes(b'')
+  (folder / 'unknown.mkv').write_bytes(b'')
+  return folder
+
+
+LINES = {
+  **{f: Line(f'film {f}', 'train') for f in ('cut.mkv', 'long.mkv', 'short.mkv', 'text.mp4')},
+  'none.mkv': Line('nothing', 'train'),
+  'silent.mkv': Line(None, 'train'),
+}
+
+
+def test_what_can_be_used_is_written_and_the_rest_reported(videos, tmp_path):
+  out = tmp_path / 'out'
+  report = builder.build(videos, LINES, out, fps=8.0, min_frames=16, workers=1)
+  assert json.loads((out / 'report.json').read_text()) == report
+  assert report['written'] == 2
+  assert report['skipped'] == {
+    'none.mkv': 'no such file',
+    'short.mkv': '8 frames at 8 a second; at least 16 are needed',
+    'silent.mkv': 'neither caption nor label',
+    'text.mp4': 'cannot be opened: Invalid data found when processing input',
+    'unknown.mkv': 'no line in the captions',
+  }
+  source = dataset.Videos(str(out), size=8, frames=16, fps=8.0)
+  assert [source[i]['caption'] for i in range(2)] == ['film cut.mkv', 'film long.mkv']
+  assert not (tmp_path / 'out.incomplete').exists()
+
+  with pytest.raises(ValueError, match='out exists already; --overwrite replaces'):
+    builder.build(videos, LINES, out)
+  again = builder.build(videos, LINES, out, min_frames=32, workers=1, overwrite=True)
+  assert again['written'] == len(dataset.Videos(str(out), size=8, frames=16, fps=8.0))
+
+
+def test_a_failed_build_leaves_nothing(videos, tmp_path, monkeypatch):
+  def write(videos, clips, out, shards):
+    out.mkdir()
+    (out / 'half').write_text('written')
+    raise OSError('No space left on device')
+
+  monkeypatch.setattr(dataset, 'write', write)
+  with pytest.raises(OSError, match='No space left'):
+    builder.build(videos, LINES, tmp_path / 'out', min_frames=1, workers=1)
+  assert [p.name for p in tmp_path.iterdir()] == ['videos']
+
+
+def test_mistakes_are_told(videos, tmp_path):
+  out = tmp_path / 'out'
+  with pytest.raises(ValueError, match=r'There is no folder .*none; --videos is'):
+    builder.build(tmp_path / 'none', LINES, out)
+  with pytest.raises(ValueError, match='exists and is no dataset; --overwrite replaces nothing'):
+    builder.build(videos, LINES, videos, overwrite=True)
+  with pytest.raises(ValueError, match='Got --fps=0; more than 0 is allowed'):
+    builder.build(videos, LINES, out, fps=0.0)
+  with pytest.raises(
+    ValueError, match=r'can be used: cut\.mkv: no line in the captions; .*; \.\.\.\.$'
+  ):
+    builder.build(videos, {'none.mkv': LINES['none.mkv']}, out)
+  assert not out.exists()
+
+
+def test_the_command_tells_a_mistake_in_one_line(videos, tmp_path):
+  (tmp_path / 'captions.jsonl').write_text('{"file": "long.mkv", "caption": "a film"}\nnonsense\n')
+  flags = {'videos': videos, 'captions': tmp_path / 'captions.jsonl', 'out': tmp_path / 'out'}
+  command = [sys.executable, '-m', 'data.builder', *(f'--{k}={v}' for k, v in flags.items())]
+  ended = subprocess.run(command, capture_output=True, text=True, check=False)
+  assert ended.returncode == 2
+  assert ended.stderr.startswith('error: captions.jsonl, line 2: no JSON')
+  assert ended.stderr.count('\n') == 1
+  assert not (tmp_path / 'out').exists()
+
+
+REAL = {
+  'decord__corrupted.mp4': None,
+  'fetv_gt__001.gif': None,
+  'lumiere__text-to-video__hitchiker.webm': None,
+  'mediapy__video.mp4': '6 frames at 16 a second; at least 32 are needed',
+  'mp4parse-rust__video_rotation_90.mp4': '1 frames at 16 a second; at least 32 are needed',
+  'libwebm__invalid_vp9_bitstream-bug_1416.webm': 'frames of 12336 x 12336 pixels',
+  'mp4ff__init_truncated.mp4': 'no video stream',
+  'mp4parse-rust__chunk_out_of_range.mp4': 'cannot be opened',
+  'mp4parse-rust__invalid_userdata.mp4': 'no decodable frame',
+  'streamio-ffmpeg__sideways_movie.mov': '17 frames at 16 a second; at least 32 are needed',
+  'small__FlashVideo.flv': 'cannot be opened',
+  'torchvision__TrumanShow_wave_f_nm_np1_fr_med_26.avi': '27 frames',
+}
+
+
+@needs_data
+def test_real_files_are_written_or_skipped_with_a_reason(tmp_path):
+  (tmp_path / 'videos').mkdir()
+  for file in REAL:
+    shutil.copy(FOLDER / file, tmp_path / 'videos' / file)
+  lines = {file: Line('a film', 'train') for file in REAL}
+  report = builder.build(tmp_path / 'videos', lines, tmp_path / 'out', min_frames=32, shards=2)
+  assert report['written'] == 3
+  assert list(report['damaged']) == ['decord__corrupted.mp4']
+  assert report['damaged']['decord__corrupted.mp4'].startswith('damaged, after 28 frames')
+  reasons = {file: reason for file, reason in REAL.items() if reason}
+  assert report['skipped'].keys() == reasons.keys()
+  for file, reason in reasons.items():
+    assert report['skipped'][file].startswith(reason)
+  source = dataset.Videos(str(tmp_path / 'out'), size=16, frames=32, fps=16.0, crop='random')
+  assert {source[i]['video'].shape for i in range(3)} == {(32, 16, 16, 3)}
+
+
+@needs_data
+def test_the_captions_of_the_data_folder_are_read():
+  lines = captions.read(FOLDER / 'captions.jsonl')
+  assert lines['c3d__v_ApplyEyeMakeup_g01_c01.avi'].caption == 'apply eye makeup'
+  assert lines['tune-a-video__car-turn.mp4'].caption == 'a jeep car is moving on the road'

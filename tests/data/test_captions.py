@@ -1,0 +1,58 @@
+import json
+
+import pytest
+
+from data import captions
+from data.captions import Line
+
+
+def read(tmp_path, *lines):
+  path = tmp_path / 'captions.jsonl'
+  path.write_bytes(b'\n'.join(x if isinstance(x, bytes) else json.dumps(x).encode() for x in lines))
+  return captions.read(path)
+
+
+def test_a_caption_comes_first_and_the_words_of_a_label_stand_in_for_it(tmp_path):
+  assert read(
+    tmp_path,
+    {'file': 'a.mp4', 'caption': 'a dog', 'label': 'Dog'},
+    {'file': 'b/b.avi', 'caption': None, 'label': 'UCF101:ApplyEyeMakeup', 'split': 'test'},
+    b'',
+    {'file': 'c.gif', 'label': 'shake_hands', 'source': 'ignored'},
+    {'file': 'd.gif', 'caption': ' ', 'label': None},
+  ) == {
+    'a.mp4': Line('a dog', 'train'),
+    'b/b.avi': Line('apply eye makeup', 'test'),
+    'c.gif': Line('shake hands', 'train'),
+    'd.gif': Line(None, 'train'),
+  }
+
+
+@pytest.mark.parametrize(
+  ('line', 'reason'),
+  [
+    (b'{"file": "b.mp4"', 'no JSON'),
+    (b'{"file": "\xff.mp4"}', 'no JSON'),
+    (b'[1, 2]', r'got \[1, 2\]'),
+    ({'caption': 'a dog'}, 'no "file"'),
+    ({'file': None, 'caption': 'a dog'}, 'got "file": null'),
+    ({'file': 'b.mp4', 'caption': 3}, 'got "caption": 3'),
+    ({'file': 'b.mp4', 'split': None}, 'got "split": null'),
+    ({'file': 'b.mp4', 'split': '../x'}, r"got the split '\.\./x'"),
+    ({'file': '../b.mp4', 'caption': 'a dog'}, r"got the file '\.\./b\.mp4', which is not below"),
+    ({'file': '/b.mp4', 'caption': 'a dog'}, r"got the file '/b\.mp4', which is not below"),
+    ({'file': 'a.mp4', 'caption': 'a cat'}, r"another line for 'a\.mp4'"),
+  ],
+)
+def test_a_mistake_is_told_with_its_line(tmp_path, line, reason):
+  good = {'file': 'a.mp4', 'caption': 'a dog'}
+  message = (
+    f'^captions.jsonl, line 2: {reason}.*; allowed is one object for each file, with [^\n]*$'
+  )
+  with pytest.raises(ValueError, match=message):
+    read(tmp_path, good, line)
+
+
+def test_a_missing_file_is_told(tmp_path):
+  with pytest.raises(ValueError, match=r'There is no file .*none\.jsonl'):
+    captions.read(tmp_path / 'none.jsonl')
