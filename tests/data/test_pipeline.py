@@ -53,9 +53,8 @@ def numbers(batches, count):
 
 
 def same(a, b):
-  return all(
-    x.keys() == y.keys() and all(np.array_equal(x[k], y[k]) for k in x) for x, y in zip(a, b)
-  )
+  pairs = zip(a, b, strict=True)
+  return all(x.keys() == y.keys() and all(np.array_equal(x[k], y[k]) for k in x) for x, y in pairs)
 
 
 def test_a_batch_has_the_documented_parts_and_each_caption_its_own_video(open_batches):
