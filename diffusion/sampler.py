@@ -135,7 +135,7 @@ def dpmpp_2m(
   def step(carry, i, t, of_xt, of_x0, weight):
     xt, before = carry
     x0 = _denoise(denoiser, xt, t, cond)
-    return of_xt * xt + of_x0 * (x0 + 0.9 * weight * (x0 - before)), x0
+    return of_xt * xt + of_x0 * (x0 + weight * (x0 - before)), x0
 
   xt = xt.astype(jnp.float32)
   return _scan(step, (xt, jnp.zeros_like(xt)), times, on_step, (of_xt, of_x0, weight))[0]

@@ -197,7 +197,7 @@ def test_every_step_is_reported(sample):
   assert answer.dtype == jnp.float32
 
 
-@pytest.mark.parametrize('sample', [sampler.ddim, sampler.ddpm, sampler.dpmpp_2m])
+@pytest.mark.parametrize('sample', [sampler.ddim, DDPM_S, sampler.dpmpp_2m])
 def test_ends_at_the_answer(sample):
   """At t = 0 nothing but the last x0 is left, whatever the network says before."""
   process, known = Process(shift=-5.5, prediction='eps'), jax.random.normal(KEY, (4, 2, 4, 4, 3))
