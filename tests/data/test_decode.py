@@ -1,3 +1,4 @@
+import contextlib
 import fractions
 import hashlib
 import itertools
@@ -50,6 +51,25 @@ def test_a_window_is_part_of_the_whole(start):
   whole = shown(file, fps=10.0)
   first = round(10 * start)
   assert shown(file, fps=10.0, start=start, count=20) == whole[first : first + 20]
+
+
+@pytest.mark.parametrize('offset', [2.0, 1000.0])
+def test_a_window_is_right_where_the_container_searches_wrong(monkeypatch, offset):
+  class Container:
+    def __init__(self, container):
+      self.decode, self.searched = container.decode, container.seek
+
+    def seek(self, time, stream):
+      self.searched(int(time + offset / stream.time_base), stream=stream)
+
+  @contextlib.contextmanager
+  def opened(file, honest=decode._opened):
+    with honest(file) as (container, stream):
+      yield Container(container), stream
+
+  monkeypatch.setattr(decode, '_opened', opened)
+  file = encoded(numbered(100), np.arange(100) * 100)
+  assert shown(file, fps=10.0, start=6.0, count=20) == list(range(60, 80))
 
 
 def test_available_counts_what_decode_finds():
