@@ -1,0 +1,184 @@
+import contextlib
+import importlib
+import io
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from unittest import mock
+
+import av
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+from PIL import Image
+
+from configs import t2v
+from core import command, video
+from core.condition import Condition
+from stunet.unet import STUNet
+from training import checkpoint
+from training.state import State
+
+ROOT = pathlib.Path(__file__).parents[1]
+PROMPT = 'a red circle moving right on a black background'
+
+
+class Position(Iterator):
+  """Stands for the data: its position is saved with the model."""
+
+  def __next__(self):
+    raise StopIteration
+
+  def get_state(self):
+    return {}
+
+
+@pytest.fixture(scope='module')
+def workdir(tmp_path_factory):
+  """A model of random weights, as training leaves one after step 3."""
+  config = t2v.get_config('tiny')
+  config.data.frames = 8
+  config.sampling.update(steps=2, guidance=2.0)
+  c, model = config, STUNet(**config.model)
+  video = jnp.zeros((1, c.data.frames, c.data.size, c.data.size, 3))
+  cond = Condition(jnp.zeros((1, c.text.tokens, c.text.width)))
+  shapes = jax.eval_shape(model.init, jax.random.key(0), video, jnp.zeros(1), cond)['params']
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(lambda p: jnp.asarray(0.1 * rng.normal(size=p.shape), p.dtype), shapes)
+  path = tmp_path_factory.mktemp('runs') / 't2v'
+  checkpoint.save_config(path, config)
+  with checkpoint.manager(path) as checkpoints:
+    checkpoint.save(checkpoints, State(jnp.asarray(3), params, params, {}), Position())
+  return path
+
+
+@pytest.fixture(scope='module')
+def sample():
+  """The script; its flags, of which other scripts have some too, are gone afterwards."""
+  before = {name: flags.FLAGS[name] for name in flags.FLAGS}
+  for name in ('workdir',):
+    if name in before:
+      delattr(flags.FLAGS, name)
+  module = importlib.import_module('sample')
+  yield module
+  del sys.modules['sample']
+  for flag in flags.FLAGS.flags_by_module_dict()['sample']:
+    delattr(flags.FLAGS, flag.name)
+  if 'workdir' in before:
+    flags.FLAGS['workdir'] = before['workdir']
+
+
+@pytest.fixture(scope='module')
+def run(sample, workdir):
+  """Runs the command; returns exit status, stdout and stderr."""
+
+  def run(*argv):
+    out, err = io.StringIO(), io.StringIO()
+    argv = ['sample.py', f'--workdir={workdir}', *argv]
+    with (
+      mock.patch.object(sys, 'argv', argv),
+      flagsaver.flagsaver(),
+      contextlib.redirect_stdout(out),
+      contextlib.redirect_stderr(err),
+      pytest.raises(SystemExit) as exit,
+    ):
+      command.run_verb(sample.VERBS)
+    return exit.value.code or 0, out.getvalue(), err.getvalue()
+
+  return run
+
+
+def test_a_prompt_becomes_a_video_the_same_in_every_process(run, workdir, tmp_path):
+  argv = ['text_to_video', f'--prompt={PROMPT}', '--seed=5']
+  files = [str(tmp_path / name) for name in ('a.mp4', 'slice.png')]
+  code, out, err = run(*argv, f'--output={files[0]}', f'--xt_slice={files[1]}')
+  assert code == 0
+  assert out.splitlines()[:2] == files
+  assert 'compiled in' in out.splitlines()[2]
+  assert '2/2' in err  # the bar came to its end
+  assert Image.open(files[1]).size == (16, 8)
+  assert video.read_metadata(files[0]) == {
+    'prompt': PROMPT,
+    'number': '0',
+    'model': 't2v step 3',
+    'seed': '5',
+    'sampler': 'dpmpp_2m',
+    'steps': '2',
+    'guidance': '2.0',
+  }
+
+  argv = [sys.executable, str(ROOT / 'sample.py'), *argv, f'--workdir={workdir}']
+  done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  assert sorted(os.listdir(tmp_path)) == ['a.mp4', 'out.mp4', 'slice.png']
+  assert (tmp_path / 'out.mp4').read_bytes() == (tmp_path / 'a.mp4').read_bytes()
+
+
+def test_a_file_of_prompts_becomes_a_folder(run, tmp_path):
+  (tmp_path / 'prompts.txt').write_text(f'{PROMPT}\n\n  Two, (round) *dots*\n')
+  options = ('--sampler=ddim', '--steps=1', '--guidance=1', '--num_frames=4', '--upscale=3')
+  paths = (f'--prompts_file={tmp_path}/prompts.txt', f'--output={tmp_path}/new')
+  code, out, _ = run(*paths, '--num_videos=2', '--batch=3', *options)
+  assert code == 0
+  names = [
+    *(f'000_a_red_circle_moving_right_on_a_black_background_{i}.mp4' for i in (0, 1)),
+    *(f'001_two_round_dots_{i}.mp4' for i in (0, 1)),
+  ]
+  files = [tmp_path / 'new' / name for name in names]
+  assert sorted(os.listdir(tmp_path / 'new')) == [*names, 'index.jsonl']
+  assert out.splitlines()[:5] == [f'{tmp_path}/new/{name}' for name in (*names, 'index.jsonl')]
+  index = [json.loads(line) for line in (tmp_path / 'new/index.jsonl').read_text().splitlines()]
+  assert [line.pop('file') for line in index] == names
+  assert index == [video.read_metadata(file) for file in files]
+  assert [line['prompt'] for line in index] == [PROMPT, PROMPT, *['Two, (round) *dots*'] * 2]
+  assert [line['number'] for line in index] == ['0', '1', '0', '1']
+  assert {(i['sampler'], i['steps'], i['guidance']) for i in index} == {('ddim', '1', '1.0')}
+  for file in files:
+    with av.open(str(file)) as container:
+      frames = [frame.to_ndarray(format='rgb24') for frame in container.decode(video=0)]
+      assert np.shape(frames) == (4, 48, 48, 3)
+  assert len({file.read_bytes() for file in files}) == 4
+
+
+@pytest.mark.parametrize(
+  ('argv', 'message'),
+  [
+    (['make_it'], "Unknown verb: 'make_it'. Allowed: text_to_video."),
+    (['--prompt= '], 'The prompt is empty; allowed is any text that is not blank.'),
+    (['--num_frames=6'], '6 frames do not divide by the temporal factor 4 of the model'),
+    (['--output=none/out.mp4'], 'Cannot write none/out.mp4: No such file or directory.'),
+    (['--output=out.avi'], "its extension is '.avi'; allowed are .gif, .mp4, .npy, .png, .webp."),
+    (['--xt_slice=none/s.png'], 'Cannot write none/s.png: No such file or directory.'),
+    (['--steps=0'], 'flag --steps=0: 0 is not a positive integer'),
+    (['--num_videos=0'], 'flag --num_videos=0: 0 is not a positive integer'),
+    (['--sampler=euler'], 'flag --sampler=euler: value should be one of <ddim|ddpm|dpmpp_2m>'),
+    (['--workdir=none'], 'none is not a workdir'),
+    (['--prompts_file=none.txt', '--output=new'], 'Cannot read --prompts_file=none.txt: '),
+    (
+      ['--prompts_file=/dev/null'],
+      '--prompts_file=/dev/null is empty; allowed is a prompt a line.',
+    ),
+    (
+      ['--prompts_file=x', '--output=a.mp4'],
+      '--output=a.mp4 is a file; with --prompts_file a folder',
+    ),
+    (
+      ['--prompts_file=x', '--xt_slice=s.png'],
+      '--xt_slice is for one --prompt, not for a --prompts',
+    ),
+  ],
+)
+def test_a_mistake_is_one_line_before_anything_is_made(run, tmp_path, monkeypatch, argv, message):
+  monkeypatch.setattr(checkpoint, 'load', lambda workdir: pytest.fail('The model was loaded.'))
+  code, out, err = run(f'--output={tmp_path}/out.mp4', *argv)
+  assert (code, out) == (2, '')
+  assert err.startswith('error: ')
+  assert message in err
+  assert err.count('\n') == 1
+  assert os.listdir(tmp_path) == []
