@@ -1,28 +1,31 @@
 r"""Trains one stage of the model.
 
-python train.py --config=configs/t2i.py:demo --workdir=runs/t2i
-python train.py --config=configs/t2v.py:demo --workdir=runs/t2v --config.init_from=runs/t2i
+  python train.py --config=configs/t2i.py:demo --workdir=runs/t2i
+  python train.py --config=configs/t2v.py:demo --workdir=runs/t2v --config.init_from=runs/t2i
 
-The workdir holds the config, checkpoints, metrics and samples; the same command resumes.
+The workdir holds the config, checkpoints, metrics and samples.  The same command resumes.
 """
 
+import contextlib
 import pathlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from core import command
+from core import command, video
 from core.condition import Condition
-from core.params import count, merge, partition
+from core.params import count, partition
+from core.typing import Params
 from data.pipeline import batches, open_source
 from diffusion.process import Process
+from pipelines.text_to_video import make_text_to_video, video_keys
 from stunet.inflate import inflate
 from stunet.unet import STUNet
 from text.hashed import encoder
-from training import checkpoint
-from training.monitor import monitor
+from training import checkpoint, loop
 from training.optimizer import make_optimizer
 from training.sharding import fsdp, make_mesh, put_batch, replicated
 from training.state import State
@@ -32,47 +35,31 @@ _CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run is kept.')
 
 
-def fixed_batch(source, encode, config):
-  """The batch by which evaluation losses compare."""
-  data = batches(source, encode, batch=config.evaluate_batch, seed=config.seed + 1)
-  batch = next(data)
-  data.close()
-  return batch
-
-
 def train(config: ConfigDict, workdir: pathlib.Path) -> State:
-  """The state after the last step; everything else is in the workdir."""
+  """The state after the last step; all else is in the workdir.
+
+  ValueError, before anything is written, where a part of the config is wrong.
+  """
   mesh = make_mesh(config.mesh)
-  model = STUNet(**config.model)
+  model, process = STUNet(**config.model), Process(**config.schedule)
   model.check_frames(config.data.frames)
-  process = Process(**config.schedule)
   tx = make_optimizer(config.steps, **config.optim)
-  encode = encoder(**config.text)
-  source = open_source(**config.data)
+  encode, source = encoder(**config.text), open_source(**config.data)
   data = batches(source, encode, seed=config.seed, **config.loader)
   fixed = fixed_batch(source, encode, config)
-  image = checkpoint.load(config.init_from)[1] if config.init_from else None
-  checkpoint.save_config(workdir, config)
-
   key_init, key_step, key_evaluate = jax.random.split(jax.random.key(config.seed), 3)
 
-  def init(key):
-    example = {k: jnp.asarray(v[:1]) for k, v in fixed.items()}
-    video, cond = example['video'], Condition(example['text'], example['mask'])
-    return model.init(key, video.astype(jnp.float32), jnp.ones(1), cond)['params']
-
-  shardings = fsdp(jax.eval_shape(init, key_init), mesh, config.shard_above)
-  params = jax.jit(init, out_shardings=shardings)(key_init)
-  if image:
-    params = jax.device_put(inflate(image, params), shardings)
+  params = initialise(config, model, fixed, mesh, key_init)
   params, frozen = partition(params, config.trainable)
+  print(f'{count(params):,} parameters to train, {count(frozen):,} frozen')
   create = lambda params: State.create(params, tx)
   shardings = fsdp(jax.eval_shape(create, params), mesh, config.shard_above)
   state = jax.jit(create, out_shardings=shardings)(params)
+
+  checkpoint.save_config(workdir, config)
   checkpoint.save_frozen(workdir, frozen)
   checkpoints = checkpoint.manager(workdir, keep=config.keep)
   state = checkpoint.restore(checkpoints, state, data)
-  logging.info('%d parameters to train, %d frozen.', count(params), count(frozen))
 
   apply = lambda params, *inputs: model.apply({'params': params}, *inputs)
   options = {k: config[k] for k in ('ema_decay', 'drop_text', 'accumulate')}
@@ -81,35 +68,68 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> State:
     donate_argnums=0,
     out_shardings=(shardings, replicated(mesh)),
   )
-  evaluate = jax.jit(make_evaluation(apply, process, times=8))
+  evaluate = jax.jit(make_evaluation(apply, process, times=config.evaluate_times))
   fixed = put_batch(fixed, mesh)
+  with contextlib.closing(data), contextlib.closing(checkpoints):
+    return loop.run(
+      config, workdir, state, frozen, data, checkpoints,
+      step=lambda state, frozen, batch: step(state, frozen, put_batch(batch, mesh), key_step),
+      evaluate=lambda params: evaluate(params, fixed, key_evaluate),
+      sample=make_sampling(config, apply, process, encode, workdir),
+    )  # fmt: skip
 
-  frames = config.loader.batch * config.data.frames
-  start = int(state.step)
-  with monitor(workdir, start=start, steps=config.steps, frames=frames) as tell:
-    for i in range(start, config.steps + 1):
-      last = i == config.steps
-      if i % config.evaluate_every == 0 or last:
-        loss = evaluate(merge(state.ema, frozen), fixed, key_evaluate)
-        tell(i, {'evaluation_loss': loss})
-      if i > start and (i % config.sample_every == 0 or last):
-        ...
-      if i > start and (i % config.save_every == 0 or last):
-        checkpoint.save(checkpoints, state, data)
-      if last:
-        break
-      state, metrics = step(state, frozen, put_batch(next(data), mesh), key_step)
-      if (i + 1) % config.log_every == 0:
-        tell(i + 1, metrics, advance=True)
-  checkpoints.close()
+
+def fixed_batch(source, encode, config: ConfigDict) -> dict[str, np.ndarray]:
+  """The batch by which evaluation losses compare."""
+  data = batches(source, encode, batch=config.evaluate_batch, seed=config.seed + 1)
+  batch = next(data)
   data.close()
-  return state
+  return batch
 
 
-def main():
+def initialise(config: ConfigDict, model: STUNet, batch, mesh, key) -> Params:
+  """New parameters, sharded, with those of `config.init_from` in their places."""
+
+  def init(key):
+    shapes = {k: jnp.zeros((1, *v.shape[1:]), v.dtype) for k, v in batch.items()}
+    x = shapes['video'].astype(jnp.float32)
+    return model.init(key, x, jnp.ones(1), Condition(shapes['text'], shapes['mask']))['params']
+
+  shardings = fsdp(jax.eval_shape(init, key), mesh, config.shard_above)
+  params = jax.jit(init, out_shardings=shardings)(key)
+  if config.init_from:
+    _, source, _ = checkpoint.load(config.init_from)
+    params = jax.device_put(inflate(source, params), shardings)
+  return params
+
+
+def make_sampling(config: ConfigDict, apply, process: Process, encode, workdir: pathlib.Path):
+  """Returns `sample(params, step)`, which writes a video of each prompt, and its X-T slice."""
+  d = config.data
+  generate = make_text_to_video(apply, process, (d.frames, d.size, d.size, 3), **config.sampling)
+  cond = Condition(*map(jnp.asarray, encode(config.sample_prompts)))
+  keys = video_keys(config.seed, jnp.arange(len(config.sample_prompts)))
+
+  def sample(params: Params, step: int) -> None:
+    videos = np.asarray(generate(params, cond, keys))
+    folder = workdir / 'samples' / f'step_{step:08}'
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, (prompt, pixels) in enumerate(zip(config.sample_prompts, map(video.to_uint8, videos))):
+      extension = '.mp4' if d.frames > 1 else '.png'
+      metadata = {'prompt': prompt, 'step': str(step)}
+      video.write(folder / f'{i}{extension}', pixels, fps=d.fps, metadata=metadata)
+      if d.frames > 1:
+        video.write(folder / f'{i}_xt.png', video.xt_slice(pixels)[None])
+
+  return sample
+
+
+def main() -> None:
+  if not _CONFIG.value or not _WORKDIR.value:
+    raise ValueError('Both --config=configs/STAGE.py:SCALE and --workdir=DIR are needed.')
+  logging.set_verbosity(logging.WARNING)  # Orbax tells of every file
   train(_CONFIG.value, pathlib.Path(_WORKDIR.value))
 
 
 if __name__ == '__main__':
-  flags.mark_flags_as_required(['config', 'workdir'])
   command.run(main)

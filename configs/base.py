@@ -45,15 +45,20 @@ def get_config() -> ConfigDict:
   c.drop_text = 0.1  # Imagen, Sec. 2.2
   c.accumulate = 1  # microbatches a step
 
-  c.sampling = ConfigDict(  # pipelines.text_to_video.text_to_video
+  c.sampling = ConfigDict(  # pipelines.text_to_video.make_text_to_video
     {'sampler': 'dpmpp_2m', 'steps': 25, 'guidance': 3.0}
   )
 
+  # What happens how often, in steps; 0 is only at the end.
   c.log_every = 10
   c.evaluate_every = 100
   c.evaluate_batch = 8
+  c.evaluate_times = 8
   c.sample_every = 500
-  c.samples = 4
+  c.sample_prompts = (
+    'a red circle moving right on a black background',
+    'a white square spinning on a navy background',
+  )
   c.save_every = 500
   c.keep = 3
   return c

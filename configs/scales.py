@@ -36,9 +36,9 @@ SCALES['tiny'] = {
 }
 
 # The models that ship: 80 frames of 32x32, trained on two CPU cores.
-# The stem unshuffles 2x2 pixels, since a CPU convolves 64 channels at 16x16 faster than 16 at 32x32,
-# and the order is the Efficient U-Net's, with the most work at 8x8.  Noise is shifted by -2: a clip
-# shows its content 80 times, so what moves is decided at a lower log-SNR than what a frame shows.
+# The stem unshuffles 2x2 pixels, because a CPU convolves 64 channels at 16x16 faster than 16 at
+# 32x32; the order is the Efficient U-Net's, with the most work at 8x8.  Noise is shifted by -2: a
+# clip shows its content 80 times, so what moves is decided at a lower log-SNR than in one frame.
 _DEMO_MODEL = {
   'channels': (64, 96, 128),
   'down_blocks': (0, 1, 1),
@@ -61,9 +61,9 @@ _DEMO = {
 SCALES['demo'] = {
   't2i': _DEMO
   | {
-    'steps': 2400,
+    'steps': 3000,
     'data': {'frames': 1},
-    'loader': {'batch': 64},
+    'loader': {'batch': 32},
     'optim': {'learning_rate': 1e-3, 'warmup': 100, 'decay': 'cosine', 'weight_decay': 0.01},
     'ema_decay': 0.999,
   },
@@ -74,7 +74,6 @@ SCALES['demo'] = {
     'optim': {'learning_rate': 1e-3, 'warmup': 100, 'decay': 'cosine', 'weight_decay': 0.01},
     'ema_decay': 0.998,
     'evaluate_batch': 4,
-    'samples': 2,
   },
 }
 

@@ -18,8 +18,8 @@ def monitor(
 ) -> Iterator[Callable[..., None]]:
   """Yields `tell(step, metrics, advance=False)`; `frames` is how many a step trains on.
 
-  With `advance` the progress bar moves to the step, and the rates since the last such call are added
-  to the metrics: `steps_per_s` and `frames_per_s`.  Only the first process writes.
+  With `advance` the progress bar moves to the step, and the rates since the last such call join the
+  metrics: `steps_per_s` and `frames_per_s`.  Only the first process writes.
   """
   if jax.process_index() > 0:
     yield lambda *args, **kwargs: None

@@ -22,10 +22,10 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
   """An optax chain for so many steps; the keywords are the keys of `config.optim`.
 
-  The rate rises linearly over `warmup` steps, then stays or falls to zero along a cosine.  Gradients
-  are clipped to the global norm `clip`.  Weight decay leaves out biases, norms and positions, which
-  have fewer than two axes longer than one.  Adafactor (Shazeer & Stern, 2018) keeps no first moment,
-  and factored second ones; it ignores b1, b2 and eps.
+  The rate rises linearly over `warmup` steps, then stays or falls to zero along a cosine.
+  Gradients are clipped to the global norm `clip`.  Weight decay leaves out biases, norms and
+  positions, which have fewer than two axes longer than one.  Adafactor (Shazeer & Stern, 2018)
+  keeps no first moment, and factored second ones; it ignores b1, b2 and eps.
   """
   schedule = rate(steps, learning_rate=learning_rate, warmup=warmup, decay=decay)
   if name == 'adamw':

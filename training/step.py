@@ -89,9 +89,10 @@ def draw(batch, key: Key, drop_text: float) -> tuple[Video, Time, Video, Conditi
 
 
 def make_evaluation(apply: Apply, process: Process, *, times: int):
-  """Returns `evaluate(params, batch, key) -> loss`: the mean over evenly spaced times, to be jitted.
+  """Returns `evaluate(params, batch, key) -> loss`, to be jitted.
 
-  The same key draws the same noise, so that losses of a fixed batch compare.
+  The loss is the mean over so many evenly spaced times.  The same key draws the same noise, so that
+  losses of a fixed batch compare.
   """
 
   def evaluate(params: Params, batch, key: Key) -> Float['']:
