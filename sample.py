@@ -118,7 +118,7 @@ def _jobs_of_file(file: pathlib.Path, folder: pathlib.Path) -> list[Job]:
   if folder.suffix in video.EXTENSIONS or (folder.exists() and not folder.is_dir()):
     raise ValueError(f'--output={folder} is a file; with --prompts_file a folder is allowed.')
   try:
-    prompts = [line.strip() for line in file.read_text().splitlines() if line.strip()]
+    prompts = [line.strip() for line in file.read_text('utf-8').splitlines() if line.strip()]
   except (OSError, UnicodeDecodeError) as error:
     raise ValueError(f'Cannot read --prompts_file={file}: {error}.') from error
   if not prompts:

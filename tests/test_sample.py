@@ -161,7 +161,7 @@ def test_a_file_of_prompts_becomes_a_folder(run, tmp_path):
     (['--workdir=none'], 'none is not a workdir'),
     (['--prompts_file=none.txt', '--output=new'], 'Cannot read --prompts_file=none.txt: '),
     (
-      ['--prompts_file=/dev/null'],
+      ['--prompts_file=/dev/null', '--output=new'],
       '--prompts_file=/dev/null is empty; allowed is a prompt a line.',
     ),
     (
