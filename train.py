@@ -12,7 +12,7 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags, logging
+from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from core import command, video
@@ -127,7 +127,6 @@ def make_sampling(config: ConfigDict, apply, process: Process, encode, workdir: 
 def main() -> None:
   if not _CONFIG.value or not _WORKDIR.value:
     raise ValueError('Both --config=configs/STAGE.py:SCALE and --workdir=DIR are needed.')
-  logging.set_verbosity(logging.WARNING)  # Orbax tells of every file
   train(_CONFIG.value, pathlib.Path(_WORKDIR.value))
 
 

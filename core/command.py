@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
-from absl import app, flags
+from absl import app, flags, logging
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -55,6 +55,8 @@ def _parse(argv: list[str]) -> list[str]:
     for name in flags.FLAGS:
       # A config whose file is not there says so with an OSError, but only when it is touched.
       hasattr(flags.FLAGS[name].value, 'keys')
+    if not flags.FLAGS['verbosity'].present:
+      logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it touches
     return arguments
   except (AttributeError, KeyError) as error:
     # ml_collections wraps the one in the other, and str(KeyError) would be in quotes.

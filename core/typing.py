@@ -30,4 +30,5 @@ Video = Float['b t h w c']
 Frames = Float['bt h w c']
 Time = Float['b']
 Key = jax.Array
+Keys = jax.Array  # b keys, one of each video
 Params = dict

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from core.condition import Condition
-from core.typing import Float, Int, Key, Video
+from core.typing import Float, Int, Keys, Video
 from diffusion.denoiser import Denoiser
 from diffusion.process import Process
 
@@ -51,20 +51,21 @@ def ddim(
   process: Process,
   times: Times,
   *,
-  key: Key,
+  keys: Keys,
   on_step: OnStep | None = None,
   eta: float = 0.0,
 ) -> Video:
   """The video at the last time, by DDIM (Song et al. 2021, Eq. 12).
 
-  eta: 0 draws no noise; 1 is `ddpm` with the small variance.
+  keys: of each video, b; what is drawn for one does not depend on the others.
+  eta: 0 draws no noise; 1 is `ddpm` with the 'small' variance.
   on_step: called on the host with the number of each step, as it is done.
   """
   h = _half_growth(process, times)
   fresh = -jnp.expm1(-2 * h)
   noise = eta * process.sigma(times[1:]) * jnp.sqrt(fresh) if eta else None
   keep = jnp.sqrt(1 - eta**2 + eta**2 * jnp.exp(-2 * h))
-  return _first_order(denoiser, cond, xt, process, times, keep, noise, key, on_step)
+  return _first_order(denoiser, cond, xt, process, times, keep, noise, keys, on_step)
 
 
 def ddpm(
@@ -74,16 +75,17 @@ def ddpm(
   process: Process,
   times: Times,
   *,
-  key: Key,
+  keys: Keys,
   on_step: OnStep | None = None,
-  variance: str | float = 'small',
+  variance: str | float = 0.5,
 ) -> Video:
   """The video at the last time, by ancestral sampling (DDPM, Ho et al. 2020, Algorithm 2).
 
+  keys: of each video, b.
   variance: of the step from t to s, given what it left behind is normal.  'small' is that of
     q(x_s | x_t, x_0), exact where the data is one point; 'large' that of q(x_t | x_s), exact where
     the data is N(0, 1) (Ho et al. 2020, Sec. 3.2).  A number d in [0, 1] is exact for N(0, d^2) and
-    contains both: 0 and 1.  The step to t = 0 draws no noise.
+    contains both: 0 and 1; videos in [-1, 1] have about 0.5.  The step to t = 0 draws no noise.
   on_step: called on the host with the number of each step, as it is done.
   """
   d = {'small': 0.0, 'large': 1.0}.get(variance, variance)
@@ -95,7 +97,7 @@ def ddpm(
   left = d * sigma[:-1] / jnp.hypot(d * alpha[:-1], sigma[:-1])  # the std of x_0 given x_t
   noise = jnp.hypot(sigma[1:] * jnp.sqrt(fresh), alpha[1:] * fresh * left)
   noise = jnp.where(times[1:] > 0, noise, 0.0)
-  return _first_order(denoiser, cond, xt, process, times, jnp.exp(-h), noise, key, on_step)
+  return _first_order(denoiser, cond, xt, process, times, jnp.exp(-h), noise, keys, on_step)
 
 
 def midpoint(h: Float['n']) -> Float['n']:
@@ -115,7 +117,7 @@ def dpmpp_2m(
   process: Process,
   times: Times,
   *,
-  key: Key,
+  keys: Keys,
   on_step: OnStep | None = None,
   ahead: Callable[[Float['n']], Float['n']] = midpoint,
 ) -> Video:
@@ -141,17 +143,17 @@ def dpmpp_2m(
   return _scan(step, (xt, jnp.zeros_like(xt)), times, on_step, (of_xt, of_x0, weight))[0]
 
 
-def draw(key: Key, step: Int[''], like: Video) -> Video:
-  """The noise of one step, standard normal."""
-  return jax.random.normal(jax.random.fold_in(key, step), like.shape)
+def draw(keys: Keys, step: Int[''], like: Video) -> Video:
+  """The noise of one step, standard normal: of every video from its own key."""
+  return jax.vmap(lambda k, x: jax.random.normal(jax.random.fold_in(k, step), x.shape))(keys, like)
 
 
-def _first_order(denoiser, cond, xt, process, times, keep, noise, key, on_step):
+def _first_order(denoiser, cond, xt, process, times, keep, noise, keys, on_step):
   """Takes the steps of this file's head, for `keep` and `noise` (or None) of each."""
 
   def step(xt, i, t, of_xt, of_x0, noise):
     xt = of_xt * xt + of_x0 * _denoise(denoiser, xt, t, cond)
-    return xt if noise is None else xt + noise * draw(key, i, xt)
+    return xt if noise is None else xt + noise * draw(keys, i, xt)
 
   coefficients = (*_coefficients(process, times, keep), noise)
   return _scan(step, xt.astype(jnp.float32), times, on_step, coefficients)

@@ -6,17 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
 
 from core.condition import Condition
-from core.typing import Params, Video
+from core.typing import Keys, Params, Video
 from diffusion.denoiser import clipped, dynamically_thresholded, guided, network
 from diffusion.process import Process
 from diffusion.sampler import OnStep, ddim, ddpm, dpmpp_2m, even_angles, times
 from text.hashed import Encoder
 from training.sharding import make_mesh, over_batch, replicated
 
-Keys = Key[Array, 'b']
 Generate = Callable[[Params, Condition, Keys], Video]
 
 SAMPLERS = {'ddim': ddim, 'ddpm': ddpm, 'dpmpp_2m': dpmpp_2m}
@@ -56,14 +55,10 @@ def make_text_to_video(
   @jax.jit
   def generate(params: Params, cond: Condition, keys: Keys) -> Video:
     denoiser = threshold(guided(network(apply, params, process), guidance))
+    first, keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+    noise = jax.vmap(lambda key: jax.random.normal(key, shape))(first)
     schedule = spacing(process, steps)
-
-    def one(key, cond):
-      first, key = jax.random.split(key)
-      noise = jax.random.normal(first, (1, *shape))
-      return sample(denoiser, cond, noise, process, schedule, key=key, on_step=on_step)[0]
-
-    return jax.vmap(one)(keys, jax.tree.map(lambda a: a[:, None], cond))
+    return sample(denoiser, cond, noise, process, schedule, keys=keys, on_step=on_step)
 
   return generate
 

@@ -71,7 +71,7 @@ def test_every_case_is_accounted_for(goldens):
 
 @pytest.mark.parametrize('pattern', SUPPORTED)
 def test_trajectories(pattern, goldens, monkeypatch):
-  monkeypatch.setattr(sampler, 'draw', lambda key, step, like: key[step])
+  monkeypatch.setattr(sampler, 'draw', lambda keys, step, like: keys[step])
   cases, arrays = goldens
   for name in matching(cases, pattern):
     config = cases[name]['config']
@@ -129,7 +129,7 @@ def advance(sample, process, clip, xt, times, noise):
   denoiser = network(predict, {}, process)
   if clip is not None:
     denoiser = as_diffusers_clips(denoiser, clip(denoiser), process, times[-1])
-  return sample(denoiser, COND, xt, process, times, key=noise)
+  return sample(denoiser, COND, xt, process, times, keys=noise)
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from diffusion.denoiser import network
 from diffusion.process import Process, per_example
 
 KEY = jax.random.key(0)
+KEYS = jax.random.split(KEY, 4)
 S = 0.5  # about that of videos in [-1, 1]
 DDPM_S = functools.partial(sampler.ddpm, variance=S)
 HEUN = functools.partial(sampler.dpmpp_2m, ahead=sampler.heun)
@@ -41,7 +42,7 @@ def exact(process, s):
 
 @functools.partial(jax.jit, static_argnames=('sample', 'process'))
 def run(sample, process, s, times, xt):
-  return sample(exact(process, s), COND, xt, process, times, key=KEY)
+  return sample(exact(process, s), COND, xt, process, times, keys=KEYS)
 
 
 def gain(sample, process, times, s):
@@ -88,10 +89,10 @@ def test_small_variance_is_exact_for_one_point():
     return jnp.full_like(xt, 0.7)
 
   to = jnp.linspace(1.0, 0.3, 4)
-  half_way = sampler.ddpm(point, COND, xt, process, to, key=jax.random.key(1))
+  half_way = sampler.ddpm(point, COND, xt, process, to, keys=KEYS[::-1], variance='small')
   assert half_way.mean() == pytest.approx(0.7 * process.alpha(to)[-1].item(), rel=5e-3)
   assert half_way.std() == pytest.approx(process.sigma(to)[-1].item(), rel=5e-3)
-  done = sampler.ddpm(point, COND, xt, process, sampler.times(4), key=KEY)
+  done = sampler.ddpm(point, COND, xt, process, sampler.times(4), keys=KEYS, variance='small')
   np.testing.assert_allclose(done, 0.7, atol=2e-6)
 
 
@@ -132,9 +133,9 @@ def test_heun_is_the_exact_mean_of_a_line():
 def test_ddim_with_eta_1_is_ddpm():
   process, xt = Process(shift=-1.0), jax.random.normal(KEY, (4, 2, 4, 4, 3))
   args = exact(process, S), COND, xt, process, sampler.times(8)
-  ddpm = sampler.ddpm(*args, key=KEY)
-  np.testing.assert_allclose(sampler.ddim(*args, key=KEY, eta=1.0), ddpm, atol=2e-6)
-  assert jnp.abs(sampler.ddim(*args, key=KEY, eta=0.5) - ddpm).max() > 0.1
+  ddpm = sampler.ddpm(*args, keys=KEYS, variance='small')
+  np.testing.assert_allclose(sampler.ddim(*args, keys=KEYS, eta=1.0), ddpm, atol=2e-6)
+  assert jnp.abs(sampler.ddim(*args, keys=KEYS, eta=0.5) - ddpm).max() > 0.1
 
 
 def test_named_variances_are_their_formulas(monkeypatch):
@@ -150,8 +151,8 @@ def test_named_variances_are_their_formulas(monkeypatch):
   for variance, known in (('small', (1 - to) / (1 - at) * beta), ('large', beta)):
     ends = []
     for noise in (0.0, 1.0):
-      monkeypatch.setattr(sampler, 'draw', lambda key, step, like, z=noise: jnp.full_like(like, z))
-      ends.append(sampler.ddpm(nothing, *args, key=KEY, variance=variance))
+      monkeypatch.setattr(sampler, 'draw', lambda keys, step, like, z=noise: jnp.full_like(like, z))
+      ends.append(sampler.ddpm(nothing, *args, keys=KEYS, variance=variance))
     np.testing.assert_allclose((ends[1] - ends[0]) ** 2, known, rtol=1e-5)
 
 
@@ -161,9 +162,9 @@ def test_unknown_variance_and_single_time_are_refused():
   for variance in ('medium', 2.0):
     message = f'Unknown variance: {variance!r}.  Known: large, small, a number in [0, 1].'
     with pytest.raises(ValueError, match=f'^{re.escape(message)}$'):
-      sampler.ddpm(*args, sampler.times(4), key=KEY, variance=variance)
+      sampler.ddpm(*args, sampler.times(4), keys=KEYS, variance=variance)
   with pytest.raises(ValueError, match=r'^Times have the shape \(1,\).  Allowed: \(n,\), n of'):
-    sampler.ddim(*args, jnp.ones(1), key=KEY)
+    sampler.ddim(*args, jnp.ones(1), keys=KEYS)
 
 
 @pytest.mark.parametrize('start', [1.0, 0.6])
@@ -188,7 +189,7 @@ def test_every_step_is_reported(sample):
   seen, process = [], Process()
   run = jax.jit(
     lambda x: sample(
-      exact(process, S), COND, x, process, sampler.times(5), key=KEY, on_step=seen.append
+      exact(process, S), COND, x, process, sampler.times(5), keys=KEYS, on_step=seen.append
     )
   )
   answer = run(jnp.ones((4, 1, 1, 1, 1), jnp.bfloat16))
@@ -206,5 +207,5 @@ def test_ends_at_the_answer(sample):
     return jnp.where(t[0] < 0.11, known, 100 * jnp.sin(xt))
 
   xt = jax.random.normal(jax.random.key(2), known.shape)
-  answer = sample(denoiser, COND, xt, process, sampler.times(10), key=KEY)
+  answer = sample(denoiser, COND, xt, process, sampler.times(10), keys=KEYS)
   np.testing.assert_allclose(answer, known, atol=1e-4)

@@ -78,7 +78,7 @@ def test_the_steps_are_the_samplers():
     jax.random.normal(first, (1, *SHAPE)),
     PROCESS,
     sampler.times(4),
-    key=key,
+    keys=key[None],
   )
   got = generate(0.3, numbers=[7], sampler='ddpm', guidance=3.0)
   np.testing.assert_allclose(got, want, atol=1e-5)
