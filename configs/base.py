@@ -46,7 +46,7 @@ def get_config() -> ConfigDict:
   c.accumulate = 1  # microbatches a step
 
   c.sampling = ConfigDict(  # pipelines.text_to_video.make_text_to_video
-    {'sampler': 'dpmpp_2m', 'steps': 25, 'guidance': 3.0}
+    {'sampler': 'dpmpp_2m', 'steps': 25, 'guidance': 3.0, 'spacing': 'even_angles'}
   )
 
   # What happens how often, in steps; 0 is only at the end.
