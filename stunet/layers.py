@@ -130,8 +130,9 @@ class Attention(nn.Module):
     def norm(x, name):
       return nn.GroupNorm(self.groups, epsilon=1e-5, dtype=self.dtype, name=name)(x)
 
+    # The norm is over all tokens: one that is masked must not be heard there either.
+    text = norm(jnp.where(mask[..., None], text, 0), 'norm_text')
     # The text is the same in every frame: projected once for a clip, then repeated.
-    text = norm(text, 'norm_text')
     key, value = (
       repeat(project(text, name), 'b n m k -> (b t) n m k', t=t)
       for name in ('text_key', 'text_value')

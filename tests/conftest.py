@@ -1,6 +1,69 @@
+"""What all tests share: 8 devices, a cache of what is compiled, and one tiny video model."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+
 import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from core.condition import Condition
+from stunet.unet import STUNet
+from tests.oracles import compiled, random_params
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_num_cpu_devices', 8)
-jax.config.update('jax_compilation_cache_dir', '.jax_cache')
+jax.config.update('jax_compilation_cache_dir', str(ROOT / '.jax_cache'))
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+
+# The smallest model with a resampling in space and time, and every kind of layer.
+TINY = {
+  'channels': (8, 16),
+  'down_blocks': (1, 1),
+  'up_blocks': (1, 1),
+  'attention': ('none', 'joint'),
+  'temporal_strides': (1, 2),
+  'temporal_attentions': 1,
+  'head_features': 8,
+  'pool_heads': 2,
+  'groups': 4,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Tiny:
+  """A video model of random weights, the temporal ones too, and an example of its inputs."""
+
+  config: dict
+  model: STUNet
+  params: dict
+  apply: Callable  # (params, x, t, cond), compiled once for the inputs' shapes
+  x: jax.Array
+  t: jax.Array
+  cond: Condition
+
+  @property
+  def inputs(self):
+    return self.x, self.t, self.cond
+
+
+def inputs(b=2, frames=4, seed=0):
+  """Noisy clips of 8x8 pixels, their times, and texts of which the last token is masked."""
+  rng = np.random.default_rng(seed)
+  x = jnp.asarray(rng.normal(size=(b, frames, 8, 8, 3)), jnp.float32)
+  text = jnp.asarray(rng.normal(size=(b, 3, 8)), jnp.float32)
+  mask = jnp.asarray([[True, True, False]] * b)
+  return x, jnp.linspace(0.2, 0.9, b), Condition(text, mask)
+
+
+@pytest.fixture(scope='session')
+def tiny():
+  """The tiny video model; tests that need a network share it, because compiling takes longest."""
+  model, example = STUNet(**TINY), inputs()
+  shapes = jax.eval_shape(model.init, jax.random.key(0), *example)['params']
+  apply = compiled(lambda params, *inputs: model.apply({'params': params}, *inputs))
+  return Tiny(TINY, model, random_params(shapes), apply, *example)
