@@ -1,0 +1,131 @@
+"""The layers of inflation: what they are at birth, and their definitions on random weights."""
+
+import numpy as np
+import pytest
+
+from stunet.temporal import (
+  Conv1D,
+  TemporalAttention,
+  TemporalConv,
+  TemporalDown,
+  TemporalUp,
+  frame_positions,
+)
+from tests import oracles
+from tests.oracles import compiled, dense, fresh, layer, relative_error
+
+RNG = np.random.default_rng(0)
+GROUPS = 4
+EMB = RNG.normal(size=(2, 5)).astype(np.float32)
+FLOAT = 'float32'
+
+
+def clip(t, c=8, size=4):
+  return RNG.normal(size=(2, t, size, size, c)).astype(np.float32)
+
+
+def still(t):
+  return np.repeat(clip(1), t, 1)
+
+
+@pytest.mark.parametrize(('t', 'stride'), [(1, 1), (5, 1), (6, 2), (8, 4)])
+def test_conv1d_is_a_sum_over_three_frames(t, stride):
+  x = clip(t)
+  p, got = layer(Conv1D(FLOAT, stride), x)
+  assert relative_error(got(x), oracles.conv1d(x, p, stride)) < 1e-6
+
+
+@pytest.mark.parametrize('stride', [2, 3])
+def test_resampling_is_nearest_neighbour_at_birth(stride):
+  x = clip(6)
+  down, up = TemporalDown(stride, FLOAT), TemporalUp(stride, FLOAT)
+  at_birth = lambda module: compiled(module.apply)({'params': fresh(module, x)}, x)
+  np.testing.assert_array_equal(at_birth(down), x[:, ::stride])
+  np.testing.assert_array_equal(at_birth(up), np.repeat(x, stride, 1))
+
+
+@pytest.mark.parametrize('stride', [2, 3])
+def test_resampling_is_a_conv_then_a_stride_and_a_repetition_then_a_conv(stride):
+  x = clip(6)
+  p, got = layer(TemporalDown(stride, FLOAT), x)
+  want = oracles.conv1d(x, p['conv1d'])[:, ::stride]
+  assert relative_error(got(x), want) < 1e-6
+  p, got = layer(TemporalUp(stride, FLOAT), x)
+  want = oracles.conv1d(np.repeat(x, stride, 1), p['conv1d'])
+  assert relative_error(got(x), want) < 1e-6
+
+
+@pytest.mark.parametrize('module', [
+  TemporalConv(GROUPS, 'gelu', FLOAT, False), TemporalConv(GROUPS, 'silu', FLOAT, True),
+  TemporalAttention(4, GROUPS, FLOAT),
+], ids=['conv', 'conv with scale and shift', 'attention'])  # fmt: skip
+def test_what_is_added_to_a_unit_is_nothing_at_birth(module):
+  inputs = (clip(3), EMB) if isinstance(module, TemporalConv) else (clip(3),)
+  got = compiled(module.apply)({'params': fresh(module, *inputs)}, *inputs)
+  np.testing.assert_array_equal(got, inputs[0])
+
+
+@pytest.mark.parametrize('scale_shift', [False, True])
+def test_temporal_conv_is_figure_4b(scale_shift):
+  x = clip(3)
+  p, got = layer(TemporalConv(GROUPS, 'silu', FLOAT, scale_shift), x, EMB)
+  act = oracles.ACTIVATIONS['silu']
+  h = np.stack([oracles.conv2d(x[:, t], p['conv2d']) for t in range(3)], 1)
+  h = act(oracles.frame_norm(h, p['norm1'], GROUPS))
+  h = oracles.frame_norm(oracles.conv1d(h, p['conv1d']), p['norm2'], GROUPS)
+  if scale_shift:
+    by, plus = np.split(dense(EMB, p['emb'])[:, None, None, None], 2, -1)
+    h = h * (1 + by) + plus
+  assert relative_error(got(x, EMB), x + dense(act(h), p['proj'])) < 1e-5
+
+
+def test_temporal_attention_is_figure_4c():
+  x, t = clip(3), 3
+  p, got = layer(TemporalAttention(4, GROUPS, FLOAT), x)
+  y = oracles.frame_norm(x, p['norm'], GROUPS)
+  answer = np.zeros(y.shape)
+  for i, j in np.ndindex(4, 4):
+    pixel = y[:, :, i, j] + positions(t, 8)
+    query, key, value = (dense(pixel, p[k]) for k in ('query', 'key', 'value'))
+    answer[:, :, i, j] = oracles.attention(query, key, value, heads=2)
+  assert relative_error(got(x), x + dense(answer, p['proj'])) < 1e-5
+
+
+def positions(t, d):
+  angles = [[i / 10_000 ** (2 * k / d) for k in range(d // 2)] for i in range(t)]
+  return np.concatenate([np.sin(angles), np.cos(angles)], -1)
+
+
+def test_a_frame_is_encoded_by_its_index_whatever_the_length():
+  np.testing.assert_allclose(frame_positions(20, 6), positions(20, 6), atol=1e-5)
+  np.testing.assert_allclose(frame_positions(80, 6)[:20], positions(20, 6), atol=1e-5)
+
+
+@pytest.mark.parametrize('module', [
+  TemporalConv(GROUPS, 'gelu', FLOAT, True), TemporalDown(2, FLOAT), TemporalUp(2, FLOAT),
+], ids=lambda module: type(module).__name__)  # fmt: skip
+def test_a_static_clip_stays_static_under_trained_convolutions(module):
+  inputs = (still(4), EMB) if isinstance(module, TemporalConv) else (still(4),)
+  got = layer(module, *inputs)[1](*inputs)
+  assert relative_error(got[:, :1], inputs[0][:, :1]) > 0.1  # something is done
+  assert relative_error(got, np.repeat(got[:, :1], got.shape[1], 1)) < 1e-6
+
+
+def test_spatial_norms_see_one_frame_alone():
+  """A loud frame must not change the others, as it would in a norm over the clip."""
+  x = clip(5)
+  _, conv = layer(TemporalConv(GROUPS, 'gelu', FLOAT, False), x, EMB)
+  loud = np.concatenate([100 * x[:, :1], x[:, 1:]], 1)
+  change = np.abs(conv(x, EMB) - conv(loud, EMB)).max((0, 2, 3, 4))
+  np.testing.assert_array_equal(change[2:], 0)  # the convolution reaches one frame further
+  assert change[1] > 0
+
+
+def test_attention_sees_one_pixel_of_one_clip_in_all_frames():
+  x = clip(3)
+  _, attend = layer(TemporalAttention(4, 8, FLOAT), x)  # a norm of each channel by itself
+  other = x.copy()
+  other[1, 2, 0, 3] *= -1
+  change = attend(x) - attend(other)
+  np.testing.assert_array_equal(change[0], 0)
+  assert np.abs(change[1, :, 0, 3]).min() > 0
