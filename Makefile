@@ -1,0 +1,44 @@
+# Two commands do all the set-up: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check --no-input
+
+# What XLA has compiled once is kept between commands.
+export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/.jax_cache
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test install clean
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/installed ## Make a video with the shipped model: out.mp4 and out_xt.png.
+	@$(VENV)/bin/python sample.py text_to_video --output=out.mp4 --xt_slice=out_xt.png
+
+test: $(VENV)/installed-dev ## Run lint and tests.
+	@$(VENV)/bin/ruff check
+	@$(VENV)/bin/ruff format --check
+	@$(VENV)/bin/pytest
+
+install: $(VENV)/installed ## Only make .venv and install into it.
+
+clean: ## Remove .venv, caches and the demo's files; runs and datasets stay.
+	@rm -rf $(VENV) .jax_cache .pytest_cache .ruff_cache out.mp4 out_xt.png
+	@find . -name __pycache__ -prune -exec rm -rf {} +
+
+# The stamps lie in .venv, so that they go with it.
+$(VENV)/installed: requirements.txt constraints.txt | $(VENV)/bin/pip
+	@echo 'Installing requirements.txt into $(VENV): about 1 GB, a few minutes.'
+	@$(PIP) install -r requirements.txt -c constraints.txt
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
+	@$(PIP) install -r requirements-dev.txt -c constraints.txt
+	@touch $@
+
+# A venv half made, as where Debian's python3-venv is missing, would pass for a whole one.
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit( \
+	  "error: Python %d.%d is too old; allowed is 3.11 or newer: make PYTHON=..." % v[:2])'
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }

@@ -1,0 +1,143 @@
+"""The project's own files say the same as its code."""
+
+import ast
+import functools
+import importlib
+import operator
+import pathlib
+import re
+import shlex
+import sys
+from importlib import metadata
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+README = (ROOT / 'README.md').read_text('utf-8')
+SOURCES = sorted(p for p in [*ROOT.glob('*.py'), *ROOT.glob('[a-z]*/**/*.py')])
+FOLDERS = sorted({p.relative_to(ROOT).parts[0] for p in SOURCES if p.parent != ROOT})
+SCRIPTS = sorted(p.stem for p in ROOT.glob('*.py'))
+
+# Required without an import: what needs them is a library, an option of pytest, or a command.
+NOT_IMPORTED = {'array-record', 'beartype', 'ruff'}
+
+
+def requirements(file: str) -> dict[str, Requirement]:
+  lines = (line.split('#')[0].strip() for line in (ROOT / file).read_text().splitlines())
+  parsed = [Requirement(line) for line in lines if line and not line.startswith('-')]
+  return {canonicalize_name(r.name): r for r in parsed}
+
+
+def distributions(paths) -> set[str]:
+  """The packages which the files import, by the names by which they are installed."""
+  modules = set()
+  for path in paths:
+    for node in ast.walk(ast.parse(path.read_text('utf-8'))):
+      if isinstance(node, ast.Import):
+        modules |= {alias.name.split('.')[0] for alias in node.names}
+      elif isinstance(node, ast.ImportFrom):
+        modules.add(node.module.split('.')[0])
+  modules -= sys.stdlib_module_names | {*FOLDERS, *SCRIPTS}
+  providers = metadata.packages_distributions()
+  return {canonicalize_name(providers[module][0]) for module in modules}
+
+
+def closure(required: list[Requirement]) -> set[str]:
+  """The names of all that is installed with them here."""
+  seen, todo = set(), list(required)
+  while todo:
+    one = todo.pop()
+    key = canonicalize_name(one.name), *sorted(one.extras)
+    if key in seen:
+      continue
+    seen.add(key)
+    for line in metadata.requires(one.name) or []:
+      brought = Requirement(line)
+      environments = [{'extra': extra} for extra in ('', *one.extras)]
+      if brought.marker is None or any(map(brought.marker.evaluate, environments)):
+        todo.append(brought)
+  return {name for name, *_ in seen}
+
+
+def commands() -> list[list[str]]:
+  """Those of README.md's shell blocks, as lists of words."""
+  blocks = re.findall(r'```sh\n(.*?)```', README, re.DOTALL)
+  lines = ''.join(blocks).replace('\\\n', ' ').splitlines()
+  return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+PYTHON = [words[1:] for words in commands() if words[0] == 'python']
+
+
+def flags_of(path: pathlib.Path) -> set[str]:
+  """The names of the flags which a script defines."""
+  calls = [n for n in ast.walk(ast.parse(path.read_text('utf-8'))) if isinstance(n, ast.Call)]
+  names = ((getattr(call.func, 'attr', ''), call.args) for call in calls)
+  return {args[0].value for name, args in names if name.startswith('DEFINE_')}
+
+
+def test_requirements_are_what_the_code_imports():
+  required = requirements('requirements.txt').keys()
+  imported = distributions(p for p in SOURCES if 'tests' not in p.parts)
+  assert imported == required - NOT_IMPORTED
+
+
+def test_development_requirements_are_what_tests_import_besides():
+  required = requirements('requirements-dev.txt').keys()
+  imported = distributions(p for p in SOURCES if 'tests' in p.parts)
+  assert imported - requirements('requirements.txt').keys() == required - NOT_IMPORTED
+
+
+def test_constraints_pin_all_that_is_installed():
+  required = requirements('requirements.txt') | requirements('requirements-dev.txt')
+  pins = requirements('constraints.txt')
+  assert closure(list(required.values())) <= pins.keys()
+  for name, pin in pins.items():
+    (version,) = pin.specifier
+    assert version.operator == '=='
+    assert name not in required or version.version in required[name].specifier
+
+
+def test_no_tensorflow_and_no_torch():
+  pins = requirements('constraints.txt')
+  assert not pins.keys() & {'tensorflow', 'tensorflow-cpu', 'tf-nightly', 'torch'}
+
+
+@pytest.mark.parametrize('words', PYTHON, ids=' '.join)
+def test_a_command_of_the_readme_has_flags_of_its_script(words):
+  file = words[1].replace('.', '/') + '.py' if words[0] == '-m' else words[0]
+  given = {word[2:].split('=')[0] for word in words if word.startswith('--')}
+  assert {name for name in given if not name.startswith('config.')} <= flags_of(ROOT / file)
+
+
+def test_configs_and_their_keys_in_the_readme_are_there():
+  configs = re.findall(r'--config=configs/(\w+)\.py:(\w+)', README)
+  keys = re.findall(r'--config\.([a-z_.]+)=', README)
+  assert configs
+  assert keys
+  for stage, scale in configs:
+    config = importlib.import_module(f'configs.{stage}').get_config(scale)
+    for key in keys:
+      functools.reduce(operator.getitem, key.split('.'), config)
+
+
+def test_options_in_the_text_of_the_readme_are_there():
+  known = set().union(*map(flags_of, SOURCES))
+  assert set(re.findall(r'`--([a-z_]+)', README)) <= known
+
+
+def test_the_readme_has_commands_of_every_script():
+  run = {words[1] if words[0] == '-m' else words[0] for words in PYTHON}
+  assert run >= {'data.builder', 'benchmarks.initialisation', *(f'{s}.py' for s in SCRIPTS)}
+
+
+def test_targets_of_make_and_links_and_folders_of_the_readme_are_there():
+  targets = re.findall(r'^([a-z]+):.*## ', (ROOT / 'Makefile').read_text(), re.MULTILINE)
+  assert {words[1] for words in commands() if words[0] == 'make'} <= set(targets)
+  for link in re.findall(r'\]\(([^):#]+)\)', README):
+    assert (ROOT / link).is_file()
+  house = README.split('## The house')[1].split('\n## ')[0]
+  assert {f'{name}/' for name in FOLDERS} <= set(re.findall(r'`([a-z]+/)`', house))
+  assert {f'{name}.py' for name in SCRIPTS} <= set(re.findall(r'`([a-z]+\.py)`', house))
