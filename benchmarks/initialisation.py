@@ -1,0 +1,167 @@
+r"""Repeats the paper's ablation of how temporal resampling starts (Lumiere, App. B).
+
+  python -m benchmarks.initialisation --config=configs/t2v.py:tiny --config.init_from=runs/t2i \
+    --output=initialisation.png
+
+An image model is inflated twice: with temporal resampling that copies frames, as it is everywhere
+else here, and with its kernels drawn as He et al. (2015) do.  Both are trained as train.py would,
+on the same data with the same noise.  The picture has the evaluation loss by the step (Fig. 12)
+and what each model samples before its first (Fig. 13); a JSON file beside it has the numbers.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import platform
+import shlex
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags, logging
+from jaxtyping import UInt8
+from ml_collections import ConfigDict, config_flags
+from tqdm import tqdm
+
+from benchmarks import chart
+from core import command, video
+from core.condition import Condition
+from core.params import merge, names, nest, partition
+from core.typing import Key, Params
+from data.pipeline import batches, open_source
+from diffusion.process import Process
+from pipelines.text_to_video import make_text_to_video, video_keys
+from stunet.inflate import inflate
+from stunet.unet import STUNet
+from text.hashed import encoder
+from training import checkpoint
+from training.optimizer import make_optimizer
+from training.state import State
+from training.step import make_evaluation, make_step
+
+RESAMPLING = (r'(.*/)?temporal_(down|up)[^/]*/conv1d/conv/kernel',)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """What became of one initialisation."""
+
+  births: UInt8[np.ndarray, 'b t h w 3']  # samples before the first step, one for each prompt
+  losses: list[tuple[int, float]]  # evaluation loss by the step
+
+
+def compare(config: ConfigDict) -> dict[str, Outcome]:
+  """The outcome of each initialisation, by its name; `config` is one of a video model."""
+  if not config.init_from:
+    raise ValueError('Got no image model to inflate; --config.init_from=WORKDIR says which.')
+  model, process = STUNet(**config.model), Process(**config.schedule)
+  model.check_frames(config.data.frames)
+  encode, source = encoder(**config.text), open_source(**config.data)
+  with contextlib.closing(
+    batches(source, encode, batch=config.evaluate_batch, seed=config.seed + 1)
+  ) as data:
+    fixed = next(data)
+  key_init, key_he, key_step, key_evaluate = jax.random.split(jax.random.key(config.seed), 4)
+  apply = lambda params, *inputs: model.apply({'params': params}, *inputs)
+  born = inflated(config, model, fixed, key_init)
+  variants = {'nearest neighbour': born, 'He et al.': with_he(born, key_he)}
+
+  sample = make_sampling(config, apply, process, encode)
+  evaluate = jax.jit(make_evaluation(apply, process, times=config.evaluate_times))
+  tx = make_optimizer(config.steps, **config.optim)
+  options = {k: config[k] for k in ('ema_decay', 'drop_text', 'accumulate')}
+  step = jax.jit(make_step(apply, process, tx, **options))
+
+  def losses(name: str, params: Params) -> list[tuple[int, float]]:
+    trained, frozen = partition(params, config.trainable)
+    state, found = State.create(trained, tx), []
+    with contextlib.closing(batches(source, encode, seed=config.seed, **config.loader)) as data:
+      for i in tqdm(range(config.steps + 1), desc=name, unit='step'):
+        if i in (0, config.steps) or (config.evaluate_every and i % config.evaluate_every == 0):
+          loss = evaluate(merge(state.params, frozen), fixed, key_evaluate)
+          found.append((i, float(loss)))
+        if i < config.steps:
+          state, _ = step(state, frozen, next(data), key_step)
+    return found
+
+  return {name: Outcome(sample(p), losses(name, p)) for name, p in variants.items()}
+
+
+def inflated(config: ConfigDict, model: STUNet, batch: dict[str, np.ndarray], key: Key) -> Params:
+  """The image model of `config.init_from`, inflated to `model`."""
+  x, cond = jnp.zeros(batch['video'][:1].shape), Condition(batch['text'][:1], batch['mask'][:1])
+  init = jax.jit(lambda key: model.init(key, x, jnp.ones(1), cond)['params'])
+  _, image, _ = checkpoint.load(config.init_from)
+  return inflate(image, init(key))
+
+
+def with_he(params: Params, key: Key) -> Params:
+  """`params` with the kernels of temporal resampling drawn anew (He et al., 2015, Eq. 10)."""
+  kernels, rest = partition(params, RESAMPLING)
+  draw, named = jax.nn.initializers.he_normal(), names(kernels)
+  keys = jax.random.split(key, len(named))
+  drawn = {n: draw(k, named[n].shape, named[n].dtype) for n, k in zip(sorted(named), keys)}
+  return merge(nest(drawn), rest)
+
+
+def make_sampling(config: ConfigDict, apply, process: Process, encode):
+  """Returns `sample(params)`: videos of the config's prompts, from the same noise each time."""
+  d, prompts = config.data, config.sample_prompts
+  generate = make_text_to_video(apply, process, (d.frames, d.size, d.size, 3), **config.sampling)
+  cond = Condition(*map(jnp.asarray, encode(prompts)))
+  keys = video_keys(config.seed, jnp.arange(len(prompts)))
+  return lambda params: video.to_uint8(np.asarray(generate(params, cond, keys)))
+
+
+def circumstances() -> dict[str, str]:
+  """What is needed to get the same numbers again: the command, the versions, the machine."""
+  packages = ('flax', 'jax', 'jaxlib', 'numpy', 'optax')
+  return {
+    'command': shlex.join(['python', '-m', 'benchmarks.initialisation', *sys.argv[1:]]),
+    'versions': ', '.join(
+      [f'python {platform.python_version()}', *(f'{p} {metadata.version(p)}' for p in packages)]
+    ),
+    'machine': f'{platform.platform()}, {os.cpu_count()} cores, '
+    f'{jax.device_count()} x {jax.devices()[0].device_kind}',
+  }
+
+
+def picture(outcomes: dict[str, Outcome], prompts: Sequence[str]):
+  """The loss curves, and below them the samples of each prompt."""
+  curves = {name: outcome.losses for name, outcome in outcomes.items()}
+  strips = [
+    chart.filmstrip(f'{name}, before training: {prompt}', outcome.births[i])
+    for i, prompt in enumerate(prompts)
+    for name, outcome in outcomes.items()
+  ]
+  plot = chart.line_chart(curves, x_label='training step', y_label='evaluation loss')
+  return chart.stacked([plot, *strips])
+
+
+def main() -> None:
+  config, output = flags.FLAGS.config, pathlib.Path(flags.FLAGS.output)
+  if output.suffix != '.png':
+    raise ValueError(f'Got --output={output}; allowed is a name that ends in .png.')
+  video.check_writable(output)
+  logging.set_verbosity(logging.WARNING)  # Orbax tells of every file
+  facts = circumstances()
+  print(*(f'{name}: {value}' for name, value in facts.items()), sep='\n')
+  outcomes = compare(config)
+  picture(outcomes, config.sample_prompts).save(output)
+  numbers = {name: outcome.losses for name, outcome in outcomes.items()}
+  record = {**facts, 'evaluation_loss': numbers, 'config': json.loads(config.to_json())}
+  output.with_suffix('.json').write_text(json.dumps(record, indent=2) + '\n')
+  for name, losses in numbers.items():
+    print(f'{name}: evaluation loss {losses[0][1]:.4f} at birth, {losses[-1][1]:.4f} at the end')
+  print(output, output.with_suffix('.json'), sep='\n')
+
+
+if __name__ == '__main__':
+  config_flags.DEFINE_config_file('config', 'configs/t2v.py:tiny', lock_config=True)
+  flags.DEFINE_string('output', 'initialisation.png', 'The picture, .png; the numbers are beside.')
+  command.run(main)
