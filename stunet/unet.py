@@ -154,6 +154,11 @@ class STUNet(nn.Module):
     for i, (down, up) in enumerate(zip(self.down_blocks, self.up_blocks)):
       if up > down + 1:
         raise ValueError(f'Level {i} has {up} up_blocks; its down_blocks allow at most {down + 1}.')
+    if self.temporal_strides[0] != 1:
+      raise ValueError(
+        f'temporal_strides begins with {self.temporal_strides[0]}; it must be 1, because nothing '
+        'is resampled before level 0.'
+      )
     allowed = {
       'attention': ('cross', 'joint', 'none'), 'resample': ('conv', 'residual'),
       'attend_after': ('level', 'unit'), 'activation': tuple(sorted(ACTIVATIONS)),

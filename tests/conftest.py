@@ -33,12 +33,20 @@ TINY = {
   'groups': 4,
 }
 
+# Smaller yet: without any resampling, for what takes long to compile.
+SMALL = TINY | {
+  'channels': (8,),
+  'down_blocks': (0,),
+  'up_blocks': (1,),
+  'attention': ('joint',),
+  'temporal_strides': (1,),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Tiny:
   """A video model of random weights, the temporal ones too, and an example of its inputs."""
 
-  config: dict
   model: STUNet
   params: dict
   apply: Callable  # (params, x, t, cond), compiled once for the inputs' shapes
@@ -66,4 +74,4 @@ def tiny():
   model, example = STUNet(**TINY), inputs()
   shapes = jax.eval_shape(model.init, jax.random.key(0), *example)['params']
   apply = compiled(lambda params, *inputs: model.apply({'params': params}, *inputs))
-  return Tiny(TINY, model, random_params(shapes), apply, *example)
+  return Tiny(model, random_params(shapes), apply, *example)
