@@ -70,14 +70,14 @@ SCALES['demo'] = {
   't2v': _DEMO
   | {
     'model': _DEMO_MODEL | {'dtype': 'bfloat16'},
-    'steps': 2000,
+    'steps': 1600,
     'loader': {'batch': 4},
     'optim': {'learning_rate': 1e-3, 'warmup': 50, 'decay': 'cosine', 'weight_decay': 0.01},
     'ema_decay': 0.998,
-    'evaluate_every': 250,
+    'evaluate_every': 200,
     'evaluate_batch': 4,
-    'sample_every': 1000,
-    'save_every': 250,
+    'sample_every': 800,
+    'save_every': 200,
   },
 }
 
