@@ -24,17 +24,20 @@ def make_optimizer(
 
   The rate rises linearly over `warmup` steps, then stays or falls to zero along a cosine.
   Gradients are clipped to the global norm `clip`.  Weight decay leaves out biases, norms and
-  positions, which have fewer than two axes longer than one.  Adafactor (Shazeer & Stern, 2018)
-  keeps no first moment, and factored second ones; it ignores b1, b2 and eps.
+  positions, which have fewer than two axes longer than one; the rate scales it.  Adafactor (Shazeer
+  & Stern, 2018) keeps no first moment, and factored second ones; it ignores b1, b2 and eps.
   """
   schedule = rate(steps, learning_rate=learning_rate, warmup=warmup, decay=decay)
   if name == 'adamw':
     scale = optax.adamw(schedule, b1, b2, eps, weight_decay=weight_decay, mask=decayed)
   elif name == 'adafactor':
-    scale = optax.adafactor(
-      schedule, multiply_by_parameter_scale=False, weight_decay_rate=weight_decay or None,
-      weight_decay_mask=decayed,
-    )  # fmt: skip
+    # As optax.adafactor, but for the decay: there the rate does not scale it, and 0.01 is a lot.
+    scale = optax.chain(
+      optax.scale_by_factored_rms(),
+      optax.clip_by_block_rms(1.0),
+      optax.add_decayed_weights(weight_decay, decayed),
+      optax.scale_by_learning_rate(schedule),
+    )
   else:
     raise ValueError(f'optim.name is {name!r}; allowed are {", ".join(OPTIMIZERS)}.')
   return optax.chain(optax.clip_by_global_norm(clip), scale)
