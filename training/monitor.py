@@ -5,11 +5,13 @@ import json
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
+
+Metrics = Mapping[str, float | jax.Array]
 
 
 @contextlib.contextmanager
@@ -32,7 +34,7 @@ def monitor(
     )
     last = [start, time.perf_counter()]
 
-    def tell(step: int, metrics: dict[str, float], advance: bool = False) -> None:
+    def tell(step: int, metrics: Metrics, advance: bool = False) -> None:
       metrics = {name: float(value) for name, value in metrics.items()}
       if advance:
         now = time.perf_counter()

@@ -1,0 +1,70 @@
+import json
+import struct
+
+import jax
+import numpy as np
+import pytest
+from tensorboardX.proto import event_pb2
+
+from training.monitor import monitor
+
+
+def lines(workdir):
+  return [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+
+
+def scalars(workdir):
+  """(tag, step, value) of all events, read by the format of TFRecord files."""
+  for path in sorted((workdir / 'tensorboard').iterdir()):
+    data = path.read_bytes()
+    while data:
+      (length,) = struct.unpack('<Q', data[:8])
+      event = event_pb2.Event.FromString(data[12 : 12 + length])  # between two checksums
+      data = data[16 + length :]
+      for value in event.summary.value:
+        yield value.tag, event.step, value.simple_value
+
+
+def test_what_is_told_is_in_both_files(tmp_path):
+  with monitor(tmp_path, start=0, steps=10, frames=64) as tell:
+    tell(3, {'evaluation_loss': jax.numpy.float32(0.25)})
+    tell(4, {'loss': 0.5, 'grad_norm': 2.0}, advance=True)
+  first, second = lines(tmp_path)
+  assert first == {'step': 3, 'evaluation_loss': 0.25}
+  assert second['frames_per_s'] == pytest.approx(64 * second['steps_per_s'])
+  assert second['steps_per_s'] > 0
+  want = [(name, line['step'], value) for line in (first, second) for name, value in line.items()]
+  want = [(tag, step, np.float32(value)) for tag, step, value in want if tag != 'step']
+  assert list(scalars(tmp_path)) == want
+
+
+def test_the_rate_is_of_the_steps_since_the_last(tmp_path, monkeypatch):
+  clock = iter([100.0, 104.0, 105.0])  # begin, and each time the bar moves
+  monkeypatch.setattr('training.monitor.time.perf_counter', lambda: next(clock))
+  with monitor(tmp_path, start=20, steps=50, frames=3) as tell:
+    tell(30, {'loss': 1.0}, advance=True)
+    tell(40, {'loss': 1.0}, advance=True)
+  assert [line['steps_per_s'] for line in lines(tmp_path)] == [2.5, 10]
+  assert [line['frames_per_s'] for line in lines(tmp_path)] == [7.5, 30]
+
+
+def test_a_resumed_run_appends(tmp_path):
+  for step in (1, 2):
+    with monitor(tmp_path, start=0, steps=2, frames=1) as tell:
+      tell(step, {'x': float(step)})
+      assert lines(tmp_path)[-1] == {'step': step, 'x': step}  # before the end, should it be killed
+  assert [line['step'] for line in lines(tmp_path)] == [1, 2]
+
+
+def test_the_bar_shows_the_loss_and_the_rate(tmp_path, capsys):
+  with monitor(tmp_path, start=0, steps=4, frames=1) as tell:
+    tell(4, {'loss': 0.12345}, advance=True)
+  assert 'loss 0.1235' in (bar := capsys.readouterr().err)
+  assert '4/4' in bar
+
+
+def test_only_the_first_process_writes(tmp_path, monkeypatch):
+  monkeypatch.setattr(jax, 'process_index', lambda: 1)
+  with monitor(tmp_path, start=0, steps=1, frames=1) as tell:
+    tell(1, {'loss': 1.0}, advance=True)
+  assert list(tmp_path.iterdir()) == []
