@@ -23,7 +23,7 @@ from importlib import metadata
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags, logging
+from absl import flags
 from jaxtyping import UInt8
 from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
@@ -148,7 +148,6 @@ def main() -> None:
   if output.suffix != '.png':
     raise ValueError(f'Got --output={output}; allowed is a name that ends in .png.')
   video.check_writable(output)
-  logging.set_verbosity(logging.WARNING)  # Orbax tells of every file
   facts = circumstances()
   print(*(f'{name}: {value}' for name, value in facts.items()), sep='\n')
   outcomes = compare(config)
