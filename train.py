@@ -51,13 +51,15 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> State:
 
   params = initialise(config, model, fixed, mesh, key_init)
   params, frozen = partition(params, config.trainable)
+  if frozen and not config.init_from:
+    raise ValueError('Frozen parameters need a trained model: --config.init_from=WORKDIR.')
   print(f'{count(params):,} parameters to train, {count(frozen):,} frozen')
   create = lambda params: State.create(params, tx)
   shardings = fsdp(jax.eval_shape(create, params), mesh, config.shard_above)
   state = jax.jit(create, out_shardings=shardings)(params)
 
   checkpoint.save_config(workdir, config)
-  checkpoint.save_frozen(workdir, frozen)
+  frozen = checkpoint.keep_frozen(workdir, frozen)
   checkpoints = checkpoint.manager(workdir, keep=config.keep)
   state = checkpoint.restore(checkpoints, state, data)
 

@@ -18,7 +18,9 @@ def get_config() -> ConfigDict:
   c.mesh = (('data', -1), ('fsdp', 1))
   c.shard_above = 2**18  # parameters with fewer numbers than this are on every device
 
-  c.model = ConfigDict()  # stunet.unet.STUNet
+  c.model = ConfigDict(  # stunet.unet.STUNet
+    {'dtype': 'float32', 'remat': False}
+  )
   c.schedule = ConfigDict(  # diffusion.process.Process
     {'schedule': 'cosine', 'shift': 0.0, 'prediction': 'v'}
   )

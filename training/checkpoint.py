@@ -89,12 +89,19 @@ def restore(checkpoints: ocp.CheckpointManager, state: State, data: Iterator) ->
   return State(ema=saved.ema, **saved.train)
 
 
-def save_frozen(workdir: pathlib.Path, frozen: Params) -> None:
-  """Saves the parameters that are not trained, unless they are there."""
+def keep_frozen(workdir: pathlib.Path, frozen: Params) -> Params:
+  """The frozen parameters of the run, in the shardings of `frozen`, which they are at first.
+
+  Later ones do not count: those that the run began with are what it goes on from.
+  """
   path = (workdir / 'frozen').resolve()
-  if frozen and not path.exists():
-    with ocp.StandardCheckpointer() as checkpointer:
-      checkpointer.save(path, frozen)
+  if not frozen:
+    return frozen
+  with ocp.StandardCheckpointer() as checkpointer:
+    if path.exists():
+      return checkpointer.restore(path, jax.tree.map(ocp.utils.to_shape_dtype_struct, frozen))
+    checkpointer.save(path, frozen)
+  return frozen
 
 
 def load(workdir: pathlib.Path) -> tuple[ConfigDict, Params, int]:

@@ -109,7 +109,7 @@ def test_without_a_checkpoint_nothing_changes(tmp_path):
 def test_a_model_is_the_averaged_parameters_with_the_frozen_ones(tmp_path):
   frozen = {'unit': {'spatial': {'kernel': jnp.arange(3.0)}}}
   checkpoint.save_config(tmp_path, ConfigDict(CONFIG))
-  checkpoint.save_frozen(tmp_path, frozen)
+  checkpoint.keep_frozen(tmp_path, frozen)
   mesh = make_mesh((('data', 4), ('fsdp', 2)))
   saved(tmp_path, jax.device_put(state(), fsdp(state(), mesh, 4)))
   config, params, step = checkpoint.load(tmp_path)
@@ -125,13 +125,16 @@ def test_a_model_is_float32_whatever_it_was_saved_as(tmp_path):
   same(params, jax.tree.map(lambda p: p.astype(jnp.float32), want))
 
 
-def test_frozen_parameters_are_saved_once(tmp_path):
-  checkpoint.save_frozen(tmp_path, {})
+def test_frozen_parameters_are_those_the_run_began_with(tmp_path):
+  assert checkpoint.keep_frozen(tmp_path, {}) == {}
   assert not (tmp_path / 'frozen').exists()
-  checkpoint.save_frozen(tmp_path, {'kernel': jnp.ones(2)})
-  mtime = (tmp_path / 'frozen').stat().st_mtime_ns
-  checkpoint.save_frozen(tmp_path, {'kernel': jnp.ones(2)})
-  assert (tmp_path / 'frozen').stat().st_mtime_ns == mtime
+  mesh = make_mesh((('data', 4), ('fsdp', 2)))
+  first, later = ({'kernel': k * jnp.arange(8.0)} for k in (1, 2))
+  same(checkpoint.keep_frozen(tmp_path, first), first)
+  later = jax.device_put(later, fsdp(later, mesh, 4))
+  kept = checkpoint.keep_frozen(tmp_path, later)
+  same(kept, first)
+  assert kept['kernel'].sharding == later['kernel'].sharding
 
 
 def test_the_config_is_written_and_read_back(tmp_path):

@@ -33,7 +33,7 @@ def workdir(tmp_path):
   state = State.create(TRAINED, optax.adam(1.0)).replace(step=jnp.int32(7))
   state = state.replace(ema=jax.tree.map(lambda p: p / 2, TRAINED))
   checkpoint.save_config(workdir, ConfigDict({'steps': 7}))
-  checkpoint.save_frozen(workdir, FROZEN)
+  checkpoint.keep_frozen(workdir, FROZEN)
   with checkpoint.manager(workdir) as checkpoints:
     checkpoint.save(checkpoints, state, Position())
   return workdir
