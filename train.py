@@ -49,7 +49,9 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> State:
   fixed = fixed_batch(source, encode, config)
   key_init, key_step, key_evaluate = jax.random.split(jax.random.key(config.seed), 3)
 
-  params = initialise(config, model, fixed, mesh, key_init)
+  # A run that is resumed has all it needs.
+  source_model = '' if checkpoint.latest_step(workdir) else config.init_from
+  params = initialise(config, source_model, model, fixed, mesh, key_init)
   params, frozen = partition(params, config.trainable)
   if frozen and not config.init_from:
     raise ValueError('Frozen parameters need a trained model: --config.init_from=WORKDIR.')
@@ -89,8 +91,8 @@ def fixed_batch(source, encode, config: ConfigDict) -> dict[str, np.ndarray]:
   return batch
 
 
-def initialise(config: ConfigDict, model: STUNet, batch, mesh, key) -> Params:
-  """New parameters, sharded, with those of `config.init_from` in their places."""
+def initialise(config: ConfigDict, source: str, model: STUNet, batch, mesh, key) -> Params:
+  """New parameters, sharded, with those of the workdir `source` in their places if it is given."""
 
   def init(key):
     shapes = {k: jnp.zeros((1, *v.shape[1:]), v.dtype) for k, v in batch.items()}
@@ -99,9 +101,8 @@ def initialise(config: ConfigDict, model: STUNet, batch, mesh, key) -> Params:
 
   shardings = fsdp(jax.eval_shape(init, key), mesh, config.shard_above)
   params = jax.jit(init, out_shardings=shardings)(key)
-  if config.init_from:
-    _, source, _ = checkpoint.load(config.init_from)
-    params = jax.device_put(inflate(source, params), shardings)
+  if source:
+    params = jax.device_put(inflate(checkpoint.load(source)[1], params), shardings)
   return params
 
 

@@ -55,6 +55,12 @@ def manager(workdir: pathlib.Path, *, keep: int | None = None) -> ocp.Checkpoint
   return ocp.CheckpointManager((workdir / 'checkpoints').resolve(), options=options)
 
 
+def latest_step(workdir: pathlib.Path) -> int | None:
+  """The step of the latest whole checkpoint, if there is one."""
+  folder = (workdir / 'checkpoints').resolve()
+  return max(ocp.utils.checkpoint_steps(folder), default=None) if folder.is_dir() else None
+
+
 def save(checkpoints: ocp.CheckpointManager, state: State, data: Iterator) -> None:
   """Begins to save the state and the position of the data iterator."""
   train = {'step': state.step, 'params': state.params, 'opt': state.opt}
@@ -111,10 +117,9 @@ def load(workdir: pathlib.Path) -> tuple[ConfigDict, Params, int]:
   """
   workdir = pathlib.Path(workdir)
   config = load_config(workdir)
-  with manager(workdir) as checkpoints:
-    step = checkpoints.latest_step()
-    if step is None:
-      raise ValueError(f'{workdir} holds no checkpoint yet.')
+  step = latest_step(workdir)
+  if step is None:
+    raise ValueError(f'{workdir} holds no checkpoint yet.')
   path = (workdir / 'checkpoints' / str(step) / 'ema').resolve()
   frozen = (workdir / 'frozen').resolve()
   params = merge(_read(path), *([_read(frozen)] if frozen.exists() else []))
