@@ -209,7 +209,11 @@ class STUNet(nn.Module):
       x = per_frame(block, x, repeat(emb, 'b d -> (b t) d', t=x.shape[1]))
     else:
       x = per_frame(self._conv(self.channels[i], f'down{i}_spatial', strides=2), x)
-    return TemporalDown(stride, self.dtype, name=f'temporal_down{i}')(x) if self._strides(i) else x
+    return (
+      TemporalDown(stride, self.dtype, name=f'temporal_down{i}')(x)
+      if self._resamples_time(i)
+      else x
+    )
 
   def _up(self, x, emb, i, stride):
     if self.resample == 'residual':
@@ -218,9 +222,11 @@ class STUNet(nn.Module):
     else:
       x = per_frame(self._conv(self.channels[i - 1], f'up{i}_spatial'), x)
       x = repeat(x, 'b t h w c -> b t (h 2) (w 2) c')
-    return TemporalUp(stride, self.dtype, name=f'temporal_up{i}')(x) if self._strides(i) else x
+    return (
+      TemporalUp(stride, self.dtype, name=f'temporal_up{i}')(x) if self._resamples_time(i) else x
+    )
 
-  def _strides(self, i):
+  def _resamples_time(self, i):
     return self.temporal and self.temporal_strides[i] > 1
 
   def _conv(self, features, name, **kwargs):
