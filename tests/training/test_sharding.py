@@ -1,0 +1,114 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from diffusion.process import Process
+from training.sharding import fsdp, make_mesh, put_batch, replicated
+from training.state import State
+from training.step import make_step
+
+DATA4_FSDP2 = (('data', -1), ('fsdp', 2))
+
+
+@pytest.mark.parametrize(
+  ('axes', 'shape'),
+  [
+    ((('data', -1), ('fsdp', 1)), {'data': 8, 'fsdp': 1}),
+    (DATA4_FSDP2, {'data': 4, 'fsdp': 2}),
+    ((('fsdp', -1), ('data', 1)), {'fsdp': 8, 'data': 1}),
+    ((('data', 2), ('fsdp', 4)), {'data': 2, 'fsdp': 4}),
+  ],
+)
+def test_a_mesh_takes_all_devices(axes, shape):
+  assert dict(make_mesh(axes).shape) == shape
+
+
+@pytest.mark.parametrize(
+  ('axes', 'message'),
+  [
+    (
+      (('data', 3), ('fsdp', -1)),
+      'A mesh of 3x2 does not fit 8 devices; the product of its sizes ',
+    ),
+    ((('data', 2), ('fsdp', 2)), 'A mesh of 2x2 does not fit 8 devices; '),
+    ((('data', 16), ('fsdp', -1)), 'A mesh of 16x0 does not fit 8 devices; '),
+    ((('data', -1), ('fsdp', -1)), 'its axes are data, fsdp, one of size -1.'),
+    ((('data', -1), ('model', 1)), 'its axes are data, fsdp, one of size -1.'),
+    ((('data', -1),), "The mesh is (('data', -1),); its axes are data, fsdp, one of size -1."),
+  ],
+)
+def test_a_mesh_that_does_not_fit_is_refused(axes, message):
+  with pytest.raises(ValueError, match='mesh') as error:
+    make_mesh(axes)
+  assert message in str(error.value)
+
+
+def test_fsdp_cuts_the_longest_axis_that_divides_and_leaves_small_arrays_whole():
+  mesh = make_mesh((('data', 2), ('fsdp', 4)))
+  shapes = {
+    'conv': (3, 3, 64, 128),
+    'dense': (128, 64),
+    'longest does not divide': (130, 8),
+    'none divides': (129, 7),
+    'small': (8, 8),
+    'number': (),
+  }
+  tree = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+  got = {name: tuple(s.spec) for name, s in fsdp(tree, mesh, min_size=100).items()}
+  assert got == {
+    'conv': (None, None, None, 'fsdp'),
+    'dense': ('fsdp', None),
+    'longest does not divide': (None, 'fsdp'),
+    'none divides': (None, None),
+    'small': (None, None),
+    'number': (),
+  }
+
+
+def test_a_batch_is_spread_over_all_devices():
+  batch = {'video': np.arange(16).reshape(16, 1), 'mask': np.ones((16, 3), bool)}
+  for name, array in put_batch(batch, make_mesh(DATA4_FSDP2)).items():
+    assert array.sharding.spec == P(('data', 'fsdp'))
+    assert [shard.data.shape[0] for shard in array.addressable_shards] == [2] * 8
+    np.testing.assert_array_equal(array, batch[name])
+
+
+def perceptron(params, x, t, cond):
+  """A network of every pixel by itself, and of the text."""
+  text = (cond.text * cond.mask[..., None]).mean(1) @ params['text'] + jnp.outer(t, params['time'])
+  h = jnp.tanh(x @ params['in'] + text[:, None, None, None])
+  return h @ params['out']
+
+
+def test_a_step_on_eight_devices_is_that_on_one():
+  rng = np.random.default_rng(0)
+  shapes = {'in': (3, 32), 'text': (8, 32), 'time': (32,), 'out': (32, 3)}
+  params = {k: jnp.asarray(rng.normal(size=shape), jnp.float32) for k, shape in shapes.items()}
+  batch = {
+    'video': rng.integers(0, 256, (16, 2, 4, 4, 3), np.uint8),
+    'text': rng.normal(size=(16, 5, 8)).astype(np.float32),
+    'mask': rng.random((16, 5)) < 0.7,
+  }
+  tx = optax.adamw(0.1)
+  step = make_step(perceptron, Process(), tx, ema_decay=0.9, drop_text=0.1, accumulate=1)
+
+  def run(mesh):
+    state = State.create(params, tx)
+    shardings = fsdp(state, mesh, min_size=90)
+    jitted = jax.jit(step, out_shardings=(shardings, replicated(mesh)))
+    state = jax.device_put(state, shardings)
+    return jitted(state, {}, put_batch(batch, mesh), jax.random.key(0))
+
+  one, metrics = run(make_mesh((('data', 1), ('fsdp', 1)), jax.devices()[:1]))
+  many, same_metrics = run(make_mesh(DATA4_FSDP2))
+  for name, want in metrics.items():
+    np.testing.assert_allclose(same_metrics[name], want, rtol=1e-5, err_msg=name)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), many, one)
+
+  moments = many.opt[0].mu  # every device holds half of a large array, and of its moments
+  for tree in (many.params, many.ema, moments):
+    held = {name: p.addressable_shards[0].data.shape for name, p in tree.items()}
+    assert held == {'in': (3, 16), 'text': (8, 16), 'time': (32,), 'out': (16, 3)}

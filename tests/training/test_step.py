@@ -1,0 +1,231 @@
+"""A step, with networks small enough to know what it should do."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from core.params import names, partition
+from diffusion.process import Process, per_example
+from stunet.inflate import TEMPORAL
+from stunet.unet import STUNet
+from tests.conftest import SMALL, inputs
+from training.state import State
+from training.step import draw, make_evaluation, make_step, pixels
+
+KEY = jax.random.key(0)
+PROCESS = Process('cosine', 0.0, 'v')
+RNG = np.random.default_rng(0)
+BATCH = {
+  'video': jnp.asarray(RNG.integers(0, 256, (8, 2, 4, 4, 3), np.uint8)),
+  'text': jnp.asarray(RNG.normal(size=(8, 5, 3)), jnp.float32),
+  'mask': jnp.asarray([[True] * 3 + [False] * 2] * 8),
+}
+OPTIONS = dict(ema_decay=0.99, drop_text=0.1, accumulate=1)
+
+
+def linear(params, x, t, cond):
+  """A network which is linear in its parameters: a matrix of the pixels, and one of the text."""
+  words = (cond.text * cond.mask[..., None]).sum(1) @ params['words']
+  return x @ params['matrix'] + per_example(t, x) * words[:, None, None, None]
+
+
+def start(tx, seed=1):
+  rng = np.random.default_rng(seed)
+  random = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+  return State.create({'matrix': random(3, 3), 'words': random(3, 3)}, tx)
+
+
+@functools.cache
+def jitted(tx, **options):
+  return jax.jit(make_step(linear, PROCESS, tx, **(OPTIONS | options)))
+
+
+def loss_by_hand(params, example):
+  x0, t, eps, cond = example
+  angle = np.pi / 2 * per_example(t, x0)  # the cosine schedule
+  alpha, sigma = jnp.cos(angle), jnp.sin(angle)
+  error = linear(params, alpha * x0 + sigma * eps, t, cond) - (alpha * eps - sigma * x0)
+  return (error**2).mean()
+
+
+SGD = optax.sgd(0.1)
+
+
+def test_a_step_goes_down_the_gradient_of_the_loss():
+  state = start(SGD).replace(step=jnp.int32(7))
+  got, metrics = jitted(SGD)(state, {}, BATCH, KEY)
+  example = draw(BATCH, jax.random.fold_in(KEY, 7), 0.1)
+  loss, grads = jax.jit(jax.value_and_grad(loss_by_hand))(state.params, example)
+  want = {name: state.params[name] - 0.1 * grads[name] for name in grads}
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), got.params, want
+  )
+  norm = lambda tree: np.sqrt(sum(np.square(p).sum() for p in tree.values()))
+  for name, value in {
+    'loss': loss,
+    'grad_norm': norm(grads),
+    'update_norm': 0.1 * norm(grads),
+    'param_norm': norm(want),
+  }.items():
+    np.testing.assert_allclose(metrics[name], value, rtol=1e-4, err_msg=name)
+  assert got.step == 8
+
+
+def test_steps_lower_the_loss_of_a_fixed_batch_to_the_least():
+  """Pixels have mean 0 and variance 1/3, so  E v^2 = E x_t^2 = 2/3  and  E v x_t = 2 / (3 pi)  over
+  all times.  The best matrix is the ratio, 1 / pi on its diagonal, and the loss is then 0.599.
+  """
+  tx = optax.adam(0.05)
+  evaluate = jax.jit(make_evaluation(linear, PROCESS, times=4))
+  state = start(tx)
+  assert evaluate(state.params, BATCH, KEY) > 1
+  for _ in range(60):
+    state, _ = jitted(tx)(state, {}, BATCH, KEY)
+  assert 0.55 < evaluate(state.params, BATCH, KEY) < 0.65
+  assert 0.55 < evaluate(state.ema, BATCH, KEY) < 0.65
+  np.testing.assert_allclose(state.params['matrix'], np.eye(3) / np.pi, atol=0.12)
+
+
+@pytest.mark.parametrize('accumulate', [2, 8])
+def test_microbatches_change_nothing(accumulate):
+  state = start(SGD)
+  want, metrics = jitted(SGD)(state, {}, BATCH, KEY)
+  got, same = jitted(SGD, accumulate=accumulate)(state, {}, BATCH, KEY)
+  close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+  jax.tree.map(close, (got, same), (want, metrics))
+
+
+def test_a_step_is_a_function_of_its_number_and_the_key():
+  state = start(SGD)
+  after = lambda state, key: jitted(SGD)(state, {}, BATCH, key)[0].params['matrix']
+  once = after(state, KEY)
+  np.testing.assert_array_equal(after(state, KEY), once)
+  assert not np.array_equal(after(state, jax.random.key(1)), once)
+  assert not np.array_equal(after(state.replace(step=jnp.int32(1)), KEY), once)
+
+
+def test_the_average_is_short_at_first_and_long_later():
+  """The decay after step n is  min(0.99, n / (9 + n)),  n from 1."""
+  state = start(SGD)
+  want = np.asarray(state.params['matrix'], np.float64)
+  for n in (1, 2, 3):
+    state, _ = jitted(SGD)(state, {}, BATCH, KEY)
+    decay = n / (9 + n)
+    want = decay * want + (1 - decay) * np.asarray(state.params['matrix'])
+    np.testing.assert_allclose(state.ema['matrix'], want, rtol=1e-5)
+  late, _ = jitted(SGD)(state.replace(step=jnp.int32(100_000)), {}, BATCH, KEY)
+  want = 0.99 * want + 0.01 * np.asarray(late.params['matrix'])
+  np.testing.assert_allclose(late.ema['matrix'], want, rtol=1e-5)
+
+
+def small_batch(b):
+  return {
+    'video': jnp.zeros((b, 1, 1, 1, 3), jnp.uint8),
+    'text': jnp.ones((b, 2, 3)),
+    'mask': jnp.asarray([[True, False]] * b),
+  }
+
+
+def test_the_text_of_a_fraction_is_dropped():
+  b = 4000
+  *_, cond = draw(small_batch(b), KEY, 0.1)
+  kept = np.asarray(cond.mask[:, 0])
+  assert abs(np.mean(~kept) - 0.1) < 0.02  # four standard deviations
+  np.testing.assert_array_equal(cond.text, np.ones((b, 2, 3)) * kept[:, None, None])
+  np.testing.assert_array_equal(cond.mask, np.stack([kept, np.zeros(b)], 1))
+  assert draw(small_batch(b), KEY, 0.0)[3].mask[:, 0].all()
+  assert not draw(small_batch(b), KEY, 1.0)[3].mask.any()
+
+
+def test_times_are_evenly_spread_and_in_no_order():
+  firsts = []
+  for seed in range(3):
+    _, t, _, _ = draw(small_batch(64), jax.random.key(seed), 0.1)
+    assert 0 <= t.min() <= t.max() < 1
+    np.testing.assert_allclose(np.diff(np.sort(t)), 1 / 64, atol=1e-6)
+    assert abs(np.corrcoef(t, np.arange(64))[0, 1]) < 0.5
+    firsts.append(float(t.min()))
+  assert len(set(firsts)) == 3
+
+
+def test_noise_is_normal_and_differs_everywhere():
+  _, _, eps, _ = draw(small_batch(4000), KEY, 0.1)
+  assert abs(eps.mean()) < 0.04
+  assert abs(eps.std() - 1) < 0.03
+  assert np.unique(eps).size > 0.99 * eps.size
+
+
+def test_pixels_are_from_minus_one_to_one():
+  np.testing.assert_allclose(
+    pixels(jnp.array([0, 51, 255], jnp.uint8)[None, None, None, None]).ravel(), [-1, -0.6, 1],
+    rtol=1e-6,
+  )  # fmt: skip
+
+
+def test_evaluation_is_the_mean_over_times_and_the_same_each_time():
+  """A network that answers zero has the loss  E v^2 = alpha^2 + sigma^2 = 1  for black frames."""
+  zero = jax.jit(make_evaluation(lambda params, x, t, cond: 0 * x, PROCESS, times=8))
+  black = {**BATCH, 'video': jnp.zeros((8, 8, 8, 8, 3), jnp.uint8)}
+  np.testing.assert_allclose(zero({}, black, KEY), 1, atol=0.02)
+
+  # One that answers its time is right by chance alone:  E (v - t)^2 = 1 + E t^2 - 2 E t E v.
+  timed = jax.jit(make_evaluation(lambda p, x, t, c: 0 * x + per_example(t, x), PROCESS, times=8))
+  t = (np.arange(8) + 0.5) / 8
+  v = np.sin(np.pi / 2 * t)  # of black, which is -1:  alpha eps - sigma x0
+  want = np.mean(1 + t**2 - 2 * t * v)
+  np.testing.assert_allclose(timed({}, black, KEY), want, atol=0.02)
+  assert timed({}, black, KEY) == timed({}, black, KEY)
+  assert timed({}, black, KEY) != timed({}, black, jax.random.key(1))
+
+
+@functools.cache
+def traced(trainable):
+  """The program of a step of a real network of which some is trained, and the frozen parameters."""
+  x, t, cond = inputs(b=2, frames=2)
+  model, tx = STUNet(**SMALL), optax.adam(1e-3)
+  params = jax.eval_shape(model.init, KEY, x, t, cond)['params']
+  params = jax.tree.map(lambda p: jnp.zeros(p.shape), params)
+  params, frozen = partition(params, trainable)
+  apply = lambda params, *inputs: model.apply({'params': params}, *inputs)
+  batch = {'video': jnp.zeros(x.shape, jnp.uint8), 'text': cond.text, 'mask': cond.mask}
+  step = make_step(apply, PROCESS, tx, **OPTIONS)
+  state = State.create(params, tx)
+  program, shapes = jax.make_jaxpr(step, return_shape=True)(state, frozen, batch, KEY)
+  return program.jaxpr, shapes[0], frozen
+
+
+def made(program):
+  """The shapes of all that the program and those within it compute."""
+  for equation in program.eqns:
+    yield from (variable.aval.shape for variable in equation.outvars)
+    for value in jax.tree.leaves(list(equation.params.values())):
+      if hasattr(value, 'eqns'):
+        yield from made(value)
+
+
+KERNEL = 'conv_in/kernel'  # of a shape that nothing else has: 3 3 3 8
+
+
+def test_frozen_parameters_have_no_place_in_the_state():
+  _, state, frozen = traced(TEMPORAL)
+  assert KERNEL in names(frozen)
+  paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)]
+  arrays = [path for path in paths if 'kernel' in path or 'bias' in path or 'scale' in path]
+  assert arrays
+  assert all('temporal' in path for path in arrays)
+  kinds = {path.split('[')[0] for path in arrays}
+  assert kinds == {'.params', '.ema', '.opt'}
+  assert len(arrays) == 4 * len(jax.tree.leaves(state.params))  # with both moments
+
+
+def test_no_gradient_of_frozen_parameters_is_computed():
+  shape = (3, 3, 3, 8)
+  everything, _, _ = traced(('.*',))
+  temporal, _, frozen = traced(TEMPORAL)
+  assert names(frozen)[KERNEL].shape == shape
+  assert shape in set(made(everything))
+  assert shape not in set(made(temporal))
