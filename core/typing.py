@@ -15,14 +15,20 @@ class _Short(type):
 
 
 class Float(metaclass=_Short):
+  """An array of floating-point numbers of the given axes."""
+
   kind = jaxtyping.Float
 
 
 class Int(metaclass=_Short):
+  """An array of integers of the given axes."""
+
   kind = jaxtyping.Int
 
 
 class Bool(metaclass=_Short):
+  """An array of truth values of the given axes."""
+
   kind = jaxtyping.Bool
 
 

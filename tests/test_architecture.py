@@ -1,0 +1,127 @@
+"""The house keeps its shape: imports point down, rooms are small, and doors have names on them."""
+
+import ast
+import pathlib
+import re
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# Each imports from those above it alone, so that those in one line do not know each other.
+LEVELS = (
+  {'core'},
+  {'data', 'diffusion', 'stunet', 'text'},
+  {'ssr', 'training'},
+  {'pipelines'},
+  {'evaluation'},
+  {'benchmarks', 'evaluate', 'sample', 'train'},
+)
+LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
+PACKAGES = sorted(path.parent.name for path in ROOT.glob('*/__init__.py'))
+LIBRARY = sorted(LEVEL.keys() & set(PACKAGES))
+FORBIDDEN = ('tensorflow', 'torch', 'torchvision', 'keras')
+MOST_LINES = 300
+
+
+def files(*owners):
+  """The files of packages and scripts."""
+  for owner in owners:
+    yield from (
+      sorted((ROOT / owner).rglob('*.py')) if (ROOT / owner).is_dir() else [ROOT / f'{owner}.py']
+    )
+
+
+def imported(tree):
+  """The first names of all modules which a file imports, at its head or in a function."""
+  for node in ast.walk(tree):
+    if isinstance(node, ast.ImportFrom):
+      assert node.level == 0, f'line {node.lineno} is a relative import'
+      yield node.module.split('.')[0]
+    elif isinstance(node, ast.Import):
+      yield from (alias.name.split('.')[0] for alias in node.names)
+
+
+def parse(path):
+  return ast.parse(path.read_text('utf-8'))
+
+
+def test_every_package_and_script_has_its_level():
+  scripts = {path.stem for path in ROOT.glob('*.py')}
+  assert {*PACKAGES, *scripts} - {'configs', 'tests'} <= LEVEL.keys()
+
+
+@pytest.mark.parametrize('owner', sorted({*LIBRARY, *(p.stem for p in ROOT.glob('*.py'))}))
+def test_imports_point_down(owner):
+  for path in files(owner):
+    for name in set(imported(parse(path))) & {*LEVEL, 'configs', 'tests'} - {owner}:
+      where = f'{path.relative_to(ROOT)} imports {name}'
+      # A config is data: scripts read one by its flag.
+      assert name not in ('configs', 'tests'), where
+      assert LEVEL[name] < LEVEL[owner], where
+
+
+def test_configs_import_configs_alone():
+  for path in files('configs'):
+    assert set(imported(parse(path))) <= {'configs', 'ml_collections'}, path.name
+
+
+@pytest.mark.parametrize('owner', [*PACKAGES, *(p.stem for p in ROOT.glob('*.py'))])
+def test_neither_tensorflow_nor_torch_is_imported(owner):
+  for path in files(owner):
+    if owner != 'tests':  # which may compare with them where they are installed
+      assert not set(imported(parse(path))) & set(FORBIDDEN), path.name
+
+
+def test_no_package_is_a_corridor():
+  names = {path.stem for package in PACKAGES for path in [ROOT / package, *files(package)]}
+  assert not names & {
+    'utils',
+    'util',
+    'common',
+    'helpers',
+    'helper',
+    'misc',
+    'registry',
+    'base_model',
+  }
+
+
+def public(tree):
+  """The public functions and classes of a file, and the public methods of these.
+
+  A `main` is none: what a command does is said at the head of its file.
+  """
+  for node in tree.body:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef) and not re.match('_|main$', node.name):
+      yield node
+      if isinstance(node, ast.ClassDef):
+        yield from public(node)
+
+
+@pytest.mark.parametrize('package', [*LIBRARY, 'configs'])
+def test_all_that_is_public_says_what_it_is(package):
+  for path in files(package):
+    tree = parse(path)
+    assert not tree.body or ast.get_docstring(tree), path.relative_to(ROOT)
+    for node in public(tree):
+      assert ast.get_docstring(node), f'{path.relative_to(ROOT)}:{node.lineno} {node.name}'
+
+
+@pytest.mark.parametrize('package', PACKAGES)
+def test_files_are_small(package):
+  for path in files(package):
+    lines = len(path.read_text('utf-8').splitlines())
+    assert lines <= MOST_LINES, f'{path.relative_to(ROOT)} has {lines} lines'
+
+
+def test_nothing_is_caught_without_a_word():
+  """No handler of every error that goes on, or that does nothing."""
+  for path in files(*LIBRARY, *(p.stem for p in ROOT.glob('*.py'))):
+    for node in ast.walk(parse(path)):
+      if isinstance(node, ast.ExceptHandler):
+        where = f'{path.relative_to(ROOT)}:{node.lineno}'
+        broad = node.type is None or getattr(node.type, 'id', '') in ('BaseException', 'Exception')
+        raises = any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
+        assert raises or not broad, where
+        assert not all(isinstance(inner, ast.Continue | ast.Pass) for inner in node.body), where
