@@ -51,6 +51,7 @@ class Scene:
 
   @property
   def caption(self) -> str:
+    """As in 'a red circle moving left on a black background'."""
     return f'a {self.colour} {self.shape} {self.motion} on a {self.background} background'
 
 
