@@ -66,7 +66,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> State:
   state = checkpoint.restore(checkpoints, state, data)
 
   apply = lambda params, *inputs: model.apply({'params': params}, *inputs)
-  options = {k: config[k] for k in ('ema_decay', 'drop_text', 'accumulate')}
+  options = {k: config[k] for k in ('ema_decay', 'drop_text', 'accumulate', 'high_noise')}
   step = jax.jit(
     make_step(apply, process, tx, **options),
     donate_argnums=0,

@@ -74,7 +74,7 @@ def compare(config: ConfigDict) -> dict[str, Outcome]:
   sample = make_sampling(config, apply, process, encode)
   evaluate = jax.jit(make_evaluation(apply, process, times=config.evaluate_times))
   tx = make_optimizer(config.steps, **config.optim)
-  options = {k: config[k] for k in ('ema_decay', 'drop_text', 'accumulate')}
+  options = {k: config[k] for k in ('ema_decay', 'drop_text', 'accumulate', 'high_noise')}
   step = jax.jit(make_step(apply, process, tx, **options))
 
   def losses(name: str, params: Params) -> list[tuple[int, float]]:

@@ -46,6 +46,7 @@ def get_config() -> ConfigDict:
   c.ema_decay = 0.9999
   c.drop_text = 0.1  # Imagen, Sec. 2.2
   c.accumulate = 1  # microbatches a step
+  c.high_noise = 1.0  # times are drawn from Beta(high_noise, 1): 1 is uniform
 
   c.sampling = ConfigDict(  # pipelines.text_to_video.make_text_to_video
     {'sampler': 'dpmpp_2m', 'steps': 25, 'guidance': 3.0, 'spacing': 'even_angles'}

@@ -31,12 +31,14 @@ def make_step(
   ema_decay: float,
   drop_text: float,
   accumulate: int,
+  high_noise: float = 1.0,
 ):
   """Returns `step(state, frozen, batch, key) -> (state, metrics)`, to be jitted.
 
   A batch holds `video` (uint8, b t h w c), `text` (b n d) and `mask` (b n).  The text of a fraction
   `drop_text` of the examples is dropped, for classifier-free guidance.  The gradient is averaged
-  over `accumulate` microbatches; how the batch is cut does not change what is drawn for it.
+  over `accumulate` microbatches; how the batch is cut does not change what is drawn for it.  Times
+  are drawn from Beta(high_noise, 1): uniformly at 1, the noisy ones more often above.
   """
 
   def loss_fn(params, frozen, part):
@@ -55,7 +57,7 @@ def make_step(
     return jax.tree.map(lambda x: x / accumulate, total)
 
   def step(state: State, frozen: Params, batch, key: Key):
-    example = draw(batch, jax.random.fold_in(key, state.step), drop_text)
+    example = draw(batch, jax.random.fold_in(key, state.step), drop_text, high_noise)
     loss, grads = gradient(state.params, frozen, example)
     updates, opt = tx.update(grads, state.opt, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -73,16 +75,18 @@ def make_step(
   return step
 
 
-def draw(batch, key: Key, drop_text: float) -> tuple[Video, Time, Video, Condition]:
+def draw(
+  batch, key: Key, drop_text: float, high_noise: float = 1.0
+) -> tuple[Video, Time, Video, Condition]:
   """Clean video, time, noise and condition of a training example for each of the batch.
 
-  Times are uniform, and evenly spread over the batch (Kingma et al., 2021, App. I.1).
+  Times are evenly spread over the batch (Kingma et al., 2021, App. I.1), in their distribution.
   """
   x0 = pixels(batch['video'])
   b = len(x0)
   key_t, key_eps, key_drop = jax.random.split(key, 3)
   t = (jax.random.uniform(key_t) + jnp.arange(b) / b) % 1
-  t = jax.random.permutation(key_t, t)
+  t = jax.random.permutation(key_t, t) ** (1 / high_noise)  # the inverse of the Beta's CDF
   eps = jax.random.normal(key_eps, x0.shape)
   cond = Condition(batch['text'], batch['mask'])
   return x0, t, eps, cond.without_text(jax.random.bernoulli(key_drop, drop_text, (b,)))

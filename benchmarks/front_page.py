@@ -1,0 +1,48 @@
+r"""Draws the README's picture: what the shipped model makes of some prompts.
+
+python -m benchmarks.front_page --output=docs/demo.png
+"""
+
+import pathlib
+
+from absl import flags
+
+from benchmarks import chart
+from core import command, video
+from diffusion.process import Process
+from pipelines.text_to_video import in_batches, make_text_to_video
+from stunet.unet import STUNet
+from text.hashed import encoder
+from training import checkpoint
+
+PROMPTS = (
+  'a red circle moving right on a black background',
+  'a yellow triangle moving up on a navy background',
+  'a white square spinning on a gray background',
+  'a green ring growing on a black background',
+  'a blue cross bouncing on a white background',
+)
+
+
+def main() -> None:
+  output = pathlib.Path(flags.FLAGS.output)
+  video.check_writable(output)
+  config, params, _ = checkpoint.load(pathlib.Path(flags.FLAGS.workdir))
+  model, d = STUNet(**config.model), config.data
+  generate = make_text_to_video(
+    lambda params, *inputs: model.apply({'params': params}, *inputs),
+    Process(**config.schedule),
+    (d.frames, d.size, d.size, 3),
+    **config.sampling,
+  )
+  make = in_batches(generate, params, encoder(**config.text), batch=1, seed=flags.FLAGS.seed)
+  strips = [chart.filmstrip(p, video.to_uint8(make([p], [0])[0])) for p in PROMPTS]
+  chart.stacked(strips).save(output)
+  print(output)
+
+
+if __name__ == '__main__':
+  flags.DEFINE_string('workdir', 'checkpoints/demo/t2v', 'Where the model was trained.')
+  flags.DEFINE_string('output', 'docs/demo.png', 'The picture.')
+  flags.DEFINE_integer('seed', 0, 'Of all noise.')
+  command.run(main)
