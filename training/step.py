@@ -84,9 +84,9 @@ def draw(
   """
   x0 = pixels(batch['video'])
   b = len(x0)
-  key_t, key_eps, key_drop = jax.random.split(key, 3)
+  key_t, key_order, key_eps, key_drop = jax.random.split(key, 4)
   t = (jax.random.uniform(key_t) + jnp.arange(b) / b) % 1
-  t = jax.random.permutation(key_t, t) ** (1 / high_noise)  # the inverse of the Beta's CDF
+  t = jax.random.permutation(key_order, t) ** (1 / high_noise)  # the inverse of the Beta's CDF
   eps = jax.random.normal(key_eps, x0.shape)
   cond = Condition(batch['text'], batch['mask'])
   return x0, t, eps, cond.without_text(jax.random.bernoulli(key_drop, drop_text, (b,)))
