@@ -1,0 +1,148 @@
+"""Every config at every scale makes all that its run needs, without computing anything."""
+
+import functools
+import importlib
+import inspect
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from configs import scales
+from core.condition import Condition
+from core.params import matches
+from data.pipeline import batches, open_source
+from diffusion.process import Process
+from pipelines.text_to_video import make_text_to_video
+from stunet.inflate import TEMPORAL, inflate
+from stunet.unet import STUNet
+from text.hashed import encoder
+from training.optimizer import make_optimizer
+from training.sharding import make_mesh
+from training.state import State
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PARTS = {'base', 'scales', '__init__'}  # of configs, none of them one itself
+STAGES = sorted(path.stem for path in (ROOT / 'configs').glob('*.py') if path.stem not in PARTS)
+ALL = [(stage, scale) for scale in sorted(scales.SCALES) for stage in scales.SCALES[scale]]
+every_config = pytest.mark.parametrize(('stage', 'scale'), ALL, ids=map(':'.join, ALL))
+
+
+def get_config(stage, *scale):
+  return importlib.import_module(f'configs.{stage}').get_config(*scale)
+
+
+@functools.cache
+def traced(stage, scale):
+  """The shapes of a network's answer, and of its parameters."""
+  config = get_config(stage, scale)
+  model = STUNet(**config.model)
+  video, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), *inputs(config))
+  return video, variables['params']
+
+
+def shapes(stage, scale):
+  """Of the parameters."""
+  return traced(stage, scale)[1]
+
+
+def inputs(config):
+  d, text = config.data, config.text
+  x = jax.ShapeDtypeStruct((1, d.frames, d.size, d.size, 3), jnp.float32)
+  tokens = jax.ShapeDtypeStruct((1, text.tokens, text.width), jnp.float32)
+  mask = jax.ShapeDtypeStruct((1, text.tokens), bool)
+  return x, jax.ShapeDtypeStruct((1,), jnp.float32), Condition(tokens, mask)
+
+
+def parameter_names(tree):
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in leaves}
+
+
+def test_every_file_is_a_stage_of_a_scale():
+  assert {stage for stage, _ in ALL} == set(STAGES)
+  for stage in STAGES:
+    assert get_config(stage).stage == stage
+
+
+@every_config
+def test_the_network_makes_a_video_of_the_size_of_the_data(stage, scale):
+  config = get_config(stage, scale)
+  model = STUNet(**config.model)
+  model.check_frames(config.data.frames)
+  d, (video, _) = config.data, traced(stage, scale)
+  assert video.shape == (1, d.frames, d.size, d.size, model.out_channels)
+  assert video.dtype == jnp.float32
+
+
+@every_config
+def test_the_keys_of_every_part_are_arguments_of_its_function(stage, scale):
+  config = get_config(stage, scale)
+  Process(**config.schedule)
+  make_mesh(config.mesh)
+  encode = encoder(**config.text)
+  source = open_source(**config.data)
+  inspect.signature(batches).bind(source, encode, seed=0, **config.loader)
+  d = config.data
+  shape = (d.frames, d.size, d.size, 3)
+  make_text_to_video(lambda *inputs: inputs[1], Process(), shape, **config.sampling)
+  tx = make_optimizer(config.steps, **config.optim)
+  jax.eval_shape(lambda params: State.create(params, tx), shapes(stage, scale))
+  assert source[0]['video'].shape == shape
+
+
+@every_config
+def test_what_is_trained_is_there(stage, scale):
+  names = parameter_names(shapes(stage, scale))
+  for pattern in get_config(stage, scale).trainable:
+    assert any(matches(name, [pattern]) for name in names)
+
+
+@pytest.mark.parametrize('scale', [s for s in scales.SCALES if 't2v' in scales.SCALES[s]])
+def test_the_video_model_grows_from_the_image_model_and_trains_what_is_new(scale):
+  image, video = shapes('t2i', scale), shapes('t2v', scale)
+  grown = jax.eval_shape(inflate, image, video)
+  same = lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype)
+  assert jax.tree.all(jax.tree.map(same, grown, video))
+  trainable = get_config('t2v', scale).trainable
+  new = parameter_names(video) - parameter_names(image)
+  assert new == {name for name in parameter_names(video) if matches(name, trainable)}
+  assert tuple(trainable) == TEMPORAL
+
+
+@pytest.mark.parametrize('stage', STAGES)
+def test_an_unknown_scale_is_told_the_known_ones(stage):
+  known = ', '.join(sorted(scales.SCALES))
+  with pytest.raises(ValueError, match='scale') as error:
+    get_config(stage, 'huge')
+  assert str(error.value) == f"No scale 'huge'; allowed are {known}."
+
+
+def test_a_stage_which_a_scale_has_not_is_told_those_it_has():
+  config = get_config('t2i')
+  config.stage = 't2x'
+  with pytest.raises(ValueError, match='stage') as error:
+    scales.apply(config, 'tiny')
+  known = ', '.join(sorted(scales.SCALES['tiny']))
+  assert str(error.value) == f"Scale 'tiny' has no stage 't2x'; it has {known}."
+
+
+def test_a_config_is_made_anew_each_time():
+  get_config('t2i', 'tiny').model.groups = 1
+  assert get_config('t2i', 'tiny').model.groups != 1
+  get_config('t2i', 'tiny').model.temporal = True
+  assert get_config('t2i', 'tiny').model.temporal is False
+
+
+def test_a_misspelt_key_ends_the_command_in_one_line(tmp_path):
+  command = [sys.executable, 'train.py', '--config=configs/t2i.py', f'--workdir={tmp_path}/run']
+  done = subprocess.run(
+    [*command, '--config.model.grups=8'], cwd=ROOT, capture_output=True, text=True
+  )
+  assert (done.returncode, done.stdout) == (2, '')
+  assert done.stderr.startswith("error: Unknown key of the config: 'grups'")
+  assert done.stderr.count('\n') == 1
+  assert not (tmp_path / 'run').exists()
