@@ -1,7 +1,7 @@
 """Layers of the video model, inserted between those of the image model (Lumiere, Sec. 3.1, Fig. 4).
 
 Every one is the identity at birth, or the nearest-neighbour resampling of frames (App. B).  Beyond
-the ends of a clip, convolutions see its first and last frame repeated: a static clip stays static.
+the ends of a clip, convolutions see its first and last frame repeated: what is static stays so.
 """
 
 import math
@@ -52,8 +52,9 @@ class TemporalConv(nn.Module):
   """Convolution-based inflation (Fig. 4b): 2D conv, 1D conv, zero projection, on top of the input.
 
   Norms are taken over each frame alone: a frame's features do not depend on the clip's length.
-  With `scale_shift` the time and text embedding modulate the second norm as they do in the image
-  model (the paper shows no such conditioning); it starts at zero too.
+  With `scale_shift` the embedding of time and text, together with the frame's position, modulates
+  the second norm, as the former does in the image model: a word for a motion can then mean another
+  thing in every frame.  It starts at zero too; the paper shows no such conditioning.
   """
 
   groups: int
@@ -75,8 +76,11 @@ class TemporalConv(nn.Module):
     h = activation(norm(rearrange(h, '(b t) h w c -> b t h w c', t=t), 'norm1'))
     h = norm(Conv1D(self.dtype, name='conv1d')(h), 'norm2')
     if self.scale_shift:
+      frames = frame_positions(t, c).astype(self.dtype)
+      frames = nn.Dense(emb.shape[-1], dtype=self.dtype, name='frames')(frames)
+      emb = activation(emb[:, None] + frames[None])
       emb = nn.Dense(2 * c, kernel_init=zeros, dtype=self.dtype, name='emb')(emb)
-      scale, shift = jnp.split(emb[:, None, None, None], 2, -1)
+      scale, shift = jnp.split(emb[:, :, None, None], 2, -1)
       h = h * (1 + scale) + shift
     return x + nn.Dense(c, kernel_init=zeros, dtype=self.dtype, name='proj')(activation(h))
 
