@@ -10,7 +10,7 @@ import pytest
 from einops import rearrange, repeat
 
 from core.condition import Condition
-from core.params import matches, names, partition
+from core.params import matches, names, nest, partition
 from stunet.inflate import TEMPORAL, inflate
 from stunet.unet import STUNet, shuffle, unshuffle
 from tests.conftest import SMALL, TINY, inputs
@@ -72,7 +72,9 @@ def inflated(request):
   # The video model is widened, too, by a condition which the image model does not have.
   noise = jnp.asarray(np.random.default_rng(1).normal(size=(*x.shape[:4], 4)), jnp.float32)
   wide = cond.replace(frames=noise)
-  born = inflate(params, fresh(video, x, t, wide))
+  random = random_params(shapes_of(video, x, t, wide))
+  inserted = fresh(video, x, t, wide, of=lambda params: partition(params, TEMPORAL)[0])
+  born = inflate(params, nest(names(random) | names(inserted)))
   apply = lambda x: video.apply({'params': born}, x, t, wide.window(slice(x.shape[1])))
 
   frames = rearrange(x[:, ::n], 'b t h w c -> (b t) 1 h w c')
