@@ -41,6 +41,9 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> State:
   ValueError, before anything is written, where a part of the config is wrong.
   """
   mesh = make_mesh(config.mesh)
+  # A run that is resumed has all it needs.
+  begins = config.init_from and checkpoint.latest_step(workdir) is None
+  image = checkpoint.load(pathlib.Path(config.init_from))[1] if begins else {}
   model, process = STUNet(**config.model), Process(**config.schedule)
   model.check_frames(config.data.frames)
   tx = make_optimizer(config.steps, **config.optim)
@@ -49,9 +52,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> State:
   fixed = fixed_batch(source, encode, config)
   key_init, key_step, key_evaluate = jax.random.split(jax.random.key(config.seed), 3)
 
-  # A run that is resumed has all it needs.
-  source_model = '' if checkpoint.latest_step(workdir) else config.init_from
-  params = initialise(config, source_model, model, fixed, mesh, key_init)
+  params = initialise(config, image, model, fixed, mesh, key_init)
   params, frozen = partition(params, config.trainable)
   if frozen and not config.init_from:
     raise ValueError('Frozen parameters need a trained model: --config.init_from=WORKDIR.')
@@ -91,8 +92,8 @@ def fixed_batch(source, encode, config: ConfigDict) -> dict[str, np.ndarray]:
   return batch
 
 
-def initialise(config: ConfigDict, source: str, model: STUNet, batch, mesh, key) -> Params:
-  """New parameters, sharded, with those of the workdir `source` in their places if it is given."""
+def initialise(config: ConfigDict, image: Params, model: STUNet, batch, mesh, key) -> Params:
+  """New parameters, sharded, with those of `image` in their places unless it is empty."""
 
   def init(key):
     shapes = {k: jnp.zeros((1, *v.shape[1:]), v.dtype) for k, v in batch.items()}
@@ -101,8 +102,8 @@ def initialise(config: ConfigDict, source: str, model: STUNet, batch, mesh, key)
 
   shardings = fsdp(jax.eval_shape(init, key), mesh, config.shard_above)
   params = jax.jit(init, out_shardings=shardings)(key)
-  if source:
-    params = jax.device_put(inflate(checkpoint.load(source)[1], params), shardings)
+  if image:
+    params = jax.device_put(inflate(image, params), shardings)
   return params
 
 

@@ -96,7 +96,7 @@ def inflated(config: ConfigDict, model: STUNet, batch: dict[str, np.ndarray], ke
   """The image model of `config.init_from`, inflated to `model`."""
   x, cond = jnp.zeros(batch['video'][:1].shape), Condition(batch['text'][:1], batch['mask'][:1])
   init = jax.jit(lambda key: model.init(key, x, jnp.ones(1), cond)['params'])
-  _, image, _ = checkpoint.load(config.init_from)
+  _, image, _ = checkpoint.load(pathlib.Path(config.init_from))
   return inflate(image, init(key))
 
 

@@ -71,14 +71,14 @@ SCALES['demo'] = {
   't2v': _DEMO
   | {
     'model': _DEMO_MODEL | {'dtype': 'bfloat16'},
-    'steps': 1000,
+    'steps': 800,
     'loader': {'batch': 4},
     'optim': {'learning_rate': 2e-3, 'warmup': 50, 'decay': 'cosine', 'weight_decay': 0.01},
     'ema_decay': 0.995,
     'high_noise': 2.0,
     'evaluate_every': 200,
     'evaluate_batch': 4,
-    'sample_every': 600,
+    'sample_every': 800,
     'save_every': 200,
   },
 }

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import jax
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -9,12 +10,12 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from core.typing import Params
 
 
-def names(params: Params) -> dict[str, jax.Array]:
+def names(params: Params) -> dict[str, Any]:
   """`{'down0_block0/spatial/conv1/kernel': array, ...}`"""
   return flatten_dict(params, sep='/')
 
 
-def nest(named: dict[str, jax.Array]) -> Params:
+def nest(named: dict[str, Any]) -> Params:
   """Inverse of `names`."""
   return unflatten_dict(named, sep='/')
 

@@ -54,7 +54,7 @@ class TemporalConv(nn.Module):
   Norms are taken over each frame alone: a frame's features do not depend on the clip's length.
   With `scale_shift` the embedding of time and text, together with the frame's position, modulates
   the second norm, as the former does in the image model: a word for a motion can then mean another
-  thing in every frame.  It starts at zero too; the paper shows no such conditioning.
+  thing in every frame (the paper shows no such conditioning).
   """
 
   groups: int
@@ -79,7 +79,7 @@ class TemporalConv(nn.Module):
       frames = frame_positions(t, c).astype(self.dtype)
       frames = nn.Dense(emb.shape[-1], dtype=self.dtype, name='frames')(frames)
       emb = activation(emb[:, None] + frames[None])
-      emb = nn.Dense(2 * c, kernel_init=zeros, dtype=self.dtype, name='emb')(emb)
+      emb = nn.Dense(2 * c, dtype=self.dtype, name='emb')(emb)
       scale, shift = jnp.split(emb[:, :, None, None], 2, -1)
       h = h * (1 + scale) + shift
     return x + nn.Dense(c, kernel_init=zeros, dtype=self.dtype, name='proj')(activation(h))
