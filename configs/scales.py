@@ -36,9 +36,9 @@ SCALES['tiny'] = {
 }
 
 # The models that ship: 80 frames of 32x32, trained on two CPU cores.
-# The stem unshuffles 4x4 pixels: a CPU convolves 96 channels at 8x8 at thrice the rate of 32 at
-# 16x16, and a clip costs less than half.  Noise is shifted by -2: a clip shows its content 80 times,
-# so what moves is decided at a lower log-SNR than in one frame.
+# The stem unshuffles 4x4 pixels: a CPU convolves wide features at 8x8 faster than narrow ones at
+# 32x32.  Noise is shifted by -2: a clip shows its content 80 times, so what moves is decided at a
+# lower log-SNR than in one frame.
 _DEMO_MODEL = {
   'channels': (96, 96, 128),
   'down_blocks': (0, 1, 1),
