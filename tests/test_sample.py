@@ -111,6 +111,7 @@ def test_a_prompt_becomes_a_video_the_same_in_every_process(run, workdir, tmp_pa
     'sampler': 'dpmpp_2m',
     'steps': '2',
     'guidance': '2.0',
+    'spacing': 'even_angles',
   }
 
   argv = [sys.executable, str(ROOT / 'sample.py'), *argv, f'--workdir={workdir}']
