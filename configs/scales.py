@@ -14,25 +14,16 @@ _TINY_MODEL = {
   'pool_heads': 2,
   'temporal_attentions': 1,
 }
+_TINY = {
+  'steps': 300,
+  'model': _TINY_MODEL,
+  'optim': {'learning_rate': 2e-3, 'warmup': 20},
+  'ema_decay': 0.99,
+  'sampling': {'steps': 8},
+}
 SCALES['tiny'] = {
-  't2i': {
-    'steps': 300,
-    'model': _TINY_MODEL,
-    'data': {'size': 16, 'frames': 1},
-    'loader': {'batch': 16},
-    'optim': {'learning_rate': 2e-3, 'warmup': 20},
-    'ema_decay': 0.99,
-    'sampling': {'steps': 8},
-  },
-  't2v': {
-    'steps': 300,
-    'model': _TINY_MODEL,
-    'data': {'size': 16, 'frames': 16},
-    'loader': {'batch': 4},
-    'optim': {'learning_rate': 2e-3, 'warmup': 20},
-    'ema_decay': 0.99,
-    'sampling': {'steps': 8},
-  },
+  't2i': _TINY | {'data': {'size': 16, 'frames': 1}, 'loader': {'batch': 16}},
+  't2v': _TINY | {'data': {'size': 16, 'frames': 16}, 'loader': {'batch': 4}},
 }
 
 # The models that ship: 80 frames of 32x32, trained on two CPU cores.
