@@ -127,11 +127,15 @@ class Attention(nn.Module):
       x = nn.Dense(c, dtype=self.dtype, name=name)(x)
       return rearrange(x, 'b n (m k) -> b n m k', k=self.head_features)
 
-    def norm(x, name):
-      return nn.GroupNorm(self.groups, epsilon=1e-5, dtype=self.dtype, name=name)(x)
+    def norm(x, name, mask=None):
+      norm = nn.GroupNorm(self.groups, epsilon=1e-5, dtype=self.dtype, name=name)
+      return norm(x, mask=mask)
 
-    # The norm is over all tokens: one that is masked must not be heard there either.
-    text = norm(jnp.where(mask[..., None], text, 0), 'norm_text')
+    # The norm is over all tokens: one that is masked must not be heard there, nor be counted.
+    # Where none is left, there is nothing to normalise: zeros, which no query will see either.
+    counted = (mask | ~mask.any(-1, keepdims=True))[..., None]
+    counted = jnp.broadcast_to(counted, text.shape)
+    text = norm(jnp.where(mask[..., None], text, 0), 'norm_text', mask=counted)
     # The text is the same in every frame: projected once for a clip, then repeated.
     key, value = (
       repeat(project(text, name), 'b n m k -> (b t) n m k', t=t)
