@@ -14,6 +14,8 @@ from einops import rearrange, repeat
 from core.typing import Float, Video
 from stunet.layers import ACTIVATIONS, zeros
 
+FRAME_FEATURES = 128  # of an embedding together with a frame's position
+
 
 def identity(key, shape, dtype=jnp.float32):
   """An initialiser: the kernel of shape (k, 1, c, c) that copies its middle frame."""
@@ -48,22 +50,46 @@ class Conv1D(nn.Module):
     return rearrange(x, 'b t (h w) c -> b t h w c', h=h)
 
 
+class Modulation(nn.Module):
+  """Scales and shifts by an embedding and the place in time and space.
+
+  The image model does it by the embedding alone (its residual blocks).  Here a word for a motion
+  can mean another place in every frame, even where all that is seen is noise.  The paper shows no
+  such conditioning.
+  """
+
+  waves: int  # cosines along each side of a frame that make scale and shift; 1 is the same for all
+  activation: str
+  dtype: str
+
+  @nn.compact
+  def __call__(self, x: Video, emb: Float['b d']) -> Video:
+    _, t, h, w, c = x.shape
+    places = cosines(self.waves, h, w).astype(self.dtype)
+    frames = frame_positions(t, FRAME_FEATURES).astype(self.dtype)
+    frames = nn.Dense(FRAME_FEATURES, use_bias=False, dtype=self.dtype, name='frames')(frames)
+    emb = ACTIVATIONS[self.activation](emb)
+    emb = nn.Dense(FRAME_FEATURES, dtype=self.dtype, name='emb')(emb)
+    emb = emb[:, None] * frames[None]  # a product: what a word does depends on the frame
+    emb = nn.Dense(2 * len(places) * c, dtype=self.dtype, name='places')(emb)
+    emb = rearrange(emb, 'b t (k c) -> b t k c', k=len(places))
+    scale, shift = jnp.split(jnp.einsum('btkc,khw->bthwc', emb, places), 2, -1)
+    return x * (1 + scale) + shift
+
+
 class TemporalConv(nn.Module):
   """Convolution-based inflation (Fig. 4b): 2D conv, 1D conv, zero projection, on top of the input.
 
   Norms are taken over each frame alone: a frame's features do not depend on the clip's length.
-  With `scale_shift` the embedding of time and text, together with the frame's position, modulates
-  the second norm, as the former does in the image model: a word for a motion can then mean another
-  thing in every frame (the paper shows no such conditioning).
+  An embedding, where there is one, modulates the second norm, as it does in the image model.
   """
 
   groups: int
   activation: str
   dtype: str
-  scale_shift: bool
 
   @nn.compact
-  def __call__(self, x: Video, emb: Float['b d']) -> Video:
+  def __call__(self, x: Video, emb: Float['b d'] | None = None) -> Video:
     (b, t, _, _, c), activation = x.shape, ACTIVATIONS[self.activation]
 
     def norm(x, name):
@@ -75,31 +101,31 @@ class TemporalConv(nn.Module):
     h = nn.Conv(c, (3, 3), dtype=self.dtype, name='conv2d')(h)
     h = activation(norm(rearrange(h, '(b t) h w c -> b t h w c', t=t), 'norm1'))
     h = norm(Conv1D(self.dtype, name='conv1d')(h), 'norm2')
-    if self.scale_shift:
-      frames = frame_positions(t, c).astype(self.dtype)
-      frames = nn.Dense(emb.shape[-1], dtype=self.dtype, name='frames')(frames)
-      emb = activation(emb[:, None] + frames[None])
-      emb = nn.Dense(2 * c, dtype=self.dtype, name='emb')(emb)
-      scale, shift = jnp.split(emb[:, :, None, None], 2, -1)
-      h = h * (1 + scale) + shift
+    if emb is not None:
+      h = Modulation(3, self.activation, self.dtype, name='modulation')(h, emb)
     return x + nn.Dense(c, kernel_init=zeros, dtype=self.dtype, name='proj')(activation(h))
 
 
 class TemporalAttention(nn.Module):
-  """Attention-based inflation (Fig. 4c): every pixel attends to itself in all frames."""
+  """Attention-based inflation (Fig. 4c): every pixel attends to itself in all frames.
+
+  An embedding, where there is one, modulates the norm.
+  """
 
   head_features: int
   groups: int
+  activation: str
   dtype: str
 
   @nn.compact
-  def __call__(self, x: Video) -> Video:
+  def __call__(self, x: Video, emb: Float['b d'] | None = None) -> Video:
     b, t, h, w, c = x.shape
     y = rearrange(x, 'b t h w c -> (b t) h w c')
     y = nn.GroupNorm(self.groups, epsilon=1e-5, dtype=self.dtype, name='norm')(y)
-    y = rearrange(y, '(b t) h w c -> (b h w) t c', b=b) + frame_positions(t, c)[None].astype(
-      y.dtype
-    )
+    y = rearrange(y, '(b t) h w c -> b t h w c', b=b)
+    if emb is not None:
+      y = Modulation(1, self.activation, self.dtype, name='modulation')(y, emb)
+    y = rearrange(y, 'b t h w c -> (b h w) t c') + frame_positions(t, c)[None].astype(y.dtype)
 
     def project(name):
       z = nn.Dense(c, dtype=self.dtype, name=name)(y)
@@ -138,3 +164,10 @@ def frame_positions(t: int, d: int) -> Float['t d']:
   frequencies = jnp.exp(-math.log(10_000) * jnp.arange(d // 2) / (d // 2))
   angles = jnp.outer(jnp.arange(t, dtype=jnp.float32), frequencies)
   return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)
+
+
+def cosines(n: int, h: int, w: int) -> Float['k h w']:
+  """Products of n cosines down and n across a frame, whose squares add up to one on average."""
+  along = lambda size: jnp.cos(jnp.pi * jnp.outer(jnp.arange(n), (jnp.arange(size) + 0.5) / size))
+  places = rearrange(along(h), 'i h -> i 1 h 1') * rearrange(along(w), 'j w -> 1 j 1 w')
+  return rearrange(places, 'i j h w -> (i j) h w') * (2 / (1 + n))

@@ -21,14 +21,18 @@ class Unit(nn.Module):
   residual_scale: float
   convs: int  # TemporalConvs after it
   attentions: int  # TemporalAttentions after it
-  scale_shift: bool
   groups: int
   activation: str
   dtype: str
 
   @nn.compact
   def __call__(
-    self, x: Video, emb: Float['b d'], text: Float['b n k'], mask: Bool['b n']
+    self,
+    x: Video,
+    emb: Float['b d'],
+    temporal_emb: Float['b d'] | None,
+    text: Float['b n k'],
+    mask: Bool['b n'],
   ) -> Float['b t h w f']:
     style = (self.groups, self.activation, self.dtype)
     block = ResBlock(self.features, *style, self.residual_scale, name='spatial')
@@ -38,10 +42,11 @@ class Unit(nn.Module):
       attention = Attention(self.head_features, self.groups, joint, self.dtype, name='attention')
       x = per_frame(attention, x, text, mask)
     for i in range(self.convs):
-      x = TemporalConv(*style, self.scale_shift, name=f'temporal_conv{i}')(x, emb)
+      x = TemporalConv(*style, name=f'temporal_conv{i}')(x, temporal_emb)
     for i in range(self.attentions):
-      heads = (self.head_features, self.groups, self.dtype)
-      x = TemporalAttention(*heads, name=f'temporal_attention{i}')(x)
+      x = TemporalAttention(self.head_features, *style, name=f'temporal_attention{i}')(
+        x, temporal_emb
+      )
     return x
 
 
@@ -75,7 +80,7 @@ class STUNet(nn.Module):
   emb_features: int = 0  # 0: four times the finest level's channels
   level_embedding: bool = False  # whether the condition's noise level is embedded
   temporal_attentions: int = 2
-  temporal_scale_shift: bool = False
+  temporal_scale_shift: bool = False  # whether time, text and frame modulate the temporal layers
   groups: int = 32
   activation: str = 'gelu'
   residual_scale: float = (
@@ -111,7 +116,8 @@ class STUNet(nn.Module):
     last = len(self.channels) - 1
     # A single frame has nothing to resample in time.
     strides = [s if x.shape[1] > 1 else 1 for s in self.temporal_strides]
-    emb, text, mask = self._embed(t, cond)
+    embedded = self._embed(t, cond)
+    emb = embedded[0]
 
     x = unshuffle(x.astype(self.dtype), self.patch)
     if cond.frames is not None:
@@ -125,18 +131,18 @@ class STUNet(nn.Module):
       outputs = [x]
       for j in range(blocks):
         attend = self.attend_after == 'unit' or j == blocks - 1
-        x = self._unit(f'down{i}_unit{j}', i, attend)(x, emb, text, mask)
+        x = self._unit(f'down{i}_unit{j}', i, attend)(x, *embedded)
         outputs.append(x)
       levels.append(outputs)
 
-    x = self._unit('middle_unit0', last)(x, emb, text, mask)
-    x = self._unit('middle_unit1', last, attend=False)(x, emb, text, mask)
+    x = self._unit('middle_unit0', last)(x, *embedded)
+    x = self._unit('middle_unit1', last, attend=False)(x, *embedded)
 
     for i, blocks in reversed(list(enumerate(self.up_blocks))):
       for j in range(blocks):
         attend = self.attend_after == 'unit' or j == blocks - 1
         x = jnp.concatenate([x, levels[i].pop() * self.skip_scale], -1)
-        x = self._unit(f'up{i}_unit{j}', i, attend)(x, emb, text, mask)
+        x = self._unit(f'up{i}_unit{j}', i, attend)(x, *embedded)
       if i > 0:
         x = self._up(x, emb, i, strides[i])
 
@@ -172,7 +178,12 @@ class STUNet(nn.Module):
       raise ValueError(f'Frames of {size[0]}x{size[1]} pixels do not divide by {n}.')
 
   def _embed(self, t, cond):
-    """The activated embedding of all that is global (b d), and the text (b n k) with its mask."""
+    """What units see: all that is global, embedded and activated, for spatial layers (b d); the
+    same before activation for temporal ones, or None; and the text (b n k) with its mask.
+
+    The frozen pooling hardly hears the words for motions, of which the image model has no use:
+    temporal layers have a pooling of their own, trained with them.
+    """
     if self.level_embedding != (cond.level is not None):
       raise ValueError('The condition has a noise level if and only if the model embeds one.')
     features = self.emb_features or 4 * self.channels[0]
@@ -180,12 +191,15 @@ class STUNet(nn.Module):
     mask = jnp.ones(text.shape[:2], bool) if cond.mask is None else cond.mask
     sizes = (self.channels[0], features, self.activation, self.dtype)
     emb = TimeEmbedding(*sizes, name='time')(t)
-    emb += AttentionPooling(features, self.pool_heads, self.dtype, name='pool')(text, mask)
     if self.level_embedding:
       emb += TimeEmbedding(*sizes, name='level')(cond.level)
+    pool = lambda name: AttentionPooling(features, self.pool_heads, self.dtype, name=name)
+    spatial = ACTIVATIONS[self.activation](emb + pool('pool')(text, mask))
+    modulates = self.temporal and self.temporal_scale_shift
+    temporal = emb + pool('temporal_pool')(text, mask) if modulates else None
     if self.text_features:
       text = nn.Dense(self.text_features, dtype=self.dtype, name='text_proj')(text)
-    return ACTIVATIONS[self.activation](emb), text, mask
+    return spatial, temporal, text, mask
 
   def _unit(self, name, i, attend=True):
     coarsest = i == len(self.channels) - 1
@@ -196,7 +210,6 @@ class STUNet(nn.Module):
       residual_scale=self.residual_scale,
       convs=int(self.temporal and not coarsest),
       attentions=self.temporal_attentions if self.temporal and coarsest else 0,
-      scale_shift=self.temporal_scale_shift,
       groups=self.groups,
       activation=self.activation,
       dtype=self.dtype,

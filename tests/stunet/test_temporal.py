@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from stunet.temporal import (
+  FRAME_FEATURES,
   Conv1D,
   TemporalAttention,
   TemporalConv,
   TemporalDown,
   TemporalUp,
+  cosines,
   frame_positions,
 )
 from tests import oracles
@@ -55,41 +57,65 @@ def test_resampling_is_a_conv_then_a_stride_and_a_repetition_then_a_conv(stride)
   assert relative_error(got(x), want) < 1e-6
 
 
-@pytest.mark.parametrize('module', [
-  TemporalConv(GROUPS, 'gelu', FLOAT, False), TemporalConv(GROUPS, 'silu', FLOAT, True),
-  TemporalAttention(4, GROUPS, FLOAT),
-], ids=['conv', 'conv with scale and shift', 'attention'])  # fmt: skip
-def test_what_is_added_to_a_unit_is_nothing_at_birth(module):
-  inputs = (clip(3), EMB) if isinstance(module, TemporalConv) else (clip(3),)
+CONV = TemporalConv(GROUPS, 'silu', FLOAT)
+ATTENTION = TemporalAttention(4, GROUPS, 'silu', FLOAT)
+
+
+@pytest.mark.parametrize('emb', [None, EMB], ids=['no embedding', 'embedding'])
+@pytest.mark.parametrize('module', [CONV, ATTENTION], ids=['conv', 'attention'])
+def test_what_is_added_to_a_unit_is_nothing_at_birth(module, emb):
+  inputs = clip(3), emb
   got = compiled(module.apply)({'params': fresh(module, *inputs)}, *inputs)
   np.testing.assert_array_equal(got, inputs[0])
 
 
-@pytest.mark.parametrize('scale_shift', [False, True])
-def test_temporal_conv_is_figure_4b(scale_shift):
+def modulated(x, p, waves):
+  """Scaled and shifted by the embedding times the position of each of three frames."""
+  emb = dense(oracles.ACTIVATIONS['silu'](EMB), p['emb'])[:, None]
+  emb = dense(emb * (positions(3, FRAME_FEATURES) @ p['frames']['kernel']), p['places'])
+  emb = emb.reshape(2, 3, waves**2, 2, 8)
+  y = np.empty(x.shape)
+  for row, column in np.ndindex(4, 4):
+    at = np.pi * (np.array([row, column]) + 0.5) / 4
+    of = [np.cos(i * at[0]) * np.cos(j * at[1]) for i, j in np.ndindex(waves, waves)]
+    scale, shift = np.einsum('btksc,k->sbtc', emb, np.array(of) / ((waves + 1) / 2))
+    y[:, :, row, column] = x[:, :, row, column] * (1 + scale) + shift
+  return y
+
+
+@pytest.mark.parametrize('waves', [1, 3, 4])
+def test_cosines_add_up_to_one_and_the_first_is_constant(waves):
+  places = np.asarray(cosines(waves, 8, 16))
+  assert np.ptp(places[0]) == 0
+  np.testing.assert_allclose((places**2).sum(0).mean(), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize('emb', [None, EMB], ids=['no embedding', 'embedding'])
+def test_temporal_conv_is_figure_4b(emb):
   x = clip(3)
-  p, got = layer(TemporalConv(GROUPS, 'silu', FLOAT, scale_shift), x, EMB)
+  p, got = layer(CONV, x, emb)
   act = oracles.ACTIVATIONS['silu']
   h = np.stack([oracles.conv2d(x[:, t], p['conv2d']) for t in range(3)], 1)
   h = act(oracles.frame_norm(h, p['norm1'], GROUPS))
   h = oracles.frame_norm(oracles.conv1d(h, p['conv1d']), p['norm2'], GROUPS)
-  if scale_shift:
-    emb = act(EMB[:, None] + dense(positions(3, 8), p['frames']))
-    by, plus = np.split(dense(emb, p['emb'])[:, :, None, None], 2, -1)
-    h = h * (1 + by) + plus
-  assert relative_error(got(x, EMB), x + dense(act(h), p['proj'])) < 1e-5
+  if emb is not None:
+    h = modulated(h, p['modulation'], 3)
+  assert relative_error(got(x, emb), x + dense(act(h), p['proj'])) < 1e-5
 
 
-def test_temporal_attention_is_figure_4c():
+@pytest.mark.parametrize('emb', [None, EMB], ids=['no embedding', 'embedding'])
+def test_temporal_attention_is_figure_4c(emb):
   x, t = clip(3), 3
-  p, got = layer(TemporalAttention(4, GROUPS, FLOAT), x)
+  p, got = layer(ATTENTION, x, emb)
   y = oracles.frame_norm(x, p['norm'], GROUPS)
+  if emb is not None:
+    y = modulated(y, p['modulation'], 1)
   answer = np.zeros(y.shape)
   for i, j in np.ndindex(4, 4):
     pixel = y[:, :, i, j] + positions(t, 8)
     query, key, value = (dense(pixel, p[k]) for k in ('query', 'key', 'value'))
     answer[:, :, i, j] = oracles.attention(query, key, value, heads=2)
-  assert relative_error(got(x), x + dense(answer, p['proj'])) < 1e-5
+  assert relative_error(got(x, emb), x + dense(answer, p['proj'])) < 1e-5
 
 
 def positions(t, d):
@@ -103,28 +129,28 @@ def test_a_frame_is_encoded_by_its_index_whatever_the_length():
 
 
 @pytest.mark.parametrize('module', [
-  TemporalConv(GROUPS, 'gelu', FLOAT, False), TemporalDown(2, FLOAT), TemporalUp(2, FLOAT),
+  CONV, TemporalDown(2, FLOAT), TemporalUp(2, FLOAT),
 ], ids=lambda module: type(module).__name__)  # fmt: skip
 def test_a_static_clip_stays_static_under_trained_convolutions(module):
-  inputs = (still(4), EMB) if isinstance(module, TemporalConv) else (still(4),)
-  got = layer(module, *inputs)[1](*inputs)
-  assert relative_error(got[:, :1], inputs[0][:, :1]) > 0.1  # something is done
+  x = still(4)
+  got = layer(module, x)[1](x)
+  assert relative_error(got[:, :1], x[:, :1]) > 0.1  # something is done
   assert relative_error(got, np.repeat(got[:, :1], got.shape[1], 1)) < 1e-6
 
 
 def test_spatial_norms_see_one_frame_alone():
   """A loud frame must not change the others, as it would in a norm over the clip."""
   x = clip(5)
-  _, conv = layer(TemporalConv(GROUPS, 'gelu', FLOAT, False), x, EMB)
+  _, conv = layer(CONV, x)
   loud = np.concatenate([100 * x[:, :1], x[:, 1:]], 1)
-  change = np.abs(conv(x, EMB) - conv(loud, EMB)).max((0, 2, 3, 4))
+  change = np.abs(conv(x) - conv(loud)).max((0, 2, 3, 4))
   np.testing.assert_array_equal(change[2:], 0)  # the convolution reaches one frame further
   assert change[1] > 0
 
 
 def test_attention_sees_one_pixel_of_one_clip_in_all_frames():
   x = clip(3)
-  _, attend = layer(TemporalAttention(4, 8, FLOAT), x)  # a norm of each channel by itself
+  _, attend = layer(TemporalAttention(4, 8, 'silu', FLOAT), x)  # a norm of each channel by itself
   other = x.copy()
   other[1, 2, 0, 3] *= -1
   change = attend(x) - attend(other)
