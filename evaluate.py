@@ -10,12 +10,12 @@ import jax
 from absl import flags
 from tqdm import tqdm
 
-from core import command, video
+from core import command
 from data.synthetic import prompt
-from diffusion.process import Process
 from evaluation.shapes import judge
-from pipelines.text_to_video import in_batches, make_text_to_video
-from stunet.unet import STUNet
+from pipelines.cascade import to_host
+from pipelines.stage import open_stage
+from pipelines.text_to_video import in_batches
 from text.hashed import encoder
 from training import checkpoint
 
@@ -35,12 +35,9 @@ def shapes() -> None:
   if _OUTPUT.value:
     _check_output(pathlib.Path(_OUTPUT.value))
   config, params, step = checkpoint.load(pathlib.Path(_WORKDIR.value))
-  model = STUNet(**config.model)
   given = {'steps': _STEPS.value, 'guidance': _GUIDANCE.value}
-  options = config.sampling.to_dict() | {k: v for k, v in given.items() if v is not None}
-  shape = (config.data.frames, config.data.size, config.data.size, 3)
-  apply = lambda params, *inputs: model.apply({'params': params}, *inputs)
-  generate = make_text_to_video(apply, Process(**config.schedule), shape, **options)
+  config.sampling.update({k: v for k, v in given.items() if v is not None})
+  generate = open_stage(config).generate
   make = in_batches(generate, params, encoder(**config.text), batch=_BATCH.value, seed=0)
 
   rows = []
@@ -48,7 +45,7 @@ def shapes() -> None:
   for i in tqdm(range(0, len(seeds), _BATCH.value), unit='batch'):
     some = seeds[i : i + _BATCH.value]
     videos = make([prompt(seed).caption for seed in some], list(some))
-    for seed, pixels in zip(some, video.to_uint8(videos)):
+    for seed, pixels in zip(some, map(to_host, videos)):
       asked, seen = prompt(seed), judge(pixels)
       row = {fact: [getattr(asked, fact), getattr(seen, fact)] for fact in FACTS}
       rows.append({'seed': seed, 'caption': asked.caption, **row})
@@ -59,8 +56,8 @@ def shapes() -> None:
     print(f'{row["seed"]:3}  {row["caption"]:60}  {"; ".join(wrong) or "as asked"}')
   print(', '.join(f'{fact} {share:.1%}' for fact, share in score.items()))
   if _OUTPUT.value:
-    protocol = {'model': f'{_WORKDIR.value} step {step}', 'seeds': len(seeds), **options}
-    protocol |= {'frames': shape[0], 'size': shape[1], 'jax': jax.__version__}
+    protocol = {'model': f'{_WORKDIR.value} step {step}', 'seeds': len(seeds), **config.sampling}
+    protocol |= {'frames': config.data.frames, 'size': config.data.size, 'jax': jax.__version__}
     text = json.dumps({'score': score, 'protocol': protocol, 'videos': rows}, indent=2)
     pathlib.Path(_OUTPUT.value).write_text(text + '\n')
 

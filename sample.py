@@ -1,24 +1,28 @@
 r"""Makes videos with a trained model.
 
   python sample.py text_to_video --prompt='a red circle moving right on a black background' \
-    --output=out.mp4 --workdir=checkpoints/demo/t2v
+    --output=out.mp4 --workdir=checkpoints/demo/t2v --ssr_workdir=checkpoints/demo/ssr
 """
 
 import dataclasses
 import json
 import pathlib
 import re
+import sys
 import time
 
 from absl import flags
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from core import command, video
-from diffusion.process import Process
-from pipelines.text_to_video import SAMPLERS, in_batches, make_text_to_video
-from stunet.unet import STUNet
+from pipelines.cascade import one_by_one, to_host
+from pipelines.sampling import SAMPLERS
+from pipelines.stage import open_stage
+from pipelines.text_to_video import in_batches
 from text.hashed import encoder
 from training import checkpoint
+from training.sharding import make_mesh
 
 _PROMPT = flags.DEFINE_string(
   'prompt', 'a red circle moving right on a black background', 'What the video shows.'
@@ -39,6 +43,29 @@ _NUM_FRAMES = flags.DEFINE_integer('num_frames', None, "The model's by default."
 _SAMPLER = flags.DEFINE_enum('sampler', None, sorted(SAMPLERS), "The model's by default.")
 _STEPS = flags.DEFINE_integer('steps', None, "The model's by default.", lower_bound=1)
 _GUIDANCE = flags.DEFINE_float('guidance', None, "The model's by default.", lower_bound=0.0)
+_BASE_ONLY = flags.DEFINE_bool('base_only', False, 'Leaves super-resolution out.')
+_SSR_WORKDIR = flags.DEFINE_string(
+  'ssr_workdir', None, 'Where the super-resolution was trained: `ssr` beside --workdir by default.'
+)
+_SSR_STEPS = flags.DEFINE_integer('ssr_steps', None, "The model's by default.", lower_bound=1)
+_SSR_GUIDANCE = flags.DEFINE_float('ssr_guidance', None, "The model's by default.", lower_bound=0.0)
+_WINDOW = flags.DEFINE_integer(
+  'window',
+  None,
+  "Frames that super-resolution sees at once; the model's by default.",
+  lower_bound=1,
+)
+_OVERLAP = flags.DEFINE_integer(
+  'overlap', None, "Frames that neighbouring windows share; the model's by default.", lower_bound=0
+)
+_AUG_LEVEL = flags.DEFINE_float(
+  'aug_level',
+  None,
+  'Noise that is added before super-resolution: the more, the less it keeps to the small video.  '
+  "The model's by default.",
+  lower_bound=0.0,
+  upper_bound=1.0,
+)
 _UPSCALE = flags.DEFINE_integer('upscale', 1, 'A pixel is a square of this side.', lower_bound=1)
 _XT_SLICE = flags.DEFINE_string(
   'xt_slice', None, 'An image, .png, of the middle row of every frame, stacked over time.'
@@ -58,39 +85,76 @@ class Job:
 def text_to_video() -> None:
   """Makes the videos the flags ask for, once all that can be wrong with them is ruled out."""
   jobs = _jobs()
-  workdir = pathlib.Path(_WORKDIR.value)
-  config = checkpoint.load_config(workdir)
-  model = STUNet(**config.model)
-  shape = (_NUM_FRAMES.value or config.data.frames, config.data.size, config.data.size, 3)
-  model.check_frames(shape[0])
-  given = {'sampler': _SAMPLER.value, 'steps': _STEPS.value, 'guidance': _GUIDANCE.value}
-  options = config.sampling.to_dict() | {k: v for k, v in given.items() if v is not None}
-  _, params, step = checkpoint.load(workdir)
-  made_by = {'model': f'{workdir.resolve().name} step {step}', 'seed': _SEED.value, **options}
-
-  with tqdm(total=options['steps'], desc='compiling', unit='step') as bar:
-    generate = make_text_to_video(
-      lambda params, *inputs: model.apply({'params': params}, *inputs),
-      Process(**config.schedule),
-      shape,
-      on_step=lambda i: bar.update(i + 1 - bar.n),
-      **options,
-    )
+  batch = min(_BATCH.value, len(jobs))
+  with tqdm(desc='compiling', unit='step') as bar:
     begin = time.perf_counter()
-    batch = min(_BATCH.value, len(jobs))
-    make = in_batches(generate, params, encoder(**config.text), batch=batch, seed=_SEED.value)
+    on_step = lambda i: bar.update(i + 1 - bar.n)
+    data, made_by, make = _base(batch, on_step)
+    upscaled_by, upscale = _super_resolution(data, on_step)
     compiled = time.perf_counter()
     for done in range(0, len(jobs), batch):
-      bar.reset()
-      bar.set_description(f'video {done + 1} of {len(jobs)}')
       some = jobs[done : done + batch]
+      bar.reset(made_by['steps'])
+      bar.set_description(f'video {done + 1} of {len(jobs)}')
       videos = make([job.prompt for job in some], [job.number for job in some])
-      for job, pixels in zip(some, video.to_uint8(videos)):
-        _write(job, pixels, config.data.fps, made_by)
+      for job, frames in zip(some, videos):
+        if upscale:
+          bar.reset(upscaled_by['ssr_steps'])
+          bar.set_description(f'super-resolution, video {jobs.index(job) + 1} of {len(jobs)}')
+          frames = upscale(job.prompt, job.number, frames)
+        _write(job, to_host(frames), data.fps, made_by | upscaled_by)
     end = time.perf_counter()
 
-  _report(jobs, made_by)
+  _report(jobs, made_by | upscaled_by)
   print(f'compiled in {compiled - begin:.1f} s, made in {end - compiled:.1f} s')
+
+
+def _base(batch: int, on_step):
+  """What the videos are, what made them, and `make(prompts, numbers)`, compiled for a batch."""
+  workdir = pathlib.Path(_WORKDIR.value)
+  config = checkpoint.load_config(workdir)
+  config.data.frames = _NUM_FRAMES.value or config.data.frames
+  _override(config, sampler=_SAMPLER.value, steps=_STEPS.value, guidance=_GUIDANCE.value)
+  generate = open_stage(config, on_step).generate
+  _, params, step = checkpoint.load(workdir)
+  encode, seed = encoder(**config.text), _SEED.value
+  made_by = {'model': f'{workdir.resolve().name} step {step}', 'seed': seed, **config.sampling}
+  return config.data, made_by, in_batches(generate, params, encode, batch=batch, seed=seed)
+
+
+def _super_resolution(small: ConfigDict, on_step):
+  """What made the videos large, and `upscale(prompt, number, frames)`; None where nothing does."""
+  workdir = pathlib.Path(_SSR_WORKDIR.value or pathlib.Path(_WORKDIR.value).with_name('ssr'))
+  if _BASE_ONLY.value:
+    return {}, None
+  if _SSR_WORKDIR.value is None and not workdir.is_dir():
+    tqdm.write(f'no {workdir}: the video stays small; --ssr_workdir=DIR makes it large', sys.stderr)
+    return {}, None
+  config = checkpoint.load_config(workdir)
+  if not config.degrade:
+    raise ValueError(f'--ssr_workdir={workdir} is not a model of super-resolution.')
+  config.data.update(frames=small.frames, size=small.size * config.degrade.factor)
+  _override(
+    config,
+    steps=_SSR_STEPS.value,
+    guidance=_SSR_GUIDANCE.value,
+    window=_WINDOW.value,
+    overlap=_OVERLAP.value,
+    aug_level=_AUG_LEVEL.value,
+  )
+  mesh = make_mesh((('data', -1), ('fsdp', 1)))
+  generate = open_stage(config, on_step, mesh).generate
+  _, params, step = checkpoint.load(workdir)
+  shape = (small.frames, small.size, small.size, 3)
+  encode, seed = encoder(**config.text), _SEED.value
+  upscale = one_by_one(generate, params, encode, shape, seed=seed, mesh=mesh)
+  model = {'ssr_model': f'{workdir.resolve().name} step {step}'}
+  return model | {f'ssr_{k}': v for k, v in config.sampling.items()}, upscale
+
+
+def _override(config: ConfigDict, **given) -> None:
+  """Samples as the flags say where they say something."""
+  config.sampling.update({k: v for k, v in given.items() if v is not None})
 
 
 def _jobs() -> list[Job]:

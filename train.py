@@ -2,6 +2,8 @@ r"""Trains one stage of the model.
 
   python train.py --config=configs/t2i.py:demo --workdir=runs/t2i
   python train.py --config=configs/t2v.py:demo --workdir=runs/t2v --config.init_from=runs/t2i
+  python train.py --config=configs/ssr_image.py:demo --workdir=runs/ssr_image
+  python train.py --config=configs/ssr.py:demo --workdir=runs/ssr --config.init_from=runs/ssr_image
 
 The workdir holds the config, checkpoints, metrics and samples.  The same command resumes.
 """
@@ -16,20 +18,18 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from core import command, video
-from core.condition import Condition
 from core.params import count, partition
 from core.typing import Params
 from data.pipeline import batches, open_source
-from diffusion.process import Process
-from pipelines.text_to_video import make_text_to_video, video_keys
+from pipelines.sampling import video_keys
+from pipelines.stage import Stage, open_stage
 from stunet.inflate import inflate
-from stunet.unet import STUNet
 from text.hashed import encoder
 from training import checkpoint, loop
 from training.optimizer import make_optimizer
 from training.sharding import fsdp, make_mesh, put_batch, replicated
 from training.state import State
-from training.step import make_evaluation, make_step
+from training.step import draw, make_evaluation, make_step
 
 _CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run is kept.')
@@ -44,15 +44,14 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> State:
   # A run that is resumed has all it needs.
   begins = config.init_from and checkpoint.latest_step(workdir) is None
   image = checkpoint.load(pathlib.Path(config.init_from))[1] if begins else {}
-  model, process = STUNet(**config.model), Process(**config.schedule)
-  model.check_frames(config.data.frames)
+  stage = open_stage(config)
   tx = make_optimizer(config.steps, **config.optim)
   encode, source = encoder(**config.text), open_source(**config.data)
   data = batches(source, encode, seed=config.seed, **config.loader)
   fixed = fixed_batch(source, encode, config)
   key_init, key_step, key_evaluate = jax.random.split(jax.random.key(config.seed), 3)
 
-  params = initialise(config, image, model, fixed, mesh, key_init)
+  params = initialise(config, image, stage, fixed, mesh, key_init)
   params, frozen = partition(params, config.trainable)
   if frozen and not config.init_from:
     raise ValueError('Frozen parameters need a trained model: --config.init_from=WORKDIR.')
@@ -66,21 +65,21 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> State:
   checkpoints = checkpoint.manager(workdir, keep=config.keep)
   state = checkpoint.restore(checkpoints, state, data)
 
-  apply = lambda params, *inputs: model.apply({'params': params}, *inputs)
   options = {k: config[k] for k in ('ema_decay', 'drop_text', 'accumulate', 'high_noise')}
   step = jax.jit(
-    make_step(apply, process, tx, **options),
+    make_step(stage.apply, stage.process, tx, conditioning=stage.conditioning, **options),
     donate_argnums=0,
     out_shardings=(shardings, replicated(mesh)),
   )
-  evaluate = jax.jit(make_evaluation(apply, process, times=config.evaluate_times))
+  evaluation = dict(times=config.evaluate_times, conditioning=stage.conditioning)
+  evaluate = jax.jit(make_evaluation(stage.apply, stage.process, **evaluation))
   fixed = put_batch(fixed, mesh)
   with contextlib.closing(data), contextlib.closing(checkpoints):
     return loop.run(
       config, workdir, state, frozen, data, checkpoints,
       step=lambda state, frozen, batch: step(state, frozen, put_batch(batch, mesh), key_step),
       evaluate=lambda params: evaluate(params, fixed, key_evaluate),
-      sample=make_sampling(config, apply, process, encode, workdir),
+      sample=make_sampling(config, stage, fixed, workdir),
     )  # fmt: skip
 
 
@@ -92,13 +91,13 @@ def fixed_batch(source, encode, config: ConfigDict) -> dict[str, np.ndarray]:
   return batch
 
 
-def initialise(config: ConfigDict, image: Params, model: STUNet, batch, mesh, key) -> Params:
+def initialise(config: ConfigDict, image: Params, stage: Stage, batch, mesh, key) -> Params:
   """New parameters, sharded, with those of `image` in their places unless it is empty."""
 
   def init(key):
     shapes = {k: jnp.zeros((1, *v.shape[1:]), v.dtype) for k, v in batch.items()}
-    x = shapes['video'].astype(jnp.float32)
-    return model.init(key, x, jnp.ones(1), Condition(shapes['text'], shapes['mask']))['params']
+    x0, t, _, cond = draw(shapes, key, 0.0, conditioning=stage.conditioning)
+    return stage.init(key, x0, t, cond)
 
   shardings = fsdp(jax.eval_shape(init, key), mesh, config.shard_above)
   params = jax.jit(init, out_shardings=shardings)(key)
@@ -107,23 +106,21 @@ def initialise(config: ConfigDict, image: Params, model: STUNet, batch, mesh, ke
   return params
 
 
-def make_sampling(config: ConfigDict, apply, process: Process, encode, workdir: pathlib.Path):
-  """Returns `sample(params, step)`, which writes a video of each prompt, and its X-T slice."""
-  d = config.data
-  generate = make_text_to_video(apply, process, (d.frames, d.size, d.size, 3), **config.sampling)
-  cond = Condition(*map(jnp.asarray, encode(config.sample_prompts)))
-  keys = video_keys(config.seed, jnp.arange(len(config.sample_prompts)))
+def make_sampling(config: ConfigDict, stage: Stage, batch, workdir: pathlib.Path):
+  """Returns `sample(params, step)`, which writes a video of each example, and its X-T slice."""
+  d, (titles, cond) = config.data, stage.examples(batch)
+  keys = video_keys(config.seed, jnp.arange(len(titles)))
 
   def sample(params: Params, step: int) -> None:
-    videos = np.asarray(generate(params, cond, keys))
+    videos = np.asarray(stage.generate(params, cond, keys))
     folder = workdir / 'samples' / f'step_{step:08}'
     folder.mkdir(parents=True, exist_ok=True)
-    for i, (prompt, pixels) in enumerate(zip(config.sample_prompts, map(video.to_uint8, videos))):
+    for i, (title, frames) in enumerate(zip(titles, map(video.to_uint8, videos))):
       extension = '.mp4' if d.frames > 1 else '.png'
-      metadata = {'prompt': prompt, 'step': str(step)}
-      video.write(folder / f'{i}{extension}', pixels, fps=d.fps, metadata=metadata)
+      metadata = {'prompt': title, 'step': str(step)}
+      video.write(folder / f'{i}{extension}', frames, fps=d.fps, metadata=metadata)
       if d.frames > 1:
-        video.write(folder / f'{i}_xt.png', video.xt_slice(pixels)[None])
+        video.write(folder / f'{i}_xt.png', video.xt_slice(frames)[None])
 
   return sample
 

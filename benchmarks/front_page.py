@@ -9,9 +9,9 @@ from absl import flags
 
 from benchmarks import chart
 from core import command, video
-from diffusion.process import Process
-from pipelines.text_to_video import in_batches, make_text_to_video
-from stunet.unet import STUNet
+from pipelines.cascade import to_host
+from pipelines.stage import open_stage
+from pipelines.text_to_video import in_batches
 from text.hashed import encoder
 from training import checkpoint
 
@@ -28,15 +28,9 @@ def main() -> None:
   output = pathlib.Path(flags.FLAGS.output)
   video.check_writable(output)
   config, params, _ = checkpoint.load(pathlib.Path(flags.FLAGS.workdir))
-  model, d = STUNet(**config.model), config.data
-  generate = make_text_to_video(
-    lambda params, *inputs: model.apply({'params': params}, *inputs),
-    Process(**config.schedule),
-    (d.frames, d.size, d.size, 3),
-    **config.sampling,
-  )
+  generate = open_stage(config).generate
   make = in_batches(generate, params, encoder(**config.text), batch=1, seed=flags.FLAGS.seed)
-  strips = [chart.filmstrip(p, video.to_uint8(make([p], [0])[0])) for p in PROMPTS]
+  strips = [chart.filmstrip(p, to_host(make([p], [0])[0])) for p in PROMPTS]
   chart.stacked(strips).save(output)
   print(output)
 

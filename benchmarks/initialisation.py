@@ -34,10 +34,9 @@ from core.condition import Condition
 from core.params import merge, names, nest, partition
 from core.typing import Key, Params
 from data.pipeline import batches, open_source
-from diffusion.process import Process
-from pipelines.text_to_video import make_text_to_video, video_keys
+from pipelines.sampling import video_keys
+from pipelines.stage import Stage, open_stage
 from stunet.inflate import inflate
-from stunet.unet import STUNet
 from text.hashed import encoder
 from training import checkpoint
 from training.optimizer import make_optimizer
@@ -59,23 +58,21 @@ def compare(config: ConfigDict) -> dict[str, Outcome]:
   """The outcome of each initialisation, by its name; `config` is one of a video model."""
   if not config.init_from:
     raise ValueError('Got no image model to inflate; --config.init_from=WORKDIR says which.')
-  model, process = STUNet(**config.model), Process(**config.schedule)
-  model.check_frames(config.data.frames)
+  stage = open_stage(config)
   encode, source = encoder(**config.text), open_source(**config.data)
   with contextlib.closing(
     batches(source, encode, batch=config.evaluate_batch, seed=config.seed + 1)
   ) as data:
     fixed = next(data)
   key_init, key_he, key_step, key_evaluate = jax.random.split(jax.random.key(config.seed), 4)
-  apply = lambda params, *inputs: model.apply({'params': params}, *inputs)
-  born = inflated(config, model, fixed, key_init)
+  born = inflated(config, stage, fixed, key_init)
   variants = {'nearest neighbour': born, 'He et al.': with_he(born, key_he)}
 
-  sample = make_sampling(config, apply, process, encode)
-  evaluate = jax.jit(make_evaluation(apply, process, times=config.evaluate_times))
+  sample = make_sampling(config, stage, fixed)
+  evaluate = jax.jit(make_evaluation(stage.apply, stage.process, times=config.evaluate_times))
   tx = make_optimizer(config.steps, **config.optim)
   options = {k: config[k] for k in ('ema_decay', 'drop_text', 'accumulate', 'high_noise')}
-  step = jax.jit(make_step(apply, process, tx, **options))
+  step = jax.jit(make_step(stage.apply, stage.process, tx, **options))
 
   def losses(name: str, params: Params) -> list[tuple[int, float]]:
     trained, frozen = partition(params, config.trainable)
@@ -92,12 +89,11 @@ def compare(config: ConfigDict) -> dict[str, Outcome]:
   return {name: Outcome(sample(p), losses(name, p)) for name, p in variants.items()}
 
 
-def inflated(config: ConfigDict, model: STUNet, batch: dict[str, np.ndarray], key: Key) -> Params:
-  """The image model of `config.init_from`, inflated to `model`."""
+def inflated(config: ConfigDict, stage: Stage, batch: dict[str, np.ndarray], key: Key) -> Params:
+  """The image model of `config.init_from`, inflated to that of the stage."""
   x, cond = jnp.zeros(batch['video'][:1].shape), Condition(batch['text'][:1], batch['mask'][:1])
-  init = jax.jit(lambda key: model.init(key, x, jnp.ones(1), cond)['params'])
   _, image, _ = checkpoint.load(pathlib.Path(config.init_from))
-  return inflate(image, init(key))
+  return inflate(image, jax.jit(stage.init)(key, x, jnp.ones(1), cond))
 
 
 def with_he(params: Params, key: Key) -> Params:
@@ -109,13 +105,11 @@ def with_he(params: Params, key: Key) -> Params:
   return merge(nest(drawn), rest)
 
 
-def make_sampling(config: ConfigDict, apply, process: Process, encode):
+def make_sampling(config: ConfigDict, stage: Stage, batch):
   """Returns `sample(params)`: videos of the config's prompts, from the same noise each time."""
-  d, prompts = config.data, config.sample_prompts
-  generate = make_text_to_video(apply, process, (d.frames, d.size, d.size, 3), **config.sampling)
-  cond = Condition(*map(jnp.asarray, encode(prompts)))
-  keys = video_keys(config.seed, jnp.arange(len(prompts)))
-  return lambda params: video.to_uint8(np.asarray(generate(params, cond, keys)))
+  titles, cond = stage.examples(batch)
+  keys = video_keys(config.seed, jnp.arange(len(titles)))
+  return lambda params: video.to_uint8(np.asarray(stage.generate(params, cond, keys)))
 
 
 def circumstances() -> dict[str, str]:

@@ -1,7 +1,8 @@
 """What every stage has.  A stage says what trains from what; `scales.py` has the sizes.
 
-The keys under `model`, `schedule`, `text`, `data`, `loader`, `optim` and `sampling` are the keyword
-arguments of one function each, so a misspelt one is an error before anything is compiled.
+The keys under `model`, `schedule`, `text`, `data`, `degrade`, `loader`, `optim` and `sampling` are
+the keyword arguments of one function each, so a misspelt one is an error before anything is
+compiled.
 """
 
 from ml_collections import ConfigDict
@@ -26,8 +27,17 @@ def get_config() -> ConfigDict:
   )
   c.text = ConfigDict({'tokens': 16, 'width': 64})  # text.hashed.encoder
   c.data = ConfigDict(  # data.pipeline.open_source
-    {'source': 'synthetic', 'size': 32, 'frames': 80, 'fps': 16.0, 'crop': 'center'}
+    {
+      'source': 'synthetic',
+      'size': 32,
+      'frames': 80,
+      'fps': 16.0,
+      'crop': 'center',
+      'shorter_side': 0,
+    }
   )
+  # ssr.degrade.make_degrade, in stages of super-resolution: the others are told nothing but a text.
+  c.degrade = ConfigDict()
   c.loader = ConfigDict({'batch': 8, 'workers': 0})  # data.pipeline.batches
 
   c.optim = ConfigDict(  # training.optimizer.make_optimizer
@@ -48,7 +58,7 @@ def get_config() -> ConfigDict:
   c.accumulate = 1  # microbatches a step
   c.high_noise = 1.0  # times are drawn from Beta(high_noise, 1): 1 is uniform
 
-  c.sampling = ConfigDict(  # pipelines.text_to_video.make_text_to_video
+  c.sampling = ConfigDict(  # pipelines.text_to_video.make_text_to_video, or cascade's
     {'sampler': 'dpmpp_2m', 'steps': 25, 'guidance': 3.0, 'spacing': 'even_angles'}
   )
 
@@ -64,4 +74,14 @@ def get_config() -> ConfigDict:
   )
   c.save_every = 500
   c.keep = 3
+  return c
+
+
+def super_resolution(c: ConfigDict) -> ConfigDict:
+  """The config with what its stages share: pipelines.cascade.make_super_resolution samples them."""
+  c.model.level_embedding = True
+  c.model.resample = 'conv'  # the Efficient U-Net's order: downsample first, upsample last
+  c.degrade.update({'factor': 4, 'level': 0.5, 'blur': 0.5})
+  c.sampling.update({'guidance': 1.0, 'window': 8, 'overlap': 2, 'at_once': 1, 'aug_level': 0.1})
+  c.data.update({'crop': 'random', 'frames': 8})
   return c

@@ -131,8 +131,7 @@ def tiled(videos: Sequence[Pixels], columns: int) -> UInt8[np.ndarray, 't h2 w2 
 
 
 def _write_mp4(path, video, fps, metadata):
-  even = [(0, 0), (0, video.shape[1] % 2), (0, video.shape[2] % 2), (0, 0)]
-  video = np.pad(video, even, mode='edge')
+  even = [(0, side % 2) for side in video.shape[1:3]]
   # The index in front lets a browser play before it has the whole file.
   with av.open(str(path), 'w', format='mp4', options={'movflags': '+faststart'}) as container:
     container.metadata.update(title=metadata.get('prompt', ''), comment=json.dumps(metadata))
@@ -140,13 +139,14 @@ def _write_mp4(path, video, fps, metadata):
     options = {'crf': '15', 'threads': '4'}
     rate = fractions.Fraction(fps).limit_denominator(1001)
     stream = container.add_stream('libx264', rate=rate, options=options)
-    stream.height, stream.width = video.shape[1:3]
+    stream.height, stream.width = (n + sum(pad) for n, pad in zip(video.shape[1:3], even))
     stream.pix_fmt = 'yuv420p'
     # Players guess the colours of an untagged file by its size.
     codec = stream.codec_context
     codec.colorspace, codec.color_range = Colorspace.ITU709, ColorRange.MPEG
     codec.color_primaries, codec.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
     for pixels in video:
+      pixels = np.pad(pixels, [*even, (0, 0)], mode='edge')
       frame = av.VideoFrame.from_ndarray(pixels, format='rgb24').reformat(
         format='yuv420p', dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
       )

@@ -17,11 +17,6 @@ import tensorflow_datasets as tfds
 
 from data import decode, transforms
 
-CROPS = {
-  'center': lambda frames, size, rng: transforms.center_crop(frames, size),
-  'random': transforms.random_crop,
-}
-
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
@@ -97,19 +92,26 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 class Videos:
   """A random-access source of windows of a dataset's clips, as `data.pipeline` reads it.
 
-  A window is `frames` frames at `fps`, resized to the shorter side `size` and cropped to a square:
-  'center' or 'random'.  Where in time it lies is always drawn.  A ValueError where the split, the
-  crop or a window as long as the shortest clip allows is not given.
+  A window is `frames` frames at `fps`, resized to `shorter_side`, or to `size` where it is 0, and
+  cropped to a square of side `size`: see `transforms.CROPS`.  Where in time it lies is always
+  drawn.  A ValueError where the split, the crop or a window as long as the shortest clip allows is
+  not given.
   """
 
   def __init__(
-    self, directory: str, *, size: int, frames: int, fps: float, split='train', crop='center'
+    self,
+    directory: str,
+    *,
+    size: int,
+    frames: int,
+    fps: float,
+    split: str = 'train',
+    crop: str = 'center',
+    shorter_side: int = 0,
   ):
     builder = tfds.builder_from_directory(directory)
     if split not in builder.info.splits:
       raise ValueError(f'Got split={split!r}; {directory} has {sorted(builder.info.splits)}.')
-    if crop not in CROPS:
-      raise ValueError(f'Got crop={crop!r}; allowed are {sorted(CROPS)}.')
     longest = decode.available(builder.info.metadata['shortest'], fps)
     if not 1 <= frames <= longest:
       raise ValueError(
@@ -117,7 +119,8 @@ class Videos:
         f'1..{longest}.'
       )
     self._records = builder.as_data_source(split=split)
-    self._size, self._frames, self._fps, self._crop = size, frames, fps, crop
+    self._size, self._frames, self._fps = shorter_side or size, frames, fps
+    self._crop = transforms.crop(crop, size, shorter_side)
 
   def __len__(self) -> int:
     return len(self._records)
@@ -136,5 +139,5 @@ class Videos:
       )
     except ValueError as error:  # it was decoded when the dataset was built
       raise ValueError(f'{record["file"].decode()}, record {i}: {error}') from error
-    video = CROPS[self._crop](frames, self._size, rng)
+    video = self._crop(frames, rng)
     return {'video': np.ascontiguousarray(video), 'caption': record['caption'].decode()}

@@ -25,21 +25,24 @@ def open_source(
   fps: float,
   split: str = 'train',
   crop: str = 'center',
+  shorter_side: int = 0,
 ):
   """The random-access source which `source` names, of clips of `frames` frames, `size` square.
 
-  `'synthetic'` draws moving shapes, which fill their frames, so that `crop` has no effect.  Else
-  `source` is the folder of a dataset which `data.builder` has written; see `dataset.Videos`.
+  They are cut, 'center' or 'random', from frames of a `shorter_side`, which at 0 is `size`.
+  `'synthetic'` draws moving shapes.  Else `source` is the folder of a dataset which `data.builder`
+  has written; see `dataset.Videos`.
   """
+  window = dict(size=size, frames=frames, fps=fps, crop=crop, shorter_side=shorter_side)
   if source == 'synthetic':
     if split not in SHAPES:
       raise ValueError(f'Got split={split!r}; moving shapes have {sorted(SHAPES)}.')
-    return synthetic.MovingShapes(size, frames, fps, seed=SHAPES[split])
+    return synthetic.MovingShapes(**window, seed=SHAPES[split])
   if not pathlib.Path(source, 'dataset_info.json').is_file():
     raise ValueError(
       f"Got the source {source!r}; allowed are 'synthetic' and a folder which data.builder wrote."
     )
-  return dataset.Videos(source, size=size, frames=frames, fps=fps, split=split, crop=crop)
+  return dataset.Videos(source, split=split, **window)
 
 
 def batches(

@@ -9,6 +9,8 @@ import itertools
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from data import transforms
+
 DURATION = 5.0  # seconds a clip lasts; a shorter one is a window of it
 
 COLOURS = {
@@ -37,7 +39,7 @@ REACH = 1.2  # no shape of radius 1 goes farther from its centre
 MARGIN = 0.03  # between a shape and the frame's edge
 ARM = 0.5  # radii from a spinning shape's centre to the point it turns about: a circle shows it too
 
-_FACTS, _WINDOW, _PROMPT = range(3)  # independent streams of random numbers
+_FACTS, _WINDOW, _PROMPT, _CROP = range(4)  # independent streams of random numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,24 +103,41 @@ def clip(index: int, *, size: int, frames: int, fps: float | int, seed: int = 0)
 
 
 class MovingShapes:
-  """A random-access source of `{'video', 'caption'}`, as Grain reads it."""
+  """A random-access source of `{'video', 'caption'}`, as Grain reads it.
+
+  Frames are drawn with the side `shorter_side`, and cropped to `size`: see `transforms.CROPS`.
+  """
 
   def __init__(
-    self, size: int, frames: int, fps: float | int, length: int = 1_000_000, seed: int = 0
+    self,
+    size: int,
+    frames: int,
+    fps: float | int,
+    length: int = 1_000_000,
+    seed: int = 0,
+    shorter_side: int = 0,
+    crop: str = 'center',
   ):
     _spare(frames, fps)
-    self._length, self._seed = length, seed
-    self._format = dict(size=size, frames=frames, fps=fps)
+    self._length, self._seed, self._size = length, seed, size
+    self._crop = transforms.crop(crop, size, shorter_side)
+    self._format = dict(size=shorter_side or size, frames=frames, fps=fps)
 
   def __len__(self) -> int:
     return self._length
 
   def __getitem__(self, index) -> dict:
+    """The same crop each time."""
+    return self.draw(index, _rng(_CROP, self._seed, int(index)))
+
+  def draw(self, index, rng: np.random.Generator) -> dict:
+    """`{'video': uint8 't h w 3', 'caption': str}`, a crop drawn with `rng`."""
     index = int(index)
     if not 0 <= index < self._length:
       raise IndexError(f'Got index {index} of a source of {self._length} clips.')
     drawn = clip(index, seed=self._seed, **self._format)
-    return {'video': drawn['video'], 'caption': drawn['caption']}
+    video = self._crop(drawn['video'], rng)
+    return {'video': np.ascontiguousarray(video), 'caption': drawn['caption']}
 
 
 def render(

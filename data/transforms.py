@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
@@ -77,6 +78,25 @@ def random_crop(
   """A square of side `size`, at the same place in all frames, any place being as likely."""
   top, left = (rng.integers(spare + 1) for spare in _spare(frames, size))
   return frames[:, top : top + size, left : left + size]
+
+
+CROPS = {'center': lambda frames, size, rng: center_crop(frames, size), 'random': random_crop}
+
+
+def crop(
+  name: str, size: int, shorter_side: int = 0
+) -> Callable[[Clip, np.random.Generator], Clip]:
+  """Returns `crop(frames, rng)`, which cuts squares of side `size` as `CROPS[name]` does.
+
+  ValueError for an unknown name, or a `shorter_side` of the frames, unless 0, below `size`.
+  """
+  if name not in CROPS:
+    raise ValueError(f'Got crop={name!r}; allowed are {sorted(CROPS)}.')
+  if shorter_side and shorter_side < size:
+    raise ValueError(
+      f'Got shorter_side={shorter_side} for crops of size={size}; allowed is {size} or more, or 0.'
+    )
+  return lambda frames, rng: CROPS[name](frames, size, rng)
 
 
 def take_clip(

@@ -39,9 +39,11 @@ def guided(denoiser: Denoiser, scale: float | Callable[[Time], Time]) -> Denoise
     return denoiser
 
   def denoise(xt, t, cond):
-    xt2, t2, cond2 = jax.tree.map(lambda a: jnp.concatenate([a, a]), (xt, t, cond))
-    null = jnp.arange(len(t2)) >= len(t)
-    with_text, without = jnp.split(denoiser(xt2, t2, cond2.without_text(null)), 2)
+    # Each example's two are neighbours: a batch spread over devices stays where it is.
+    xt2, t2, cond2 = jax.tree.map(lambda a: jnp.repeat(a, 2, axis=0), (xt, t, cond))
+    null = jnp.arange(len(t2)) % 2 == 1
+    x0 = denoiser(xt2, t2, cond2.without_text(null))
+    with_text, without = x0[0::2], x0[1::2]
     weight = per_example(scale(t), xt) if callable(scale) else scale
     return without + weight * (with_text - without)
 

@@ -103,7 +103,7 @@ class STUNet(nn.Module):
     n = self.temporal_factor
     if frames != 1 and (frames < 1 or frames % n):
       below = frames // n * n
-      near = ' or '.join(str(f) for f in ((below or 1), below + n) if f > 0)
+      near = ' or '.join(str(f) for f in sorted({below or 1, below + n}) if f > 0)
       raise ValueError(
         f'{frames} frames do not divide by the temporal factor {n} of the model: use 1 or a '
         f'multiple of {n}; the nearest are {near}.'
@@ -174,6 +174,14 @@ class STUNet(nn.Module):
       for value in (given,) if isinstance(given, str) else given:
         if value not in choices:
           raise ValueError(f'{name} is {value!r}; allowed are {", ".join(choices)}.')
+    for i, c in enumerate(self.channels):
+      attends = self.attention[i] != 'none' or (self.temporal and i == levels - 1)
+      divisors = {'groups': self.groups} | (
+        {'head_features': self.head_features} if attends else {}
+      )
+      for name, n in divisors.items():
+        if c % n:
+          raise ValueError(f'Level {i} has {c} channels, which do not divide by {name}={n}.')
     if any(s % (n := self.patch * 2 ** (levels - 1)) for s in size):
       raise ValueError(f'Frames of {size[0]}x{size[1]} pixels do not divide by {n}.')
 

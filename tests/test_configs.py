@@ -15,8 +15,7 @@ from configs import scales
 from core.condition import Condition
 from core.params import matches
 from data.pipeline import batches, open_source
-from diffusion.process import Process
-from pipelines.text_to_video import make_text_to_video
+from pipelines.stage import open_stage
 from stunet.inflate import TEMPORAL, inflate
 from stunet.unet import STUNet
 from text.hashed import encoder
@@ -39,9 +38,9 @@ def get_config(stage, *scale):
 def traced(stage, scale):
   """The shapes of a network's answer, and of its parameters."""
   config = get_config(stage, scale)
-  model = STUNet(**config.model)
-  video, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), *inputs(config))
-  return video, variables['params']
+  opened = open_stage(config)
+  params = jax.eval_shape(opened.init, jax.random.key(0), *inputs(config))
+  return jax.eval_shape(opened.apply, params, *inputs(config)), params
 
 
 def shapes(stage, scale):
@@ -54,7 +53,9 @@ def inputs(config):
   x = jax.ShapeDtypeStruct((1, d.frames, d.size, d.size, 3), jnp.float32)
   tokens = jax.ShapeDtypeStruct((1, text.tokens, text.width), jnp.float32)
   mask = jax.ShapeDtypeStruct((1, text.tokens), bool)
-  return x, jax.ShapeDtypeStruct((1,), jnp.float32), Condition(tokens, mask)
+  cond = Condition(tokens, mask)
+  cond = jax.eval_shape(open_stage(config).conditioning, jax.random.key(0), x, cond)
+  return x, jax.ShapeDtypeStruct((1,), jnp.float32), cond
 
 
 def parameter_names(tree):
@@ -81,14 +82,13 @@ def test_the_network_makes_a_video_of_the_size_of_the_data(stage, scale):
 @every_config
 def test_the_keys_of_every_part_are_arguments_of_its_function(stage, scale):
   config = get_config(stage, scale)
-  Process(**config.schedule)
+  open_stage(config)
   make_mesh(config.mesh)
   encode = encoder(**config.text)
   source = open_source(**config.data)
   inspect.signature(batches).bind(source, encode, seed=0, **config.loader)
   d = config.data
   shape = (d.frames, d.size, d.size, 3)
-  make_text_to_video(lambda *inputs: inputs[1], Process(), shape, **config.sampling)
   tx = make_optimizer(config.steps, **config.optim)
   jax.eval_shape(lambda params: State.create(params, tx), shapes(stage, scale))
   assert source[0]['video'].shape == shape
@@ -101,13 +101,16 @@ def test_what_is_trained_is_there(stage, scale):
     assert any(matches(name, [pattern]) for name in names)
 
 
-@pytest.mark.parametrize('scale', [s for s in scales.SCALES if 't2v' in scales.SCALES[s]])
-def test_the_video_model_grows_from_the_image_model_and_trains_what_is_new(scale):
-  image, video = shapes('t2i', scale), shapes('t2v', scale)
+GROWN = {'t2v': 't2i', 'ssr': 'ssr_image'}
+
+
+@pytest.mark.parametrize(('stage', 'scale'), [pair for pair in ALL if pair[0] in GROWN])
+def test_the_video_model_grows_from_the_image_model_and_trains_what_is_new(stage, scale):
+  image, video = shapes(GROWN[stage], scale), shapes(stage, scale)
   grown = jax.eval_shape(inflate, image, video)
   same = lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype)
   assert jax.tree.all(jax.tree.map(same, grown, video))
-  trainable = get_config('t2v', scale).trainable
+  trainable = get_config(stage, scale).trainable
   new = parameter_names(video) - parameter_names(image)
   assert new == {name for name in parameter_names(video) if matches(name, trainable)}
   assert tuple(trainable) == TEMPORAL

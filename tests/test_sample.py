@@ -18,10 +18,10 @@ from absl import flags
 from absl.testing import flagsaver
 from PIL import Image
 
-from configs import t2v
+from configs import ssr, t2v
 from core import command, video
 from core.condition import Condition
-from stunet.unet import STUNet
+from pipelines.stage import open_stage
 from training import checkpoint
 from training.state import State
 
@@ -39,23 +39,36 @@ class Position(Iterator):
     return {}
 
 
-@pytest.fixture(scope='module')
-def workdir(tmp_path_factory):
+def save(path, config):
   """A model of random weights, as training leaves one after step 3."""
-  config = t2v.get_config('tiny')
-  config.data.frames = 8
-  config.sampling.update(steps=2, guidance=2.0)
-  c, model = config, STUNet(**config.model)
-  video = jnp.zeros((1, c.data.frames, c.data.size, c.data.size, 3))
-  cond = Condition(jnp.zeros((1, c.text.tokens, c.text.width)))
-  shapes = jax.eval_shape(model.init, jax.random.key(0), video, jnp.zeros(1), cond)['params']
+  d, text, stage = config.data, config.text, open_stage(config)
+  x = jnp.zeros((1, d.frames, d.size, d.size, 3))
+  cond = Condition(jnp.zeros((1, text.tokens, text.width)))
+  cond = stage.conditioning(jax.random.key(0), x, cond)
+  shapes = jax.eval_shape(stage.init, jax.random.key(0), x, jnp.zeros(1), cond)
   rng = np.random.default_rng(0)
   params = jax.tree.map(lambda p: jnp.asarray(0.1 * rng.normal(size=p.shape), p.dtype), shapes)
-  path = tmp_path_factory.mktemp('runs') / 't2v'
   checkpoint.save_config(path, config)
   with checkpoint.manager(path) as checkpoints:
     checkpoint.save(checkpoints, State(jnp.asarray(3), params, params, {}), Position())
   return path
+
+
+@pytest.fixture(scope='module')
+def workdir(tmp_path_factory):
+  """A video model of 8 frames, with none of super-resolution beside it."""
+  config = t2v.get_config('tiny')
+  config.data.frames = 8
+  config.sampling.update(steps=2, guidance=2.0)
+  return save(tmp_path_factory.mktemp('runs') / 't2v', config)
+
+
+@pytest.fixture(scope='module')
+def ssr_workdir(tmp_path_factory):
+  """A model of super-resolution from 16x16 to 32x32, in windows of 4 frames."""
+  config = ssr.get_config('tiny')
+  config.sampling.update(steps=2)
+  return save(tmp_path_factory.mktemp('runs') / 'ssr', config)
 
 
 @pytest.fixture(scope='module')
@@ -145,6 +158,67 @@ def test_a_file_of_prompts_becomes_a_folder(run, tmp_path):
       frames = [frame.to_ndarray(format='rgb24') for frame in container.decode(video=0)]
       assert np.shape(frames) == (4, 48, 48, 3)
   assert len({file.read_bytes() for file in files}) == 4
+
+
+def test_super_resolution_doubles_the_side_of_what_the_base_made(run, ssr_workdir, tmp_path):
+  argv = ['--num_videos=2', '--batch=2', f'--xt_slice={tmp_path}/xt.png', '--base_only']
+  code, _, _ = run(f'--output={tmp_path}/small.npy', *argv)
+  assert code == 0
+  argv[-1] = f'--ssr_workdir={ssr_workdir}'
+  options = ['--ssr_steps=1', '--ssr_guidance=1.5', '--window=4', '--overlap=2', '--aug_level=0']
+  code, _, err = run(f'--output={tmp_path}/large.npy', *argv, *options)
+  assert code == 0
+  assert '1/1' in err
+  for i in range(2):
+    small, large = (np.load(tmp_path / f'{name}_{i}.npy') for name in ('small', 'large'))
+    assert (small.shape, large.shape) == ((8, 16, 16, 3), (8, 32, 32, 3))
+    assert large.std() > 1
+  assert Image.open(tmp_path / 'xt_0.png').size == (32, 8)
+  said = video.read_metadata(tmp_path / 'xt_0.png')
+  want = {'steps': '1', 'guidance': '1.5', 'window': '4', 'overlap': '2', 'aug_level': '0.0'}
+  assert {k: said[f'ssr_{k}'] for k in want} == want
+  assert said['ssr_model'] == 'ssr step 3'
+
+
+def test_the_model_of_super_resolution_beside_the_base_is_found(
+  run, workdir, ssr_workdir, tmp_path
+):
+  (tmp_path / 't2v').symlink_to(workdir)
+  options = [f'--workdir={tmp_path}/t2v', f'--output={tmp_path}/out.npy', '--steps=1']
+  code, _, err = run(*options)
+  assert code == 0
+  assert f'no {tmp_path}/ssr: the video stays small; --ssr_workdir=DIR makes it large' in err
+  assert np.load(tmp_path / 'out.npy').shape == (8, 16, 16, 3)
+  (tmp_path / 'ssr').symlink_to(ssr_workdir)
+  assert run(*options)[0] == 0
+  assert np.load(tmp_path / 'out.npy').shape == (8, 32, 32, 3)
+
+
+@pytest.mark.parametrize(
+  ('argv', 'message'),
+  [
+    (['--overlap=4'], 'Got an overlap of 4 frames; allowed is 0 to 3, as a window has 4.'),
+    (['--window=8', '--overlap=6', '--num_frames=4'], 'allowed is 0 to 3, as a window has 4.'),
+    (['--window=6'], '6 frames do not divide by the temporal factor 4 of the model'),
+    (['--aug_level=2'], 'flag --aug_level=2: 2 is not a number in the range [0.0, 1.0]'),
+    (['--ssr_workdir=none'], 'none is not a workdir'),
+    (['--workdir=none'], 'none is not a workdir'),
+  ],
+)
+def test_a_mistake_of_super_resolution_is_one_line(run, ssr_workdir, tmp_path, argv, message):
+  code, out, err = run(f'--ssr_workdir={ssr_workdir}', f'--output={tmp_path}/out.mp4', *argv)
+  assert (code, out) == (2, '')
+  assert err.splitlines()[-1].startswith('error: ')
+  assert message in err.splitlines()[-1]
+  assert os.listdir(tmp_path) == []
+
+
+def test_a_video_model_is_no_super_resolution(run, workdir, tmp_path):
+  code, _, err = run(f'--ssr_workdir={workdir}', f'--output={tmp_path}/out.mp4')
+  assert code == 2
+  assert err.splitlines()[-1] == (
+    f'error: --ssr_workdir={workdir} is not a model of super-resolution.'
+  )
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import orbax.checkpoint as ocp
 import pytest
 from absl import flags
 
-from configs import t2i, t2v
+from configs import ssr, ssr_image, t2i, t2v
 from core import video
 from core.condition import Condition
 from core.params import matches, names
@@ -237,6 +237,30 @@ def train():
     delattr(flags.FLAGS, name)
   for name, flag in others.items():
     flags.FLAGS[name] = flag
+
+
+def test_super_resolution_is_trained_in_two_stages(train, tmp_path):
+  """Of crops of larger frames; the second trains no parameter of the first."""
+  few = {'steps': 2, 'data.shorter_side': 16, 'evaluate_every': 0, 'save_every': 0}
+  few |= {'loader.batch': 8, 'evaluate_batch': 8}  # one for each device
+  image, video_ = (stage.get_config('tiny') for stage in (ssr_image, ssr))
+  for config in (image, video_):
+    config.update_from_flattened_dict(CHANGES | few)
+  image.data.frames = 1
+  train.train(image, tmp_path / 'ssr_image')
+  video_.init_from = str(tmp_path / 'ssr_image')
+  train.train(video_, tmp_path / 'ssr')
+
+  before, after = (names(checkpoint.load(tmp_path / name)[1]) for name in ('ssr_image', 'ssr'))
+  for name, value in before.items():
+    np.testing.assert_array_equal(after[name], value, err_msg=name)
+  assert all(matches(name, TEMPORAL) for name in after.keys() - before.keys())
+  samples = tmp_path / 'ssr/samples/step_00000002'
+  assert sorted(path.name for path in samples.iterdir()) == ['0.mp4', '0_xt.png']
+  losses = [
+    line['evaluation_loss'] for line in lines(tmp_path / 'ssr') if 'evaluation_loss' in line
+  ]
+  assert np.isfinite(losses).all()
 
 
 @pytest.mark.parametrize(

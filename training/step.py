@@ -16,6 +16,13 @@ from training.state import State
 
 # (params, x_t, t, condition) -> what the process wants predicted.
 Apply = Callable[[Params, Video, Time, Condition], Float['b ...']]
+# (key, x_0, condition) -> the condition, with what of it is made from the clean video.
+Conditioning = Callable[[Key, Video, Condition], Condition]
+
+
+def text_alone(key: Key, x0: Video, cond: Condition) -> Condition:
+  """The condition as it is, of a model that is told nothing but a text."""
+  return cond
 
 
 def pixels(video) -> Video:
@@ -32,6 +39,7 @@ def make_step(
   drop_text: float,
   accumulate: int,
   high_noise: float = 1.0,
+  conditioning: Conditioning = text_alone,
 ):
   """Returns `step(state, frozen, batch, key) -> (state, metrics)`, to be jitted.
 
@@ -57,7 +65,7 @@ def make_step(
     return jax.tree.map(lambda x: x / accumulate, total)
 
   def step(state: State, frozen: Params, batch, key: Key):
-    example = draw(batch, jax.random.fold_in(key, state.step), drop_text, high_noise)
+    example = draw(batch, jax.random.fold_in(key, state.step), drop_text, high_noise, conditioning)
     loss, grads = gradient(state.params, frozen, example)
     updates, opt = tx.update(grads, state.opt, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -76,7 +84,11 @@ def make_step(
 
 
 def draw(
-  batch, key: Key, drop_text: float, high_noise: float = 1.0
+  batch,
+  key: Key,
+  drop_text: float,
+  high_noise: float = 1.0,
+  conditioning: Conditioning = text_alone,
 ) -> tuple[Video, Time, Video, Condition]:
   """Clean video, time, noise and condition of a training example for each of the batch.
 
@@ -89,10 +101,13 @@ def draw(
   t = jax.random.permutation(key_order, t) ** (1 / high_noise)  # the inverse of the Beta's CDF
   eps = jax.random.normal(key_eps, x0.shape)
   cond = Condition(batch['text'], batch['mask'])
-  return x0, t, eps, cond.without_text(jax.random.bernoulli(key_drop, drop_text, (b,)))
+  cond = cond.without_text(jax.random.bernoulli(key_drop, drop_text, (b,)))
+  return x0, t, eps, conditioning(jax.random.fold_in(key, 4), x0, cond)
 
 
-def make_evaluation(apply: Apply, process: Process, *, times: int):
+def make_evaluation(
+  apply: Apply, process: Process, *, times: int, conditioning: Conditioning = text_alone
+):
   """Returns `evaluate(params, batch, key) -> loss`, to be jitted.
 
   The loss is the mean over so many evenly spaced times.  The same key draws the same noise, so that
@@ -101,6 +116,7 @@ def make_evaluation(apply: Apply, process: Process, *, times: int):
 
   def evaluate(params: Params, batch, key: Key) -> Float['']:
     x0, cond = pixels(batch['video']), Condition(batch['text'], batch['mask'])
+    cond = conditioning(jax.random.fold_in(key, times), x0, cond)
 
     def at(i):
       t = jnp.full(len(x0), (i + 0.5) / times)

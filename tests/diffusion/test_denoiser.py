@@ -63,7 +63,7 @@ def test_guidance_calls_the_network_once():
   guided(denoiser, 3.0)(normal(2, 1, 2, 2, 1), T, condition())
   ((shape, mask),) = calls
   assert shape == (4, 1, 2, 2, 1)
-  np.testing.assert_array_equal(mask.all(1), [True, True, False, False])
+  np.testing.assert_array_equal(mask.all(1), [True, False, True, False])
 
 
 def test_guidance_by_one_is_the_denoiser():

@@ -6,7 +6,8 @@ import pytest
 from core.condition import Condition
 from diffusion import denoiser, sampler
 from diffusion.process import Process, per_example
-from pipelines.text_to_video import SAMPLERS, in_batches, make_text_to_video, video_keys
+from pipelines.sampling import SAMPLERS, video_keys
+from pipelines.text_to_video import in_batches, make_text_to_video
 
 SHAPE = (4, 8, 8, 3)
 OPTIONS = dict(sampler='ddim', steps=4, guidance=1.0)

@@ -211,6 +211,8 @@ def test_other_counts_of_frames_are_told_the_nearest(frames, nearest):
     ({'resample': 'pool'}, "resample is 'pool'; allowed are conv, residual."),
     ({'attend_after': 'block'}, "attend_after is 'block'; allowed are level, unit."),
     ({'activation': 'relu'}, "activation is 'relu'; allowed are gelu, silu."),
+    ({'groups': 3}, 'Level 0 has 8 channels, which do not divide by groups=3.'),
+    ({'head_features': 6}, 'Level 1 has 16 channels, which do not divide by head_features=6.'),
     ({'patch': 3}, 'Frames of 8x8 pixels do not divide by 6.'),
     (
       {'temporal_strides': (2, 2)},

@@ -150,7 +150,7 @@ def test_times_are_evenly_spread_and_in_no_order(high_noise):
     share = np.sort(t) ** high_noise
     np.testing.assert_allclose(np.diff(share), 1 / 64, atol=1e-6)
     assert abs(np.corrcoef(t, np.arange(64))[0, 1]) < 0.5
-    firsts.add(share[0])
+    firsts.add(float(share[0]))
   assert len(firsts) == 3
 
 

@@ -1,0 +1,149 @@
+r"""Makes a video of the paper's shape on a small machine: 80 frames of 1024x1024 pixels.
+
+  python benchmarks/paper_shape.py --output=paper_shape.mp4
+
+A base model makes 80x128x128 at once, super-resolution makes 80x1024x1024 of them in windows of 8
+frames (Lumiere, Sec. 3).  Both networks are narrow and their weights random, so that there is
+nothing to see.  What is shown is that all around them fits: the large video never leaves the device
+whole, and 12 GB of memory are enough.  `--frames` and `--size` make a trial of another shape.
+"""
+
+import contextlib
+import pathlib
+import resource
+import sys
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+if not __package__:  # run by its path, and not with -m: the project is not where Python looks
+  sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+
+from core import command, video
+from core.condition import Condition
+from core.params import count
+from core.typing import Params
+from diffusion.process import Process
+from pipelines.cascade import make_super_resolution, to_host
+from pipelines.sampling import video_keys
+from pipelines.text_to_video import make_text_to_video
+from stunet.unet import STUNet
+from text.hashed import encoder
+
+PROMPT = 'a lion is roaring'
+FACTOR = 8  # of the sides of large frames over those of small ones
+LIMIT = 12e9  # bytes
+
+_NARROW = {
+  'resample': 'conv',
+  'head_features': 16,
+  'groups': 8,
+  'pool_heads': 4,
+  'emb_features': 64,
+  'activation': 'silu',
+  'temporal_attentions': 1,
+}
+BASE = _NARROW | {
+  'channels': (16, 32, 32, 64),
+  'down_blocks': (0, 1, 1, 1),
+  'up_blocks': (1, 1, 1, 1),
+  'attention': ('none', 'none', 'joint', 'joint'),
+  'temporal_strides': (1, 2, 2, 2),
+  'patch': 4,
+}
+SSR = _NARROW | {
+  'channels': (16, 32, 32),
+  'down_blocks': (0, 1, 1),
+  'up_blocks': (1, 1, 1),
+  'attention': ('none', 'none', 'cross'),
+  'temporal_strides': (1, 2, 2),
+  'patch': 8,
+  'level_embedding': True,
+}
+WINDOWS = {'window': 8, 'overlap': 2, 'at_once': 1, 'aug_level': 0.1}
+SAMPLING = {'sampler': 'dpmpp_2m', 'spacing': 'even_times'}
+
+
+def narrow(model: STUNet, cond: Condition) -> tuple[Callable, Params]:
+  """The network as `apply(params, xt, t, cond)`, and random parameters for it, none of them zero.
+
+  They do not depend on a video's shape, and have theirs from the smallest.
+  """
+  side = model.patch * 2 ** (len(model.channels) - 1)
+  x, t = jnp.zeros((1, model.temporal_factor, side, side, 3)), jnp.ones(1)
+  if model.level_embedding:
+    cond = cond.replace(frames=x, level=t)
+  # Its own initialisation has much to compile, and ends in a layer of zeros.
+  shapes = jax.eval_shape(model.init, jax.random.key(0), x, t, cond)['params']
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(lambda p: jnp.asarray(rng.normal(0, 0.1, p.shape), p.dtype), shapes)
+  return lambda params, *inputs: model.apply({'params': params}, *inputs), params
+
+
+def make(frames: int, size: int, base_steps: int, ssr_steps: int, path: pathlib.Path) -> None:
+  """Writes a video of this shape, and prints how long everything has taken."""
+  small, process, keys = size // FACTOR, Process(prediction='x0'), video_keys(0, jnp.arange(1))
+  cond = Condition(*map(jnp.asarray, encoder(tokens=12, width=64)([PROMPT])))
+  base, ssr = STUNet(**BASE), STUNet(**SSR)
+  base.check_frames(frames)
+  with timed('parameters'):
+    base, base_params = narrow(base, cond)
+    ssr, ssr_params = narrow(ssr, cond)
+
+  options = dict(steps=base_steps, guidance=3.0, **SAMPLING)
+  generate = make_text_to_video(base, process, (frames, small, small, 3), **options)
+  with timed('base, compilation'):
+    generate = generate.lower(base_params, cond, keys).compile()
+  with timed(f'base, {base_steps} steps to {frames}x{small}x{small}'):
+    cond = cond.replace(frames=jax.block_until_ready(generate(base_params, cond, keys)))
+
+  options = dict(steps=ssr_steps, guidance=1.0, **WINDOWS, **SAMPLING)
+  upscale = make_super_resolution(ssr, process, (size, size), **options)
+  with timed('super-resolution, compilation'):
+    upscale = upscale.lower(ssr_params, cond, keys).compile()
+  with timed(f'super-resolution, {ssr_steps} steps to {frames}x{size}x{size}'):
+    (large,) = jax.block_until_ready(upscale(ssr_params, cond, keys))
+
+  with timed('to the host'):
+    pixels = to_host(large)
+  with timed('writing'):
+    video.write(path, pixels, metadata={'prompt': PROMPT})
+  print(f'{count(base_params):,} parameters of the base, {count(ssr_params):,} of super-resolution')
+
+
+@contextlib.contextmanager
+def timed(what: str):
+  """Prints how many seconds have passed within."""
+  begin = time.perf_counter()
+  yield
+  print(f'{what:<46} {time.perf_counter() - begin:8.1f} s', flush=True)
+
+
+def peak_memory() -> int:
+  """The most bytes that this process has had in memory."""
+  unit = 1 if sys.platform == 'darwin' else 1024  # getrusage(2) of macOS counts bytes
+  return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def main() -> None:
+  f = flags.FLAGS
+  if f.size % (FACTOR * 32):
+    raise ValueError(f'Got --size={f.size}; allowed are multiples of {FACTOR * 32}.')
+  output = pathlib.Path(f.output)
+  video.check_writable(output)
+  make(f.frames, f.size, f.base_steps, f.ssr_steps, output)
+  print(f'{peak_memory() / 2**30:.2f} GiB of memory at most; {LIMIT / 2**30:.2f} are allowed')
+  print(output)
+
+
+if __name__ == '__main__':
+  flags.DEFINE_string('output', 'paper_shape.mp4', 'The video.')
+  flags.DEFINE_integer('frames', 80, 'A multiple of 8.', lower_bound=8)
+  flags.DEFINE_integer('size', 1024, 'The side of its frames.', lower_bound=1)
+  flags.DEFINE_integer('base_steps', 4, 'Steps of the base model.', lower_bound=1)
+  flags.DEFINE_integer('ssr_steps', 2, 'Steps of super-resolution.', lower_bound=1)
+  command.run(main)

@@ -1,0 +1,172 @@
+r"""Measures whether a large video shows the windows that it was made in (Lumiere, Fig. 14).
+
+  python -m benchmarks.seams --workdir=checkpoints/demo/t2v --ssr_workdir=checkpoints/demo/ssr \
+    --output=seams.png
+
+Each small video, of the model in `--workdir` or with `--small=truth` drawn as it should be, is made
+large twice from the same noise: in windows that overlap, and in windows that only touch.
+
+Two adjacent frames are at a border where one is in a window that the other is not in.  Windows that
+touch have one such pair for each seam, those that overlap have two, where the overlap begins and
+where it ends.  The ratio is the mean squared difference of the pairs at borders over that of the
+pairs inside windows; 1 is a video without seams.
+
+Both means are over all pairs of all videos.  A ratio of every video would be one of noise to noise
+where a shape stands still.  And as motion is not the same in all frames, there is the ratio of the
+small videos besides, in the same pairs: what is beyond it is due to the windows.
+"""
+
+import pathlib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from jaxtyping import Bool
+from jaxtyping import Float as HostFloat
+from ml_collections import ConfigDict
+from PIL import Image
+from tqdm import tqdm
+
+from benchmarks import chart
+from core import command, video
+from core.typing import Float, Params
+from data import synthetic
+from data.pipeline import SHAPES
+from pipelines.cascade import one_by_one
+from pipelines.stage import open_stage
+from pipelines.text_to_video import in_batches
+from ssr.multidiffusion import starts
+from text.hashed import encoder
+from training import checkpoint
+from training.sharding import make_mesh
+
+# The number of a video -> its prompt and the small video.
+Small = Callable[[int], tuple[str, Float['t h w c']]]
+
+
+def borders(frames: int, window: int, overlap: int) -> Bool[np.ndarray, 'pairs']:
+  """Of all pairs of adjacent frames, whether the windows around them differ.
+
+  ValueError where there is one window alone, or `starts` raises it.
+  """
+  if frames <= window:
+    raise ValueError(f'Got {frames} frames, which are in one window of {window}; allowed are more.')
+  into = np.arange(frames)[:, None] - starts(frames, window, overlap)
+  within = (into >= 0) & (into < window)
+  return (within[1:] != within[:-1]).any(1)
+
+
+@jax.jit
+def differences(frames: Float['t h w c']) -> Float['pairs']:
+  """The mean squared difference of adjacent frames."""
+  return jnp.square(jnp.diff(frames, axis=0)).mean((1, 2, 3))
+
+
+def ratio(found: HostFloat[np.ndarray, 'n pairs'], at: Bool[np.ndarray, 'pairs']) -> float:
+  """The mean difference of the pairs `at` borders over that of the others, of all videos."""
+  inside = found[:, ~at].mean()
+  if not inside > 0:
+    raise ValueError('Got videos in which nothing changes within a window; there is no ratio.')
+  return float(found[:, at].mean() / inside)
+
+
+def from_model(workdir: pathlib.Path, frames: int, seed: int) -> tuple[Small, int]:
+  """What the model there makes of the prompts for evaluation, and the side of its frames."""
+  config, params, _ = checkpoint.load(workdir)
+  config.data.frames = frames
+  generate, encode = open_stage(config).generate, encoder(**config.text)
+  make = in_batches(generate, params, encode, batch=1, seed=seed)
+
+  def small(i):
+    prompt = synthetic.prompt(i).caption
+    return prompt, make([prompt], [i])[0]
+
+  return small, config.data.size
+
+
+def from_truth(frames: int, side: int) -> Small:
+  """Moving shapes as they are drawn."""
+
+  def small(i):
+    clip = synthetic.clip(i, size=side, frames=frames, fps=16, seed=SHAPES['test'])
+    return clip['caption'], jnp.asarray(video.to_float(clip['video']))
+
+  return small
+
+
+def open_upscale(
+  config: ConfigDict, params: Params, frames: int, side: int, overlap: int, seed: int
+) -> Callable:
+  """Super-resolution of frames with this side, as `upscale(prompt, number, frames) -> video`."""
+  config.data.update(frames=frames, size=side * config.degrade.factor)
+  config.sampling.overlap = overlap
+  mesh, shape = make_mesh((('data', -1), ('fsdp', 1))), (frames, side, side, 3)
+  generate, encode = open_stage(config, mesh=mesh).generate, encoder(**config.text)
+  return one_by_one(generate, params, encode, shape, seed=seed, mesh=mesh)
+
+
+def picture(
+  found: dict[int, HostFloat[np.ndarray, 'n pairs']], at: dict[int, Bool[np.ndarray, 'pairs']]
+) -> Image.Image:
+  """A chart for each overlap: the mean over videos by the frame, and lines where borders are."""
+  means = {overlap: of.mean(0) for overlap, of in found.items()}
+  top = 1.2 * max(mean.max() for mean in means.values())  # leaves room for the names
+  charts = []
+  for overlap, mean in means.items():
+    # One curve, which goes up and down at every border, and in all charts as high.
+    lines = [(i, y) for i in np.flatnonzero(at[overlap]) for y in (0, top, 0)]
+    curves = {
+      'borders of windows': [(0, 0), *lines, (len(mean) - 1, 0)],
+      f'{overlap} frames of overlap' if overlap else 'no overlap': list(enumerate(mean)),
+    }
+    charts.append(
+      chart.line_chart(curves, x_label='frame', y_label='mean squared difference to the next')
+    )
+  return chart.stacked(charts)
+
+
+def main() -> None:
+  f, output = flags.FLAGS, pathlib.Path(flags.FLAGS.output)
+  if output.suffix != '.png':
+    raise ValueError(f'Got --output={output}; allowed is a name that ends in .png.')
+  video.check_writable(output)
+  config, params, _ = checkpoint.load(pathlib.Path(f.ssr_workdir))
+  if not config.get('degrade'):
+    raise ValueError(f'--ssr_workdir={f.ssr_workdir} is not a model of super-resolution.')
+  overlaps = config.sampling.overlap if f.overlap is None else f.overlap, 0
+  at = {overlap: borders(f.frames, config.sampling.window, overlap) for overlap in overlaps}
+  if f.small == 'truth':
+    side = (config.data.shorter_side or config.data.size) // config.degrade.factor
+    small = from_truth(f.frames, side)
+  else:
+    small, side = from_model(pathlib.Path(f.workdir), f.frames, f.seed)
+  upscale = {o: open_upscale(config, params, f.frames, side, o, f.seed) for o in at}
+
+  before, found = [], {overlap: [] for overlap in at}
+  for i in tqdm(range(f.videos), unit='video'):
+    prompt, frames = small(i)
+    before.append(differences(frames))
+    for overlap in at:
+      found[overlap].append(differences(upscale[overlap](prompt, i, frames)))
+  before, found = np.stack(before), {overlap: np.stack(of) for overlap, of in found.items()}
+  print('| overlap | large videos | small videos, same pairs |', '|---|---|---|', sep='\n')
+  for overlap in at:
+    print(
+      f'| {overlap} | {ratio(found[overlap], at[overlap]):.3f} | {ratio(before, at[overlap]):.3f} |'
+    )
+  picture(found, at).save(output)
+  print(output)
+
+
+if __name__ == '__main__':
+  flags.DEFINE_enum('small', 'model', ('model', 'truth'), 'Where small videos are from.')
+  flags.DEFINE_string('workdir', 'checkpoints/demo/t2v', 'Where the model of them was trained.')
+  flags.DEFINE_string('ssr_workdir', 'checkpoints/demo/ssr', 'And that of super-resolution.')
+  flags.DEFINE_string('output', 'seams.png', 'The chart, .png.')
+  flags.DEFINE_integer('videos', 20, 'How many.', lower_bound=1)
+  flags.DEFINE_integer('frames', 80, 'Of each.', lower_bound=2)
+  flags.DEFINE_integer('overlap', None, "The model's by default.", lower_bound=0)
+  flags.DEFINE_integer('seed', 0, 'Of all noise.')
+  command.run(main)

@@ -1,0 +1,112 @@
+"""A small video in, a large one out: the second half of the cascade (Lumiere, Sec. 3.2)."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import UInt8
+
+from core import video
+from core.condition import Condition
+from core.typing import Float, Keys, Params, Video
+from diffusion.denoiser import guided, network
+from diffusion.process import Process
+from pipelines.sampling import Generate, make_sample, video_keys
+from ssr.degrade import augmented
+from ssr.model import beside_upsampled
+from ssr.multidiffusion import over_windows
+from text.hashed import Encoder
+from training.sharding import over_batch, replicated
+
+PIECE = 8  # frames of a large video that leave its device together
+
+
+def make_super_resolution(
+  apply: Callable,
+  process: Process,
+  size: tuple[int, int],
+  *,
+  guidance: float,
+  window: int,
+  overlap: int,
+  at_once: int,
+  aug_level: float,
+  mesh: jax.sharding.Mesh | None = None,
+  **sampling,
+) -> Generate:
+  """Returns the jitted `upscale(params, cond, keys) -> video` of the small `cond.frames`.
+
+  apply: the network, `apply(params, xt, t, cond)`, whose condition has frames as large as xt.
+  size: h w of the large video, the same multiple of those of `cond.frames`, b t h w c in [-1, 1].
+  guidance: the scale of classifier-free guidance; 1 is none.
+  window, overlap: see `over_windows`.  A shorter video is one window.
+  at_once: windows that a device denoises together; its memory grows with them.
+  aug_level: of the noise that is added to `cond.frames`, in [0, 1]; else a ValueError.
+  mesh: the devices over which windows are spread.
+  sampling: see `make_sample`, whose errors are raised.
+  """
+  if not 0 <= aug_level <= 1:
+    raise ValueError(f'Got an aug_level of {aug_level:g}; allowed is 0 to 1.')
+  sample = make_sample(process, **sampling)
+  windows = dict(window=window, overlap=overlap, at_once=at_once)
+  over_windows(lambda *inputs: None, **windows)  # so that its errors come before a video does
+  if mesh and mesh.size > 1:
+    windows |= dict(at_once=at_once * mesh.size, sharding=over_batch(mesh))
+
+  @jax.jit
+  def upscale(params: Params, cond: Condition, keys: Keys) -> Video:
+    b, t, h, w, c = cond.frames.shape
+    if size[0] % h or size[1] % w or size[0] * w != size[1] * h:
+      raise ValueError(
+        f'Got frames of {h}x{w} pixels to make {size[0]}x{size[1]} of; allowed is a size that goes '
+        'into it as often down as across.'
+      )
+    keys, of_frames = jax.vmap(jax.random.split, out_axes=1)(keys)
+    eps = jax.vmap(lambda key: jax.random.normal(key, (t, h, w, c)))(of_frames)
+    cond = augmented(cond, jnp.full(b, aug_level), eps)
+    denoiser = guided(network(beside_upsampled(apply), params, process), guidance)
+    return sample(over_windows(denoiser, **windows), cond, (t, *size, c), keys)
+
+  return upscale
+
+
+def one_by_one(
+  generate: Generate,
+  params: Params,
+  encode: Encoder,
+  shape: tuple[int, int, int, int],
+  *,
+  seed: int,
+  mesh: jax.sharding.Mesh,
+) -> Callable[[str, int, Float['t h w c']], Float['t h2 w2 c']]:
+  """Returns `make(prompt, number, frames) -> video`, compiled for small `frames` of this shape.
+
+  A large video fills a device, and its windows are spread over all of them: so there is no batch.
+  """
+  everywhere = replicated(mesh)
+  params = jax.device_put(params, everywhere)
+
+  def inputs(prompt, number, frames):
+    cond = Condition(*map(jnp.asarray, encode([prompt])), frames=frames[None])
+    keys = video_keys(seed, jnp.array([number]))
+    return params, *jax.device_put((cond, keys), everywhere)
+
+  compiled = generate.lower(*inputs('', 0, jnp.zeros(shape))).compile()
+
+  def make(prompt, number, frames):
+    video = jax.block_until_ready(compiled(*inputs(prompt, number, frames)))[0]
+    jax.effects_barrier()  # no step is told of after this
+    return video
+
+  return make
+
+
+def to_host(frames: Float['t h w c']) -> UInt8[np.ndarray, 't h w c']:
+  """The pixels of a video on a device, of which no more than `PIECE` frames leave it as floats."""
+  pixels = np.empty(frames.shape, np.uint8)
+  for i in range(0, len(frames), PIECE):
+    i = min(i, max(len(frames) - PIECE, 0))  # every piece has one shape, and is compiled once
+    piece = jax.lax.dynamic_slice_in_dim(frames, i, min(PIECE, len(frames)))
+    pixels[i : i + PIECE] = video.to_uint8(np.asarray(piece))
+  return pixels

@@ -1,0 +1,68 @@
+"""What a config's stage is: its network, what that is told in training, and what it makes."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from core.condition import Condition
+from core.typing import Params
+from diffusion.process import Process
+from diffusion.sampler import OnStep
+from pipelines.cascade import make_super_resolution
+from pipelines.sampling import Generate
+from pipelines.text_to_video import make_text_to_video
+from ssr.degrade import downsample, make_degrade
+from ssr.model import beside_upsampled
+from stunet.unet import STUNet
+from text.hashed import encoder
+from training.step import Apply, Conditioning, pixels, text_alone
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """A network in its place."""
+
+  init: Callable[..., Params]  # (key, xt, t, cond)
+  apply: Apply
+  conditioning: Conditioning
+  process: Process
+  generate: Generate
+  # What to sample in training, made of a batch: what each is called, and their condition.
+  examples: Callable[[dict], tuple[Sequence[str], Condition]]
+
+
+def open_stage(
+  config: ConfigDict, on_step: OnStep | None = None, mesh: jax.sharding.Mesh | None = None
+) -> Stage:
+  """The stage of a config.  ValueError where a part of the config is wrong.
+
+  on_step: see `make_sample`.
+  mesh: the devices over which super-resolution spreads its windows.
+  """
+  model, process, d = STUNet(**config.model), Process(**config.schedule), config.data
+  init = lambda key, *inputs: model.init(key, *inputs)['params']
+  apply = lambda params, *inputs: model.apply({'params': params}, *inputs)
+
+  if not config.degrade:
+    model.check_frames(d.frames)
+    prompts = config.sample_prompts
+    cond = Condition(*map(jnp.asarray, encoder(**config.text)(prompts)))
+    shape = (d.frames, d.size, d.size, 3)
+    generate = make_text_to_video(apply, process, shape, on_step=on_step, **config.sampling)
+    return Stage(init, apply, text_alone, process, generate, lambda batch: (prompts, cond))
+
+  def examples(batch):
+    n = len(config.sample_prompts)
+    small = downsample(pixels(batch['video'][:n]), config.degrade.factor)
+    titles = [f'clip {i} of the evaluation batch' for i in range(len(small))]
+    return titles, Condition(batch['text'][:n], batch['mask'][:n], frames=small)
+
+  degrade = make_degrade(**config.degrade)
+  generate = make_super_resolution(
+    apply, process, (d.size, d.size), mesh=mesh, on_step=on_step, **config.sampling
+  )
+  init, apply = beside_upsampled(init), beside_upsampled(apply)
+  return Stage(init, apply, degrade, process, generate, examples)

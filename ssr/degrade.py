@@ -1,0 +1,83 @@
+"""What a super-resolution network is shown: a video made small, and then not quite clean.
+
+Noise conditioning augmentation (Ho et al., 2022, "Cascaded Diffusion Models"; Imagen, Sec. 2.4):
+trained on small videos with noise of any level, which it is told, the network does not take the
+small ones of another model for the truth to the last pixel.
+"""
+
+import jax
+import jax.numpy as jnp
+from einops import reduce
+
+from core.condition import Condition
+from core.typing import Float, Key, Time, Video
+from diffusion.process import Process
+
+# What the noise of a level is; that of the network's own process is another matter.
+AUGMENTATION = Process('cosine', 0.0, 'eps')
+
+
+def make_degrade(*, factor: int, level: float, blur: float):
+  """Returns `degrade(key, x0, cond) -> cond`, which adds the small video to a condition.
+
+  factor: how many times smaller its sides are.
+  level: the highest level of noise, in [0, 1]; each video's is drawn evenly up to it.
+  blur: the highest standard deviation of a Gaussian blur before that, in small pixels, drawn
+    likewise; 0 is none.
+  """
+  if factor < 2:
+    raise ValueError(f'Got a factor of {factor}; allowed is 2 or more.')
+  if not 0 <= level <= 1:
+    raise ValueError(f'Got a level of {level}; allowed is 0 to 1.')
+  if blur < 0:
+    raise ValueError(f'Got a blur of {blur} pixels; allowed is 0 or more.')
+
+  def degrade(key: Key, x0: Video, cond: Condition) -> Condition:
+    key_level, key_eps, key_blur = jax.random.split(key, 3)
+    frames = downsample(x0, factor)
+    if blur:
+      frames = blurred(frames, blur * jax.random.uniform(key_blur, x0.shape[:1]), reach=blur)
+    levels = level * jax.random.uniform(key_level, x0.shape[:1])
+    cond = cond.replace(frames=frames)
+    return augmented(cond, levels, jax.random.normal(key_eps, frames.shape))
+
+  return degrade
+
+
+def augmented(cond: Condition, level: Time, eps: Video) -> Condition:
+  """The condition with its frames noised to a level in [0, 1], those of each video to its own."""
+  return cond.replace(frames=AUGMENTATION.corrupt(cond.frames, level, eps), level=level)
+
+
+def downsample(video: Video, factor: int) -> Float['b t h2 w2 c']:
+  """The mean of every square of `factor` by `factor` pixels, which no alias survives whole."""
+  height, width = video.shape[2:4]
+  if height % factor or width % factor:
+    raise ValueError(f'Frames of {height}x{width} pixels do not divide by {factor}.')
+  return reduce(video, 'b t (h p) (w q) c -> b t h w c', 'mean', p=factor, q=factor)
+
+
+def upsample(video: Video, height: int, width: int) -> Float['b t {height} {width} c']:
+  """The frames at another size, by linear interpolation between the centres of pixels."""
+  b, t, _, _, c = video.shape
+  return jax.image.resize(video, (b, t, height, width, c), 'linear')
+
+
+def blurred(video: Video, std: Time, reach: float) -> Video:
+  """Each video blurred by a Gaussian of its own standard deviation, in pixels, up to `reach`.
+
+  Beyond the edges of a frame, its outermost pixels are repeated.
+  """
+  radius = max(1, round(3 * reach))
+  at = jnp.arange(-radius, radius + 1.0)[None]
+  weights = jnp.exp(-0.5 * jnp.square(at / jnp.maximum(std, 1e-3)[:, None]))
+  weights = weights / weights.sum(1, keepdims=True)
+  for axis in (2, 3):
+    padding = [(0, 0)] * video.ndim
+    padding[axis] = (radius, radius)
+    padded, size = jnp.pad(video, padding, mode='edge'), video.shape[axis]
+    video = sum(
+      weights[:, i, None, None, None, None] * jax.lax.slice_in_dim(padded, i, i + size, axis=axis)
+      for i in range(2 * radius + 1)
+    )
+  return video

@@ -1,0 +1,110 @@
+"""Temporal MultiDiffusion (Lumiere, Sec. 3.2; Bar-Tal et al., 2023): short windows, one video.
+
+A network that sees few frames at a time makes a video of any length without a seam, if at every
+step its answers for overlapping windows are brought together to the video nearest to all of them,
+
+  argmin_J  sum_i || J_(i) - Phi(J_(i)) ||^2,
+
+J_(i) being the frames in window i: each frame is the mean over the windows which cover it.  All
+windows are cut from one noisy video, so that what two of them share has the same noise.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange, repeat
+from jax.sharding import Sharding
+from jaxtyping import Int
+
+from diffusion.denoiser import Denoiser
+
+
+def over_windows(
+  denoiser: Denoiser,
+  *,
+  window: int,
+  overlap: int,
+  at_once: int = 1,
+  sharding: Sharding | None = None,
+) -> Denoiser:
+  """The denoiser of videos of any length whose answers are the means of those for windows.
+
+  window, overlap: frames of a window, and how many of them the next one shares.  Of a video no
+    longer than a window there is one window, and an image has none.  ValueErrors are those of
+    `starts`.
+  at_once: windows denoised together.  Memory grows with it, not with the number of windows.
+  sharding: of the first axis of windows, over the devices among which those at once are spread.
+
+  A condition's frames are cut with the video, all else of it is the same for every window.
+  """
+  if at_once < 1:
+    raise ValueError(f'Got {at_once} windows at once; allowed is 1 or more.')
+  starts(window, window, overlap)  # whose errors need no video
+
+  def place(tree, sharding=sharding):
+    return jax.lax.with_sharding_constraint(tree, sharding) if sharding else tree
+
+  def denoise(xt, t, cond):
+    b, frames = xt.shape[:2]
+    if frames == 1:
+      return denoiser(xt, t, cond)
+    if overlap >= frames:
+      raise ValueError(
+        f'Got an overlap of {overlap} frames in a video of {frames}; allowed is 0 to {frames - 1}.'
+      )
+    length = min(window, frames)
+    first = starts(frames, length, overlap)
+    # The last windows at once are filled up with ones that count for nothing.
+    spare = -len(first) % at_once
+    counts = np.concatenate([np.ones(len(first)), np.zeros(spare)])
+    chunks = jnp.asarray(np.pad(first, (0, spare))), jnp.asarray(counts, jnp.float32)
+    chunks = jax.tree.map(lambda a: rearrange(a, '(n k) -> n k', k=at_once), chunks)
+    share = jnp.asarray(1 / coverage(frames, length, overlap), jnp.float32)
+
+    def windows(video, first):
+      cut = lambda i: jax.lax.dynamic_slice_in_dim(video, i, length, axis=1)
+      return place(rearrange(jax.vmap(cut)(first), 'k b t ... -> (k b) t ...'))
+
+    def add(total, chunk):
+      first, counts = chunk
+      conds = jax.tree.map(lambda a: repeat(a, 'b ... -> (k b) ...', k=at_once), cond_of_all)
+      if cond.frames is not None:
+        conds = conds.replace(frames=windows(cond.frames, first))
+      x0 = place(denoiser(windows(xt, first), repeat(t, 'b -> (k b)', k=at_once), conds))
+      x0 = rearrange(x0, '(k b) ... -> k b ...', b=b)
+      for k in range(at_once):
+        part = jax.lax.dynamic_slice_in_dim(share, first[k], length) * counts[k]
+        part = x0[k] * part[None, :, None, None, None]
+        before = jax.lax.dynamic_slice_in_dim(total, first[k], length, axis=1)
+        total = jax.lax.dynamic_update_slice_in_dim(total, before + part, first[k], axis=1)
+      return total, None
+
+    cond_of_all = cond.replace(frames=None)
+    return jax.lax.scan(add, jnp.zeros(xt.shape, jnp.float32), chunks)[0]
+
+  return denoise
+
+
+def starts(frames: int, window: int, overlap: int) -> Int[np.ndarray, 'n']:
+  """The first frame of every window.  One that does not fit in the video is moved back.
+
+  ValueError unless 0 <= overlap < window <= frames.
+  """
+  if window < 1:
+    raise ValueError(f'Got a window of {window} frames; allowed is 1 or more.')
+  if window > frames:
+    raise ValueError(f'Got a window of {window} frames; 1 to {frames} are in the video.')
+  if not 0 <= overlap < window:
+    raise ValueError(
+      f'Got an overlap of {overlap} frames; allowed is 0 to {window - 1}, as a window has {window}.'
+    )
+  last = frames - window
+  return np.array([*range(0, last, window - overlap), last])
+
+
+def coverage(frames: int, window: int, overlap: int) -> Int[np.ndarray, 't']:
+  """How many windows cover each frame: at least one."""
+  count = np.zeros(frames, int)
+  for first in starts(frames, window, overlap):
+    count[first : first + window] += 1
+  return count

@@ -1,0 +1,182 @@
+"""The second half of the cascade, with networks small enough to know what it should do."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from core import video
+from core.condition import Condition
+from diffusion.process import Process, per_example
+from pipelines import cascade
+from pipelines.cascade import PIECE, make_super_resolution, one_by_one, to_host
+from pipelines.sampling import video_keys
+from ssr.degrade import upsample
+from ssr.model import beside_upsampled
+from stunet.unet import STUNet
+from tests.conftest import SMALL
+from tests.oracles import random_params
+from training.sharding import make_mesh
+
+MESH = (('data', -1), ('fsdp', 1))
+PROCESS = Process(prediction='x0')
+OPTIONS = dict(
+  sampler='ddim', steps=3, guidance=1.0, window=4, overlap=1, at_once=1, aug_level=0.0
+)  # fmt: skip
+
+
+def small(*values, frames=10, h=2, w=4):
+  """Videos of noise, each from its value, and a text that says it."""
+  draw = lambda value: np.random.default_rng(int(100 * value)).uniform(-1, 1, (frames, h, w, 3))
+  text = jnp.asarray(values, jnp.float32)[:, None, None] * jnp.ones((1, 2, 4))
+  return Condition(text, frames=jnp.asarray(np.stack([*map(draw, values)]), jnp.float32))
+
+
+def make(apply, size=(4, 8), **options):
+  return make_super_resolution(apply, PROCESS, size, **OPTIONS | options)
+
+
+def run(generate, *inputs):
+  """Its video, compiled as fast as can be."""
+  return np.asarray(generate.lower(*inputs).compile({'xla_backend_optimization_level': 0})(*inputs))
+
+
+def upscale(cond, apply, numbers=None, seed=0, **options):
+  numbers = jnp.arange(len(cond.text)) if numbers is None else jnp.asarray(numbers)
+  return run(make(apply, **options), {}, cond, video_keys(seed, numbers))
+
+
+def seen(params, xt, t, cond):
+  """A network that answers the small frames as it is shown them."""
+  return cond.frames + 0 * xt
+
+
+def pull(params, xt, t, cond):
+  """A network that answers by all it is given, and in every frame by the whole window."""
+  told = cond.text.mean((1, 2)) + cond.level
+  return 0.4 * cond.frames + 0.3 * jnp.tanh(jnp.cumsum(xt, 1)) * per_example(told + t, xt)
+
+
+@pytest.mark.parametrize(('name', 'guidance'), [('ddim', 1.0), ('ddpm', 4.0), ('dpmpp_2m', 4.0)])
+def test_what_is_seen_is_the_small_video_upsampled(name, guidance):
+  cond = small(0.3, 0.5)
+  got = upscale(cond, seen, sampler=name, guidance=guidance)
+  np.testing.assert_allclose(got, upsample(cond.frames, 4, 8), atol=1e-5)
+
+
+def test_the_small_video_is_noised_once_to_the_level_that_is_told():
+  """At a level of 1/3 the deviation of noise is sin(pi / 6).  Windows which overlap have the same:
+  it would be less in the mean of several.
+  """
+  cond = small(0.1, frames=16, h=16, w=16)
+  cond = cond.replace(frames=jnp.zeros_like(cond.frames))
+  options = dict(size=(16, 16), window=4, overlap=3, aug_level=1 / 3)
+  noise = upscale(cond, lambda *given: 0.2 * seen(*given), **options)
+  np.testing.assert_allclose(noise.std((0, 2, 3, 4)), 0.2 / 2, rtol=0.12)  # five deviations
+  np.testing.assert_allclose(noise.mean(), 0, atol=0.005)
+  other = upscale(cond, lambda *given: 0.2 * seen(*given), numbers=[1], **options)
+  assert abs(np.corrcoef(noise.ravel(), other.ravel())[0, 1]) < 0.05
+  level = upscale(cond, lambda p, xt, t, cond: 0 * xt + per_example(cond.level, xt), **options)
+  np.testing.assert_allclose(level, 1 / 3, rtol=1e-5)
+
+
+def test_a_video_does_not_depend_on_its_batch():
+  values, options = (0.3, 0.5, 0.3), dict(sampler='ddpm', aug_level=0.4, guidance=2.0)
+  together = upscale(small(*values), pull, **options)
+  for i, value in enumerate(values):
+    alone = upscale(small(value), pull, numbers=[i], **options)[0]
+    np.testing.assert_allclose(together[i], alone, atol=1e-5)
+  assert np.abs(together[0] - together[2]).max() > 0.01  # one small video, two large ones
+
+
+def test_many_devices_make_the_video_of_one():
+  """By a real network, and of 5 windows, so that some devices have none."""
+  model = STUNet(**SMALL | {'level_embedding': True, 'attention': ('cross',)})
+  apply = lambda params, *inputs: model.apply({'params': params}, *inputs)
+  cond, keys = small(0.3, frames=16, h=4, w=4), video_keys(0, jnp.arange(1))
+  x, level = jnp.zeros((1, 16, 8, 8, 3)), jnp.ones(1)
+  init = beside_upsampled(model.init)
+  shapes = jax.eval_shape(init, jax.random.key(0), x, level, cond.replace(level=level))
+  params = random_params(shapes['params'])
+
+  def on(mesh):
+    options = dict(guidance=2.0, aug_level=0.4, mesh=mesh, sampler='dpmpp_2m', steps=2)
+    return run(make(apply, (8, 8), **options), params, cond, keys)
+
+  one, many = on(None), on(make_mesh(MESH))
+  assert np.std(one) > 0.1
+  np.testing.assert_allclose(many, one, atol=1e-5)
+
+
+def test_one_by_one_each_video_is_what_it_is_alone():
+  values, mesh = {'up': 0.3, 'down': 0.5}, make_mesh(MESH)
+
+  def encode(prompts):
+    text = small(*(values.get(prompt, 0.0) for prompt in prompts)).text
+    return np.asarray(text), np.ones(text.shape[:2], bool)
+
+  steps, options = [], dict(aug_level=0.4, guidance=2.0)
+  generate = make(pull, mesh=mesh, on_step=steps.append, **options)
+  one = one_by_one(generate, {}, encode, (10, 2, 4, 3), seed=3, mesh=mesh)
+  for prompt, number in (('up', 7), ('down', 0)):
+    cond = small(values[prompt])
+    steps.clear()
+    got = one(prompt, number, cond.frames[0])
+    assert {*steps} == {0, 1, 2}
+    want = upscale(cond, pull, numbers=[number], seed=3, **options)[0]
+    np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+@pytest.mark.parametrize('frames', [1, PIECE - 3, PIECE, PIECE + 1, 2 * PIECE, 3 * PIECE - 3])
+def test_all_pixels_reach_the_host_by_few_frames_at_a_time(frames, monkeypatch):
+  large = jnp.asarray(np.random.default_rng(0).uniform(-1.1, 1.1, (frames, 4, 6, 3)), jnp.float32)
+  want, lengths, to_uint8 = video.to_uint8(np.asarray(large)), [], video.to_uint8
+  monkeypatch.setattr(
+    cascade.video, 'to_uint8', lambda piece: lengths.append(len(piece)) or to_uint8(piece)
+  )
+  got = to_host(large)
+  assert got.dtype == np.uint8
+  np.testing.assert_array_equal(got, want)
+  assert {*lengths} == {min(PIECE, frames)}  # one shape, compiled once
+  assert len(lengths) == -(-frames // PIECE)
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    (dict(aug_level=1.5), 'Got an aug_level of 1.5; allowed is 0 to 1.'),
+    (dict(aug_level=-0.1), 'Got an aug_level of -0.1; allowed is 0 to 1.'),
+    (dict(sampler='euler'), "Unknown sampler: 'euler'.  Allowed: ddim, ddpm, dpmpp_2m."),
+  ],
+)
+def test_what_is_not_allowed_is_named(options, message):
+  with pytest.raises(ValueError, match='llowed') as error:
+    make(seen, **options)
+  assert str(error.value) == message
+
+
+SIZE = '; allowed is a size that goes into it as often down as across.'
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    (
+      dict(window=4, overlap=4),
+      'Got an overlap of 4 frames; allowed is 0 to 3, as a window has 4.',
+    ),
+    (dict(window=0, overlap=0), 'Got a window of 0 frames; allowed is 1 or more.'),
+    (dict(at_once=0), 'Got 0 windows at once; allowed is 1 or more.'),
+    (
+      dict(window=16, overlap=12),
+      'Got an overlap of 12 frames in a video of 10; allowed is 0 to 9.',
+    ),
+    (dict(size=(5, 8)), f'Got frames of 2x4 pixels to make 5x8 of{SIZE}'),
+    (dict(size=(4, 4)), f'Got frames of 2x4 pixels to make 4x4 of{SIZE}'),
+    (dict(size=(4, 12)), f'Got frames of 2x4 pixels to make 4x12 of{SIZE}'),
+  ],
+)
+def test_what_a_video_does_not_allow_is_named(options, message):
+  with pytest.raises(ValueError, match='Got') as error:
+    upscale(small(0.3), seen, **options)
+  assert str(error.value) == message

@@ -1,0 +1,170 @@
+"""The network of super-resolution: at birth, when it is trained, and on frames larger than then."""
+
+import functools
+import importlib
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from einops import repeat
+
+from configs import scales, ssr
+from core.condition import Condition
+from core.params import names, nest, partition
+from diffusion.process import Process
+from pipelines.stage import open_stage
+from ssr.degrade import make_degrade, upsample
+from ssr.model import beside_upsampled
+from stunet.inflate import TEMPORAL, inflate
+from stunet.unet import STUNet
+from tests.conftest import SMALL, TINY, inputs
+from tests.oracles import compiled, fresh, random_params, relative_error
+from training.state import State
+from training.step import make_step
+
+ARRANGEMENT = {'level_embedding': True, 'resample': 'conv'}
+KEY = jax.random.key(0)
+
+
+def told(x, cond):
+  """The condition with small frames, of half the size, and their levels."""
+  b, t, h, w, _ = x.shape
+  small = np.random.default_rng(1).normal(size=(b, t, h // 2, w // 2, 3))
+  return cond.replace(frames=jnp.asarray(small, jnp.float32), level=jnp.linspace(0.1, 0.4, b))
+
+
+def shapes_of(model, *inputs):
+  return jax.eval_shape(beside_upsampled(model.init), KEY, *inputs)['params']
+
+
+def answers(model, params):
+  return compiled(functools.partial(beside_upsampled(model.apply), {'params': params}))
+
+
+def test_a_network_sees_the_small_frames_at_the_size_of_the_large_ones():
+  x, t, cond = inputs()
+  cond = told(x, cond)
+  params, *seen = beside_upsampled(lambda *given: given)('params', x, t, cond)
+  large = seen[2].frames
+  assert params == 'params'
+  assert large.shape == x.shape
+  np.testing.assert_array_equal(large, upsample(cond.frames, 8, 8))
+  same = (x, t, cond.replace(frames=large))
+  jax.tree.map(np.testing.assert_array_equal, tuple(seen), same)
+
+
+@functools.cache
+def static():
+  """A still clip of 4 frames, the answer of a newly inflated model, and the image model's."""
+  options = TINY | ARRANGEMENT | {'attention': ('none', 'cross')}
+  image, video = STUNet(**options, temporal=False), STUNet(**options)
+  x, t, cond = inputs(frames=1)
+  cond = told(x, cond)
+  still = lambda a: repeat(a, 'b 1 h w c -> b t h w c', t=4)
+  clip = still(x), t, cond.replace(frames=still(cond.frames))
+  params = random_params(shapes_of(image, x, t, cond))
+  large = clip[2].replace(frames=upsample(clip[2].frames, 8, 8))
+  inserted = fresh(video, *clip[:2], large, of=lambda params: partition(params, TEMPORAL)[0])
+  target = random_params(shapes_of(video, *clip), seed=1)
+  born = inflate(params, nest(names(target) | names(inserted)))
+  return clip, answers(video, born), answers(image, params)(x, t, cond)
+
+
+def test_a_static_clip_is_the_image_models_answer_in_every_frame():
+  clip, video, want = static()
+  got = video(*clip)
+  assert got.shape == clip[0].shape
+  for k in range(4):
+    assert relative_error(got[:, k], want[:, 0]) <= 1e-5
+
+
+def test_the_answer_is_by_the_small_frames_and_their_level():
+  (x, t, cond), video, want = static()
+  for other in (cond.replace(frames=-cond.frames), cond.replace(level=cond.level + 0.1)):
+    assert relative_error(video(x, t, other)[:, 0], want[:, 0]) > 1e-2
+
+
+def training(trainable):
+  """A step of a small model of which some is trained, its state, and the frozen parameters."""
+  x, t, cond = inputs(b=2, frames=2)
+  model = STUNet(**SMALL | ARRANGEMENT | {'attention': ('cross',)})
+  params, frozen = partition(random_params(shapes_of(model, x, t, told(x, cond))), trainable)
+  tx = optax.adam(1e-3)
+  step = make_step(
+    lambda params, *inputs: beside_upsampled(model.apply)({'params': params}, *inputs),
+    Process(prediction='x0'),
+    tx,
+    ema_decay=0.99,
+    drop_text=0.1,
+    accumulate=1,
+    conditioning=make_degrade(factor=2, level=0.5, blur=0.5),
+  )
+  video = np.random.default_rng(0).integers(0, 256, x.shape, np.uint8)
+  batch = {'video': jnp.asarray(video), 'text': cond.text, 'mask': cond.mask}
+  return step, State.create(params, tx), frozen, batch
+
+
+def test_a_step_changes_the_temporal_parameters_and_leaves_the_others_their_bits():
+  step, state, frozen, batch = training(TEMPORAL)
+  before = {name: np.array(p) for name, p in names(frozen).items()}
+  after, metrics = compiled(step)(state, frozen, batch, KEY)
+  assert np.isfinite(metrics['loss'])
+  new, old = names(after.params), names(state.params)
+  moments = (names(moment) for moment in after.opt[0][1:])
+  for tree in (new, names(after.ema), *moments):
+    assert tree.keys() == old.keys()
+  assert all('temporal' in name for name in old)
+  for name in old:
+    assert not np.array_equal(new[name], old[name]), name
+  assert not any('temporal' in name for name in before)
+  for name, bits in before.items():
+    np.testing.assert_array_equal(names(frozen)[name], bits, err_msg=name)
+
+
+def test_the_state_holds_temporal_names_alone():
+  _, state, _, _ = training(TEMPORAL)
+  paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)]
+  arrays = [path for path in paths if re.search('kernel|bias|scale', path)]
+  assert {path.split('[')[0] for path in arrays} == {'.params', '.ema', '.opt'}
+  assert all('temporal' in path for path in arrays)
+  assert len(arrays) == 4 * len(jax.tree.leaves(state.params))  # with both moments
+
+
+@pytest.mark.parametrize(('trainable', 'computed'), [(TEMPORAL, False), (('.*',), True)])
+def test_no_gradient_of_frozen_parameters_is_computed(trainable, computed):
+  """The first kernel has a shape which nothing else has."""
+  step, state, frozen, batch = training(trainable)
+  program = str(jax.make_jaxpr(step)(state, frozen, batch, KEY))
+  assert 'f32[3,3,6,8]' in program
+  assert bool(re.search(r':f32\[3,3,6,8\] = ', program)) == computed
+
+
+STAGES = [(s, k) for s in scales.SCALES for k in ('ssr_image', 'ssr') if k in scales.SCALES[s]]
+
+
+@pytest.mark.parametrize(('scale', 'stage'), STAGES)
+def test_no_pixel_attends_to_another_of_its_frame(scale, stage):
+  """So that a whole frame is a larger crop, but for norms, whose statistics are of all of it."""
+  config = importlib.import_module(f'configs.{stage}').get_config(scale)
+  assert set(config.model.attention) == {'none', 'cross'}
+  assert config.model.resample == 'conv'
+  assert config.model.level_embedding
+  assert config.data.size < config.data.shorter_side
+
+
+def test_parameters_of_crops_fit_whole_frames():
+  config = ssr.get_config('demo')
+  d, stage = config.data, open_stage(config)
+
+  def examples(height, width):
+    x = jax.ShapeDtypeStruct((1, d.frames, height, width, 3), jnp.float32)
+    text = jax.ShapeDtypeStruct((1, config.text.tokens, config.text.width), jnp.float32)
+    cond = jax.eval_shape(stage.conditioning, KEY, x, Condition(text))
+    return x, jax.ShapeDtypeStruct((1,), jnp.float32), cond
+
+  params = jax.eval_shape(stage.init, KEY, *examples(d.size, d.size))
+  whole = examples(d.shorter_side, 2 * d.shorter_side)
+  assert jax.eval_shape(stage.apply, params, *whole).shape == whole[0].shape
