@@ -26,13 +26,27 @@ SCALES['tiny'] = {
   't2v': _TINY | {'data': {'size': 16, 'frames': 16}, 'loader': {'batch': 4}},
 }
 
+# Crops of 16x16 pixels, from 8x8.
+_TINY_SSR = _TINY | {
+  'model': _TINY_MODEL | {'attention': ('none', 'none', 'cross'), 'level_embedding': True},
+  'data': {'size': 16, 'shorter_side': 32},
+  'degrade': {'factor': 2},
+  'sampling': {'steps': 4, 'window': 4, 'overlap': 1},
+  'loader': {'batch': 8},
+}
+SCALES['tiny'] |= {
+  'ssr_image': _TINY_SSR | {'data': {'size': 16, 'shorter_side': 32, 'frames': 1}},
+  'ssr': _TINY_SSR,
+}
+
 # The models that ship: 80 frames of 32x32, trained on two CPU cores.
 # The stem unshuffles 4x4 pixels: a CPU convolves wide features at 8x8 faster than narrow ones at
 # 32x32.  Through so few features noise can't pass, as predictions of v and eps need, but the clean
-# frame can (Li & He, 2025, "Back to Basics").  Noise is shifted by -2: a clip shows its content 80
-# times, so what moves is decided at a lower log-SNR than in one frame.
+# frame can (Li & He, 2025, "Back to Basics").  Noise is shifted by -4: a clip shows its content 80
+# times, so what moves is decided at a lower log-SNR than in one frame, and most times of training
+# and steps of sampling have to lie there.
 _DEMO_MODEL = {
-  'channels': (96, 96, 128),
+  'channels': (64, 96, 128),
   'down_blocks': (0, 1, 1),
   'up_blocks': (1, 1, 1),
   'attention': ('none', 'joint', 'joint'),
@@ -46,30 +60,112 @@ _DEMO_MODEL = {
   'activation': 'silu',
   'temporal_scale_shift': True,
 }
+_DEMO_OPTIM = {'learning_rate': 1e-3, 'warmup': 100, 'decay': 'cosine', 'weight_decay': 0.01}
 _DEMO = {
   'model': _DEMO_MODEL,
-  'schedule': {'shift': -2.0, 'prediction': 'x0'},
+  'schedule': {'shift': -4.0, 'prediction': 'x0'},
   'text': {'tokens': 12},
+  'sampling': {'steps': 40, 'spacing': 'even_times'},
 }
 SCALES['demo'] = {
   't2i': _DEMO
   | {
-    'steps': 2500,
+    'steps': 4000,
     'data': {'frames': 1},
     'loader': {'batch': 32},
-    'optim': {'learning_rate': 1e-3, 'warmup': 100, 'decay': 'cosine', 'weight_decay': 0.01},
+    'optim': _DEMO_OPTIM,
     'ema_decay': 0.999,
   },
   't2v': _DEMO
   | {
-    'steps': 1000,
+    'steps': 5000,
+    'high_noise': 3.0,  # what moves where is decided there, by the caption
     'loader': {'batch': 4},
-    'optim': {'learning_rate': 2e-3, 'warmup': 50, 'decay': 'cosine', 'weight_decay': 0.01},
-    'ema_decay': 0.995,
-    'evaluate_every': 200,
+    'optim': _DEMO_OPTIM | {'learning_rate': 2e-3, 'b2': 0.99, 'clip': 0.25},
+    'ema_decay': 0.998,
+    'evaluate_every': 500,
     'evaluate_batch': 4,
-    'sample_every': 1000,
-    'save_every': 200,
+    'sample_every': 2000,
+    'save_every': 250,
+  },
+}
+
+# From 32x32 to 128x128, on crops of 64x64: most blocks where there are fewest pixels, and no
+# self-attention, so that whole frames are only larger crops.
+_DEMO_SSR = {
+  'model': {
+    'channels': (64, 96, 128),
+    'down_blocks': (0, 1, 2),
+    'up_blocks': (1, 1, 2),
+    'attention': ('none', 'none', 'cross'),
+    'temporal_strides': (1, 2, 2),
+    'temporal_attentions': 1,
+    'patch': 4,
+    'head_features': 32,
+    'groups': 16,
+    'pool_heads': 4,
+    'emb_features': 256,
+    'activation': 'silu',
+  },
+  'schedule': {'prediction': 'x0'},
+  'text': {'tokens': 12},
+  'data': {'size': 64, 'shorter_side': 128},
+  'sampling': {'steps': 8, 'spacing': 'even_times'},
+  'evaluate_every': 500,
+  'sample_every': 1000,
+}
+SCALES['demo'] |= {
+  'ssr_image': _DEMO_SSR
+  | {
+    'steps': 3000,
+    'data': {'size': 64, 'shorter_side': 128, 'frames': 1},
+    'loader': {'batch': 16},
+    'optim': _DEMO_OPTIM,
+    'ema_decay': 0.999,
+  },
+  'ssr': _DEMO_SSR
+  | {
+    'steps': 2000,
+    'loader': {'batch': 4},
+    'optim': _DEMO_OPTIM,
+    'ema_decay': 0.998,
+  },
+}
+
+# Imagen's 256 to 1024 (App. F), whose every level begins with a stride: the first is the stem's.
+# Its crops are of 32x32 to 256x256, as Imagen's are of 64x64; here from 128 to 1024.
+_PAPER_SSR = {
+  'model': {
+    'channels': (128, 256, 512, 1024),
+    'down_blocks': (2, 4, 8, 8),
+    'up_blocks': (2, 4, 8, 8),
+    'attention': ('none', 'none', 'none', 'cross'),
+    'temporal_strides': (1, 2, 2, 1),
+    'patch': 2,
+    'skip_scale': 2**-0.5,
+    'attend_after': 'level',
+    'activation': 'silu',
+    'temporal_attentions': 1,
+    'dtype': 'bfloat16',
+    'remat': True,
+  },
+  'text': {'tokens': 128, 'width': 4096},
+  'degrade': {'factor': 8, 'level': 1.0},
+  'optim': {'name': 'adafactor', 'learning_rate': 1e-5, 'warmup': 10_000},
+}
+SCALES['paper'] = {
+  'ssr_image': _PAPER_SSR
+  | {
+    'steps': 1_000_000,
+    'data': {'size': 256, 'shorter_side': 1024, 'frames': 1},
+    'loader': {'batch': 1024},
+    'optim': {'learning_rate': 1e-4, 'warmup': 10_000},
+  },
+  'ssr': _PAPER_SSR
+  | {
+    'steps': 200_000,
+    'data': {'size': 256, 'shorter_side': 1024},
+    'loader': {'batch': 128},
   },
 }
 

@@ -34,7 +34,7 @@ def test_the_video_model_grew_from_the_image_model():
   assert all('temporal' in name for name in grown.keys() - image.keys())
 
 
-def test_the_default_prompt_has_its_colours_in_every_frame(tmp_path):
+def test_the_default_prompt_moves_as_it_says_in_its_colours(tmp_path):
   argv = [sys.executable, str(ROOT / 'sample.py'), '--output=out.mp4', '--xt_slice=xt.png']
   argv += [f'--workdir={ROOT}/checkpoints/demo/t2v', '--seed=0']
   done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True)
@@ -42,6 +42,6 @@ def test_the_default_prompt_has_its_colours_in_every_frame(tmp_path):
   frames = decode.decode(tmp_path / 'out.mp4', fps=16.0)
   assert frames.shape == (80, 32, 32, 3)
   verdict = judge(frames)
-  assert (verdict.colour, verdict.background) == ('red', 'black')
+  assert (verdict.colour, verdict.motion, verdict.background) == ('red', 'moving right', 'black')
   assert Image.open(tmp_path / 'xt.png').size == (32, 80)
   assert video.read_metadata(tmp_path / 'out.mp4')['model'].startswith('t2v step ')
