@@ -11,16 +11,19 @@ import re
 import sys
 import time
 
+import jax
 from absl import flags
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from core import command, video
+from core.typing import Params
+from diffusion.sampler import OnStep
 from pipelines.cascade import one_by_one, to_host
-from pipelines.sampling import SAMPLERS
+from pipelines.sampling import SAMPLERS, Generate
 from pipelines.stage import open_stage
 from pipelines.text_to_video import in_batches
-from text.hashed import encoder
+from text.hashed import Encoder, encoder
 from training import checkpoint
 from training.sharding import make_mesh
 
@@ -73,6 +76,20 @@ _XT_SLICE = flags.DEFINE_string(
 
 
 @dataclasses.dataclass(frozen=True)
+class Model:
+  """What is sampled."""
+
+  workdir: pathlib.Path
+  config: ConfigDict  # with what the flags change
+  generate: Generate
+
+  @property
+  def encode(self) -> Encoder:
+    """What its prompts go through."""
+    return encoder(**self.config.text)
+
+
+@dataclasses.dataclass(frozen=True)
 class Job:
   """A video to make: the one of its prompt with this number, and where it goes."""
 
@@ -85,51 +102,55 @@ class Job:
 def text_to_video() -> None:
   """Makes the videos the flags ask for, once all that can be wrong with them is ruled out."""
   jobs = _jobs()
-  batch = min(_BATCH.value, len(jobs))
+  on_step = lambda i: bar.update(i + 1 - bar.n)
+  base = _base(on_step)
+  ssr = _super_resolution(base.config.data, on_step)
+  batch, seed = min(_BATCH.value, len(jobs)), _SEED.value
   with tqdm(desc='compiling', unit='step') as bar:
     begin = time.perf_counter()
-    on_step = lambda i: bar.update(i + 1 - bar.n)
-    data, made_by, make = _base(batch, on_step)
-    upscaled_by, upscale = _super_resolution(data, on_step)
+    params, made_by = _load(base, '')
+    make = in_batches(base.generate, params, base.encode, batch=batch, seed=seed)
+    if ssr:
+      params, upscaled_by = _load(ssr, 'ssr_')
+      made_by |= upscaled_by
+      d = base.config.data
+      shape = (d.frames, d.size, d.size, 3)
+      upscale = one_by_one(ssr.generate, params, ssr.encode, shape, seed=seed, mesh=_mesh())
     compiled = time.perf_counter()
     for done in range(0, len(jobs), batch):
       some = jobs[done : done + batch]
       bar.reset(made_by['steps'])
       bar.set_description(f'video {done + 1} of {len(jobs)}')
       videos = make([job.prompt for job in some], [job.number for job in some])
-      for job, frames in zip(some, videos):
-        if upscale:
-          bar.reset(upscaled_by['ssr_steps'])
-          bar.set_description(f'super-resolution, video {jobs.index(job) + 1} of {len(jobs)}')
+      for i, (job, frames) in enumerate(zip(some, videos), done + 1):
+        if ssr:
+          bar.reset(made_by['ssr_steps'])
+          bar.set_description(f'super-resolution, video {i} of {len(jobs)}')
           frames = upscale(job.prompt, job.number, frames)
-        _write(job, to_host(frames), data.fps, made_by | upscaled_by)
+        _write(job, to_host(frames), base.config.data.fps, made_by)
     end = time.perf_counter()
 
-  _report(jobs, made_by | upscaled_by)
+  _report(jobs, made_by)
   print(f'compiled in {compiled - begin:.1f} s, made in {end - compiled:.1f} s')
 
 
-def _base(batch: int, on_step):
-  """What the videos are, what made them, and `make(prompts, numbers)`, compiled for a batch."""
+def _base(on_step: OnStep) -> Model:
+  """The model that makes videos of prompts, with what the flags change."""
   workdir = pathlib.Path(_WORKDIR.value)
   config = checkpoint.load_config(workdir)
   config.data.frames = _NUM_FRAMES.value or config.data.frames
   _override(config, sampler=_SAMPLER.value, steps=_STEPS.value, guidance=_GUIDANCE.value)
-  generate = open_stage(config, on_step).generate
-  _, params, step = checkpoint.load(workdir)
-  encode, seed = encoder(**config.text), _SEED.value
-  made_by = {'model': f'{workdir.resolve().name} step {step}', 'seed': seed, **config.sampling}
-  return config.data, made_by, in_batches(generate, params, encode, batch=batch, seed=seed)
+  return Model(workdir, config, open_stage(config, on_step).generate)
 
 
-def _super_resolution(small: ConfigDict, on_step):
-  """What made the videos large, and `upscale(prompt, number, frames)`; None where nothing does."""
+def _super_resolution(small: ConfigDict, on_step: OnStep) -> Model | None:
+  """The model that makes them large; None where none does."""
   workdir = pathlib.Path(_SSR_WORKDIR.value or pathlib.Path(_WORKDIR.value).with_name('ssr'))
   if _BASE_ONLY.value:
-    return {}, None
+    return None
   if _SSR_WORKDIR.value is None and not workdir.is_dir():
     tqdm.write(f'no {workdir}: the video stays small; --ssr_workdir=DIR makes it large', sys.stderr)
-    return {}, None
+    return None
   config = checkpoint.load_config(workdir)
   if not config.degrade:
     raise ValueError(f'--ssr_workdir={workdir} is not a model of super-resolution.')
@@ -142,14 +163,19 @@ def _super_resolution(small: ConfigDict, on_step):
     overlap=_OVERLAP.value,
     aug_level=_AUG_LEVEL.value,
   )
-  mesh = make_mesh((('data', -1), ('fsdp', 1)))
-  generate = open_stage(config, on_step, mesh).generate
-  _, params, step = checkpoint.load(workdir)
-  shape = (small.frames, small.size, small.size, 3)
-  encode, seed = encoder(**config.text), _SEED.value
-  upscale = one_by_one(generate, params, encode, shape, seed=seed, mesh=mesh)
-  model = {'ssr_model': f'{workdir.resolve().name} step {step}'}
-  return model | {f'ssr_{k}': v for k, v in config.sampling.items()}, upscale
+  return Model(workdir, config, open_stage(config, on_step, _mesh()).generate)
+
+
+def _mesh() -> jax.sharding.Mesh:
+  """All devices, over which super-resolution spreads its windows."""
+  return make_mesh((('data', -1), ('fsdp', 1)))
+
+
+def _load(model: Model, prefix: str) -> tuple[Params, dict]:
+  """The parameters, and what is to be said of them and of the sampling, in keys of this prefix."""
+  _, params, step = checkpoint.load(model.workdir)
+  made_by = {'model': f'{model.workdir.resolve().name} step {step}', 'seed': _SEED.value}
+  return params, {prefix + k: v for k, v in (made_by | model.config.sampling.to_dict()).items()}
 
 
 def _override(config: ConfigDict, **given) -> None:

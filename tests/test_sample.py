@@ -198,9 +198,12 @@ def test_the_model_of_super_resolution_beside_the_base_is_found(
   ('argv', 'message'),
   [
     (['--overlap=4'], 'Got an overlap of 4 frames; allowed is 0 to 3, as a window has 4.'),
-    (['--window=8', '--overlap=6', '--num_frames=4'], 'allowed is 0 to 3, as a window has 4.'),
+    (
+      ['--window=8', '--overlap=6', '--num_frames=4'],
+      'Got an overlap of 6 frames in a video of 4; allowed is 0 to 3.',
+    ),
     (['--window=6'], '6 frames do not divide by the temporal factor 4 of the model'),
-    (['--aug_level=2'], 'flag --aug_level=2: 2 is not a number in the range [0.0, 1.0]'),
+    (['--aug_level=2'], 'flag --aug_level=2: 2.0 is not a number in the range [0.0, 1.0]'),
     (['--ssr_workdir=none'], 'none is not a workdir'),
     (['--workdir=none'], 'none is not a workdir'),
   ],
