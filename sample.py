@@ -1,7 +1,7 @@
 r"""Makes videos with a trained model.
 
   python sample.py text_to_video --prompt='a red circle moving right on a black background' \
-    --output=out.mp4 --workdir=checkpoints/demo/t2v --ssr_workdir=checkpoints/demo/ssr
+    --output=out.mp4 --workdir=checkpoints/demo/t2v
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 r"""Answers whether super-resolution is worth having, beside bicubic interpolation.
 
-  python -m benchmarks.super_resolution --workdir=checkpoints/demo/ssr --output=ssr.png
+  python -m benchmarks.super_resolution --workdir=runs/ssr --output=ssr.png
 
 Held-out clips are made small, and large again in both ways: moving shapes, and with `--source` the
 real clips of a dataset that data.builder wrote.  The table has for each way
@@ -146,7 +146,7 @@ def main() -> None:
       raise ValueError(f'Got --output={output}; allowed is a name that ends in .png.')
     video.check_writable(output)
   config, params, _ = checkpoint.load(pathlib.Path(f.workdir))
-  if not config.get('degrade'):
+  if not config.degrade:
     raise ValueError(f'--workdir={f.workdir} is not a model of super-resolution.')
   given = {key: f[key].value for key in ('aug_level', 'steps', 'window')}
   config.sampling.update({key: value for key, value in given.items() if value is not None})
@@ -167,7 +167,7 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  flags.DEFINE_string('workdir', 'checkpoints/demo/ssr', 'Where the model was trained.')
+  flags.DEFINE_string('workdir', 'runs/ssr', 'Where the model was trained.')
   flags.DEFINE_string('source', None, 'The folder of a dataset of real clips.')
   flags.DEFINE_string('split', 'test', 'Which of its clips.')
   flags.DEFINE_string('output', None, 'A picture, .png.')

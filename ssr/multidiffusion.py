@@ -16,6 +16,7 @@ from einops import rearrange, repeat
 from jax.sharding import Sharding
 from jaxtyping import Int
 
+from core.typing import Float, Video
 from diffusion.denoiser import Denoiser
 
 
@@ -41,8 +42,7 @@ def over_windows(
     raise ValueError(f'Got {at_once} windows at once; allowed is 1 or more.')
   starts(window, window, overlap)  # whose errors need no video
 
-  def place(tree, sharding=sharding):
-    return jax.lax.with_sharding_constraint(tree, sharding) if sharding else tree
+  place = lambda x: jax.lax.with_sharding_constraint(x, sharding) if sharding else x
 
   def denoise(xt, t, cond):
     b, frames = xt.shape[:2]
@@ -74,15 +74,19 @@ def over_windows(
       x0 = rearrange(x0, '(k b) ... -> k b ...', b=b)
       for k in range(at_once):
         part = jax.lax.dynamic_slice_in_dim(share, first[k], length) * counts[k]
-        part = x0[k] * part[None, :, None, None, None]
-        before = jax.lax.dynamic_slice_in_dim(total, first[k], length, axis=1)
-        total = jax.lax.dynamic_update_slice_in_dim(total, before + part, first[k], axis=1)
+        total = _added(total, x0[k] * part[None, :, None, None, None], first[k])
       return total, None
 
     cond_of_all = cond.replace(frames=None)
     return jax.lax.scan(add, jnp.zeros(xt.shape, jnp.float32), chunks)[0]
 
   return denoise
+
+
+def _added(total: Video, part: Float['b k h w c'], first: Int[jax.Array, '']) -> Video:
+  """The total with a part of its frames, from `first` on, added to it."""
+  before = jax.lax.dynamic_slice_in_dim(total, first, part.shape[1], axis=1)
+  return jax.lax.dynamic_update_slice_in_dim(total, before + part, first, axis=1)
 
 
 def starts(frames: int, window: int, overlap: int) -> Int[np.ndarray, 'n']:
