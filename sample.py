@@ -21,7 +21,7 @@ from core.typing import Params
 from diffusion.sampler import OnStep
 from pipelines.cascade import one_by_one, to_host
 from pipelines.sampling import SAMPLERS, Generate
-from pipelines.stage import open_stage
+from pipelines.stage import open_stage, super_resolution_config
 from pipelines.text_to_video import in_batches
 from text.hashed import Encoder, encoder
 from training import checkpoint
@@ -151,9 +151,7 @@ def _super_resolution(small: ConfigDict, on_step: OnStep) -> Model | None:
   if _SSR_WORKDIR.value is None and not workdir.is_dir():
     tqdm.write(f'no {workdir}: the video stays small; --ssr_workdir=DIR makes it large', sys.stderr)
     return None
-  config = checkpoint.load_config(workdir)
-  if not config.degrade:
-    raise ValueError(f'--ssr_workdir={workdir} is not a model of super-resolution.')
+  config = super_resolution_config(workdir)
   config.data.update(frames=small.frames, size=small.size * config.degrade.factor)
   _override(
     config,

@@ -31,6 +31,7 @@ from diffusion.process import Process
 from pipelines.cascade import make_super_resolution, to_host
 from pipelines.sampling import video_keys
 from pipelines.text_to_video import make_text_to_video
+from ssr.model import beside_upsampled
 from stunet.unet import STUNet
 from text.hashed import encoder
 
@@ -45,7 +46,6 @@ _NARROW = {
   'pool_heads': 4,
   'emb_features': 64,
   'activation': 'silu',
-  'temporal_attentions': 1,
 }
 BASE = _NARROW | {
   'channels': (16, 32, 32, 64),
@@ -53,6 +53,7 @@ BASE = _NARROW | {
   'up_blocks': (1, 1, 1, 1),
   'attention': ('none', 'none', 'joint', 'joint'),
   'temporal_strides': (1, 2, 2, 2),
+  'temporal_attentions': (0, 0, 0, 1),
   'patch': 4,
 }
 SSR = _NARROW | {
@@ -61,6 +62,7 @@ SSR = _NARROW | {
   'up_blocks': (1, 1, 1),
   'attention': ('none', 'none', 'cross'),
   'temporal_strides': (1, 2, 2),
+  'temporal_attentions': (0, 0, 1),
   'patch': 8,
   'level_embedding': True,
 }
@@ -102,7 +104,7 @@ def make(frames: int, size: int, base_steps: int, ssr_steps: int, path: pathlib.
     cond = cond.replace(frames=jax.block_until_ready(generate(base_params, cond, keys)))
 
   options = dict(steps=ssr_steps, guidance=1.0, **WINDOWS, **SAMPLING)
-  upscale = make_super_resolution(ssr, process, (size, size), **options)
+  upscale = make_super_resolution(beside_upsampled(ssr), process, (size, size), **options)
   with timed('super-resolution, compilation'):
     upscale = upscale.lower(ssr_params, cond, keys).compile()
   with timed(f'super-resolution, {ssr_steps} steps to {frames}x{size}x{size}'):

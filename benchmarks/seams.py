@@ -1,6 +1,6 @@
 r"""Measures whether a large video shows the windows that it was made in (Lumiere, Fig. 14).
 
-  python -m benchmarks.seams --workdir=checkpoints/demo/t2v --ssr_workdir=runs/ssr \
+  python -m benchmarks.seams --workdir=checkpoints/demo/t2v --ssr_workdir=checkpoints/demo/ssr \
     --output=seams.png
 
 Each small video, of the model in `--workdir` or with `--small=truth` drawn as it should be, is made
@@ -35,7 +35,7 @@ from core.typing import Float, Params
 from data import synthetic
 from data.pipeline import SHAPES
 from pipelines.cascade import one_by_one
-from pipelines.stage import open_stage
+from pipelines.stage import open_stage, super_resolution_config
 from pipelines.text_to_video import in_batches
 from ssr.multidiffusion import starts
 from text.hashed import encoder
@@ -132,9 +132,8 @@ def main() -> None:
   if output.suffix != '.png':
     raise ValueError(f'Got --output={output}; allowed is a name that ends in .png.')
   video.check_writable(output)
-  config, params, _ = checkpoint.load(pathlib.Path(f.ssr_workdir))
-  if not config.degrade:
-    raise ValueError(f'--ssr_workdir={f.ssr_workdir} is not a model of super-resolution.')
+  config = super_resolution_config(ssr := pathlib.Path(f.ssr_workdir))
+  _, params, _ = checkpoint.load(ssr)
   overlaps = config.sampling.overlap if f.overlap is None else f.overlap, 0
   at = {overlap: borders(f.frames, config.sampling.window, overlap) for overlap in overlaps}
   if f.small == 'truth':
@@ -163,7 +162,7 @@ def main() -> None:
 if __name__ == '__main__':
   flags.DEFINE_enum('small', 'model', ('model', 'truth'), 'Where small videos are from.')
   flags.DEFINE_string('workdir', 'checkpoints/demo/t2v', 'Where the model of them was trained.')
-  flags.DEFINE_string('ssr_workdir', 'runs/ssr', 'And that of super-resolution.')
+  flags.DEFINE_string('ssr_workdir', 'checkpoints/demo/ssr', 'And that of super-resolution.')
   flags.DEFINE_string('output', 'seams.png', 'The chart, .png.')
   flags.DEFINE_integer('videos', 20, 'How many.', lower_bound=1)
   flags.DEFINE_integer('frames', 80, 'Of each.', lower_bound=2)

@@ -1,6 +1,6 @@
 r"""Answers whether super-resolution is worth having, beside bicubic interpolation.
 
-  python -m benchmarks.super_resolution --workdir=runs/ssr --output=ssr.png
+  python -m benchmarks.super_resolution --workdir=checkpoints/demo/ssr --output=ssr.png
 
 Held-out clips are made small, and large again in both ways: moving shapes, and with `--source` the
 real clips of a dataset that data.builder wrote.  The table has for each way
@@ -33,7 +33,7 @@ from core.condition import Condition
 from core.typing import Float, Video
 from data.pipeline import batches, open_source
 from pipelines.sampling import video_keys
-from pipelines.stage import open_stage
+from pipelines.stage import open_stage, super_resolution_config
 from ssr.degrade import downsample
 from text.hashed import Encoder, encoder
 from training import checkpoint
@@ -145,9 +145,8 @@ def main() -> None:
     if output.suffix != '.png':
       raise ValueError(f'Got --output={output}; allowed is a name that ends in .png.')
     video.check_writable(output)
-  config, params, _ = checkpoint.load(pathlib.Path(f.workdir))
-  if not config.degrade:
-    raise ValueError(f'--workdir={f.workdir} is not a model of super-resolution.')
+  config = super_resolution_config(workdir := pathlib.Path(f.workdir))
+  _, params, _ = checkpoint.load(workdir)
   given = {key: f[key].value for key in ('aug_level', 'steps', 'window')}
   config.sampling.update({key: value for key, value in given.items() if value is not None})
   d = config.data  # whole frames, where the training has crops
@@ -167,7 +166,7 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  flags.DEFINE_string('workdir', 'runs/ssr', 'Where the model was trained.')
+  flags.DEFINE_string('workdir', 'checkpoints/demo/ssr', 'Where the model was trained.')
   flags.DEFINE_string('source', None, 'The folder of a dataset of real clips.')
   flags.DEFINE_string('split', 'test', 'Which of its clips.')
   flags.DEFINE_string('output', None, 'A picture, .png.')

@@ -38,6 +38,7 @@ def get_config() -> ConfigDict:
   )
   # ssr.degrade.make_degrade, in stages of super-resolution: the others are told nothing but a text.
   c.degrade = ConfigDict()
+  c.residual = False  # in the same: whether x0 is the upsampled frames and the network's answer
   c.loader = ConfigDict({'batch': 8, 'workers': 0})  # data.pipeline.batches
 
   c.optim = ConfigDict(  # training.optimizer.make_optimizer

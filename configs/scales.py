@@ -12,7 +12,7 @@ _TINY_MODEL = {
   'head_features': 8,
   'groups': 4,
   'pool_heads': 2,
-  'temporal_attentions': 1,
+  'temporal_attentions': (0, 0, 1),
 }
 _TINY = {
   'steps': 300,
@@ -44,7 +44,8 @@ SCALES['tiny'] |= {
 # 32x32.  Through so few features noise can't pass, as predictions of v and eps need, but the clean
 # frame can (Li & He, 2025, "Back to Basics").  Noise is shifted by -4: a clip shows its content 80
 # times, so what moves is decided at a lower log-SNR than in one frame, and most times of training
-# and steps of sampling have to lie there.
+# and steps of sampling have to lie there.  Frames attend to one another at every level: at 2x2
+# alone they know too little of where a shape is for it to keep its place.
 _DEMO_MODEL = {
   'channels': (64, 96, 128),
   'down_blocks': (0, 1, 1),
@@ -58,6 +59,7 @@ _DEMO_MODEL = {
   'pool_heads': 4,
   'emb_features': 256,
   'activation': 'silu',
+  'temporal_attentions': (1, 1, 2),
   'temporal_scale_shift': True,
 }
 _DEMO_OPTIM = {'learning_rate': 1e-3, 'warmup': 100, 'decay': 'cosine', 'weight_decay': 0.01}
@@ -78,7 +80,7 @@ SCALES['demo'] = {
   },
   't2v': _DEMO
   | {
-    'steps': 5000,
+    'steps': 10_000,
     'high_noise': 3.0,  # what moves where is decided there, by the caption
     'loader': {'batch': 4},
     'optim': _DEMO_OPTIM | {'learning_rate': 2e-3, 'b2': 0.99, 'clip': 0.25},
@@ -99,7 +101,7 @@ _DEMO_SSR = {
     'up_blocks': (1, 1, 2),
     'attention': ('none', 'none', 'cross'),
     'temporal_strides': (1, 2, 2),
-    'temporal_attentions': 1,
+    'temporal_attentions': (0, 0, 1),
     'patch': 4,
     'head_features': 32,
     'groups': 16,
@@ -108,16 +110,18 @@ _DEMO_SSR = {
     'activation': 'silu',
   },
   'schedule': {'prediction': 'x0'},
+  'residual': True,
+  'degrade': {'level': 0.25},
   'text': {'tokens': 12},
   'data': {'size': 64, 'shorter_side': 128},
-  'sampling': {'steps': 8, 'spacing': 'even_times'},
+  'sampling': {'steps': 8, 'spacing': 'even_times', 'aug_level': 0.05},
   'evaluate_every': 500,
   'sample_every': 1000,
 }
 SCALES['demo'] |= {
   'ssr_image': _DEMO_SSR
   | {
-    'steps': 3000,
+    'steps': 1800,
     'data': {'size': 64, 'shorter_side': 128, 'frames': 1},
     'loader': {'batch': 16},
     'optim': _DEMO_OPTIM,
@@ -125,7 +129,7 @@ SCALES['demo'] |= {
   },
   'ssr': _DEMO_SSR
   | {
-    'steps': 2000,
+    'steps': 1200,
     'loader': {'batch': 4},
     'optim': _DEMO_OPTIM,
     'ema_decay': 0.998,
@@ -145,7 +149,7 @@ _PAPER_SSR = {
     'skip_scale': 2**-0.5,
     'attend_after': 'level',
     'activation': 'silu',
-    'temporal_attentions': 1,
+    'temporal_attentions': (0, 0, 0, 1),
     'dtype': 'bfloat16',
     'remat': True,
   },

@@ -14,7 +14,6 @@ from diffusion.denoiser import guided, network
 from diffusion.process import Process
 from pipelines.sampling import Generate, make_sample, video_keys
 from ssr.degrade import augmented
-from ssr.model import beside_upsampled
 from ssr.multidiffusion import over_windows
 from text.hashed import Encoder
 from training.sharding import over_batch, replicated
@@ -37,7 +36,7 @@ def make_super_resolution(
 ) -> Generate:
   """Returns the jitted `upscale(params, cond, keys) -> video` of the small `cond.frames`.
 
-  apply: the network, `apply(params, xt, t, cond)`, whose condition has frames as large as xt.
+  apply: the network, `apply(params, xt, t, cond)`, which is given small frames: see ssr.model.
   size: h w of the large video, the same multiple of those of `cond.frames`, b t h w c in [-1, 1].
   guidance: the scale of classifier-free guidance; 1 is none.
   window, overlap: see `over_windows`.  A shorter video is one window.
@@ -65,7 +64,7 @@ def make_super_resolution(
     keys, of_frames = jax.vmap(jax.random.split, out_axes=1)(keys)
     eps = jax.vmap(lambda key: jax.random.normal(key, (t, h, w, c)))(of_frames)
     cond = augmented(cond, jnp.full(b, aug_level), eps)
-    denoiser = guided(network(beside_upsampled(apply), params, process), guidance)
+    denoiser = guided(network(apply, params, process), guidance)
     return sample(over_windows(denoiser, **windows), cond, (t, *size, c), keys)
 
   return upscale

@@ -1,6 +1,7 @@
 """What a config's stage is: its network, what that is told in training, and what it makes."""
 
 import dataclasses
+import pathlib
 from collections.abc import Callable, Sequence
 
 import jax
@@ -15,9 +16,10 @@ from pipelines.cascade import make_super_resolution
 from pipelines.sampling import Generate
 from pipelines.text_to_video import make_text_to_video
 from ssr.degrade import downsample, make_degrade
-from ssr.model import beside_upsampled
+from ssr.model import beside_upsampled, beyond_upsampled
 from stunet.unet import STUNet
 from text.hashed import encoder
+from training import checkpoint
 from training.step import Apply, Conditioning, pixels, text_alone
 
 
@@ -60,9 +62,20 @@ def open_stage(
     titles = [f'clip {i} of the evaluation batch' for i in range(len(small))]
     return titles, Condition(batch['text'][:n], batch['mask'][:n], frames=small)
 
+  if config.residual and process.prediction != 'x0':
+    raise ValueError(f'A residual is of x0, but the prediction is {process.prediction}.')
   degrade = make_degrade(**config.degrade)
+  init = beside_upsampled(init)
+  apply = (beyond_upsampled if config.residual else beside_upsampled)(apply)
   generate = make_super_resolution(
     apply, process, (d.size, d.size), mesh=mesh, on_step=on_step, **config.sampling
   )
-  init, apply = beside_upsampled(init), beside_upsampled(apply)
   return Stage(init, apply, degrade, process, generate, examples)
+
+
+def super_resolution_config(workdir: pathlib.Path) -> ConfigDict:
+  """The config of the model there; ValueError unless it is one of super-resolution."""
+  config = checkpoint.load_config(workdir)
+  if not config.degrade:
+    raise ValueError(f'{workdir} is not a model of super-resolution.')
+  return config

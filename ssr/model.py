@@ -20,3 +20,17 @@ def beside_upsampled(apply: Callable) -> Callable:
     return apply(params, xt, t, cond.replace(frames=upsample(cond.frames, *xt.shape[2:4])))
 
   return upsampled
+
+
+def beyond_upsampled(apply: Callable) -> Callable:
+  """The same for a network that says what the upsampled frames lack of x_0, and not x_0 itself.
+
+  What is flat is right from the beginning, so that a small network has edges alone to learn (Li et
+  al., 2022, "SRDiff").
+  """
+
+  def upsampled(params, xt, t, cond):
+    frames = upsample(cond.frames, *xt.shape[2:4])
+    return frames + apply(params, xt, t, cond.replace(frames=frames))
+
+  return upsampled

@@ -61,7 +61,8 @@ class STUNet(nn.Module):
 
   With `temporal`, Lumiere (Sec. 3.1) adds a resampling in time after each in space, by
   `temporal_strides[i]` on entering level i; a TemporalConv after every unit but those of the
-  coarsest level, where `temporal_attentions` TemporalAttentions follow each.
+  coarsest level; and `temporal_attentions[i]` TemporalAttentions after every unit of level i, which
+  in the paper are 0 but for the coarsest.  Small frames can afford more.
   """
 
   channels: Sequence[int]  # of every level, the finest first
@@ -69,6 +70,7 @@ class STUNet(nn.Module):
   up_blocks: Sequence[int]
   attention: Sequence[str]  # 'none', 'cross' to the text, or 'joint' with the own frame
   temporal_strides: Sequence[int]
+  temporal_attentions: Sequence[int]
   temporal: bool = True
   out_channels: int = 3  # twice as many as a video has with learned variance
   patch: int = 1  # pixels unshuffled into channels before the first convolution
@@ -79,7 +81,6 @@ class STUNet(nn.Module):
   pool_heads: int = 8
   emb_features: int = 0  # 0: four times the finest level's channels
   level_embedding: bool = False  # whether the condition's noise level is embedded
-  temporal_attentions: int = 2
   temporal_scale_shift: bool = False  # whether time, text and frame modulate the temporal layers
   groups: int = 32
   activation: str = 'gelu'
@@ -154,7 +155,9 @@ class STUNet(nn.Module):
 
   def _check_config(self, size):
     levels = len(self.channels)
-    per_level = ('down_blocks', 'up_blocks', 'attention', 'temporal_strides')
+    per_level = (
+      'down_blocks', 'up_blocks', 'attention', 'temporal_strides', 'temporal_attentions'
+    )  # fmt: skip
     if wrong := [n for n in per_level if len(getattr(self, n)) != levels]:
       raise ValueError(f'{levels} levels in channels, but not in {wrong}.')
     for i, (down, up) in enumerate(zip(self.down_blocks, self.up_blocks)):
@@ -175,7 +178,7 @@ class STUNet(nn.Module):
         if value not in choices:
           raise ValueError(f'{name} is {value!r}; allowed are {", ".join(choices)}.')
     for i, c in enumerate(self.channels):
-      attends = self.attention[i] != 'none' or (self.temporal and i == levels - 1)
+      attends = self.attention[i] != 'none' or (self.temporal and self.temporal_attentions[i] > 0)
       divisors = {'groups': self.groups} | (
         {'head_features': self.head_features} if attends else {}
       )
@@ -217,7 +220,7 @@ class STUNet(nn.Module):
       head_features=self.head_features,
       residual_scale=self.residual_scale,
       convs=int(self.temporal and not coarsest),
-      attentions=self.temporal_attentions if self.temporal and coarsest else 0,
+      attentions=self.temporal_attentions[i] if self.temporal else 0,
       groups=self.groups,
       activation=self.activation,
       dtype=self.dtype,

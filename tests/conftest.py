@@ -27,7 +27,7 @@ TINY = {
   'up_blocks': (1, 1),
   'attention': ('none', 'joint'),
   'temporal_strides': (1, 2),
-  'temporal_attentions': 1,
+  'temporal_attentions': (0, 1),
   'head_features': 8,
   'pool_heads': 2,
   'groups': 4,
@@ -40,6 +40,7 @@ SMALL = TINY | {
   'up_blocks': (1,),
   'attention': ('joint',),
   'temporal_strides': (1,),
+  'temporal_attentions': (1,),
 }
 
 

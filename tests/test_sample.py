@@ -219,9 +219,7 @@ def test_a_mistake_of_super_resolution_is_one_line(run, ssr_workdir, tmp_path, a
 def test_a_video_model_is_no_super_resolution(run, workdir, tmp_path):
   code, _, err = run(f'--ssr_workdir={workdir}', f'--output={tmp_path}/out.mp4')
   assert code == 2
-  assert err.splitlines()[-1] == (
-    f'error: --ssr_workdir={workdir} is not a model of super-resolution.'
-  )
+  assert err.splitlines()[-1] == f'error: {workdir} is not a model of super-resolution.'
 
 
 @pytest.mark.parametrize(

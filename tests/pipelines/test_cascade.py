@@ -33,7 +33,7 @@ def small(*values, frames=10, h=2, w=4):
 
 
 def make(apply, size=(4, 8), **options):
-  return make_super_resolution(apply, PROCESS, size, **OPTIONS | options)
+  return make_super_resolution(beside_upsampled(apply), PROCESS, size, **OPTIONS | options)
 
 
 def run(generate, *inputs):

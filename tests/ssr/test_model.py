@@ -17,7 +17,7 @@ from core.params import names, nest, partition
 from diffusion.process import Process
 from pipelines.stage import open_stage
 from ssr.degrade import make_degrade, upsample
-from ssr.model import beside_upsampled
+from ssr.model import beside_upsampled, beyond_upsampled
 from stunet.inflate import TEMPORAL, inflate
 from stunet.unet import STUNet
 from tests.conftest import SMALL, TINY, inputs
@@ -54,6 +54,23 @@ def test_a_network_sees_the_small_frames_at_the_size_of_the_large_ones():
   np.testing.assert_array_equal(large, upsample(cond.frames, 8, 8))
   same = (x, t, cond.replace(frames=large))
   jax.tree.map(np.testing.assert_array_equal, tuple(seen), same)
+
+
+def test_a_network_may_say_what_the_upsampled_frames_lack():
+  x, t, cond = inputs()
+  cond = told(x, cond)
+  up = upsample(cond.frames, 8, 8)
+  silent = beyond_upsampled(lambda params, x, t, cond: 0 * x)
+  np.testing.assert_array_equal(silent({}, x, t, cond), up)
+  whole = beyond_upsampled(lambda params, x, t, cond: x - cond.frames)
+  np.testing.assert_allclose(whole({}, x, t, cond), x, atol=1e-6)
+
+
+def test_a_residual_is_of_the_clean_frame():
+  config = ssr.get_config('demo')
+  config.schedule.prediction = 'v'
+  with pytest.raises(ValueError, match='A residual is of x0, but the prediction is v'):
+    open_stage(config)
 
 
 @functools.cache

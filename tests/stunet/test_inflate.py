@@ -70,7 +70,7 @@ def test_what_does_not_fit_is_named():
 
 def test_an_inflated_model_must_have_all_temporal_layers_of_the_target():
   with pytest.raises(ValueError, match=r'(?s)not declared new:.*temporal_attention1/proj/kernel'):
-    inflate(params_of(1), params_of(2, temporal_attentions=2))
+    inflate(params_of(1), params_of(2, temporal_attentions=(0, 2)))
 
 
 def test_a_condition_is_not_dropped():

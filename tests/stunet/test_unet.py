@@ -24,6 +24,7 @@ VARIANTS = {
     'resample': 'conv',
     'patch': 2,
     'temporal_scale_shift': True,
+    'temporal_attentions': (1, 2),
     'activation': 'silu',
     'out_channels': 6,
     'skip_scale': 0.5**0.5,
