@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 MEGABYTE = 10**6
 
 
-@pytest.mark.parametrize('stage', ['t2i', 't2v'])
+@pytest.mark.parametrize('stage', ['t2i', 't2v', 'ssr'])
 def test_a_stage_is_small(stage):
   files = [f for f in (ROOT / 'checkpoints/demo' / stage).rglob('*') if f.is_file()]
   assert 0 < sum(f.stat().st_size for f in files) < 10 * MEGABYTE
@@ -40,8 +40,8 @@ def test_the_default_prompt_moves_as_it_says_in_its_colours(tmp_path):
   done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
   frames = decode.decode(tmp_path / 'out.mp4', fps=16.0)
-  assert frames.shape == (80, 32, 32, 3)
+  assert frames.shape == (80, 128, 128, 3)
   verdict = judge(frames)
   assert (verdict.colour, verdict.motion, verdict.background) == ('red', 'moving right', 'black')
-  assert Image.open(tmp_path / 'xt.png').size == (32, 80)
+  assert Image.open(tmp_path / 'xt.png').size == (128, 80)
   assert video.read_metadata(tmp_path / 'out.mp4')['model'].startswith('t2v step ')
