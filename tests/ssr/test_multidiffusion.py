@@ -12,6 +12,7 @@ from diffusion.denoiser import guided
 from diffusion.process import Process, per_example
 from pipelines.cascade import make_super_resolution
 from pipelines.sampling import video_keys
+from ssr.model import beside_upsampled
 from ssr.multidiffusion import coverage, over_windows, starts
 from tests.oracles import compiled
 from training.sharding import make_mesh, over_batch
@@ -213,8 +214,8 @@ def test_memory_does_not_grow_with_the_number_of_windows(guidance):
   more than those here.
   """
   upscale = make_super_resolution(
-    convolutions, Process(prediction='x0'), (SIDE, SIDE), window=8, overlap=2, at_once=1,
-    guidance=guidance, aug_level=0.1, sampler='dpmpp_2m', steps=4,
+    beside_upsampled(convolutions), Process(prediction='x0'), (SIDE, SIDE), window=8, overlap=2,
+    at_once=1, guidance=guidance, aug_level=0.1, sampler='dpmpp_2m', steps=4,
   )  # fmt: skip
   frame = SIDE**2 * 3 * 4
   kept = 2 * frame + frame / 4**2
