@@ -6,10 +6,10 @@ r"""Measures whether a large video shows the windows that it was made in (Lumier
 Each small video, of the model in `--workdir` or with `--small=truth` drawn as it should be, is made
 large twice from the same noise: in windows that overlap, and in windows that only touch.
 
-Two adjacent frames are at a border where one is in a window that the other is not in.  Windows that
-touch have one such pair for each seam, those that overlap have two, where the overlap begins and
-where it ends.  The ratio is the mean squared difference of the pairs at borders over that of the
-pairs inside windows; 1 is a video without seams.
+Two adjacent frames are at a border unless both are in the same single window.  Windows that touch
+have one such pair for each seam; those that overlap have one more for each frame they share, as the
+weights of both change in all of them.  The ratio is the mean squared difference of the pairs at
+borders over that of the pairs inside windows; 1 is a video without seams.
 
 Both means are over all pairs of all videos.  A ratio of every video would be one of noise to noise
 where a shape stands still.  And as motion is not the same in all frames, there is the ratio of the
@@ -47,7 +47,7 @@ Small = Callable[[int], tuple[str, Float['t h w c']]]
 
 
 def borders(frames: int, window: int, overlap: int) -> Bool[np.ndarray, 'pairs']:
-  """Of all pairs of adjacent frames, whether the windows around them differ.
+  """Of all pairs of adjacent frames, whether more than one window has a part in them.
 
   ValueError where there is one window alone, or `starts` raises it.
   """
@@ -55,7 +55,7 @@ def borders(frames: int, window: int, overlap: int) -> Bool[np.ndarray, 'pairs']
     raise ValueError(f'Got {frames} frames, which are in one window of {window}; allowed are more.')
   into = np.arange(frames)[:, None] - starts(frames, window, overlap)
   within = (into >= 0) & (into < window)
-  return (within[1:] != within[:-1]).any(1)
+  return (within[1:] | within[:-1]).sum(1) > 1
 
 
 @jax.jit

@@ -3,10 +3,13 @@
 A network that sees few frames at a time makes a video of any length without a seam, if at every
 step its answers for overlapping windows are brought together to the video nearest to all of them,
 
-  argmin_J  sum_i || J_(i) - Phi(J_(i)) ||^2,
+  argmin_J  sum_i || W (J_(i) - Phi(J_(i))) ||^2,
 
-J_(i) being the frames in window i: each frame is the mean over the windows which cover it.  All
-windows are cut from one noisy video, so that what two of them share has the same noise.
+J_(i) being the frames in window i: each frame is the mean over the windows which cover it, weighed
+by W^2.  The weights rise over the frames that a window shares with the one before, and fall over
+those that it shares with the next: equal ones would jump at both ends of them by half of what the
+two disagree in.  All windows are cut from one noisy video, so that what they share has the same
+noise.
 """
 
 import jax
@@ -14,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange, repeat
 from jax.sharding import Sharding
+from jaxtyping import Float as HostFloat
 from jaxtyping import Int
 
 from core.typing import Float, Video
@@ -28,7 +32,7 @@ def over_windows(
   at_once: int = 1,
   sharding: Sharding | None = None,
 ) -> Denoiser:
-  """The denoiser of videos of any length whose answers are the means of those for windows.
+  """The denoiser of videos of any length whose answers are weighted means of those for windows.
 
   window, overlap: frames of a window, and how many of them the next one shares.  Of a video no
     longer than a window there is one window, and an image has none.  ValueErrors are those of
@@ -59,6 +63,7 @@ def over_windows(
     counts = np.concatenate([np.ones(len(first)), np.zeros(spare)])
     chunks = jnp.asarray(np.pad(first, (0, spare))), jnp.asarray(counts, jnp.float32)
     chunks = jax.tree.map(lambda a: rearrange(a, '(n k) -> n k', k=at_once), chunks)
+    weigh = jnp.asarray(weights(length, overlap), jnp.float32)
     share = jnp.asarray(1 / coverage(frames, length, overlap), jnp.float32)
 
     def windows(video, first):
@@ -73,7 +78,7 @@ def over_windows(
       x0 = place(denoiser(windows(xt, first), repeat(t, 'b -> (k b)', k=at_once), conds))
       x0 = rearrange(x0, '(k b) ... -> k b ...', b=b)
       for k in range(at_once):
-        part = jax.lax.dynamic_slice_in_dim(share, first[k], length) * counts[k]
+        part = jax.lax.dynamic_slice_in_dim(share, first[k], length) * weigh * counts[k]
         total = _added(total, x0[k] * part[None, :, None, None, None], first[k])
       return total, None
 
@@ -106,9 +111,15 @@ def starts(frames: int, window: int, overlap: int) -> Int[np.ndarray, 'n']:
   return np.array([*range(0, last, window - overlap), last])
 
 
-def coverage(frames: int, window: int, overlap: int) -> Int[np.ndarray, 't']:
-  """How many windows cover each frame: at least one."""
-  count = np.zeros(frames, int)
+def weights(window: int, overlap: int) -> HostFloat[np.ndarray, 'k']:
+  """W^2 of a window: rising evenly over its first `overlap` frames, falling over the last."""
+  from_edge = 1 + np.minimum(np.arange(window), np.arange(window)[::-1])
+  return np.minimum(from_edge / (overlap + 1), 1)
+
+
+def coverage(frames: int, window: int, overlap: int) -> HostFloat[np.ndarray, 't']:
+  """The weights of all windows together, in each frame: above zero."""
+  total = np.zeros(frames)
   for first in starts(frames, window, overlap):
-    count[first : first + window] += 1
-  return count
+    total[first : first + window] += weights(window, overlap)
+  return total

@@ -11,9 +11,9 @@ from ssr.multidiffusion import over_windows
   ('frames', 'overlap', 'expected'),
   [
     (24, 0, [7, 15]),
-    (20, 2, [5, 7, 11, 13]),
-    (16, 2, [5, 7, 13]),  # the last window, of frames 8 to 15, is moved back to where one ends
-    (10, 0, [1, 7]),  # and here it overlaps where no overlap was asked for
+    (20, 2, [5, 6, 7, 11, 12, 13]),
+    (16, 2, [5, 6, 7, 8, 9, 10, 11, 12, 13]),  # the last window, of frames 8 to 15, is moved back
+    (10, 0, [1, 2, 3, 4, 5, 6, 7]),  # and here it overlaps where no overlap was asked for
   ],
 )
 def test_borders_are_where_windows_begin_and_end(frames, overlap, expected):

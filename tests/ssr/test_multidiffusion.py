@@ -13,7 +13,7 @@ from diffusion.process import Process, per_example
 from pipelines.cascade import make_super_resolution
 from pipelines.sampling import video_keys
 from ssr.model import beside_upsampled
-from ssr.multidiffusion import coverage, over_windows, starts
+from ssr.multidiffusion import coverage, over_windows, starts, weights
 from tests.oracles import compiled
 from training.sharding import make_mesh, over_batch
 
@@ -49,13 +49,20 @@ def first_frames(frames, window, overlap):
   return first
 
 
+def trapezium(window, overlap):
+  """Up over the frames shared with the window before, down over those shared with the next."""
+  return np.array([min(k + 1, window - k, overlap + 1) / (overlap + 1) for k in range(window)])
+
+
 def nearest_to_all(denoiser, xt, t, cond, window, overlap):
-  """The video J of the least  sum_i || J_(i) - Phi(J_(i)) ||^2,  by its matrix, in float64."""
+  """The video J of the least  sum_i || W (J_(i) - Phi(J_(i))) ||^2,  by its matrix, in float64."""
   frames = xt.shape[1]
   cuts = [np.arange(i, i + window) for i in first_frames(frames, window, overlap)]
   answers = [denoiser(xt[:, cut], t, cond.replace(frames=cond.frames[:, cut])) for cut in cuts]
-  matrix = np.concatenate([np.eye(frames)[cut] for cut in cuts])
-  answers = np.concatenate([np.moveaxis(np.float64(a), 1, 0) for a in answers])
+  w = np.sqrt(trapezium(window, overlap))
+  matrix = np.concatenate([w[:, None] * np.eye(frames)[cut] for cut in cuts])
+  weighed = lambda a: w[:, None, None, None, None] * np.moveaxis(np.float64(a), 1, 0)
+  answers = np.concatenate([weighed(a) for a in answers])
   video = np.linalg.lstsq(matrix, answers.reshape(len(matrix), -1), rcond=None)[0]
   return np.moveaxis(video.reshape(frames, *answers.shape[1:]), 0, 1)
 
@@ -141,14 +148,22 @@ def test_windows_begin_evenly_and_the_last_is_moved_back():
 
 
 @pytest.mark.parametrize('frames', [5, 41, 80, 400])
-def test_every_frame_is_in_as_many_windows_as_are_counted(frames):
+def test_the_weights_of_all_windows_are_summed(frames):
   at = np.arange(frames)
   for window in range(3, min(41, frames) + 1):
     for overlap in range(window):
       first = np.array(first_frames(frames, window, overlap))[:, None]
-      want = ((first <= at) & (at < first + window)).sum(0)
-      np.testing.assert_array_equal(coverage(frames, window, overlap), want)
-      assert want.min() >= 1
+      inside = (first <= at) & (at < first + window)
+      weight = trapezium(window, overlap)[np.where(inside, at - first, 0)]
+      got = coverage(frames, window, overlap)
+      np.testing.assert_allclose(got, (inside * weight).sum(0), rtol=1e-12)
+      assert got.min() > 0
+
+
+def test_where_two_windows_overlap_weights_add_up_to_one():
+  np.testing.assert_allclose(weights(8, 2), np.array([1, 2, 3, 3, 3, 3, 2, 1]) / 3)
+  np.testing.assert_allclose(coverage(80, 8, 2)[2:-2], 1)
+  np.testing.assert_array_equal(weights(8, 0), 1)
 
 
 def test_the_windows_of_80_frames():
