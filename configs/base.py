@@ -38,7 +38,7 @@ def get_config() -> ConfigDict:
   )
   # ssr.degrade.make_degrade, in stages of super-resolution: the others are told nothing but a text.
   c.degrade = ConfigDict()
-  c.residual = False  # in the same: whether x0 is the upsampled frames and the network's answer
+  c.residual = False  # there, whether the network adds to the upsampled frames: ssr.model
   c.loader = ConfigDict({'batch': 8, 'workers': 0})  # data.pipeline.batches
 
   c.optim = ConfigDict(  # training.optimizer.make_optimizer

@@ -58,11 +58,6 @@ def over_windows(
       )
     length = min(window, frames)
     first = starts(frames, length, overlap)
-    # The last windows at once are filled up with ones that count for nothing.
-    spare = -len(first) % at_once
-    counts = np.concatenate([np.ones(len(first)), np.zeros(spare)])
-    chunks = jnp.asarray(np.pad(first, (0, spare))), jnp.asarray(counts, jnp.float32)
-    chunks = jax.tree.map(lambda a: rearrange(a, '(n k) -> n k', k=at_once), chunks)
     weigh = jnp.asarray(weights(length, overlap), jnp.float32)
     share = jnp.asarray(1 / coverage(frames, length, overlap), jnp.float32)
 
@@ -83,9 +78,17 @@ def over_windows(
       return total, None
 
     cond_of_all = cond.replace(frames=None)
-    return jax.lax.scan(add, jnp.zeros(xt.shape, jnp.float32), chunks)[0]
+    return jax.lax.scan(add, jnp.zeros(xt.shape, jnp.float32), _chunks(first, at_once))[0]
 
   return denoise
+
+
+def _chunks(first: Int[np.ndarray, 'n'], at_once: int):
+  """Rows of windows, so many at once, and whether each counts: the last row is filled up."""
+  spare = -len(first) % at_once
+  counts = np.concatenate([np.ones(len(first)), np.zeros(spare)])
+  rows = lambda a: rearrange(a, '(n k) -> n k', k=at_once)
+  return jnp.asarray(rows(np.pad(first, (0, spare)))), jnp.asarray(rows(counts), jnp.float32)
 
 
 def _added(total: Video, part: Float['b k h w c'], first: Int[jax.Array, '']) -> Video:

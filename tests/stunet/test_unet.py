@@ -201,6 +201,10 @@ def test_other_counts_of_frames_are_told_the_nearest(frames, nearest):
   [
     ({'up_blocks': (1,)}, "2 levels in channels, but not in ['up_blocks']."),
     (
+      {'temporal_attentions': (1,)},
+      "2 levels in channels, but not in ['temporal_attentions'].",
+    ),
+    (
       {'temporal_strides': (1, 2, 2), 'attention': ('joint',)},
       "2 levels in channels, but not in ['attention', 'temporal_strides'].",
     ),
