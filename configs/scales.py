@@ -114,7 +114,7 @@ _DEMO_SSR = {
   'degrade': {'level': 0.25},
   'text': {'tokens': 12},
   'data': {'size': 64, 'shorter_side': 128},
-  'sampling': {'steps': 8, 'spacing': 'even_times', 'aug_level': 0.05},
+  'sampling': {'steps': 8, 'spacing': 'even_times', 'aug_level': 0.05, 'overlap': 3},
   'evaluate_every': 500,
   'sample_every': 1000,
 }
