@@ -68,7 +68,9 @@ def blend(a: Params, b: Params, weight: float, only: Sequence[str] = ('.*',)) ->
   """
   src, dst = names(a), names(b)
   _require_same(src, dst)
-  return nest({n: v + weight * (dst[n] - v) if matches(n, only) else v for n, v in src.items()})
+  # Not v + weight * (dst[n] - v), which does not arrive to the last bit.
+  mixed = lambda n: weight * dst[n] + (1 - weight) * src[n]
+  return nest({n: mixed(n) if matches(n, only) else v for n, v in src.items()})
 
 
 def _require_same(target: dict, source: dict) -> None:

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 
 from core.params import names, nest, transplant
 from core.typing import Params
+from stunet.adapters import ADAPTERS
 
 # Names of all that inflation adds; what does not match is the image model's.
 TEMPORAL = (r'(.*/)?temporal[^/]*/.*',)
@@ -23,4 +24,4 @@ def inflate(image: Params, video: Params) -> Params:
     extra = max(0, wide.shape[-2] - kernel.shape[-2])
     image['conv_in/kernel'] = jnp.pad(kernel, [(0, 0), (0, 0), (0, extra), (0, 0)])
   new = () if any('temporal' in name for name in image) else TEMPORAL
-  return transplant(nest(image), video, new=new)
+  return transplant(nest(image), video, new=(*new, *ADAPTERS))
