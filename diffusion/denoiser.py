@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from core.condition import Condition
+from core.given import Given
 from core.typing import Float, Params, Time, Video
 from diffusion.process import Process, per_example
 
@@ -88,6 +89,6 @@ def dynamically_thresholded(
   return denoise
 
 
-def keeping(denoiser: Denoiser, known: Video, mask: Float['b t h w 1']) -> Denoiser:
-  """The denoiser whose answer is `known` where `mask` is 1, and mixed in proportion between."""
-  return lambda xt, t, cond: mask * known + (1 - mask) * denoiser(xt, t, cond)
+def keeping(denoiser: Denoiser, given: Given) -> Denoiser:
+  """The denoiser whose answer is what is given where that is known."""
+  return lambda xt, t, cond: given.kept(denoiser(xt, t, cond))

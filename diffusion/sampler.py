@@ -26,12 +26,14 @@ OnStep = Callable[[int], None]
 Times = Float['n']
 
 
-def times(steps: int, start: float = 1.0) -> Times:
+def times(steps: int, start: float | Float[''] = 1.0) -> Times:
   """Evenly spaced times from `start` to 0."""
   return jnp.linspace(start, 0.0, steps + 1)
 
 
-def even_angles(process: Process, steps: int, start: float = 1.0, std: float = 0.5) -> Times:
+def even_angles(
+  process: Process, steps: int, start: float | Float[''] = 1.0, std: float = 0.5
+) -> Times:
   """Times from `start` to 0 between which atan(sigma / (std alpha)) falls in even steps.
 
   No other times lose less with a first order sampler on Gaussian data of standard deviation `std`.

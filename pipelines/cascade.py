@@ -9,16 +9,18 @@ from jaxtyping import UInt8
 
 from core import video
 from core.condition import Condition
+from core.given import Given
 from core.typing import Float, Keys, Params, Video
 from diffusion.denoiser import guided, network
 from diffusion.process import Process
 from pipelines.sampling import Generate, make_sample, video_keys
-from ssr.degrade import augmented
+from ssr.degrade import augmented, blurred
 from ssr.multidiffusion import over_windows
 from text.hashed import Encoder
 from training.sharding import over_batch, replicated
 
 PIECE = 8  # frames of a large video that leave its device together
+FADE = 1.5  # pixels: the standard deviation of the edge of what is given
 
 
 def make_super_resolution(
@@ -34,7 +36,7 @@ def make_super_resolution(
   mesh: jax.sharding.Mesh | None = None,
   **sampling,
 ) -> Generate:
-  """Returns the jitted `upscale(params, cond, keys) -> video` of the small `cond.frames`.
+  """Returns the jitted `upscale(params, cond, keys, given) -> video` of the small `cond.frames`.
 
   apply: the network, `apply(params, xt, t, cond)`, which is given small frames: see ssr.model.
   size: h w of the large video, the same multiple of those of `cond.frames`, b t h w c in [-1, 1].
@@ -44,6 +46,9 @@ def make_super_resolution(
   aug_level: of the noise that is added to `cond.frames`, in [0, 1]; else a ValueError.
   mesh: the devices over which windows are spread.
   sampling: see `make_sample`, whose errors are raised.
+
+  What is `given` of the large video, if it is not None, is kept at its own resolution, and fades
+  into what is made.
   """
   if not 0 <= aug_level <= 1:
     raise ValueError(f'Got an aug_level of {aug_level:g}; allowed is 0 to 1.')
@@ -54,7 +59,7 @@ def make_super_resolution(
     windows |= dict(at_once=at_once * mesh.size, sharding=over_batch(mesh))
 
   @jax.jit
-  def upscale(params: Params, cond: Condition, keys: Keys) -> Video:
+  def upscale(params: Params, cond: Condition, keys: Keys, given: Given | None = None) -> Video:
     b, t, h, w, c = cond.frames.shape
     if size[0] % h or size[1] % w or size[0] * w != size[1] * h:
       raise ValueError(
@@ -65,7 +70,8 @@ def make_super_resolution(
     eps = jax.vmap(lambda key: jax.random.normal(key, (t, h, w, c)))(of_frames)
     cond = augmented(cond, jnp.full(b, aug_level), eps)
     denoiser = guided(network(apply, params, process), guidance)
-    return sample(over_windows(denoiser, **windows), cond, (t, *size, c), keys)
+    given = None if given is None else feathered(given, FADE)
+    return sample(over_windows(denoiser, **windows), cond, (t, *size, c), keys, given)
 
   return upscale
 
@@ -78,18 +84,20 @@ def one_by_one(
   *,
   seed: int,
   mesh: jax.sharding.Mesh,
+  given: Given | None = None,
 ) -> Callable[[str, int, Float['t h w c']], Float['t h2 w2 c']]:
   """Returns `make(prompt, number, frames) -> video`, compiled for small `frames` of this shape.
 
   A large video fills a device, and its windows are spread over all of them: so there is no batch.
+  What is `given` of it, in a batch of one, is the same for all.
   """
   everywhere = replicated(mesh)
-  params = jax.device_put(params, everywhere)
+  params, given = jax.device_put((params, given), everywhere)
 
   def inputs(prompt, number, frames):
     cond = Condition(*map(jnp.asarray, encode([prompt])), frames=frames[None])
     keys = video_keys(seed, jnp.array([number]))
-    return params, *jax.device_put((cond, keys), everywhere)
+    return params, *jax.device_put((cond, keys), everywhere), given
 
   compiled = generate.lower(*inputs('', 0, jnp.zeros(shape))).compile()
 
@@ -99,6 +107,19 @@ def one_by_one(
     return video
 
   return make
+
+
+def feathered(given: Given, std: float) -> Given:
+  """The same, whose known pixels fade into the others over a few of them, and stay what they are.
+
+  Beyond what is known its nearest colours go on, ever fainter: the mean of what is known around,
+  weighed by a Gaussian of this standard deviation, in pixels.
+  """
+  blur = lambda x: blurred(x, jnp.full(len(x), std), reach=std)
+  near = blur(given.known)  # at a straight edge 1/2
+  colours = blur(given.frames) / jnp.maximum(near, 1e-6)
+  known = jnp.where(given.known == 1, 1.0, jnp.clip(2 * near, 0, 1))
+  return Given.of(jnp.where(given.known == 1, given.frames, colours), known)
 
 
 def to_host(frames: Float['t h w c']) -> UInt8[np.ndarray, 't h w c']:

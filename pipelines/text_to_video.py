@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from core.condition import Condition
+from core.given import Given
 from core.typing import Keys, Params, Video
 from diffusion.denoiser import guided, network
 from diffusion.process import Process
-from pipelines.sampling import Generate, make_sample, video_keys
+from pipelines.sampling import Generate, Source, make_sample, video_keys
 from text.hashed import Encoder
 from training.sharding import make_mesh, over_batch, replicated
 
@@ -23,41 +24,66 @@ def make_text_to_video(
   guidance: float,
   **sampling,
 ) -> Generate:
-  """Returns the jitted `generate(params, cond, keys) -> video` in [-1, 1], one video for each key.
+  """Returns the jitted `generate(params, cond, keys, given, source) -> video`, one for each key.
 
   apply: the network, `apply(params, xt, t, cond)`.
   shape: t h w c of a video.
   guidance: the scale of classifier-free guidance; 1 is none.
   sampling: see `make_sample`, whose errors are raised.
+
+  Videos are in [-1, 1].  What is `given`, and the `source` from which sampling begins, are None
+  where there is none.
   """
   sample = make_sample(process, **sampling)
 
   @jax.jit
-  def generate(params: Params, cond: Condition, keys: Keys) -> Video:
+  def generate(
+    params: Params,
+    cond: Condition,
+    keys: Keys,
+    given: Given | None = None,
+    source: Source | None = None,
+  ) -> Video:
+    if given is not None:
+      cond = cond.replace(frames=given.channels)
     denoiser = guided(network(apply, params, process), guidance)
-    return sample(denoiser, cond, shape, keys)
+    return sample(denoiser, cond, shape, keys, given, source)
 
   return generate
 
 
 def in_batches(
-  generate: Generate, params: Params, encode: Encoder, *, batch: int, seed: int
+  generate: Generate,
+  params: Params,
+  encode: Encoder,
+  *,
+  batch: int,
+  seed: int,
+  given: Given | None = None,
+  source: Source | None = None,
 ) -> Callable[[Sequence[str], Sequence[int]], Video]:
   """Returns `make(prompts, numbers) -> video`, compiled: up to `batch` videos, each by its number.
 
   They are spread over as many devices as divide `batch`.  A smaller batch is filled up and costs
-  as much as a full one.
+  as much as a full one.  What is `given`, and their `source`, of a batch of one, are the same for
+  all of them.
   """
   mesh = make_mesh(
     (('data', -1), ('fsdp', 1)), jax.devices()[: math.gcd(batch, jax.device_count())]
   )
   params = jax.device_put(params, replicated(mesh))
+  place = lambda a: (
+    jax.device_put(jnp.repeat(a, batch, axis=0), over_batch(mesh))
+    if a.ndim
+    else jax.device_put(a, replicated(mesh))
+  )
+  given, source = jax.tree.map(place, (given, source))
 
   def inputs(prompts, numbers):
     spare = batch - len(prompts)
     cond = Condition(*map(jnp.asarray, encode([*prompts, *prompts[:1] * spare])))
     keys = video_keys(seed, jnp.array([*numbers, *numbers[:1] * spare]))
-    return params, *jax.device_put((cond, keys), over_batch(mesh))
+    return params, *jax.device_put((cond, keys), over_batch(mesh)), given, source
 
   compiled = generate.lower(*inputs([''], [0])).compile()
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from core.condition import Condition
+from core.given import Given
 from diffusion import sampler
 from diffusion.denoiser import (
   clipped,
@@ -109,7 +110,7 @@ def test_dynamic_thresholding(cap):
 def test_keeping():
   xt, known = normal(2, 2, 3, 3, 1), normal(2, 2, 3, 3, 1, seed=5)
   mask = jnp.zeros((2, 2, 3, 3, 1)).at[:, 0].set(1.0).at[:, 1, 0].set(0.5)
-  answer = keeping(lambda xt, t, cond: 2 * xt, known, mask)(xt, T, None)
+  answer = keeping(lambda xt, t, cond: 2 * xt, Given.of(known, mask))(xt, T, None)
   np.testing.assert_array_equal(answer[:, 0], known[:, 0])
   np.testing.assert_allclose(answer[:, 1, 0], (known[:, 1, 0] + 2 * xt[:, 1, 0]) / 2, rtol=1e-5)
   np.testing.assert_array_equal(answer[:, 1, 1:], 2 * xt[:, 1, 1:])

@@ -7,9 +7,10 @@ import pytest
 
 from core import video
 from core.condition import Condition
+from core.given import Given
 from diffusion.process import Process, per_example
 from pipelines import cascade
-from pipelines.cascade import PIECE, make_super_resolution, one_by_one, to_host
+from pipelines.cascade import PIECE, feathered, make_super_resolution, one_by_one, to_host
 from pipelines.sampling import video_keys
 from ssr.degrade import upsample
 from ssr.model import beside_upsampled
@@ -180,3 +181,33 @@ def test_what_a_video_does_not_allow_is_named(options, message):
   with pytest.raises(ValueError, match='Got') as error:
     upscale(small(0.3), seen, **options)
   assert str(error.value) == message
+
+
+def given(h=24, w=24):
+  """A square in the middle that is not known, in a frame of a single colour."""
+  known = jnp.ones((1, 2, h, w, 1)).at[:, :, 6:18, 6:18].set(0)
+  return Given.of(jnp.full((1, 2, h, w, 3), 0.5), known)
+
+
+def test_what_is_given_fades_into_what_is_made():
+  hard, soft = given(), feathered(given(), 1.5)
+  known = np.asarray(soft.known[0, 0, 12, :, 0])
+  np.testing.assert_array_equal(known[:6], 1)
+  assert (np.diff(known[5:12]) <= 0).all()
+  assert 0 < known[7] < 1
+  np.testing.assert_array_equal(known[11:13], 0)
+  np.testing.assert_array_equal(
+    np.where(hard.known == 1, soft.frames, 0), np.where(hard.known == 1, hard.frames, 0)
+  )
+  np.testing.assert_allclose(soft.frames, 0.5 * soft.known, atol=1e-5)  # its colour goes on
+
+
+def test_a_large_video_keeps_what_is_given():
+  cond, rng = small(0.3), np.random.default_rng(1)
+  known = jnp.asarray(rng.random((1, 10, 4, 8, 1)) < 0.5, jnp.float32)
+  large = Given.of(jnp.asarray(rng.uniform(-1, 1, (1, 10, 4, 8, 3)), jnp.float32), known)
+  keys = video_keys(0, jnp.arange(1))
+  made = run(make(pull), {}, cond, keys, large)
+  at = np.broadcast_to(known == 1, made.shape)
+  np.testing.assert_array_equal(made[at], np.asarray(large.frames)[at])
+  assert np.std(made[~at]) > 0
