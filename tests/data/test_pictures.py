@@ -1,0 +1,150 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from core import video
+from data import pictures
+
+
+def written(path, pixels, mode='RGB', **options):
+  Image.fromarray(pixels, mode).save(path, **options)
+  return path
+
+
+def noise(*shape):
+  return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def read(path):
+  notes = []
+  return pictures.read_image(path, notes.append)[0], notes
+
+
+# Where the first row and the first column of what is stored belong (Exif 2.3, Orientation).
+STORED = {
+  1: lambda p: p,  # top, left
+  2: lambda p: p[:, ::-1],  # top, right
+  3: lambda p: p[::-1, ::-1],  # bottom, right
+  4: lambda p: p[::-1],  # bottom, left
+  5: lambda p: p.swapaxes(0, 1),  # left, top
+  6: lambda p: p.swapaxes(0, 1)[::-1],  # right, top
+  7: lambda p: p.swapaxes(0, 1)[::-1, ::-1],  # right, bottom
+  8: lambda p: p.swapaxes(0, 1)[:, ::-1],  # left, bottom
+}
+
+
+@pytest.mark.parametrize('orientation', STORED)
+def test_an_image_is_turned_upright(tmp_path, orientation):
+  exif, pixels = Image.Exif(), noise(6, 9, 3)
+  exif[0x0112] = orientation
+  stored = np.ascontiguousarray(STORED[orientation](pixels))
+  got, _ = read(written(tmp_path / 'a.png', stored, exif=exif))
+  np.testing.assert_array_equal(got, pixels)
+
+
+def test_alpha_is_dropped_with_a_message(tmp_path):
+  pixels = noise(4, 5, 4)
+  got, notes = read(written(tmp_path / 'a.png', pixels, 'RGBA'))
+  np.testing.assert_array_equal(got, pixels[..., :3])
+  assert notes == [f'{tmp_path}/a.png: its alpha is dropped.']
+  assert read(written(tmp_path / 'b.png', pixels[..., :3].copy()))[1] == []
+
+
+def test_gray_and_deep_images_are_read(tmp_path):
+  gray = noise(4, 5)
+  got, _ = read(written(tmp_path / 'a.png', gray, 'L'))
+  np.testing.assert_array_equal(got, np.repeat(gray[..., None], 3, -1))
+  deep = np.linspace(0, 65535, 20).astype(np.uint16).reshape(4, 5)
+  Image.fromarray(deep).save(tmp_path / 'deep.png')
+  got, _ = read(tmp_path / 'deep.png')
+  np.testing.assert_allclose(got[..., 0], deep / 257, atol=1)
+
+
+def test_cropping_keeps_the_middle_and_padding_keeps_all():
+  frames = np.zeros((2, 8, 16, 3), np.uint8)
+  frames[:, :, 4:12] = 200
+  np.testing.assert_array_equal(pictures.fitted(frames, 8, 8, 'crop'), 200)
+  padded = pictures.fitted(frames, 8, 8, 'pad')
+  assert padded.shape == (2, 8, 8, 3)
+  np.testing.assert_array_equal(padded[:, [0, 1, 6, 7]], 0)
+  assert (padded[:, 2:6, 3:5] == 200).all()
+
+
+@pytest.mark.parametrize('fit', pictures.FITS)
+@pytest.mark.parametrize('shape', [(8, 16), (16, 8), (9, 9), (31, 12)])
+@pytest.mark.parametrize('size', [(16, 16), (7, 20)])
+def test_a_mask_goes_where_its_picture_goes(fit, shape, size):
+  white = np.zeros(shape, bool)
+  white[shape[0] // 3 : shape[0] // 2 + 2, shape[1] // 3 : shape[1] // 2 + 2] = True
+  frames = np.repeat(white[None, ..., None] * np.uint8(255), 3, -1)
+  mask = pictures.fitted_mask(white[None], *size, fit)
+  seen = pictures.fitted(frames, *size, fit)[..., 0]
+  assert mask.shape == (1, *size)
+  assert mask[seen == 255].all()
+  assert not mask[seen == 0].any()
+
+
+def test_a_mask_of_another_size_is_resized_by_nearest_neighbours(tmp_path):
+  like = np.zeros((3, 6, 8, 3), np.uint8)
+  small = np.array([[0, 255], [255, 0]], np.uint8)
+  mask = pictures.read_mask(written(tmp_path / 'm.png', small, 'L'), like, fps=16.0)
+  assert mask.shape == (3, 6, 8)
+  assert mask[:, :3, 4:].all()
+  assert mask[:, 3:, :4].all()
+  assert mask.sum() == 3 * 24
+
+
+def test_a_mask_may_be_a_video(tmp_path):
+  like = np.zeros((8, 16, 16, 3), np.uint8)
+  white = np.zeros((8, 16, 16, 3), np.uint8)
+  for i in range(8):
+    white[i, :, : 2 * i] = 255
+  video.write(tmp_path / 'm.mp4', white, fps=16.0)
+  mask = pictures.read_mask(tmp_path / 'm.mp4', like, fps=16.0)
+  np.testing.assert_array_equal(mask, white[..., 0] > 127)
+  video.write(tmp_path / 'short.mp4', white[:4], fps=16.0)
+  with pytest.raises(ValueError, match=r'has 4 frames; allowed are 8 or more, or one\.'):
+    pictures.read_mask(tmp_path / 'short.mp4', like, fps=16.0)
+
+
+@pytest.mark.parametrize(
+  ('frames', 'longer', 'message'),
+  [
+    (4, False, r'has 8 frames .* allowed are 4 \(0\.25 seconds\), or --clip=start for the first'),
+    (12, False, r'has 8 frames .* allowed are 12 \(0\.75 seconds\)\.'),
+    (12, True, r'allowed are 12 \(0\.75 seconds\), or more\.'),
+  ],
+)
+def test_a_clip_of_another_length_is_refused(tmp_path, frames, longer, message):
+  video.write(tmp_path / 'v.mp4', noise(8, 16, 16, 3), fps=16.0)
+  with pytest.raises(ValueError, match=message):
+    pictures.read_clip(tmp_path / 'v.mp4', frames=frames, fps=16.0, longer=longer)
+
+
+def test_of_a_longer_clip_the_first_frames_are_taken(tmp_path):
+  pixels = np.repeat(np.arange(0, 240, 30, dtype=np.uint8)[:, None, None, None], 16, 1)
+  pixels = np.repeat(np.repeat(pixels, 16, 2), 3, 3)
+  video.write(tmp_path / 'v.mp4', pixels, fps=16.0)
+  clip = pictures.read_clip(tmp_path / 'v.mp4', frames=5, fps=16.0, longer=True)
+  np.testing.assert_allclose(clip, pixels[:5].astype(int), atol=3)
+
+
+@pytest.mark.parametrize('what', ['missing', 'text', 'truncated'])
+def test_what_is_no_image_is_one_line(tmp_path, what):
+  path = tmp_path / 'a.png'
+  if what == 'text':
+    path.write_text('not an image')
+  if what == 'truncated':
+    written(path, noise(64, 64, 3))
+    path.write_bytes(path.read_bytes()[:2000])
+  with pytest.raises(ValueError, match=str(path)):
+    read(path)
+
+
+def test_a_picture_is_a_source_of_its_squares(tmp_path):
+  path = written(tmp_path / 'a.png', noise(40, 30, 3))
+  source = pictures.Picture(path, 'in neon style', 16)
+  first, second = (source.draw(0, np.random.default_rng(i)) for i in (0, 1))
+  assert first['video'].shape == (1, 16, 16, 3)
+  assert first['caption'] == 'in neon style'
+  assert (first['video'] != second['video']).any()
