@@ -20,6 +20,8 @@ from ml_collections import ConfigDict, config_flags
 from core import command, video
 from core.params import count, partition
 from core.typing import Params
+from data.masks import Masked
+from data.pictures import Picture
 from data.pipeline import batches, open_source
 from pipelines.sampling import video_keys
 from pipelines.stage import Stage, open_stage
@@ -46,7 +48,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> State:
   image = checkpoint.load(pathlib.Path(config.init_from))[1] if begins else {}
   stage = open_stage(config)
   tx = make_optimizer(config.steps, **config.optim)
-  encode, source = encoder(**config.text), open_source(**config.data)
+  encode, source = encoder(**config.text), open_examples(config)
   data = batches(source, encode, seed=config.seed, **config.loader)
   fixed = fixed_batch(source, encode, config)
   key_init, key_step, key_evaluate = jax.random.split(jax.random.key(config.seed), 3)
@@ -81,6 +83,15 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> State:
       evaluate=lambda params: evaluate(params, fixed, key_evaluate),
       sample=make_sampling(config, stage, fixed, workdir),
     )  # fmt: skip
+
+
+def open_examples(config: ConfigDict):
+  """The source of what is trained on."""
+  if s := config.style:
+    caption = f'{s.content} {s.descriptor}'.strip()
+    return Picture(pathlib.Path(s.image), caption, config.data.size)
+  source = open_source(**config.data)
+  return Masked(source, config.masks) if config.masks else source
 
 
 def fixed_batch(source, encode, config: ConfigDict) -> dict[str, np.ndarray]:

@@ -36,6 +36,10 @@ def get_config() -> ConfigDict:
       'shorter_side': 0,
     }
   )
+  # data.masks.Masked: how often which part of a clip is given, in the stage that is given any.
+  c.masks = ConfigDict()
+  # data.pictures.Picture, and the rank of adapters, in the stage of a style.
+  c.style = ConfigDict()
   # ssr.degrade.make_degrade, in stages of super-resolution: the others are told nothing but a text.
   c.degrade = ConfigDict()
   c.residual = False  # there, whether the network adds to the upsampled frames: ssr.model

@@ -24,6 +24,8 @@ _TINY = {
 SCALES['tiny'] = {
   't2i': _TINY | {'data': {'size': 16, 'frames': 1}, 'loader': {'batch': 16}},
   't2v': _TINY | {'data': {'size': 16, 'frames': 16}, 'loader': {'batch': 4}},
+  't2v_masked': _TINY | {'data': {'size': 16, 'frames': 16}, 'loader': {'batch': 4}},
+  'style': _TINY | {'data': {'size': 16, 'frames': 1}, 'loader': {'batch': 8}},
 }
 
 # Crops of 16x16 pixels, from 8x8.
@@ -89,6 +91,25 @@ SCALES['demo'] = {
     'evaluate_batch': 4,
     'sample_every': 2000,
     'save_every': 250,
+  },
+  't2v_masked': _DEMO
+  | {
+    'steps': 4000,
+    'loader': {'batch': 4},
+    'optim': _DEMO_OPTIM | {'learning_rate': 3e-4, 'b2': 0.99, 'clip': 0.25},
+    'ema_decay': 0.998,
+    'evaluate_every': 500,
+    'evaluate_batch': 4,
+    'sample_every': 2000,
+    'save_every': 250,
+  },
+  'style': _DEMO
+  | {
+    'steps': 300,
+    'data': {'frames': 1},
+    'loader': {'batch': 16},
+    'optim': _DEMO_OPTIM,
+    'ema_decay': 0.98,
   },
 }
 

@@ -1,7 +1,8 @@
 """Clips and captions, read, shuffled, cropped and batched.
 
 A source has a length, and `source[i]` is `{'video': uint8 't h w 3', 'caption': str}`.  One which
-chooses among several windows of a clip has `draw(i, rng)` besides, which returns the same.
+chooses among several windows of a clip has `draw(i, rng)` besides, which returns the same; and
+where part of a clip is given, `known`, bool 't h w'.
 """
 
 import pathlib
@@ -57,6 +58,8 @@ def batches(
   process_count: int | None = None,
 ) -> grain.DatasetIterator:
   """An endless iterator of `{'video': uint8 'b t h w c', 'text': 'b n d', 'mask': 'b n'}`.
+
+  And of `known`, 'b t h w', where examples have it.
 
   `encode` maps captions to (text, mask).  `batch` counts the examples of all processes; each gets
   its part of it, and parts in order of `process_index` make the batch which one process alone would
@@ -137,7 +140,9 @@ def _stream(source, seed: int, shuffle: bool) -> grain.MapDataset:
 
 def _collate(clips: Sequence[dict], encode) -> dict:
   text, mask = encode([clip['caption'] for clip in clips])
-  return {'video': np.stack([clip['video'] for clip in clips]), 'text': text, 'mask': mask}
+  video, known = ([c[key] for c in clips if key in c] for key in ('video', 'known'))
+  batch = {'video': np.stack(video), 'text': text, 'mask': mask}
+  return batch | {'known': np.stack(known)} if known else batch
 
 
 def _require_share(source, batch: int, count: int) -> None:

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from core.condition import Condition
-from core.typing import Params
+from core.given import Given
+from core.typing import Key, Params, Video
 from diffusion.process import Process
 from diffusion.sampler import OnStep
 from pipelines.cascade import make_super_resolution
@@ -17,6 +18,7 @@ from pipelines.sampling import Generate
 from pipelines.text_to_video import make_text_to_video
 from ssr.degrade import downsample, make_degrade
 from ssr.model import beside_upsampled, beyond_upsampled
+from stunet.adapters import adapted, merged
 from stunet.unet import STUNet
 from text.hashed import encoder
 from training import checkpoint
@@ -46,15 +48,20 @@ def open_stage(
   """
   model, process, d = STUNet(**config.model), Process(**config.schedule), config.data
   init = lambda key, *inputs: model.init(key, *inputs)['params']
-  apply = lambda params, *inputs: model.apply({'params': params}, *inputs)
+  apply = lambda params, *inputs: model.apply({'params': merged(params)}, *inputs)
+  if config.style and config.style.rank:
+    bare, rank = init, config.style.rank
+    init = lambda key, *inputs: adapted(bare(key, *inputs), rank, jax.random.fold_in(key, rank))
 
   if not config.degrade:
     model.check_frames(d.frames)
     prompts = config.sample_prompts
     cond = Condition(*map(jnp.asarray, encoder(**config.text)(prompts)))
-    shape = (d.frames, d.size, d.size, 3)
+    shape, conditioning = (d.frames, d.size, d.size, 3), text_alone
+    if config.masks:
+      apply, conditioning = beside_given(apply), given_too
     generate = make_text_to_video(apply, process, shape, on_step=on_step, **config.sampling)
-    return Stage(init, apply, text_alone, process, generate, lambda batch: (prompts, cond))
+    return Stage(init, apply, conditioning, process, generate, lambda batch: (prompts, cond))
 
   def examples(batch):
     n = len(config.sample_prompts)
@@ -71,6 +78,24 @@ def open_stage(
     apply, process, (d.size, d.size), mesh=mesh, on_step=on_step, **config.sampling
   )
   return Stage(init, apply, degrade, process, generate, examples)
+
+
+def given_too(key: Key, x0: Video, batch: dict) -> Condition:
+  """The condition of a model that is given what of the clean video is `known` in the batch."""
+  given = Given.of(x0, batch['known'][..., None].astype(x0.dtype))
+  return Condition(batch['text'], batch['mask'], given.channels)
+
+
+def beside_given(apply: Apply) -> Apply:
+  """`apply(params, xt, t, cond)` of a network which, where the condition gives it nothing of the
+  video, is told so."""
+
+  def told(params, xt, t, cond):
+    if cond.frames is None:
+      cond = cond.replace(frames=jnp.zeros((*xt.shape[:-1], xt.shape[-1] + 1), xt.dtype))
+    return apply(params, xt, t, cond)
+
+  return told
 
 
 def super_resolution_config(workdir: pathlib.Path) -> ConfigDict:

@@ -18,7 +18,7 @@ AUGMENTATION = Process('cosine', 0.0, 'eps')
 
 
 def make_degrade(*, factor: int, level: float, blur: float):
-  """Returns `degrade(key, x0, cond) -> cond`, which adds the small video to a condition.
+  """Returns `degrade(key, x0, batch) -> cond`, of the batch's text and the video made small.
 
   factor: how many times smaller its sides are.
   level: the highest level of noise, in [0, 1]; each video's is drawn evenly up to it.
@@ -32,13 +32,13 @@ def make_degrade(*, factor: int, level: float, blur: float):
   if blur < 0:
     raise ValueError(f'Got a blur of {blur} pixels; allowed is 0 or more.')
 
-  def degrade(key: Key, x0: Video, cond: Condition) -> Condition:
+  def degrade(key: Key, x0: Video, batch: dict) -> Condition:
     key_level, key_eps, key_blur = jax.random.split(key, 3)
     frames = downsample(x0, factor)
     if blur:
       frames = blurred(frames, blur * jax.random.uniform(key_blur, x0.shape[:1]), reach=blur)
     levels = level * jax.random.uniform(key_level, x0.shape[:1])
-    cond = cond.replace(frames=frames)
+    cond = Condition(batch['text'], batch['mask'], frames)
     return augmented(cond, levels, jax.random.normal(key_eps, frames.shape))
 
   return degrade

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import pytest
 
 from configs import scales
-from core.condition import Condition
 from core.params import matches
 from data.pipeline import batches, open_source
 from pipelines.stage import open_stage
@@ -53,8 +52,8 @@ def inputs(config):
   x = jax.ShapeDtypeStruct((1, d.frames, d.size, d.size, 3), jnp.float32)
   tokens = jax.ShapeDtypeStruct((1, text.tokens, text.width), jnp.float32)
   mask = jax.ShapeDtypeStruct((1, text.tokens), bool)
-  cond = Condition(tokens, mask)
-  cond = jax.eval_shape(open_stage(config).conditioning, jax.random.key(0), x, cond)
+  batch = {'text': tokens, 'mask': mask, 'known': jax.ShapeDtypeStruct(x.shape[:4], bool)}
+  cond = jax.eval_shape(open_stage(config).conditioning, jax.random.key(0), x, batch)
   return x, jax.ShapeDtypeStruct((1,), jnp.float32), cond
 
 

@@ -16,13 +16,13 @@ from training.state import State
 
 # (params, x_t, t, condition) -> what the process wants predicted.
 Apply = Callable[[Params, Video, Time, Condition], Float['b ...']]
-# (key, x_0, condition) -> the condition, with what of it is made from the clean video.
-Conditioning = Callable[[Key, Video, Condition], Condition]
+# (key, x_0, batch) -> the condition, some of which may be made from the clean video.
+Conditioning = Callable[[Key, Video, dict], Condition]
 
 
-def text_alone(key: Key, x0: Video, cond: Condition) -> Condition:
-  """The condition as it is, of a model that is told nothing but a text."""
-  return cond
+def text_alone(key: Key, x0: Video, batch: dict) -> Condition:
+  """The condition of a model that is told nothing but a text."""
+  return Condition(batch['text'], batch['mask'])
 
 
 def pixels(video) -> Video:
@@ -43,7 +43,8 @@ def make_step(
 ):
   """Returns `step(state, frozen, batch, key) -> (state, metrics)`, to be jitted.
 
-  A batch holds `video` (uint8, b t h w c), `text` (b n d) and `mask` (b n).  The text of a fraction
+  A batch holds `video` (uint8, b t h w c), `text` (b n d) and `mask` (b n), and what else
+  `conditioning` makes the condition of.  The text of a fraction
   `drop_text` of the examples is dropped, for classifier-free guidance.  The gradient is averaged
   over `accumulate` microbatches; how the batch is cut does not change what is drawn for it.  Times
   are drawn from Beta(high_noise, 1): uniformly at 1, the noisy ones more often above.
@@ -100,9 +101,8 @@ def draw(
   t = (jax.random.uniform(key_t) + jnp.arange(b) / b) % 1
   t = jax.random.permutation(key_order, t) ** (1 / high_noise)  # the inverse of the Beta's CDF
   eps = jax.random.normal(key_eps, x0.shape)
-  cond = Condition(batch['text'], batch['mask'])
-  cond = cond.without_text(jax.random.bernoulli(key_drop, drop_text, (b,)))
-  return x0, t, eps, conditioning(jax.random.fold_in(key, 4), x0, cond)
+  cond = conditioning(jax.random.fold_in(key, 4), x0, batch)
+  return x0, t, eps, cond.without_text(jax.random.bernoulli(key_drop, drop_text, (b,)))
 
 
 def make_evaluation(
@@ -115,8 +115,8 @@ def make_evaluation(
   """
 
   def evaluate(params: Params, batch, key: Key) -> Float['']:
-    x0, cond = pixels(batch['video']), Condition(batch['text'], batch['mask'])
-    cond = conditioning(jax.random.fold_in(key, times), x0, cond)
+    x0 = pixels(batch['video'])
+    cond = conditioning(jax.random.fold_in(key, times), x0, batch)
 
     def at(i):
       t = jnp.full(len(x0), (i + 0.5) / times)

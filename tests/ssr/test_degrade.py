@@ -140,7 +140,8 @@ def test_noise_of_a_level_keeps_the_variance():
 def degraded(x0, seed=0, **options):
   degrade = compiled(make_degrade(**dict(factor=2, level=0.0, blur=0.0) | options))
   text = jnp.ones((len(x0), 1, 1))
-  return degrade(jax.random.key(seed), x0, Condition(text))
+  batch = {'text': text, 'mask': jnp.ones(text.shape[:2], bool)}
+  return degrade(jax.random.key(seed), x0, batch)
 
 
 def test_without_level_and_blur_a_small_video_is_the_mean_of_squares():

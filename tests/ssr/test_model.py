@@ -12,7 +12,6 @@ import pytest
 from einops import repeat
 
 from configs import scales, ssr
-from core.condition import Condition
 from core.params import names, nest, partition
 from diffusion.process import Process
 from pipelines.stage import open_stage
@@ -179,7 +178,8 @@ def test_parameters_of_crops_fit_whole_frames():
   def examples(height, width):
     x = jax.ShapeDtypeStruct((1, d.frames, height, width, 3), jnp.float32)
     text = jax.ShapeDtypeStruct((1, config.text.tokens, config.text.width), jnp.float32)
-    cond = jax.eval_shape(stage.conditioning, KEY, x, Condition(text))
+    batch = {'text': text, 'mask': jax.ShapeDtypeStruct(text.shape[:2], bool)}
+    cond = jax.eval_shape(stage.conditioning, KEY, x, batch)
     return x, jax.ShapeDtypeStruct((1,), jnp.float32), cond
 
   params = jax.eval_shape(stage.init, KEY, *examples(d.size, d.size))

@@ -1,0 +1,114 @@
+r"""A style as a file: what it changes in an image model, and so in every video model grown from it.
+
+  python -m pipelines.style --workdir=runs/neon --out=neon.npz
+
+The weights of a video model move towards the style's by a part alpha (Lumiere, Sec. 4.1),
+
+  W = alpha W_style + (1 - alpha) W_orig,
+
+in its spatial layers alone.  With them, the file has the fingerprints of the weights it began from:
+a style of another image model would be noise.
+"""
+
+import dataclasses
+import json
+import pathlib
+import zipfile
+import zlib
+
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from core import command
+from core.params import blend, matches, names, nest
+from core.typing import Params
+from stunet.adapters import merged
+from stunet.inflate import TEMPORAL
+from training import checkpoint
+
+_FACTS = 'facts'  # of the arrays in the file, the one that is JSON
+
+
+@dataclasses.dataclass(frozen=True)
+class Style:
+  """What is in the file."""
+
+  descriptor: str  # what a prompt has to say for it
+  began: dict[str, int]  # the fingerprint of every weight of the image model
+  changes: Params  # adapters, and weights of other values than they began with
+
+
+def fingerprint(weight) -> int:
+  """The same for a weight in float32 and for what is left of it in bfloat16."""
+  return zlib.crc32(np.asarray(jnp.asarray(weight, jnp.bfloat16)).tobytes())
+
+
+def of_workdir(workdir: pathlib.Path) -> Style:
+  """The style that was trained there.  ValueError where none was."""
+  config, params, _ = checkpoint.load(workdir)
+  if not config.style:
+    raise ValueError(f'{workdir} is not a style; configs/style.py trains one.')
+  _, image, _ = checkpoint.load(pathlib.Path(config.init_from))
+  image, trained = names(image), names(params)
+  began = {name: fingerprint(weight) for name, weight in image.items()}
+  changed = {
+    name: weight
+    for name, weight in trained.items()
+    if name not in image or not np.array_equal(weight, image[name])
+  }
+  return Style(config.style.descriptor, began, nest(changed))
+
+
+def save(path: pathlib.Path, style: Style) -> None:
+  """Writes the file, whole or not at all."""
+  facts = json.dumps({'descriptor': style.descriptor, 'began': style.began})
+  arrays = {name: np.asarray(value) for name, value in names(style.changes).items()}
+  incomplete = path.with_name(f'.{path.name}.part')
+  with incomplete.open('wb') as file:
+    np.savez_compressed(file, **{_FACTS: np.array(facts)}, **arrays)
+  incomplete.rename(path)
+
+
+def load(path: pathlib.Path) -> Style:
+  """The style in a file; ValueError where there is none."""
+  try:
+    with np.load(path) as file:
+      arrays = {name: file[name] for name in file.files}
+    facts = json.loads(str(arrays.pop(_FACTS)))
+  except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    raise ValueError(f'{path} is not a style, as pipelines.style writes one.') from error
+  return Style(facts['descriptor'], facts['began'], nest(arrays))
+
+
+def blended(video: Params, style: Style, alpha: float) -> Params:
+  """The video model with its spatial weights moved to the style's: 0 leaves them, 1 has arrived.
+
+  ValueError, with their names, where they are not those that the style began from.
+  """
+  named = names(video)
+  spatial = {n: v for n, v in named.items() if not matches(n, TEMPORAL)}
+  prints = {name: fingerprint(weight) for name, weight in spatial.items()}
+  if other := sorted(n for n in prints.keys() | style.began if prints.get(n) != style.began.get(n)):
+    raise ValueError(
+      f'The style began from another image model; {len(other)} of its weights differ: '
+      f'{", ".join(other)}.'
+    )
+  styled = merged(nest(named | names(style.changes)))
+  return blend(video, styled, alpha)
+
+
+def main() -> None:
+  if not flags.FLAGS.workdir or not flags.FLAGS.out:
+    raise ValueError('Both --workdir=DIR and --out=FILE are needed.')
+  out = pathlib.Path(flags.FLAGS.out)
+  if out.suffix != '.npz' or not out.parent.is_dir():
+    raise ValueError(f'Got --out={out}; allowed is a name that ends in .npz, in a folder.')
+  save(out, of_workdir(pathlib.Path(flags.FLAGS.workdir)))
+  print(f'{out}: {out.stat().st_size:,} bytes')
+
+
+if __name__ == '__main__':
+  flags.DEFINE_string('workdir', None, 'Where the style was trained.')
+  flags.DEFINE_string('out', None, 'The file, .npz.')
+  command.run(main)

@@ -1,0 +1,44 @@
+"""Stages which are given part of a video."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from configs import t2v, t2v_masked
+from core.condition import Condition
+from core.given import Given
+from pipelines.stage import given_too, open_stage
+from stunet.inflate import inflate
+from tests.oracles import compiled, random_params
+
+KEY = jax.random.key(0)
+
+
+def test_at_birth_what_is_given_changes_nothing():
+  """The widened model is the text-to-video model it grew from, whatever it is given."""
+  rng = np.random.default_rng(0)
+  normal = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+  plain, masked = open_stage(t2v.get_config()), open_stage(t2v_masked.get_config())
+  x, t = normal(2, 4, 16, 16, 3), jnp.asarray([0.3, 0.8])
+  cond = Condition(normal(2, 16, 64), jnp.ones((2, 16), bool))
+  told = cond.replace(frames=normal(2, 4, 16, 16, 4))
+  shapes = lambda stage, cond: jax.eval_shape(stage.init, KEY, x, t, cond)
+  params = random_params(shapes(plain, cond))
+  grown = inflate(params, random_params(shapes(masked, told), seed=1))
+  want = compiled(plain.apply)(params, x, t, cond)
+  apply = compiled(masked.apply)
+  assert np.std(want) > 0.1
+  for given in (told, told.replace(frames=-3 * told.frames)):
+    np.testing.assert_array_equal(apply(grown, x, t, given), want)
+  np.testing.assert_array_equal(apply(grown, x, t, cond), want)  # and with nothing
+
+
+def test_a_network_sees_the_clean_pixels_that_are_known():
+  rng = np.random.default_rng(0)
+  x0 = jnp.asarray(rng.uniform(-1, 1, (2, 3, 4, 4, 3)), jnp.float32)
+  known = jnp.asarray(rng.random((2, 3, 4, 4)) < 0.5)
+  batch = {'text': jnp.ones((2, 1, 5)), 'mask': jnp.ones((2, 1), bool), 'known': known}
+  cond = given_too(KEY, x0, batch)
+  want = Given.of(x0, jnp.asarray(known[..., None], jnp.float32))
+  np.testing.assert_array_equal(cond.frames, want.channels)
+  np.testing.assert_array_equal(cond.text, batch['text'])
