@@ -1,37 +1,72 @@
-r"""Makes videos with a trained model.
+r"""Makes videos with a trained model: of a text, and of what else it is given.
 
-  python sample.py text_to_video --prompt='a red circle moving right on a black background' \
-    --output=out.mp4 --workdir=checkpoints/demo/t2v
+  python sample.py text_to_video --prompt='a red circle moving right on a black background'
+  python sample.py image_to_video --image=photo.jpg --prompt=TEXT
+  python sample.py inpaint --video=clip.mp4 --mask=mask.png --prompt=TEXT
+  python sample.py outpaint --video=clip.mp4 --pad=64,0,64,0 --prompt=TEXT
+  python sample.py cinemagraph --image=photo.jpg --mask=mask.png --prompt=TEXT
+  python sample.py edit --video=clip.mp4 --strength=0.6 --prompt=TEXT
+  python sample.py stylize --style=style.npz --alpha=0.8 --prompt=TEXT
+
+White in a mask is what is to be made.
 """
 
-import dataclasses
-import json
 import pathlib
-import re
 import sys
-import time
+from collections.abc import Callable, Sequence
 
-import jax
+import jax.numpy as jnp
 from absl import flags
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from core import command, video
+from core.given import Given
 from core.typing import Params
-from diffusion.sampler import OnStep
-from pipelines.cascade import one_by_one, to_host
-from pipelines.sampling import SAMPLERS, Generate
-from pipelines.stage import open_stage, super_resolution_config
-from pipelines.text_to_video import in_batches
-from text.hashed import Encoder, encoder
-from training import checkpoint
-from training.sharding import make_mesh
+from data import pictures
+from pipelines import conditional, jobs, style
+from pipelines.run import Model, run
+from pipelines.sampling import SAMPLERS, Source
+from pipelines.stage import open_stage
 
 _PROMPT = flags.DEFINE_string(
   'prompt', 'a red circle moving right on a black background', 'What the video shows.'
 )
 _PROMPTS_FILE = flags.DEFINE_string('prompts_file', None, 'One prompt a line, instead of --prompt.')
-_WORKDIR = flags.DEFINE_string('workdir', 'checkpoints/demo/t2v', 'Where the model was trained.')
+_WORKDIR = flags.DEFINE_string(
+  'workdir',
+  None,
+  'Where the model was trained: checkpoints/demo/t2v by default, or checkpoints/demo/t2v_masked '
+  'where it is given part of the video.',
+)
+_IMAGE = flags.DEFINE_string('image', None, 'The first frame, or all that does not move.')
+_VIDEO = flags.DEFINE_string('video', None, 'The video to complete or to edit.')
+_MASK = flags.DEFINE_string('mask', None, 'An image or a video, white where the video is made.')
+_BOX = flags.DEFINE_list('box', None, 'x,y,width,height in pixels of the input, instead of --mask.')
+_PAD = flags.DEFINE_list(
+  'pad', None, 'left,top,right,bottom: pixels of the video that are made, around --video.'
+)
+for _four in (_BOX, _PAD):
+  flags.register_validator(
+    _four,
+    lambda value: value is None or (len(value) == 4 and all(n.isdigit() for n in value)),
+    'allowed are four whole numbers, as in 8,0,8,0',
+  )
+_STRENGTH = flags.DEFINE_float(
+  'strength',
+  0.6,
+  'How much of --video is made anew, from 0, nothing, to 1, all.',
+  lower_bound=0.0,
+  upper_bound=1.0,
+)
+_STYLE = flags.DEFINE_string('style', None, 'A file that pipelines.style wrote.')
+_ALPHA = flags.DEFINE_float(
+  'alpha', 1.0, 'How much of it: 0 is none, the paper has 0.5 to 1.', 0.0, upper_bound=1.0
+)
+_FIT = flags.DEFINE_enum('fit', 'crop', pictures.FITS, 'How images and videos are made square.')
+_CLIP = flags.DEFINE_enum(
+  'clip', 'exact', ('exact', 'start'), 'Whether --video is as long as what is made, or longer.'
+)
 _OUTPUT = flags.DEFINE_string(
   'output',
   None,
@@ -53,10 +88,7 @@ _SSR_WORKDIR = flags.DEFINE_string(
 _SSR_STEPS = flags.DEFINE_integer('ssr_steps', None, "The model's by default.", lower_bound=1)
 _SSR_GUIDANCE = flags.DEFINE_float('ssr_guidance', None, "The model's by default.", lower_bound=0.0)
 _WINDOW = flags.DEFINE_integer(
-  'window',
-  None,
-  "Frames that super-resolution sees at once; the model's by default.",
-  lower_bound=1,
+  'window', None, "Frames it sees at once; the model's by default.", lower_bound=1
 )
 _OVERLAP = flags.DEFINE_integer(
   'overlap', None, "Frames that neighbouring windows share; the model's by default.", lower_bound=0
@@ -75,181 +107,194 @@ _XT_SLICE = flags.DEFINE_string(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Model:
-  """What is sampled."""
-
-  workdir: pathlib.Path
-  config: ConfigDict  # with what the flags change
-  generate: Generate
-
-  @property
-  def encode(self) -> Encoder:
-    """What its prompts go through."""
-    return encoder(**self.config.text)
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-  """A video to make: the one of its prompt with this number, and where it goes."""
-
-  prompt: str
-  number: int
-  path: pathlib.Path
-  xt_slice: pathlib.Path | None = None
-
-
 def text_to_video() -> None:
-  """Makes the videos the flags ask for, once all that can be wrong with them is ruled out."""
-  jobs = _jobs()
-  on_step = lambda i: bar.update(i + 1 - bar.n)
-  base = _base(on_step)
-  ssr = _super_resolution(base.config.data, on_step)
-  batch, seed = min(_BATCH.value, len(jobs)), _SEED.value
-  with tqdm(desc='compiling', unit='step') as bar:
-    begin = time.perf_counter()
-    params, made_by = _load(base, '')
-    make = in_batches(base.generate, params, base.encode, batch=batch, seed=seed)
-    if ssr:
-      params, upscaled_by = _load(ssr, 'ssr_')
-      made_by |= upscaled_by
-      d = base.config.data
-      shape = (d.frames, d.size, d.size, 3)
-      upscale = one_by_one(ssr.generate, params, ssr.encode, shape, seed=seed, mesh=_mesh())
-    compiled = time.perf_counter()
-    for done in range(0, len(jobs), batch):
-      some = jobs[done : done + batch]
-      bar.reset(made_by['steps'])
-      bar.set_description(f'video {done + 1} of {len(jobs)}')
-      videos = make([job.prompt for job in some], [job.number for job in some])
-      for i, (job, frames) in enumerate(zip(some, videos), done + 1):
-        if ssr:
-          bar.reset(made_by['ssr_steps'])
-          bar.set_description(f'super-resolution, video {i} of {len(jobs)}')
-          frames = upscale(job.prompt, job.number, frames)
-        _write(job, to_host(frames), base.config.data.fps, made_by)
-    end = time.perf_counter()
-
-  _report(jobs, made_by)
-  print(f'compiled in {compiled - begin:.1f} s, made in {end - compiled:.1f} s')
+  """A video of every prompt."""
+  _make(())
 
 
-def _base(on_step: OnStep) -> Model:
-  """The model that makes videos of prompts, with what the flags change."""
-  workdir = pathlib.Path(_WORKDIR.value)
-  config = checkpoint.load_config(workdir)
-  config.data.frames = _NUM_FRAMES.value or config.data.frames
-  _override(config, sampler=_SAMPLER.value, steps=_STEPS.value, guidance=_GUIDANCE.value)
-  return Model(workdir, config, open_stage(config, on_step).generate)
+def image_to_video() -> None:
+  """Videos that begin with --image."""
+
+  def given(data, side):
+    image = pictures.read_image(_path('image'), _tell)
+    image = pictures.fitted(image, side, side, _FIT.value)
+    return conditional.image_to_video(image, data.frames)
+
+  _make(('image', 'fit'), given)
 
 
-def _super_resolution(small: ConfigDict, on_step: OnStep) -> Model | None:
+def inpaint() -> None:
+  """--video with what is hidden by --mask, or in --box, made anew."""
+
+  def given(data, side):
+    clip = _clip(data)
+    return conditional.inpainting(*_square(clip, _hidden(clip, data), side))
+
+  _make(('video', 'mask', 'box', 'fit', 'clip'), given)
+
+
+def outpaint() -> None:
+  """--video inside a border, which is made."""
+
+  def given(data, side):
+    left, top, right, bottom = border = [int(n) for n in _PAD.value or (0, 0, 0, 0)]
+    height, width = side - top - bottom, side - left - right
+    if not any(border) or min(height, width) < 1:
+      raise ValueError(
+        f'Got --pad={",".join(map(str, border))}; allowed is a border inside {side}x{side} pixels, '
+        'of one or more.'
+      )
+    clip = pictures.fitted(_clip(data), height, width, _FIT.value)
+    return conditional.outpainting(clip, *border)
+
+  _make(('video', 'pad', 'fit', 'clip'), given)
+
+
+def cinemagraph() -> None:
+  """--image, which moves where --mask is white, or in --box."""
+
+  def given(data, side):
+    image = pictures.read_image(_path('image'), _tell)
+    return conditional.cinemagraph(*_square(image, _hidden(image, data), side), data.frames)
+
+  _make(('image', 'mask', 'box', 'fit'), given)
+
+
+def edit() -> None:
+  """--video, noised to --strength, and made of that again as the prompt says (SDEdit)."""
+
+  def source(data):
+    clip = pictures.fitted(_clip(data), data.size, data.size, _FIT.value)
+    return Source(jnp.asarray(video.to_float(clip))[None], jnp.asarray(_STRENGTH.value))
+
+  _make(('video', 'strength', 'fit', 'clip'), source=source)
+
+
+def stylize() -> None:
+  """A video of every prompt, in a style."""
+  styled = lambda params: style.blended(params, style.load(_path('style')), _ALPHA.value)
+  _make(('style', 'alpha'), styled=styled)
+
+
+def _make(
+  inputs: Sequence[str],
+  given: Callable[[ConfigDict, int], Given] | None = None,
+  source: Callable[[ConfigDict], Source] | None = None,
+  styled: Callable[[Params], Params] = lambda params: params,
+) -> None:
+  """Makes the videos the flags ask for, once all that can be wrong with them is ruled out.
+
+  inputs: the flags, beside those for all videos, that say what to make them of.
+  given: what is, of videos with these `config.data`, as squares of this side.
+  """
+  brought = _inputs(inputs)
+  todo = _jobs()
+  base = _base(masked=given is not None)
+  ssr = _super_resolution(base)
+  for model in filter(None, (base, ssr)):
+    open_stage(model.config)  # whose errors come before anything is read
+  d, factor = base.config.data, ssr.config.degrade.factor if ssr else 1
+  what = dict(given=given and given(d, factor * d.size), source=source and source(d))
+  seed = _SEED.value
+  made_by = base.made_by('', seed) | (ssr.made_by('ssr_', seed) if ssr else {}) | brought
+  for job, pixels in run(todo, base, ssr, batch=_BATCH.value, seed=seed, styled=styled, **what):
+    job.write(pixels, fps=d.fps, upscale=_UPSCALE.value, made_by=made_by)
+  for job in todo:
+    print(*filter(None, (job.path, job.xt_slice)), sep='\n')
+  if _PROMPTS_FILE.value is not None:
+    print(jobs.write_index(todo, made_by))
+
+
+def _inputs(allowed: Sequence[str]) -> dict[str, str]:
+  """What the metadata says of the inputs; ValueError for one that is of no use."""
+  inputs = (_IMAGE, _VIDEO, _MASK, _BOX, _PAD, _STRENGTH, _STYLE, _ALPHA, _FIT, _CLIP)
+  if useless := [f'--{flag.name}' for flag in inputs if flag.present and flag.name not in allowed]:
+    these = ', '.join(f'--{name}' for name in allowed) or 'none but a prompt'
+    raise ValueError(f'{", ".join(useless)}: of no use here; allowed inputs are {these}.')
+  said = lambda value: ','.join(value) if isinstance(value, list) else value
+  return {flag.name: said(flag.value) for flag in inputs if flag.present}
+
+
+def _base(masked: bool) -> Model:
+  """The model that makes videos of prompts, as the flags change it."""
+  workdir = _WORKDIR.value or f'checkpoints/demo/{"t2v_masked" if masked else "t2v"}'
+  return Model.of_videos(
+    pathlib.Path(workdir),
+    masked=masked,
+    frames=_NUM_FRAMES.value,
+    sampler=_SAMPLER.value,
+    steps=_STEPS.value,
+    guidance=_GUIDANCE.value,
+  )
+
+
+def _super_resolution(base: Model) -> Model | None:
   """The model that makes them large; None where none does."""
-  workdir = pathlib.Path(_SSR_WORKDIR.value or pathlib.Path(_WORKDIR.value).with_name('ssr'))
   if _BASE_ONLY.value:
     return None
+  workdir = pathlib.Path(_SSR_WORKDIR.value or base.workdir.with_name('ssr'))
   if _SSR_WORKDIR.value is None and not workdir.is_dir():
     tqdm.write(f'no {workdir}: the video stays small; --ssr_workdir=DIR makes it large', sys.stderr)
     return None
-  config = super_resolution_config(workdir)
-  config.data.update(frames=small.frames, size=small.size * config.degrade.factor)
-  _override(
-    config,
+  return Model.of_super_resolution(
+    workdir,
+    base.config.data,
     steps=_SSR_STEPS.value,
     guidance=_SSR_GUIDANCE.value,
     window=_WINDOW.value,
     overlap=_OVERLAP.value,
     aug_level=_AUG_LEVEL.value,
   )
-  return Model(workdir, config, open_stage(config, on_step, _mesh()).generate)
 
 
-def _mesh() -> jax.sharding.Mesh:
-  """All devices, over which super-resolution spreads its windows."""
-  return make_mesh((('data', -1), ('fsdp', 1)))
-
-
-def _load(model: Model, prefix: str) -> tuple[Params, dict]:
-  """The parameters, and what is to be said of them and of the sampling, in keys of this prefix."""
-  _, params, step = checkpoint.load(model.workdir)
-  made_by = {'model': f'{model.workdir.resolve().name} step {step}', 'seed': _SEED.value}
-  return params, {prefix + k: v for k, v in (made_by | model.config.sampling.to_dict()).items()}
-
-
-def _override(config: ConfigDict, **given) -> None:
-  """Samples as the flags say where they say something."""
-  config.sampling.update({k: v for k, v in given.items() if v is not None})
-
-
-def _jobs() -> list[Job]:
+def _jobs() -> list[jobs.Job]:
   """The videos to make.  The prompts are there and the files can be written, or it is an error."""
-  if _PROMPTS_FILE.value is not None:
-    return _jobs_of_file(pathlib.Path(_PROMPTS_FILE.value), pathlib.Path(_OUTPUT.value or 'out'))
-  if not _PROMPT.value.strip():
-    raise ValueError('The prompt is empty; allowed is any text that is not blank.')
-  files = [pathlib.Path(_OUTPUT.value or 'out.mp4')]
-  if _XT_SLICE.value is not None:
-    files.append(pathlib.Path(_XT_SLICE.value))
-  jobs = [
-    Job(_PROMPT.value, i, *(_numbered(f, i) for f in files)) for i in range(_NUM_VIDEOS.value)
-  ]
-  for job in jobs:
-    video.check_writable(job.path)
-    if job.xt_slice:
-      video.check_writable(job.xt_slice)
-  return jobs
-
-
-def _jobs_of_file(file: pathlib.Path, folder: pathlib.Path) -> list[Job]:
-  if _XT_SLICE.value is not None:
+  xt_slice = None if _XT_SLICE.value is None else pathlib.Path(_XT_SLICE.value)
+  if _PROMPTS_FILE.value is None:
+    output = pathlib.Path(_OUTPUT.value or 'out.mp4')
+    return jobs.of_prompt(_PROMPT.value, _NUM_VIDEOS.value, output, xt_slice)
+  if xt_slice:
     raise ValueError('--xt_slice is for one --prompt, not for a --prompts_file.')
-  if folder.suffix in video.EXTENSIONS or (folder.exists() and not folder.is_dir()):
-    raise ValueError(f'--output={folder} is a file; with --prompts_file a folder is allowed.')
-  try:
-    prompts = [line.strip() for line in file.read_text('utf-8').splitlines() if line.strip()]
-  except (OSError, UnicodeDecodeError) as error:
-    raise ValueError(f'Cannot read --prompts_file={file}: {error}.') from error
-  if not prompts:
-    raise ValueError(f'--prompts_file={file} is empty; allowed is a prompt a line.')
-  slugs = [re.sub(r'\W+', '_', prompt.lower()).strip('_')[:60] for prompt in prompts]
-  jobs = [
-    Job(prompt, n, _numbered(folder / f'{i:03}_{slug}.mp4', n))
-    for i, (prompt, slug) in enumerate(zip(prompts, slugs))
-    for n in range(_NUM_VIDEOS.value)
-  ]
-  # Nothing is made yet: a later error should not leave an empty folder.
-  video.check_writable((folder if folder.exists() else folder.parent) / jobs[0].path.name)
-  return jobs
+  folder = pathlib.Path(_OUTPUT.value or 'out')
+  return jobs.of_file(pathlib.Path(_PROMPTS_FILE.value), _NUM_VIDEOS.value, folder)
 
 
-def _numbered(path: pathlib.Path, number: int) -> pathlib.Path:
-  return path if _NUM_VIDEOS.value == 1 else path.with_stem(f'{path.stem}_{number}')
+def _clip(data: ConfigDict):
+  """So much of the video as is made."""
+  longer = _CLIP.value == 'start'
+  return pictures.read_clip(_path('video'), frames=data.frames, fps=data.fps, longer=longer)
 
 
-def _write(job: Job, pixels: video.Pixels, fps: float, made_by: dict) -> None:
-  job.path.parent.mkdir(exist_ok=True)
-  metadata = _metadata(job, made_by)
-  video.write(job.path, video.upscaled(pixels, _UPSCALE.value), fps=fps, metadata=metadata)
-  if job.xt_slice:
-    image = video.upscaled(video.xt_slice(pixels)[None], _UPSCALE.value)
-    video.write(job.xt_slice, image, metadata=metadata)
+def _hidden(clip: conditional.Clip, data: ConfigDict) -> conditional.Mask:
+  """Where the clip is made."""
+  if (_MASK.value is None) == (_BOX.value is None):
+    raise ValueError('Got both or none of --mask and --box; allowed is one of the two.')
+  if _BOX.value is not None:
+    return conditional.boxed(clip, *map(int, _BOX.value))
+  return pictures.read_mask(_path('mask'), clip, fps=data.fps)
 
 
-def _report(jobs: list[Job], made_by: dict) -> None:
-  for job in jobs:
-    print(*filter(None, (job.path, job.xt_slice)), sep='\n')
-  if _PROMPTS_FILE.value is not None:
-    index = jobs[0].path.with_name('index.jsonl')
-    lines = ({'file': job.path.name} | _metadata(job, made_by) for job in jobs)
-    index.write_text(''.join(json.dumps(line) + '\n' for line in lines))
-    print(index)
+def _square(clip: conditional.Clip, mask: conditional.Mask, side: int):
+  """Both with frames of this side."""
+  size = side, side, _FIT.value
+  return pictures.fitted(clip, *size), pictures.fitted_mask(mask, *size)
 
 
-def _metadata(job: Job, made_by: dict) -> dict[str, str]:
-  return {k: str(v) for k, v in {'prompt': job.prompt, 'number': job.number, **made_by}.items()}
+def _path(flag: str) -> pathlib.Path:
+  """The file that a flag names, which it has to."""
+  if not (value := flags.FLAGS[flag].value):
+    raise ValueError(f'--{flag}=FILE is needed.')
+  return pathlib.Path(value)
 
 
-VERBS = {'text_to_video': text_to_video}
+def _tell(note: str) -> None:
+  tqdm.write(note, sys.stderr)
+
+
+VERBS = {
+  of.__name__: of
+  for of in (text_to_video, image_to_video, inpaint, outpaint, cinemagraph, edit, stylize)
+}
 
 if __name__ == '__main__':
   command.run_verb(VERBS)

@@ -1,9 +1,7 @@
 """The project's own files say the same as its code."""
 
 import ast
-import functools
 import importlib
-import operator
 import pathlib
 import re
 import shlex
@@ -113,14 +111,27 @@ def test_a_command_of_the_readme_has_flags_of_its_script(words):
 
 
 def test_configs_and_their_keys_in_the_readme_are_there():
-  configs = re.findall(r'--config=configs/(\w+)\.py:(\w+)', README)
-  keys = re.findall(r'--config\.([a-z_.]+)=', README)
-  assert configs
-  assert keys
-  for stage, scale in configs:
-    config = importlib.import_module(f'configs.{stage}').get_config(scale)
-    for key in keys:
-      functools.reduce(operator.getitem, key.split('.'), config)
+  trained = [words for words in PYTHON if any(w.startswith('--config=') for w in words)]
+  assert trained
+  opened = []
+  for words in trained:
+    flags = dict(word[2:].split('=', 1) for word in words[1:] if '=' in word)
+    stage, scale = re.fullmatch(r'configs/(\w+)\.py:(\w+)', flags['config']).groups()
+    opened.append(importlib.import_module(f'configs.{stage}').get_config(scale))
+    for flag in flags:
+      if flag.startswith('config.'):
+        assert has(opened[-1], flag)
+  for key in re.findall(r'--(config\.[a-z_.]+)=', README):
+    assert any(has(config, key) for config in opened), key
+
+
+def has(config, flag: str) -> bool:
+  """Whether the config has the key that `config.loader.batch` and the like name."""
+  for key in flag.split('.')[1:]:
+    if key not in config:
+      return False
+    config = config[key]
+  return True
 
 
 def test_options_in_the_text_of_the_readme_are_there():

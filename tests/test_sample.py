@@ -1,57 +1,21 @@
-import contextlib
-import importlib
-import io
 import json
 import os
 import pathlib
 import subprocess
 import sys
-from collections.abc import Iterator
-from unittest import mock
 
 import av
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 from PIL import Image
 
 from configs import ssr, t2v
-from core import command, video
-from core.condition import Condition
-from pipelines.stage import open_stage
+from core import video
+from tests.scripts import call, sample_script, save
 from training import checkpoint
-from training.state import State
 
 ROOT = pathlib.Path(__file__).parents[1]
 PROMPT = 'a red circle moving right on a black background'
-
-
-class Position(Iterator):
-  """Stands for the data: its position is saved with the model."""
-
-  def __next__(self):
-    raise StopIteration
-
-  def get_state(self):
-    return {}
-
-
-def save(path, config):
-  """A model of random weights, as training leaves one after step 3."""
-  d, text, stage = config.data, config.text, open_stage(config)
-  x = jnp.zeros((1, d.frames, d.size, d.size, 3))
-  cond = Condition(jnp.zeros((1, text.tokens, text.width)))
-  cond = stage.conditioning(jax.random.key(0), x, cond)
-  shapes = jax.eval_shape(stage.init, jax.random.key(0), x, jnp.zeros(1), cond)
-  rng = np.random.default_rng(0)
-  params = jax.tree.map(lambda p: jnp.asarray(0.1 * rng.normal(size=p.shape), p.dtype), shapes)
-  checkpoint.save_config(path, config)
-  with checkpoint.manager(path) as checkpoints:
-    checkpoint.save(checkpoints, State(jnp.asarray(3), params, params, {}), Position())
-  return path
 
 
 @pytest.fixture(scope='module')
@@ -72,39 +36,10 @@ def ssr_workdir(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def sample():
-  """The script; its flags, of which other scripts have some too, are gone afterwards."""
-  before = {name: flags.FLAGS[name] for name in flags.FLAGS}
-  for name in ('workdir',):
-    if name in before:
-      delattr(flags.FLAGS, name)
-  module = importlib.import_module('sample')
-  yield module
-  del sys.modules['sample']
-  for flag in flags.FLAGS.flags_by_module_dict()['sample']:
-    delattr(flags.FLAGS, flag.name)
-  if 'workdir' in before:
-    flags.FLAGS['workdir'] = before['workdir']
-
-
-@pytest.fixture(scope='module')
-def run(sample, workdir):
+def run(workdir):
   """Runs the command; returns exit status, stdout and stderr."""
-
-  def run(*argv):
-    out, err = io.StringIO(), io.StringIO()
-    argv = ['sample.py', f'--workdir={workdir}', *argv]
-    with (
-      mock.patch.object(sys, 'argv', argv),
-      flagsaver.flagsaver(),
-      contextlib.redirect_stdout(out),
-      contextlib.redirect_stderr(err),
-      pytest.raises(SystemExit) as exit,
-    ):
-      command.run_verb(sample.VERBS)
-    return exit.value.code or 0, out.getvalue(), err.getvalue()
-
-  return run
+  with sample_script() as sample:
+    yield lambda *argv: call(sample, f'--workdir={workdir}', *argv)
 
 
 def test_a_prompt_becomes_a_video_the_same_in_every_process(run, workdir, tmp_path):
@@ -225,7 +160,7 @@ def test_a_video_model_is_no_super_resolution(run, workdir, tmp_path):
 @pytest.mark.parametrize(
   ('argv', 'message'),
   [
-    (['make_it'], "Unknown verb: 'make_it'. Allowed: text_to_video."),
+    (['make_it'], "Unknown verb: 'make_it'. Allowed: cinemagraph, edit, image_to_video, "),
     (['--prompt= '], 'The prompt is empty; allowed is any text that is not blank.'),
     (['--num_frames=6'], '6 frames do not divide by the temporal factor 4 of the model'),
     (['--output=none/out.mp4'], 'Cannot write none/out.mp4: No such file or directory.'),

@@ -1,0 +1,87 @@
+"""The videos that a command makes: what of, and into which files."""
+
+import dataclasses
+import json
+import pathlib
+import re
+from collections.abc import Sequence
+
+from core import video
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """A video to make: the one of its prompt with this number, and where it goes."""
+
+  prompt: str
+  number: int
+  path: pathlib.Path
+  xt_slice: pathlib.Path | None = None
+
+  def write(self, pixels: video.Pixels, *, fps: float, upscale: int, made_by: dict) -> None:
+    """Writes the files, with what is to be said of them; each pixel is a square of a side."""
+    self.path.parent.mkdir(exist_ok=True)
+    metadata = self.metadata(made_by)
+    video.write(self.path, video.upscaled(pixels, upscale), fps=fps, metadata=metadata)
+    if self.xt_slice:
+      image = video.upscaled(video.xt_slice(pixels)[None], upscale)
+      video.write(self.xt_slice, image, metadata=metadata)
+
+  def metadata(self, made_by: dict) -> dict[str, str]:
+    """What is said of the video."""
+    facts = {'prompt': self.prompt, 'number': self.number, **made_by}
+    return {key: str(value) for key, value in facts.items()}
+
+
+def of_prompt(
+  prompt: str, videos: int, output: pathlib.Path, xt_slice: pathlib.Path | None
+) -> list[Job]:
+  """So many videos of a prompt.
+
+  ValueError for a blank prompt; the errors of `video.check_writable`.
+  """
+  if not prompt.strip():
+    raise ValueError('The prompt is empty; allowed is any text that is not blank.')
+  files = [file for file in (output, xt_slice) if file is not None]
+  jobs = [Job(prompt, i, *(_numbered(file, i, videos) for file in files)) for i in range(videos)]
+  for job in jobs:
+    for file in filter(None, (job.path, job.xt_slice)):
+      video.check_writable(file)
+  return jobs
+
+
+def of_file(file: pathlib.Path, videos: int, folder: pathlib.Path) -> list[Job]:
+  """So many videos of every line of a file of prompts.
+
+  ValueError where the file can't be read or has none, or the folder is a file; the errors of
+  `video.check_writable`.
+  """
+  if folder.suffix in video.EXTENSIONS or (folder.exists() and not folder.is_dir()):
+    raise ValueError(f'--output={folder} is a file; with --prompts_file a folder is allowed.')
+  try:
+    prompts = [line.strip() for line in file.read_text('utf-8').splitlines() if line.strip()]
+  except (OSError, UnicodeDecodeError) as error:
+    raise ValueError(f'Cannot read --prompts_file={file}: {error}.') from error
+  if not prompts:
+    raise ValueError(f'--prompts_file={file} is empty; allowed is a prompt a line.')
+  slugs = [re.sub(r'\W+', '_', prompt.lower()).strip('_')[:60] for prompt in prompts]
+  jobs = [
+    Job(prompt, n, _numbered(folder / f'{i:03}_{slug}.mp4', n, videos))
+    for i, (prompt, slug) in enumerate(zip(prompts, slugs))
+    for n in range(videos)
+  ]
+  # Nothing is made yet: a later error should not leave an empty folder.
+  video.check_writable((folder if folder.exists() else folder.parent) / jobs[0].path.name)
+  return jobs
+
+
+def write_index(jobs: Sequence[Job], made_by: dict) -> pathlib.Path:
+  """Writes, and returns, a file beside the videos with a line for what is to be said of each."""
+  index = jobs[0].path.with_name('index.jsonl')
+  lines = ({'file': job.path.name} | job.metadata(made_by) for job in jobs)
+  index.write_text(''.join(json.dumps(line) + '\n' for line in lines))
+  return index
+
+
+def _numbered(path: pathlib.Path, number: int, videos: int) -> pathlib.Path:
+  return path if videos == 1 else path.with_stem(f'{path.stem}_{number}')

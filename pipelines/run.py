@@ -1,0 +1,133 @@
+"""Videos of many prompts, from opened models to frames on the host, with a bar that tells of it."""
+
+import dataclasses
+import pathlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from core.given import Given
+from core.typing import Params
+from diffusion.sampler import OnStep
+from pipelines.cascade import one_by_one, to_host
+from pipelines.jobs import Job
+from pipelines.sampling import Source
+from pipelines.stage import open_stage, super_resolution_config
+from pipelines.text_to_video import in_batches
+from text.hashed import encoder
+from training import checkpoint
+from training.sharding import make_mesh
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """A model to sample: where it was trained, and its config with what the user changes."""
+
+  workdir: pathlib.Path
+  config: ConfigDict
+
+  @classmethod
+  def of_videos(
+    cls, workdir: pathlib.Path, *, masked: bool, frames: int | None, **sampling
+  ) -> 'Model':
+    """One that makes so many frames of a prompt and, if `masked`, of part of a video.
+
+    ValueError where it is not.  What is None is left as it was in training.
+    """
+    config = checkpoint.load_config(workdir)
+    if masked and not config.masks:
+      raise ValueError(
+        f'{workdir} is not a model that is given part of a video; configs/t2v_masked.py trains one.'
+      )
+    config.data.frames = frames or config.data.frames
+    return cls(workdir, _sampled(config, sampling))
+
+  @classmethod
+  def of_super_resolution(cls, workdir: pathlib.Path, small: ConfigDict, **sampling) -> 'Model':
+    """One that makes videos of this `config.data` large; ValueError where it is not."""
+    config = super_resolution_config(workdir)
+    config.data.update(frames=small.frames, size=small.size * config.degrade.factor)
+    return cls(workdir, _sampled(config, sampling))
+
+  def made_by(self, prefix: str, seed: int) -> dict:
+    """What is said of it in a video's metadata, in keys of this prefix."""
+    step = checkpoint.latest_step(self.workdir)
+    facts = {'model': f'{self.workdir.resolve().name} step {step}', 'seed': seed}
+    return {prefix + k: v for k, v in (facts | self.config.sampling.to_dict()).items()}
+
+
+def _sampled(config: ConfigDict, sampling: dict) -> ConfigDict:
+  """The config with what of this is not None."""
+  config.sampling.update({k: v for k, v in sampling.items() if v is not None})
+  return config
+
+
+def run(
+  jobs: Sequence[Job],
+  base: Model,
+  ssr: Model | None,
+  *,
+  batch: int,
+  seed: int,
+  given: Given | None = None,
+  source: Source | None = None,
+  styled: Callable[[Params], Params] = lambda params: params,
+) -> Iterator[tuple[Job, UInt8[np.ndarray, 't h w 3']]]:
+  """Each job with its video, as they are made: by `base`, and made large by `ssr`.
+
+  batch: small videos made at once.
+  given: what is, of the large video.
+  source: of the small one, which is made of it.
+  styled: what is done to the parameters of `base`.
+
+  Compiles everything before it makes anything.
+  """
+  on_step = lambda i: bar.update(i + 1 - bar.n)
+  batch = min(batch, len(jobs))
+  with tqdm(desc='compiling', unit='step') as bar:
+    begin = time.perf_counter()
+    make, enlarge = _compiled(base, ssr, on_step, batch, seed, given, source, styled)
+    compiled = time.perf_counter()
+    for done in range(0, len(jobs), batch):
+      some = jobs[done : done + batch]
+      bar.reset(base.config.sampling.steps)
+      bar.set_description(f'video {done + 1} of {len(jobs)}')
+      videos = make([job.prompt for job in some], [job.number for job in some])
+      for i, (job, frames) in enumerate(zip(some, videos), done + 1):
+        if ssr:
+          bar.reset(ssr.config.sampling.steps)
+          bar.set_description(f'super-resolution, video {i} of {len(jobs)}')
+          frames = enlarge(job.prompt, job.number, frames)
+        yield job, to_host(frames)
+    end = time.perf_counter()
+  print(f'compiled in {compiled - begin:.1f} s, made in {end - compiled:.1f} s')
+
+
+def _compiled(
+  base: Model,
+  ssr: Model | None,
+  on_step: OnStep,
+  batch: int,
+  seed: int,
+  given: Given | None,
+  source: Source | None,
+  styled: Callable[[Params], Params],
+):
+  """`make` of `in_batches`, and that of `one_by_one` or None."""
+  d, enlarge = base.config.data, None
+  _, params, _ = checkpoint.load(base.workdir)
+  params = styled(params)  # whose error comes before anything is compiled
+  if ssr:
+    mesh, shape = make_mesh((('data', -1), ('fsdp', 1))), (d.frames, d.size, d.size, 3)
+    generate, encode = open_stage(ssr.config, on_step, mesh).generate, encoder(**ssr.config.text)
+    _, large, _ = checkpoint.load(ssr.workdir)
+    enlarge = one_by_one(generate, large, encode, shape, seed=seed, mesh=mesh, given=given)
+    given = given and given.smaller(ssr.config.degrade.factor)
+  generate, encode = open_stage(base.config, on_step).generate, encoder(**base.config.text)
+  return in_batches(
+    generate, params, encode, batch=batch, seed=seed, given=given, source=source
+  ), enlarge

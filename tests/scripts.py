@@ -1,0 +1,78 @@
+"""Models of random weights, as training leaves them, and scripts called with flags of their own."""
+
+import contextlib
+import importlib
+import io
+import sys
+from collections.abc import Iterator
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from core import command
+from pipelines.stage import open_stage
+from training import checkpoint
+from training.state import State
+
+
+class Position(Iterator):
+  """Stands for the data: its position is saved with the model."""
+
+  def __next__(self):
+    raise StopIteration
+
+  def get_state(self):
+    return {}
+
+
+def save(path, config):
+  """A model of random weights, as training leaves one after step 3."""
+  d, text, stage = config.data, config.text, open_stage(config)
+  x = jnp.zeros((1, d.frames, d.size, d.size, 3))
+  batch = {
+    'text': jnp.zeros((1, text.tokens, text.width)),
+    'mask': jnp.ones((1, text.tokens), bool),
+    'known': jnp.zeros(x.shape[:4], bool),
+  }
+  cond = stage.conditioning(jax.random.key(0), x, batch)
+  shapes = jax.eval_shape(stage.init, jax.random.key(0), x, jnp.zeros(1), cond)
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(lambda p: jnp.asarray(0.1 * rng.normal(size=p.shape), p.dtype), shapes)
+  checkpoint.save_config(path, config)
+  with checkpoint.manager(path) as checkpoints:
+    checkpoint.save(checkpoints, State(jnp.asarray(3), params, params, {}), Position())
+  return path
+
+
+@contextlib.contextmanager
+def sample_script():
+  """The script; its flags, of which other scripts have some too, are gone afterwards."""
+  before = {name: flags.FLAGS[name] for name in flags.FLAGS}
+  if 'workdir' in before:
+    delattr(flags.FLAGS, 'workdir')
+  module = importlib.import_module('sample')
+  yield module
+  del sys.modules['sample']
+  for flag in flags.FLAGS.flags_by_module_dict()['sample']:
+    delattr(flags.FLAGS, flag.name)
+  if 'workdir' in before:
+    flags.FLAGS['workdir'] = before['workdir']
+
+
+def call(script, *argv) -> tuple[int, str, str]:
+  """Exit status, stdout and stderr of a script with verbs."""
+  out, err = io.StringIO(), io.StringIO()
+  with (
+    mock.patch.object(sys, 'argv', [script.__file__, *map(str, argv)]),
+    flagsaver.flagsaver(),
+    contextlib.redirect_stdout(out),
+    contextlib.redirect_stderr(err),
+    pytest.raises(SystemExit) as exit,
+  ):
+    command.run_verb(script.VERBS)
+  return exit.value.code or 0, out.getvalue(), err.getvalue()

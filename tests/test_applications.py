@@ -1,0 +1,275 @@
+"""What `sample.py` makes of more than a prompt, with models of random weights."""
+
+import os
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import ssr, t2v, t2v_masked
+from core import video
+from core.params import matches, names, nest
+from data import transforms
+from data.decode import decode
+from pipelines import style as styles
+from stunet.adapters import adapted
+from stunet.inflate import TEMPORAL
+from tests.conftest import SMALL
+from tests.scripts import call, sample_script, save
+from training import checkpoint
+
+RNG = np.random.default_rng(0)
+FRAMES, SIDE = 8, 32
+HIDDEN = np.zeros((SIDE, SIDE), bool)
+HIDDEN[12:20, 8:24] = True
+KEPT = 2  # levels of 255 by which what is given may differ
+
+
+@pytest.fixture(scope='module')
+def models(tmp_path_factory):
+  """Video models of 8 frames, one of which is given part of a video, and super-resolution."""
+  folder = tmp_path_factory.mktemp('runs')
+  for name, of in (('t2v', t2v), ('t2v_masked', t2v_masked)):
+    config = of.get_config('tiny')
+    config.model.update(SMALL)
+    config.data.update(frames=FRAMES, size=SIDE)
+    config.sampling.update(steps=2, guidance=2.0)
+    save(folder / name, config)
+  config = ssr.get_config('tiny')
+  config.model.update(SMALL)
+  config.sampling.update(steps=2)
+  save(folder / 'ssr', config)
+  return folder
+
+
+@pytest.fixture(scope='module')
+def run(models):
+  """Runs a verb with the models it needs; returns exit status, stdout and stderr."""
+  with sample_script() as sample:
+
+    def run(verb, *argv):
+      model = models / ('t2v' if verb in ('edit', 'stylize', 'text_to_video') else 't2v_masked')
+      return call(sample, verb, f'--workdir={model}', *argv)
+
+    yield run
+
+
+@pytest.fixture
+def made(run, tmp_path):
+  """Makes a video without loss: a small one, or what super-resolution makes of it."""
+
+  def made(*argv, large=False):
+    code, _, err = run(*argv, f'--output={tmp_path}/out.npy', f'--base_only={not large}')
+    assert code == 0, err
+    pixels = np.load(tmp_path / 'out.npy')
+    assert pixels.shape == (FRAMES, *[(1 + large) * SIDE] * 2, 3)
+    return pixels
+
+  return made
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory):
+  """A photo of another aspect, squares as large as what is made, a clip of ten frames, masks."""
+  folder = tmp_path_factory.mktemp('files')
+  pixels = lambda *shape: RNG.integers(0, 256, (*shape, 3), np.uint8)
+  Image.fromarray(pixels(40, 64)).save(folder / 'photo.png')
+  Image.fromarray(pixels(SIDE, SIDE)).save(folder / 'image.png')
+  clip = pixels(10, 4, 4).repeat(SIDE // 4, 1).repeat(SIDE // 4, 2)
+  video.write(folder / 'clip.mp4', clip, fps=16.0)
+  Image.fromarray(np.uint8(255 * HIDDEN[::2, ::2])).save(folder / 'mask.png')
+  return folder
+
+
+def same(a, b):
+  """Whether two videos are one to the eye."""
+  return np.abs(a.astype(int) - b).max() <= KEPT
+
+
+def moves(pixels):
+  """Whether frames differ from one another, by more than rounding."""
+  return np.abs(np.diff(pixels.astype(int), axis=0)).mean() > KEPT
+
+
+def test_an_image_is_the_first_frame(made, files):
+  pixels = made('image_to_video', f'--image={files}/image.png')
+  assert same(pixels[0], np.asarray(Image.open(files / 'image.png')))
+  assert moves(pixels)
+
+
+@pytest.mark.parametrize(('fit', 'black'), [('crop', 0), ('pad', 12)])
+def test_a_photo_is_made_square(made, files, fit, black):
+  pixels = made('image_to_video', f'--image={files}/photo.png', f'--fit={fit}')
+  rows = (pixels[0] == 0).all((1, 2))
+  assert rows.sum() == black
+  assert same(rows[:6], rows[-6:])
+
+
+@pytest.mark.parametrize('hidden', ['--mask={}/mask.png', '--box=8,12,16,8'])
+def test_outside_a_mask_a_video_stays(made, files, hidden):
+  clip = decode(files / 'clip.mp4', fps=16.0)[:FRAMES]
+  options = (f'--video={files}/clip.mp4', '--clip=start', hidden.format(files))
+  pixels = made('inpaint', *options)
+  assert same(pixels[:, ~HIDDEN], clip[:, ~HIDDEN])
+  assert not same(pixels[:, HIDDEN], clip[:, HIDDEN])
+
+
+def test_super_resolution_keeps_what_is_given_at_its_own_size(made, files):
+  clip = transforms.resample(decode(files / 'clip.mp4', fps=16.0)[:FRAMES], 2 * SIDE, 2 * SIDE)
+  options = (f'--video={files}/clip.mp4', '--clip=start', '--box=8,12,16,8')
+  pixels = made('inpaint', *options, large=True)
+  hidden = HIDDEN.repeat(2, 0).repeat(2, 1)
+  assert same(pixels[:, ~hidden], clip[:, ~hidden])
+  assert not same(pixels[:, hidden], clip[:, hidden])
+
+
+def test_a_video_stays_inside_a_border(made, files):
+  pixels = made('outpaint', f'--video={files}/clip.mp4', '--clip=start', '--pad=8,0,8,16')
+  clip = decode(files / 'clip.mp4', fps=16.0)[:FRAMES]
+  inside = transforms.resample(clip, 16, 16)
+  assert same(pixels[:, :16, 8:24], inside)
+  assert moves(pixels[:, 16:])
+
+
+def test_a_cinemagraph_moves_in_its_region_alone(made, files):
+  pixels = made('cinemagraph', f'--image={files}/image.png', f'--mask={files}/mask.png')
+  image = np.asarray(Image.open(files / 'image.png'))
+  assert same(pixels[0], image)
+  assert same(pixels[:, ~HIDDEN], np.repeat(image[None, ~HIDDEN], FRAMES, 0))
+  assert moves(pixels[:, HIDDEN])
+
+
+def test_an_edit_goes_from_the_video_to_another(made, files):
+  """With models of random weights, which know of no video, the way is all that can be seen."""
+  options = ('edit', f'--video={files}/clip.mp4', '--clip=start', '--steps=8')
+  weak, strong, whole = (made(*options, f'--strength={s}') for s in (0.01, 0.6, 1))
+  fresh = made('text_to_video', '--steps=8')
+  assert same(whole, fresh)
+  assert not same(strong, fresh)
+  assert not same(weak, strong)
+
+
+PUBLISHED = {  # what the paper's page shows inputs of, and where its masks are
+  'image_to_video': ('image', 'lumiere__image__mona_lisa.jpg', None),
+  'inpaint': ('video', 'lumiere__inpainting__masked_pizza.mp4', (0, 0, 512, 256)),
+  'cinemagraph': ('image', 'lumiere__image__fire_with_mask.jpg', (138, 157, 270, 267)),
+}
+
+
+@pytest.mark.skipif('LUMIERE_DATA' not in os.environ, reason='LUMIERE_DATA is not set')
+@pytest.mark.parametrize('verb', PUBLISHED)
+def test_what_is_given_of_published_inputs_comes_back(made, verb):
+  flag, name, box = PUBLISHED[verb]
+  file = pathlib.Path(os.environ['LUMIERE_DATA'], 'videos', name)
+  options = ['--clip=start'] if flag == 'video' else []
+  options += [f'--box={",".join(map(str, box))}'] if box else []
+  pixels = made(verb, f'--{flag}={file}', *options)
+  whole = decode(file, fps=16.0)[:FRAMES] if flag == 'video' else np.asarray(Image.open(file))[None]
+  scale = SIDE / whole.shape[1]
+  clip = np.broadcast_to(transforms.resample(whole, SIDE, SIDE), pixels.shape)
+  known = np.zeros(pixels.shape[:3], bool)
+  known[0] = flag == 'image'
+  if box:
+    x, y, width, height = (n * scale for n in box)
+    hidden = np.zeros((SIDE, SIDE), bool)
+    hidden[int(y) : int(np.ceil(y + height)), int(x) : int(np.ceil(x + width))] = True
+    known |= ~hidden
+  assert same(pixels[known], clip[known])
+  assert not same(pixels[~known], clip[~known])
+
+
+@pytest.fixture(scope='module')
+def neon(models, files):
+  """A style of random weights, of the image model that the video model stands for."""
+  _, params, _ = checkpoint.load(models / 't2v')
+  image = nest({n: v for n, v in names(params).items() if not matches(n, TEMPORAL)})
+  began = {n: styles.fingerprint(v) for n, v in names(image).items()}
+  of = names(adapted(image, 2, jax.random.key(1)))
+  change = {n: RNG.normal(size=v.shape).astype('float32') for n, v in of.items() if 'adapter' in n}
+  styles.save(path := files / 'neon.npz', styles.Style('in neon style', began, nest(change)))
+  return path
+
+
+def test_a_style_changes_a_video_by_alpha(made, neon):
+  plain = made('text_to_video')
+  assert same(made('stylize', f'--style={neon}', '--alpha=0'), plain)
+  assert not same(made('stylize', f'--style={neon}'), plain)
+
+
+def test_metadata_says_what_a_video_was_made_of(run, files, tmp_path):
+  options = (f'--video={files}/clip.mp4', '--clip=start', '--box=8,12,16,8', '--base_only')
+  assert run('inpaint', *options, f'--output={tmp_path}/out.png')[0] == 0
+  said = video.read_metadata(tmp_path / 'out.png')
+  assert said['video'] == f'{files}/clip.mp4'
+  assert said['box'] == '8,12,16,8'
+  assert said['clip'] == 'start'
+
+
+@pytest.mark.parametrize(
+  ('argv', 'message'),
+  [
+    ('image_to_video', '--image=FILE is needed.'),
+    ('image_to_video --image=none.png', 'There is no file none.png.'),
+    ('image_to_video --image={}/clip.mp4', 'clip.mp4 is not an image that Pillow can read.'),
+    (
+      'image_to_video --image={}/image.png --alpha=0.5 --mask=m.png',
+      '--mask, --alpha: of no use here; allowed inputs are --image, --fit.',
+    ),
+    ('text_to_video --fit=pad', '--fit: of no use here; allowed inputs are none but a prompt.'),
+    ('inpaint --video={}/clip.mp4 --box=0,0,8,8', 'clip.mp4 has 10 frames at 16 a second; allowed'),
+    (
+      'inpaint --video={}/clip.mp4 --clip=start --num_frames=12 --box=0,0,8,8',
+      'clip.mp4 has 10 frames at 16 a second; allowed are 12 (0.75 seconds), or more.',
+    ),
+    ('inpaint --video={}/photo.txt --box=0,0,8,8', 'There is no file'),
+    (
+      'inpaint --video={}/clip.mp4 --clip=start',
+      'Got both or none of --mask and --box; allowed is one of the two.',
+    ),
+    (
+      'inpaint --video={}/clip.mp4 --clip=start --box=30,0,8,8',
+      'Got a box of 8x8 pixels at 30,0; allowed is one inside 32x32 pixels.',
+    ),
+    ('inpaint --box=1,2,3', 'allowed are four whole numbers, as in 8,0,8,0'),
+    ('inpaint --fit=stretch', 'value should be one of <crop|pad>'),
+    ('outpaint --video={}/clip.mp4 --clip=start', 'Got --pad=0,0,0,0; allowed is a border inside'),
+    (
+      'outpaint --video={}/clip.mp4 --clip=start --pad=32,0,32,0',
+      'Got --pad=32,0,32,0; allowed is a border inside 64x64 pixels, of one or more.',
+    ),
+    ('cinemagraph --image={}/image.png', 'Got both or none of --mask and --box; allowed is one'),
+    ('cinemagraph --image={}/image.png --mask=none.png', 'There is no file none.png.'),
+    ('edit --video={}/image.png', 'image.png has 1 frame'),
+    ('edit --video={}/clip.mp4 --strength=2', '2.0 is not a number in the range [0.0, 1.0]'),
+    ('stylize', '--style=FILE is needed.'),
+    ('stylize --style={}/image.png', 'image.png is not a style, as pipelines.style writes one.'),
+    ('stylize --style={}/neon.npz --alpha=-1', '-1.0 is not a number in the range [0.0, 1.0]'),
+  ],
+)
+def test_a_mistake_is_one_line_before_anything_is_made(run, files, neon, tmp_path, argv, message):
+  verb, *options = argv.format(files).split()
+  code, out, err = run(verb, f'--output={tmp_path}/out.mp4', *options)
+  assert (code, out) == (2, '')
+  assert err.splitlines()[-1].startswith('error: ')
+  assert message in err.splitlines()[-1]
+  assert os.listdir(tmp_path) == []
+
+
+def test_a_model_that_is_given_nothing_completes_no_video(run, models, files):
+  argv = (f'--image={files}/image.png', f'--workdir={models}/t2v')
+  code, _, err = run('image_to_video', *argv)
+  assert code == 2
+  assert err == (
+    f'error: {models}/t2v is not a model that is given part of a video; '
+    'configs/t2v_masked.py trains one.\n'
+  )
+
+
+def test_a_style_of_another_image_model_is_refused(run, models, neon, tmp_path):
+  options = (f'--style={neon}', f'--workdir={models}/t2v_masked', f'--output={tmp_path}/out.mp4')
+  code, _, err = run('stylize', *options)
+  assert code == 2
+  assert 'error: The style began from another image model; ' in err
+  assert os.listdir(tmp_path) == []
