@@ -1,27 +1,42 @@
 r"""Scores a trained model.
 
 python evaluate.py shapes --workdir=checkpoints/demo/t2v --output=shapes.json
+python evaluate.py applications --masked_workdir=checkpoints/demo/t2v_masked
 """
 
+import functools
 import json
 import pathlib
+from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from absl import flags
 from tqdm import tqdm
 
 from core import command
+from core.condition import Condition
+from data import synthetic
+from data.pipeline import SHAPES
 from data.synthetic import prompt
+from evaluation.applications import cinemagraph, edit, image_to_video, inpainting
 from evaluation.shapes import judge
 from pipelines.cascade import to_host
+from pipelines.sampling import video_keys
 from pipelines.stage import open_stage
 from pipelines.text_to_video import in_batches
 from text.hashed import encoder
 from training import checkpoint
 
 _WORKDIR = flags.DEFINE_string('workdir', 'checkpoints/demo/t2v', 'Where the model was trained.')
+_MASKED_WORKDIR = flags.DEFINE_string(
+  'masked_workdir', 'checkpoints/demo/t2v_masked', 'The model that is given part of a video.'
+)
 _OUTPUT = flags.DEFINE_string('output', None, 'A .json file for the score and its protocol.')
 _PROMPTS = flags.DEFINE_integer('prompts', 40, 'How many, by seeds from 0 on.', lower_bound=1)
+_CLIPS = flags.DEFINE_integer('clips', 50, 'How many are held out.', lower_bound=1)
+_STRENGTH = flags.DEFINE_float('strength', 0.6, 'Of edits.', 0.0, upper_bound=1.0)
 _BATCH = flags.DEFINE_integer('batch', 1, 'Videos made at once.', lower_bound=1)
 _STEPS = flags.DEFINE_integer('steps', None, "The model's by default.", lower_bound=1)
 _GUIDANCE = flags.DEFINE_float('guidance', None, "The model's by default.", lower_bound=0.0)
@@ -34,10 +49,7 @@ def shapes() -> None:
   """The share of moving shapes which are what their prompts say, judged by their pixels alone."""
   if _OUTPUT.value:
     _check_output(pathlib.Path(_OUTPUT.value))
-  config, params, step = checkpoint.load(pathlib.Path(_WORKDIR.value))
-  given = {'steps': _STEPS.value, 'guidance': _GUIDANCE.value}
-  config.sampling.update({k: v for k, v in given.items() if v is not None})
-  generate = open_stage(config).generate
+  config, params, step, generate = _opened(_WORKDIR.value)
   make = in_batches(generate, params, encoder(**config.text), batch=_BATCH.value, seed=0)
 
   rows = []
@@ -55,10 +67,58 @@ def shapes() -> None:
     wrong = [f'{fact} {row[fact][1]}' for fact in FACTS if row[fact][0] != row[fact][1]]
     print(f'{row["seed"]:3}  {row["caption"]:60}  {"; ".join(wrong) or "as asked"}')
   print(', '.join(f'{fact} {share:.1%}' for fact, share in score.items()))
+  _report(score, _protocol(_WORKDIR.value, step, config, seeds=len(seeds)), videos=rows)
+
+
+def applications() -> None:
+  """The share of held-out clips with which each application does what it is for."""
   if _OUTPUT.value:
-    protocol = {'model': f'{_WORKDIR.value} step {step}', 'seeds': len(seeds), **config.sampling}
-    protocol |= {'frames': config.data.frames, 'size': config.data.size, 'jax': jax.__version__}
-    text = json.dumps({'score': score, 'protocol': protocol, 'videos': rows}, indent=2)
+    _check_output(pathlib.Path(_OUTPUT.value))
+  edited = functools.partial(edit, strength=_STRENGTH.value)
+  masked = {of.__name__: of for of in (image_to_video, inpainting, cinemagraph)}
+  rows, protocol = [], {}
+  for workdir, tasks in ((_MASKED_WORKDIR.value, masked), (_WORKDIR.value, {'edit': edited})):
+    config, params, step, generate = _opened(workdir)
+    encode, d = encoder(**config.text), config.data
+    clip = functools.partial(
+      synthetic.clip, size=d.size, frames=d.frames, fps=d.fps, seed=SHAPES['test']
+    )
+    for name, task_of in tasks.items():
+      protocol[name] = _protocol(workdir, step, config, clips=_CLIPS.value)
+      for i in tqdm(range(_CLIPS.value), desc=name, unit='clip'):
+        task = task_of(clip(i))
+        cond = Condition(*map(jnp.asarray, encode([task.prompt])))
+        keys = video_keys(0, jnp.array([i]))
+        pixels = to_host(generate(params, cond, keys, task.given, task.source)[0])
+        rows.append({'application': name, 'clip': i, 'prompt': task.prompt, **task.score(pixels)})
+
+  score = {}
+  for name in protocol:
+    some = [row for row in rows if row['application'] == name]
+    asked = [key for key in some[0] if key not in ('application', 'clip', 'prompt')]
+    score[name] = {key: float(np.mean([row[key] for row in some])) for key in asked}
+    print(f'{name}: ' + ', '.join(f'{key} {share:.1%}' for key, share in score[name].items()))
+  _report(score, protocol, clips=rows)
+
+
+def _opened(workdir: str):
+  """The config, as the flags change it, parameters and step of a model, and how it makes videos."""
+  config, params, step = checkpoint.load(pathlib.Path(workdir))
+  given = {'steps': _STEPS.value, 'guidance': _GUIDANCE.value}
+  config.sampling.update({k: v for k, v in given.items() if v is not None})
+  return config, params, step, open_stage(config).generate
+
+
+def _protocol(workdir: str, step: int, config, **drawn) -> dict:
+  """All that has to be the same for a score to be."""
+  d = config.data
+  model = {'model': f'{workdir} step {step}', 'frames': d.frames, 'size': d.size}
+  return model | drawn | config.sampling.to_dict() | {'jax': jax.__version__}
+
+
+def _report(score: dict, protocol: dict, **rows: Sequence[dict]) -> None:
+  if _OUTPUT.value:
+    text = json.dumps({'score': score, 'protocol': protocol, **rows}, indent=2)
     pathlib.Path(_OUTPUT.value).write_text(text + '\n')
 
 
@@ -69,7 +129,7 @@ def _check_output(path: pathlib.Path) -> None:
     raise ValueError(f'--output={path}: there is no folder {path.parent}.')
 
 
-VERBS = {'shapes': shapes}
+VERBS = {'shapes': shapes, 'applications': applications}
 
 if __name__ == '__main__':
   command.run_verb(VERBS)

@@ -30,17 +30,32 @@ def judge(video: UInt8[np.ndarray, 't h w 3']) -> Verdict:
 
   Too few frames to tell a motion by (fewer than 8) have the motion `NONE`.
   """
-  video = video.astype(np.float32)
-  border = _border(video)
-  ground = np.median(border, axis=0)
-  background = _nearest(ground, synthetic.BACKGROUNDS)
-  contrast = np.linalg.norm(video - ground, axis=-1)
-  core = np.median(video[contrast >= np.quantile(contrast, 1 - _CORE)], axis=0)
-  uneven = np.median(np.linalg.norm(border - ground, axis=-1))
-  if np.linalg.norm(core - ground) < max(_CONTRAST, 2 * uneven):
+  background, ground, core = _colours(video)
+  if core is None:
     return Verdict(NONE, NONE, NONE, background)
   cover = _cover(video, ground, core)
   return Verdict(_colour(core, ground), _shape(cover), _motion(cover), background)
+
+
+def centres(video: UInt8[np.ndarray, 't h w 3']) -> Float[np.ndarray, 't 2']:
+  """Where the shape's centre is, (x, y) in fractions of the side; NaN where it is not seen."""
+  _, ground, core = _colours(video)
+  if core is None:
+    return np.full((len(video), 2), np.nan)
+  _, x, y = _path(_cover(video, ground, core))
+  return np.stack([x, y], -1)
+
+
+def _colours(video):
+  """The background's name and its colour, and the colour of the shape, None where there is none."""
+  video = video.astype(np.float32)
+  border = _border(video)
+  ground = np.median(border, axis=0)
+  contrast = np.linalg.norm(video - ground, axis=-1)
+  core = np.median(video[contrast >= np.quantile(contrast, 1 - _CORE)], axis=0)
+  uneven = np.median(np.linalg.norm(border - ground, axis=-1))
+  seen = np.linalg.norm(core - ground) >= max(_CONTRAST, 2 * uneven)
+  return _nearest(ground, synthetic.BACKGROUNDS), ground, core if seen else None
 
 
 def _border(video):

@@ -5,7 +5,10 @@ import sys
 
 import pytest
 
+from configs import t2v_masked
 from data.synthetic import prompt
+from tests.conftest import SMALL
+from tests.scripts import save
 
 ROOT = pathlib.Path(__file__).parents[1]
 WORKDIR = f'--workdir={ROOT}/checkpoints/demo/t2v'
@@ -30,10 +33,35 @@ def test_shapes_judges_a_video_of_every_seed(tmp_path):
   assert report['protocol']['seeds'] == 2
 
 
+def test_applications_are_scored_on_held_out_clips(tmp_path):
+  config = t2v_masked.get_config('tiny')
+  config.data.update(size=32, frames=80)
+  config.model.update(SMALL)
+  config.sampling.steps = 1
+  masked = save(tmp_path / 'masked', config)
+  options = (
+    f'--workdir={masked}',
+    f'--masked_workdir={masked}',
+    '--clips=1',
+    '--output=score.json',
+  )
+  done = run(tmp_path, 'applications', *options)
+  assert done.returncode == 0, done.stderr
+  report = json.loads((tmp_path / 'score.json').read_text())
+  assert report['score'].keys() == {'image_to_video', 'inpainting', 'cinemagraph', 'edit'}
+  assert report['score']['edit'].keys() == {'path', 'colour'}
+  assert [row['application'] for row in report['clips']] == list(report['score'])
+  for row in report['clips']:
+    for key, share in report['score'][row['application']].items():
+      assert share == row[key]
+  # What is given is kept by any model.
+  assert report['protocol']['inpainting']['clips'] == 1
+
+
 @pytest.mark.parametrize(
   ('argv', 'message'),
   [
-    (['fvd'], "Unknown verb: 'fvd'.  Allowed: shapes."),
+    (['fvd'], "Unknown verb: 'fvd'.  Allowed: applications, shapes."),
     (['--output=score.txt'], '--output=score.txt is not allowed: it is a .json file.'),
     (['--output=no/score.json'], '--output=no/score.json: there is no folder no.'),
     (['--workdir=nowhere'], 'nowhere is not a workdir: it has no config.json'),
