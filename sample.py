@@ -190,16 +190,15 @@ def _make(
   brought = _inputs(inputs)
   todo = _jobs()
   base = _base(masked=given is not None)
-  ssr = _super_resolution(base)
-  for model in filter(None, (base, ssr)):
-    open_stage(model.config)  # whose errors come before anything is read
+  open_stage(base.config)  # whose errors come before anything is read
+  if ssr := _super_resolution(base):
+    open_stage(ssr.config)
   d, factor = base.config.data, ssr.config.degrade.factor if ssr else 1
   what = dict(given=given and given(d, factor * d.size), source=source and source(d))
   seed = _SEED.value
   made_by = base.made_by('', seed) | (ssr.made_by('ssr_', seed) if ssr else {}) | brought
   for job, pixels in run(todo, base, ssr, batch=_BATCH.value, seed=seed, styled=styled, **what):
     job.write(pixels, fps=d.fps, upscale=_UPSCALE.value, made_by=made_by)
-  for job in todo:
     print(*filter(None, (job.path, job.xt_slice)), sep='\n')
   if _PROMPTS_FILE.value is not None:
     print(jobs.write_index(todo, made_by))

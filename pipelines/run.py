@@ -39,7 +39,7 @@ class Model:
     ValueError where it is not.  What is None is left as it was in training.
     """
     config = checkpoint.load_config(workdir)
-    if masked and not config.masks:
+    if masked and not config.get('masks'):
       raise ValueError(
         f'{workdir} is not a model that is given part of a video; configs/t2v_masked.py trains one.'
       )

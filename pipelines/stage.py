@@ -49,16 +49,17 @@ def open_stage(
   model, process, d = STUNet(**config.model), Process(**config.schedule), config.data
   init = lambda key, *inputs: model.init(key, *inputs)['params']
   apply = lambda params, *inputs: model.apply({'params': merged(params)}, *inputs)
-  if config.style and config.style.rank:
-    bare, rank = init, config.style.rank
+  # A workdir of before there were masks and styles has neither.
+  if rank := config.get('style', {}).get('rank'):
+    bare = init
     init = lambda key, *inputs: adapted(bare(key, *inputs), rank, jax.random.fold_in(key, rank))
 
-  if not config.degrade:
+  if not config.get('degrade'):
     model.check_frames(d.frames)
     prompts = config.sample_prompts
     cond = Condition(*map(jnp.asarray, encoder(**config.text)(prompts)))
     shape, conditioning = (d.frames, d.size, d.size, 3), text_alone
-    if config.masks:
+    if config.get('masks'):
       apply, conditioning = beside_given(apply), given_too
     generate = make_text_to_video(apply, process, shape, on_step=on_step, **config.sampling)
     return Stage(init, apply, conditioning, process, generate, lambda batch: (prompts, cond))
@@ -69,11 +70,11 @@ def open_stage(
     titles = [f'clip {i} of the evaluation batch' for i in range(len(small))]
     return titles, Condition(batch['text'][:n], batch['mask'][:n], frames=small)
 
-  if config.residual and process.prediction != 'x0':
+  if config.get('residual') and process.prediction != 'x0':
     raise ValueError(f'A residual is of x0, but the prediction is {process.prediction}.')
   degrade = make_degrade(**config.degrade)
   init = beside_upsampled(init)
-  apply = (beyond_upsampled if config.residual else beside_upsampled)(apply)
+  apply = (beyond_upsampled if config.get('residual') else beside_upsampled)(apply)
   generate = make_super_resolution(
     apply, process, (d.size, d.size), mesh=mesh, on_step=on_step, **config.sampling
   )
@@ -101,6 +102,6 @@ def beside_given(apply: Apply) -> Apply:
 def super_resolution_config(workdir: pathlib.Path) -> ConfigDict:
   """The config of the model there; ValueError unless it is one of super-resolution."""
   config = checkpoint.load_config(workdir)
-  if not config.degrade:
+  if not config.get('degrade'):
     raise ValueError(f'{workdir} is not a model of super-resolution.')
   return config

@@ -47,7 +47,7 @@ def fingerprint(weight) -> int:
 def of_workdir(workdir: pathlib.Path) -> Style:
   """The style that was trained there.  ValueError where none was."""
   config, params, _ = checkpoint.load(workdir)
-  if not config.style:
+  if not config.get('style'):
     raise ValueError(f'{workdir} is not a style; configs/style.py trains one.')
   _, image, _ = checkpoint.load(pathlib.Path(config.init_from))
   image, trained = names(image), names(params)

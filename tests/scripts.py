@@ -58,8 +58,9 @@ def sample_script():
   module = importlib.import_module('sample')
   yield module
   del sys.modules['sample']
-  for flag in flags.FLAGS.flags_by_module_dict()['sample']:
-    delattr(flags.FLAGS, flag.name)
+  # Once imported, a module's flags are on its list for ever, and again for each time.
+  for name in {flag.name for flag in flags.FLAGS.flags_by_module_dict()['sample']}:
+    delattr(flags.FLAGS, name)
   if 'workdir' in before:
     flags.FLAGS['workdir'] = before['workdir']
 
