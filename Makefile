@@ -19,7 +19,7 @@ demo: $(VENV)/installed ## Make a video with the shipped model: out.mp4 and out_
 test: $(VENV)/installed-dev ## Run lint and tests.
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/ruff format --check
-	@$(VENV)/bin/pytest --numprocesses=2 --dist=worksteal
+	@$(VENV)/bin/pytest --numprocesses=2 --dist=loadfile
 
 install: $(VENV)/installed ## Only make .venv and install into it.
 
