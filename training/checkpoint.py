@@ -31,7 +31,10 @@ def save_config(workdir: pathlib.Path, config: ConfigDict) -> None:
   if path.exists():
     old = json.loads(path.read_text())
     free = {'steps', 'mesh', 'shard_above', 'keep', *(k for k in new if k.endswith('_every'))}
-    if differ := sorted(k for k in (new.keys() | old.keys()) - free if old.get(k) != new.get(k)):
+    # A key of a later version that is at nothing is as good as none.
+    value = lambda config, key: config.get(key) or None
+    keys = (new.keys() | old.keys()) - free
+    if differ := sorted(k for k in keys if value(old, k) != value(new, k)):
       raise ValueError(
         f'{workdir} holds a run of another config: {", ".join(differ)} differ.  Only '
         f'{", ".join(sorted(free))} may change; use another --workdir otherwise.'

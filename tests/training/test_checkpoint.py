@@ -150,6 +150,15 @@ def test_a_run_may_be_lengthened_and_moved_to_other_devices(tmp_path):
   assert checkpoint.load_config(tmp_path).to_dict() == CONFIG | change
 
 
+def test_a_run_goes_on_with_keys_that_came_later_and_are_at_nothing(tmp_path):
+  checkpoint.save_config(tmp_path, ConfigDict(CONFIG))
+  later = CONFIG | {'masks': {}, 'residual': False}
+  checkpoint.save_config(tmp_path, ConfigDict(later))
+  assert checkpoint.load_config(tmp_path).to_dict() == later
+  with pytest.raises(ValueError, match='another config: masks, residual differ'):
+    checkpoint.save_config(tmp_path, ConfigDict(CONFIG | {'masks': {'box': 1.0}, 'residual': True}))
+
+
 def test_a_run_of_another_config_is_refused_and_kept(tmp_path):
   checkpoint.save_config(tmp_path, ConfigDict(CONFIG))
   other = CONFIG | {'model': {'channels': [8]}, 'seed': 1, 'steps': 20}
