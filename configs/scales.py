@@ -71,6 +71,14 @@ _DEMO = {
   'text': {'tokens': 12},
   'sampling': {'steps': 40, 'spacing': 'even_times'},
 }
+_DEMO_VIDEO = _DEMO | {
+  'loader': {'batch': 4},
+  'ema_decay': 0.998,
+  'evaluate_every': 500,
+  'evaluate_batch': 4,
+  'sample_every': 2000,
+  'save_every': 250,
+}
 SCALES['demo'] = {
   't2i': _DEMO
   | {
@@ -80,28 +88,16 @@ SCALES['demo'] = {
     'optim': _DEMO_OPTIM,
     'ema_decay': 0.999,
   },
-  't2v': _DEMO
+  't2v': _DEMO_VIDEO
   | {
     'steps': 10_000,
     'high_noise': 3.0,  # what moves where is decided there, by the caption
-    'loader': {'batch': 4},
     'optim': _DEMO_OPTIM | {'learning_rate': 2e-3, 'b2': 0.99, 'clip': 0.25},
-    'ema_decay': 0.998,
-    'evaluate_every': 500,
-    'evaluate_batch': 4,
-    'sample_every': 2000,
-    'save_every': 250,
   },
-  't2v_masked': _DEMO
+  't2v_masked': _DEMO_VIDEO
   | {
     'steps': 4000,
-    'loader': {'batch': 4},
     'optim': _DEMO_OPTIM | {'learning_rate': 3e-4, 'b2': 0.99, 'clip': 0.25},
-    'ema_decay': 0.998,
-    'evaluate_every': 500,
-    'evaluate_batch': 4,
-    'sample_every': 2000,
-    'save_every': 250,
   },
   'style': _DEMO
   | {
