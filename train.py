@@ -10,10 +10,14 @@ The workdir holds the config, checkpoints, metrics and samples.  The same comman
 
 import contextlib
 import pathlib
+import shlex
+import sys
+import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import psutil
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
@@ -27,62 +31,103 @@ from pipelines.sampling import video_keys
 from pipelines.stage import Stage, open_stage
 from stunet.inflate import inflate
 from text.hashed import encoder
-from training import checkpoint, loop
+from training import account, checkpoint, flops, loop, processes
+from training.monitor import say
 from training.optimizer import make_optimizer
-from training.sharding import fsdp, make_mesh, put_batch, replicated
+from training.phases import Clock, watched
+from training.sharding import fsdp, make_mesh, over_batch, put_batch, replicated
 from training.state import State
 from training.step import draw, make_evaluation, make_step
+from training.stops import told_to_stop
 
 _CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run is kept.')
+_COORDINATOR = flags.DEFINE_string(
+  'coordinator', None, 'HOST:PORT of process 0, where no scheduler says who is who.'
+)
+_NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many there are.', lower_bound=1)
+_PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which of them this is.', lower_bound=0)
 
 
-def train(config: ConfigDict, workdir: pathlib.Path) -> State:
+def train(config: ConfigDict, workdir: pathlib.Path, clock: Clock, stopped=lambda: '') -> State:
   """The state after the last step; all else is in the workdir.
+
+  clock: in the phase `start`.
+  stopped: says by which signal this process was told to stop, if it was.
 
   ValueError, before anything is written, where a part of the config is wrong.
   """
   mesh = make_mesh(config.mesh)
   # A run that is resumed has all it needs.
-  begins = config.init_from and checkpoint.latest_step(workdir) is None
+  begins = config.init_from and not checkpoint.steps(workdir)
   image = checkpoint.load(pathlib.Path(config.init_from))[1] if begins else {}
   stage = open_stage(config)
   tx = make_optimizer(config.steps, **config.optim)
   encode, source = encoder(**config.text), open_examples(config)
   data = batches(source, encode, seed=config.seed, **config.loader)
   fixed = fixed_batch(source, encode, config)
-  key_init, key_step, key_evaluate = jax.random.split(jax.random.key(config.seed), 3)
+  keys = jax.random.split(jax.random.key(config.seed), 3)
+  key_init, key_step, key_evaluate = jax.device_put(keys, replicated(mesh))
 
   params = initialise(config, image, stage, fixed, mesh, key_init)
   params, frozen = partition(params, config.trainable)
   if frozen and not config.init_from:
     raise ValueError('Frozen parameters need a trained model: --config.init_from=WORKDIR.')
-  print(f'{count(params):,} parameters to train, {count(frozen):,} frozen')
+  say(f'{count(params):,} parameters to train, {count(frozen):,} frozen')
   create = lambda params: State.create(params, tx)
   shardings = fsdp(jax.eval_shape(create, params), mesh, config.shard_above)
   state = jax.jit(create, out_shardings=shardings)(params)
 
   checkpoint.save_config(workdir, config)
-  frozen = checkpoint.keep_frozen(workdir, frozen)
-  checkpoints = checkpoint.manager(workdir, keep=config.keep)
-  state = checkpoint.restore(checkpoints, state, data)
-
-  options = {k: config[k] for k in ('ema_decay', 'drop_text', 'accumulate', 'high_noise')}
-  step = jax.jit(
-    make_step(stage.apply, stage.process, tx, conditioning=stage.conditioning, **options),
-    donate_argnums=0,
-    out_shardings=(shardings, replicated(mesh)),
-  )
-  evaluation = dict(times=config.evaluate_times, conditioning=stage.conditioning)
-  evaluate = jax.jit(make_evaluation(stage.apply, stage.process, **evaluation))
-  fixed = put_batch(fixed, mesh)
+  keep = {name: config[name] for name in ('keep', 'keep_every', 'keep_best')}
+  checkpoints = checkpoint.manager(workdir, **keep)
   with contextlib.closing(data), contextlib.closing(checkpoints):
+    with clock.during('restore'):
+      frozen = checkpoint.keep_frozen(workdir, frozen)
+      state = checkpoint.restore(checkpoints, state, data, say)
+    fixed = put_batch(fixed, mesh)
+    with clock.during('compile'):
+      step, step_flops = compiled_step(config, stage, tx, state, frozen, fixed, key_step)
+    evaluation = dict(times=config.evaluate_times, conditioning=stage.conditioning)
+    evaluate = jax.jit(make_evaluation(stage.apply, stage.process, **evaluation))
     return loop.run(
       config, workdir, state, frozen, data, checkpoints,
+      clock=clock, stopped=stopped, step_flops=step_flops,
       step=lambda state, frozen, batch: step(state, frozen, put_batch(batch, mesh), key_step),
       evaluate=lambda params: evaluate(params, fixed, key_evaluate),
       sample=make_sampling(config, stage, fixed, workdir),
     )  # fmt: skip
+
+
+def compiled_step(config: ConfigDict, stage: Stage, tx, state: State, frozen: Params, batch, key):
+  """The step, compiled for the mesh of the state, and its operations but for recomputation.
+
+  batch: an example of what it will be given, whose number may be another.
+  """
+  options = {k: config[k] for k in ('ema_decay', 'drop_text', 'accumulate', 'high_noise')}
+  options |= {'spike': config.guard.spike, 'conditioning': stage.conditioning}
+  shardings = jax.tree.map(lambda x: x.sharding, state)
+  mesh = state.step.sharding.mesh
+  rows = lambda x: jax.ShapeDtypeStruct(
+    (config.loader.batch, *x.shape[1:]), x.dtype, sharding=over_batch(mesh)
+  )
+  batch = jax.tree.map(rows, batch | {'stop': batch['mask'][:, 0]})
+
+  def trace(stage):
+    step = jax.jit(
+      make_step(stage.apply, stage.process, tx, **options),
+      donate_argnums=0,
+      out_shardings=(shardings, replicated(mesh)),
+    )
+    return step.trace(state, frozen, batch, key)
+
+  traced = trace(stage)
+  once = traced
+  if config.model.remat:
+    plain = config.copy_and_resolve_references()
+    plain.model.remat = False
+    once = trace(open_stage(plain))
+  return traced.lower().compile(), flops.count(once.jaxpr.jaxpr)
 
 
 def open_examples(config: ConfigDict):
@@ -139,7 +184,20 @@ def make_sampling(config: ConfigDict, stage: Stage, batch, workdir: pathlib.Path
 def main() -> None:
   if not _CONFIG.value or not _WORKDIR.value:
     raise ValueError('Both --config=configs/STAGE.py:SCALE and --workdir=DIR are needed.')
-  train(_CONFIG.value, pathlib.Path(_WORKDIR.value))
+  config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
+  began = psutil.Process().create_time()
+  with (
+    watched(workdir, config.watchdog, started=began) as clock,
+    processes.joined(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value),
+    told_to_stop() as stopped,
+  ):
+    processes.require_same(config.to_json(), command.ROOT, workdir)
+    state = train(config, workdir, clock, stopped)
+  if int(state.step) < config.steps:
+    again = shlex.join([sys.executable, *sys.argv])
+    say(f'Stopped after step {int(state.step)} of {config.steps}.  What resumes it: {again}')
+  starts = account.starts(workdir / 'metrics.jsonl')
+  say(account.table(account.account(starts, time.time())))
 
 
 if __name__ == '__main__':

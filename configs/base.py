@@ -78,7 +78,30 @@ def get_config() -> ConfigDict:
     'a white square spinning on a navy background',
   )
   c.save_every = 500
+  # Of all checkpoints the last so many stay, those of every so many steps, and those of the lowest
+  # evaluation losses, where it was evaluated when they were saved.
   c.keep = 3
+  c.keep_every = 0
+  c.keep_best = 0
+  c.stop_on_failed_save = False
+
+  # training.guard: updates left out, for a loss so many times the usual (0 is never; one that is
+  # not finite always is), and how many of them in a row end the run.
+  c.guard = ConfigDict({'spike': 0.0, 'abort_after': 10})
+  # training.phases: the most seconds of each phase before the run is taken to hang, 0 for no limit.
+  c.watchdog = ConfigDict(
+    {
+      'start': 1800.0,
+      'restore': 3600.0,
+      'compile': 7200.0,
+      'data': 600.0,
+      'step': 1800.0,
+      'evaluate': 3600.0,
+      'sample': 7200.0,
+      'save': 3600.0,
+      'close': 600.0,
+    }
+  )
   return c
 
 

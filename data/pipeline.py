@@ -15,6 +15,9 @@ import numpy as np
 
 from data import dataset, synthetic
 
+KILLED = 'terminated unexpectedly'  # what Grain says of a worker
+REPLACED = 3  # times without a batch in between, after which something else is wrong
+
 SHAPES = {'train': 0, 'validation': 1, 'test': 2}  # the seed of each split of the moving shapes
 
 
@@ -97,16 +100,29 @@ def batches(
 
 
 class _Batches(grain.DatasetIterator):
-  """Has as its state the number of batches taken, for any number of workers and processes."""
+  """Has as its state the number of batches taken, for any number of workers and processes.
+
+  So workers that were killed, as by a kernel short of memory, are replaced, and nothing is lost or
+  repeated: `counts` has how often.  What they raise themselves is raised here.
+  """
 
   def __init__(self, start: Callable[[int], grain.DatasetIterator]):
     super().__init__()
     self._start, self._done, self._running = start, 0, None
+    self.counts = {'workers_replaced': 0}
 
   def __next__(self) -> dict:
     self._assert_not_closed()
-    self._running = self._running or self._start(self._done)
-    batch = next(self._running)
+    for attempt in range(1 + REPLACED):
+      self._running = self._running or self._start(self._done)
+      try:
+        batch = next(self._running)
+        break
+      except RuntimeError as error:
+        if KILLED not in str(error) or attempt == REPLACED:
+          raise
+        self.counts['workers_replaced'] += 1
+        self._stop()
     self._done += 1
     return batch
 
@@ -133,7 +149,14 @@ class _Batches(grain.DatasetIterator):
 
 def _stream(source, seed: int, shuffle: bool) -> grain.MapDataset:
   """All epochs end to end, each of its examples with random numbers of its own."""
-  draw = getattr(source, 'draw', lambda i, rng: source[i])
+
+  def draw(i, rng):
+    try:
+      return source.draw(i, rng) if hasattr(source, 'draw') else source[i]
+    except Exception as error:
+      error.add_note(f'while reading record {int(i)} of {source}')
+      raise
+
   order = grain.MapDataset.range(len(source)).seed(seed)
   return (order.shuffle() if shuffle else order).random_map(draw).repeat()
 

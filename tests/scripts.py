@@ -45,7 +45,7 @@ def save(path, config):
   params = jax.tree.map(lambda p: jnp.asarray(0.1 * rng.normal(size=p.shape), p.dtype), shapes)
   checkpoint.save_config(path, config)
   with checkpoint.manager(path) as checkpoints:
-    checkpoint.save(checkpoints, State(jnp.asarray(3), params, params, {}), Position())
+    checkpoint.save(checkpoints, State(jnp.asarray(3), params, params, {}, {}), Position())
   return path
 
 

@@ -85,7 +85,7 @@ def folder(tmp_path_factory):
   params = random_params(jax.eval_shape(model.init, jax.random.key(0), x, t, cond)['params'])
   checkpoint.save_config(path / 't2i', config)
   with checkpoint.manager(path / 't2i') as checkpoints:
-    checkpoint.save(checkpoints, State(jnp.asarray(1), params, params, {}), Nothing())
+    checkpoint.save(checkpoints, State(jnp.asarray(1), params, params, {}, {}), Nothing())
   return path
 
 

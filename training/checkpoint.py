@@ -2,14 +2,20 @@
 
     config.json          the resolved config
     frozen/              the parameters that are not trained, saved once
-    checkpoints/<step>/  ema, train (step, params, opt) and data (the position of the iterator)
+    checkpoints/<step>/  ema, train (all else of the state), data (the position of the iterator)
+                         and digest (of every array)
 
 Orbax writes a checkpoint under a temporary name and renames it, so one is complete or not there.
+What befalls it later is found by `training.integrity`.
 """
 
+import contextlib
+import functools
 import json
 import pathlib
-from collections.abc import Iterator
+import shutil
+import sys
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +24,7 @@ from ml_collections import ConfigDict
 
 from core.params import merge
 from core.typing import Params
+from training import integrity
 from training.state import State
 
 
@@ -30,7 +37,8 @@ def save_config(workdir: pathlib.Path, config: ConfigDict) -> None:
   path = workdir / 'config.json'
   if path.exists():
     old = json.loads(path.read_text())
-    free = {'steps', 'mesh', 'shard_above', 'keep', *(k for k in new if k.endswith('_every'))}
+    free = {'steps', 'mesh', 'shard_above', 'keep', 'keep_best', 'watchdog'}
+    free |= {k for k in new if k.endswith('_every')}
     # A key of a later version that is at nothing is as good as none.
     value = lambda config, key: config.get(key) or None
     keys = (new.keys() | old.keys()) - free
@@ -52,50 +60,161 @@ def load_config(workdir: pathlib.Path) -> ConfigDict:
   return ConfigDict(json.loads(path.read_text()))
 
 
-def manager(workdir: pathlib.Path, *, keep: int | None = None) -> ocp.CheckpointManager:
-  """The checkpoints of the workdir, of which the last `keep` stay; saving is asynchronous."""
-  options = ocp.CheckpointManagerOptions(max_to_keep=keep)
-  return ocp.CheckpointManager((workdir / 'checkpoints').resolve(), options=options)
+def manager(
+  workdir: pathlib.Path, *, keep: int | None = None, keep_every: int = 0, keep_best: int = 0
+) -> ocp.CheckpointManager:
+  """The checkpoints of the workdir; saving is asynchronous.
+
+  The last `keep` stay (all, if it is None), those of every so many steps, and those of the lowest
+  evaluation losses.
+  """
+  kinds = ocp.checkpoint_managers
+  policies = [kinds.LatestN(keep)]
+  if keep_every:
+    policies.append(kinds.EveryNSteps(keep_every))
+  if keep_best:
+    loss = lambda metrics: metrics['evaluation_loss']
+    best = kinds.BestN(
+      get_metric_fn=loss, reverse=True, n=keep_best, keep_checkpoints_without_metrics=False
+    )
+    policies.append(best)
+  options = ocp.CheckpointManagerOptions(
+    preservation_policy=kinds.AnyPreservationPolicy(policies)
+  )
+  return ocp.CheckpointManager(folder(workdir), options=options)
+
+
+def folder(workdir: pathlib.Path) -> pathlib.Path:
+  """Where the checkpoints of the workdir are."""
+  return (pathlib.Path(workdir) / 'checkpoints').resolve()
+
+
+def steps(workdir: pathlib.Path) -> list[int]:
+  """The steps of all checkpoints that were finished, the latest first."""
+  path = folder(workdir)
+  return sorted(ocp.utils.checkpoint_steps(path), reverse=True) if path.is_dir() else []
 
 
 def latest_step(workdir: pathlib.Path) -> int | None:
   """The step of the latest whole checkpoint, if there is one."""
-  folder = (workdir / 'checkpoints').resolve()
-  return max(ocp.utils.checkpoint_steps(folder), default=None) if folder.is_dir() else None
+  whole = (step for step in steps(workdir) if not integrity.damage(folder(workdir) / str(step)))
+  return next(whole, None)
 
 
-def save(checkpoints: ocp.CheckpointManager, state: State, data: Iterator) -> None:
-  """Begins to save the state and the position of the data iterator."""
-  train = {'step': state.step, 'params': state.params, 'opt': state.opt}
-  checkpoints.save(
-    int(state.step),
-    args=ocp.args.Composite(
-      ema=ocp.args.StandardSave(state.ema),
-      train=ocp.args.StandardSave(train),
-      data=ocp.args.JsonSave(data.get_state()),
-    ),
-  )
+def save(
+  checkpoints: ocp.CheckpointManager,
+  state: State,
+  data: Iterator,
+  evaluation_loss: float | None = None,
+) -> None:
+  """Begins to save the state and the position of the data iterator; `finish` first, if another is
+  being saved.
 
-
-def restore(checkpoints: ocp.CheckpointManager, state: State, data: Iterator) -> State:
-  """The latest saved state, in the shardings of `state`, with `data` moved to its position.
-
-  Without a checkpoint, `state` itself.
+  OSError where that can't begin.
   """
-  if checkpoints.latest_step() is None:
-    return state
-  abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
-  train = {'step': abstract.step, 'params': abstract.params, 'opt': abstract.opt}
-  saved = checkpoints.restore(
-    checkpoints.latest_step(),
-    args=ocp.args.Composite(
-      ema=ocp.args.StandardRestore(abstract.ema),
-      train=ocp.args.StandardRestore(train),
-      data=ocp.args.JsonRestore(),
-    ),
-  )
-  data.set_state(saved.data)
-  return State(ema=saved.ema, **saved.train)
+  train = {name: value for name, value in vars(state).items() if name != 'ema'}
+  with _whole_or_gone(checkpoints):
+    checkpoints.save(
+      int(state.step),
+      metrics=None if evaluation_loss is None else {'evaluation_loss': float(evaluation_loss)},
+      args=ocp.args.Composite(
+        ema=ocp.args.StandardSave(state.ema),
+        train=ocp.args.StandardSave(train),
+        data=ocp.args.JsonSave(data.get_state()),
+        digest=ocp.args.JsonSave(integrity.digest(vars(state))),
+      ),
+    )
+
+
+def finish(checkpoints: ocp.CheckpointManager) -> None:
+  """Waits until what was begun is saved.  OSError, with nothing left of it, where it can't be."""
+  with _whole_or_gone(checkpoints):
+    checkpoints.wait_until_finished()
+  integrity.seal(pathlib.Path(checkpoints.directory))
+
+
+@contextlib.contextmanager
+def _whole_or_gone(checkpoints):
+  try:
+    yield
+  except Exception as error:  # Orbax and TensorStore raise whatever the disk makes them
+    for path in integrity.unfinished(pathlib.Path(checkpoints.directory)):
+      shutil.rmtree(path, ignore_errors=True)
+    checkpoints.reload()
+    reason = ' '.join(str(error).split())
+    raise OSError(f'A checkpoint could not be saved: {reason[:100]} ... {reason[-200:]}') from error
+
+
+def restore(
+  checkpoints: ocp.CheckpointManager, state: State, data: Iterator, tell: Callable[[str], None]
+) -> State:
+  """The latest whole state, in the shardings of `state`, with `data` moved to its position.
+
+  Without a checkpoint, `state` itself.  A damaged one is told of and moved to `damaged/`, and the
+  one before it is taken.  ValueError where all are damaged, and, with names, where what is saved is
+  not what `state` has.
+  """
+  path = pathlib.Path(checkpoints.directory)
+  for stray in integrity.strays(path):
+    tell(f'{stray} is not a whole checkpoint; it is not used.')
+  found = sorted(checkpoints.all_steps(), reverse=True)
+  for step in found:
+    saved, problem = _restored(checkpoints, step, state)
+    if not problem:
+      data.set_state(saved.data)
+      return State(ema=saved.ema, **saved.train)
+    where = integrity.set_aside(path / str(step))
+    tell(f'checkpoint {path / str(step)} is damaged: {problem}.  It is now {where}.')
+    checkpoints.reload()
+  if found:
+    raise ValueError(f'All checkpoints of {path.parent} are damaged: see {path.parent}/damaged.')
+  return state
+
+
+def _restored(checkpoints, step, state):
+  """What is saved of a step, and what is wrong with it, '' if nothing is."""
+  path = pathlib.Path(checkpoints.directory) / str(step)
+  if problem := integrity.agreed(integrity.damage(path)):
+    return None, problem
+  abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, vars(state))
+  ema = abstract.pop('ema')
+  problem, differences, saved = '', '', None
+  try:
+    differences = _differences(path / 'ema', ema) + _differences(path / 'train', abstract)
+    if not differences:
+      saved = checkpoints.restore(
+        step,
+        args=ocp.args.Composite(
+          ema=ocp.args.StandardRestore(ema),
+          train=ocp.args.StandardRestore(abstract),
+          data=ocp.args.JsonRestore(),
+          digest=ocp.args.JsonRestore(),
+        ),
+      )
+      problem = integrity.compare({'ema': saved.ema, **saved.train}, saved.digest)
+  except Exception as error:  # noqa: BLE001: whatever a library makes of damaged files
+    problem = f'it cannot be read: {" ".join(str(error).split())[:200]}'
+  if differences:
+    raise ValueError(f'{path} is not of this config.  {differences}')
+  return saved, integrity.agreed(problem)
+
+
+def _differences(path, wanted) -> str:
+  """Which arrays are saved there and not wanted, or the other way round, or of another shape."""
+  with ocp.StandardCheckpointer() as checkpointer:
+    saved = _shapes(checkpointer.metadata(path).item_metadata.tree)
+  wanted = _shapes(wanted)
+  parts = {
+    'Not saved': wanted.keys() - saved.keys(),
+    'Saved alone': saved.keys() - wanted.keys(),
+    'Other shapes': {n for n in wanted.keys() & saved.keys() if wanted[n] != saved[n]},
+  }
+  return ''.join(f'{title}: {", ".join(sorted(found))}.  ' for title, found in parts.items() if found)
+
+
+def _shapes(tree) -> dict[str, tuple]:
+  keystr = functools.partial(jax.tree_util.keystr, simple=True, separator='/')
+  return {keystr(path): tuple(x.shape) for path, x in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def keep_frozen(workdir: pathlib.Path, frozen: Params) -> Params:
@@ -122,8 +241,13 @@ def load(workdir: pathlib.Path) -> tuple[ConfigDict, Params, int]:
   config = load_config(workdir)
   step = latest_step(workdir)
   if step is None:
-    raise ValueError(f'{workdir} holds no checkpoint yet.')
-  path = (workdir / 'checkpoints' / str(step) / 'ema').resolve()
+    state = 'only damaged checkpoints' if steps(workdir) else 'no checkpoint yet'
+    raise ValueError(f'{workdir} holds {state}.')
+  for other in steps(workdir):
+    if other > step:
+      problem = integrity.damage(folder(workdir) / str(other))
+      print(f'{folder(workdir) / str(other)} is damaged: {problem}.  {step} is used.', file=sys.stderr)
+  path = folder(workdir) / str(step) / 'ema'
   frozen = (workdir / 'frozen').resolve()
   params = merge(_read(path), *([_read(frozen)] if frozen.exists() else []))
   return config, params, step

@@ -2,32 +2,38 @@
 
 import contextlib
 import json
+import math
 import pathlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 
 import jax
+import psutil
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
+
+from training import flops
 
 Metrics = Mapping[str, float | jax.Array]
 
 
 @contextlib.contextmanager
 def monitor(
-  workdir: pathlib.Path, *, start: int, steps: int, frames: int
+  workdir: pathlib.Path, *, start: int, steps: int, frames: int, step_flops: float = 0.0
 ) -> Iterator[Callable[..., None]]:
   """Yields `tell(step, metrics, advance=False)`; `frames` is how many a step trains on.
 
   With `advance` the progress bar moves to the step, and the rates since the last such call join the
-  metrics: `steps_per_s` and `frames_per_s`.  Only the first process writes.
+  metrics: `steps_per_s`, `frames_per_s` and, of a step of so many operations, `tflops_per_s` of all
+  devices and, where their peak is known, `mfu`; and the memory in use, in GiB.  Only the first
+  process writes.  A disk that is full is told of once; the run goes on.
   """
   if jax.process_index() > 0:
     yield lambda *args, **kwargs: None
     return
   with contextlib.ExitStack() as stack:
-    log = stack.enter_context((workdir / 'metrics.jsonl').open('a', buffering=1))
+    log = stack.enter_context(_lines(workdir / 'metrics.jsonl'))
     events = stack.enter_context(contextlib.closing(SummaryWriter(str(workdir / 'tensorboard'))))
     bar = stack.enter_context(
       tqdm(initial=start, total=steps, unit='step', file=sys.stderr, dynamic_ncols=True)
@@ -41,10 +47,57 @@ def monitor(
         rate = (step - last[0]) / (now - last[1])
         last[:] = step, now
         metrics |= {'steps_per_s': rate, 'frames_per_s': rate * frames}
+        metrics |= _speed(rate * step_flops) | memory()
         bar.set_postfix_str(f'loss {metrics["loss"]:.4f}, {rate * frames:.0f} frames/s')
         bar.update(step - bar.n)
-      log.write(json.dumps({'step': step, **metrics}) + '\n')
+      log({'step': step, **metrics})
       for name, value in metrics.items():
         events.add_scalar(name, value, step)
 
     yield tell
+
+
+def say(message: str) -> None:
+  """One line on stderr, above the progress bar, from the first process."""
+  if jax.process_index() == 0:
+    tqdm.write(message, file=sys.stderr)
+
+
+def memory() -> dict[str, float]:
+  """GiB in use: by this process and its workers, and on its first device, where it tells."""
+  own = psutil.Process()
+  used = 0
+  for process in (own, *own.children(recursive=True)):
+    with contextlib.suppress(psutil.NoSuchProcess):
+      used += process.memory_info().rss
+  device = jax.local_devices()[0].memory_stats() or {}
+  names = {'bytes_in_use': 'device_gib', 'peak_bytes_in_use': 'device_peak_gib'}
+  on_device = {name: device[key] / 2**30 for key, name in names.items() if key in device}
+  return {'host_gib': used / 2**30} | on_device
+
+
+def _speed(flops_per_s: float) -> dict[str, float]:
+  if not flops_per_s:
+    return {}
+  peak = flops.peak(jax.devices()[0])
+  mfu = {'mfu': flops_per_s / (peak * jax.device_count())} if peak else {}
+  return {'tflops_per_s': flops_per_s / 1e12} | mfu
+
+
+@contextlib.contextmanager
+def _lines(path: pathlib.Path) -> Iterator[Callable[[dict], None]]:
+  """Yields a function that appends a line to a file; what is not a number is null there."""
+  failed = False
+
+  def append(values: dict) -> None:
+    nonlocal failed
+    finite = {name: v if math.isfinite(v) else None for name, v in values.items()}
+    try:
+      with path.open('a') as file:
+        file.write(json.dumps(finite) + '\n')
+    except OSError as error:
+      if not failed:
+        say(f'{path} cannot be written: {error}.  The run goes on without it.')
+      failed = True
+
+  yield append

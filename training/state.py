@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from core.typing import Params
+from training import guard
 
 
 @flax.struct.dataclass
@@ -18,8 +19,10 @@ class State:
   params: Any
   ema: Any
   opt: Any
+  guard: Any  # what `training.guard` remembers
 
   @classmethod
   def create(cls, params: Params, tx: optax.GradientTransformation) -> 'State':
     """The state before the first step, from the parameters to train."""
-    return cls(jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, params), tx.init(params))
+    zero, average = jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, params)
+    return cls(zero, params, average, tx.init(params), guard.start())

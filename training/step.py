@@ -12,6 +12,7 @@ from core.params import merge
 from core.typing import Float, Key, Params, Time, Video
 from diffusion.loss import squared_error
 from diffusion.process import Process
+from training import guard
 from training.state import State
 
 # (params, x_t, t, condition) -> what the process wants predicted.
@@ -39,6 +40,7 @@ def make_step(
   drop_text: float,
   accumulate: int,
   high_noise: float = 1.0,
+  spike: float = 0.0,
   conditioning: Conditioning = text_alone,
 ):
   """Returns `step(state, frozen, batch, key) -> (state, metrics)`, to be jitted.
@@ -47,7 +49,11 @@ def make_step(
   `conditioning` makes the condition of.  The text of a fraction
   `drop_text` of the examples is dropped, for classifier-free guidance.  The gradient is averaged
   over `accumulate` microbatches; how the batch is cut does not change what is drawn for it.  Times
-  are drawn from Beta(high_noise, 1): uniformly at 1, the noisy ones more often above.
+  are drawn from Beta(high_noise, 1): uniformly at 1, the noisy ones more often above.  An update
+  that `training.guard` finds unsound, for which it needs `spike`, is left out.
+
+  A batch that has `stop` (b, of bools) besides says in the metric `stop` whether any is true.  So
+  all processes learn at the same step that one of them was told to stop.
   """
 
   def loss_fn(params, frozen, part):
@@ -68,18 +74,26 @@ def make_step(
   def step(state: State, frozen: Params, batch, key: Key):
     example = draw(batch, jax.random.fold_in(key, state.step), drop_text, high_noise, conditioning)
     loss, grads = gradient(state.params, frozen, example)
+    grad_norm = optax.tree.norm(grads)
+    sound, remembered = guard.judge(state.guard, loss, grad_norm, spike)
     updates, opt = tx.update(grads, state.opt, state.params)
     params = optax.apply_updates(state.params, updates)
     # Early on the average is short, so that it is not held back by the initialisation.
     decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
     ema = optax.incremental_update(params, state.ema, 1 - decay)
+    params, ema, opt = guard.chosen(
+      sound, (params, ema, opt), (state.params, state.ema, state.opt)
+    )
     metrics = {
       'loss': loss,
-      'grad_norm': optax.tree.norm(grads),
+      'grad_norm': grad_norm,
       'param_norm': optax.tree.norm(params),
-      'update_norm': optax.tree.norm(updates),
+      'update_norm': jnp.where(sound, optax.tree.norm(updates), 0.0),
+      'skipped': remembered['skipped'],
+      'in_a_row': remembered['in_a_row'],
+      'stop': jnp.any(batch.get('stop', False)),
     }
-    return State(step=state.step + 1, params=params, ema=ema, opt=opt), metrics
+    return State(state.step + 1, params, ema, opt, remembered), metrics
 
   return step
 

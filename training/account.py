@@ -1,0 +1,77 @@
+"""Where the time of a run went since it was first started, all its starts together.
+
+Goodput is the part of that time which was spent in steps that count.  It follows from
+`metrics.jsonl` alone: every start writes a line when it begins to step, and the lines after it hold
+the seconds of each phase until then.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping
+
+from training.phases import PHASES
+
+STARTED, TIME, SECONDS = 'started', 'time', 'seconds/'  # in lines of metrics.jsonl
+
+LOST, DOWN = 'lost steps', 'not running'
+
+
+@dataclasses.dataclass
+class Start:
+  """What is known of one start of a run."""
+
+  started: float  # the time
+  step: int  # where it began
+  last: int  # and how far it came
+  seconds: dict[str, float]  # of each phase
+
+
+def seconds(account: Mapping[str, float]) -> dict[str, float]:
+  """An account as metrics."""
+  return {SECONDS + phase: value for phase, value in account.items()}
+
+
+def starts(path: pathlib.Path) -> list[Start]:
+  """Every start of the run whose metrics these are; a line cut short by a kill is passed over."""
+  found = []
+  for line in path.read_text().splitlines() if path.exists() else []:
+    try:
+      metrics = json.loads(line)
+    except json.JSONDecodeError:
+      continue
+    if STARTED in metrics:
+      found.append(Start(metrics[STARTED], metrics['step'], metrics['step'], {}))
+    if found and SECONDS + 'step' in metrics:
+      found[-1].last = max(found[-1].last, metrics['step'])
+      found[-1].seconds = {phase: metrics[SECONDS + phase] for phase in PHASES}
+  return found
+
+
+def account(starts: list[Start], now: float) -> dict[str, float]:
+  """The seconds on each row, which are all there were since the first start until `now`.
+
+  Steps after the checkpoint from which the next start went on are lost, at the mean time of a step.
+  """
+  rows = {name: sum(s.seconds.get(phase, 0.0) for s in starts) for phase, name in PHASES.items()}
+  lost = 0.0
+  for before, after in zip(starts, starts[1:]):
+    made = before.last - before.step
+    again = min(max(before.last - after.step, 0), made)
+    lost += before.seconds.get('step', 0.0) * again / max(made, 1)
+  rows[PHASES['step']] -= lost
+  rows[LOST] = lost
+  rows[DOWN] = max(now - starts[0].started - sum(rows.values()), 0.0)
+  return rows
+
+
+def goodput(rows: Mapping[str, float]) -> float:
+  """The part of the time that went into steps which count."""
+  return rows[PHASES['step']] / max(sum(rows.values()), 1e-9)
+
+
+def table(rows: Mapping[str, float]) -> str:
+  """The rows, for people."""
+  total = max(sum(rows.values()), 1e-9)
+  lines = [f'{name:12} {value:12.1f} s {value / total:7.1%}' for name, value in rows.items()]
+  return '\n'.join([*lines, f'{"goodput":12} {"":12}   {goodput(rows):7.1%}'])

@@ -1,0 +1,138 @@
+"""What a run does at every moment: how long it takes, and that it does not take for ever.
+
+A run is in one phase at a time.  The seconds of each are the account from which goodput follows; a
+phase that outlasts its limit is taken for a hang: all threads' stacks and the last metrics are
+written to the workdir, and the process ends with `STALLED`, so that a scheduler starts it again.
+"""
+
+import contextlib
+import dataclasses
+import faulthandler
+import json
+import os
+import pathlib
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+import jax
+import psutil
+
+STALLED = 75  # EX_TEMPFAIL of sysexits.h: trying again may help
+
+# Every phase, and what it is called in an account.
+PHASES = {
+  'start': 'start-up',
+  'restore': 'restore',
+  'compile': 'compile',
+  'step': 'steps',
+  'data': 'data wait',
+  'evaluate': 'evaluation',
+  'sample': 'samples',
+  'save': 'save',
+  'close': 'closing',
+}
+
+
+@dataclasses.dataclass
+class Clock:
+  """The phase a run is in, and the seconds of each so far."""
+
+  phase: str
+  since: float
+  seconds: dict[str, float]
+  last: dict  # the last metrics told
+
+  def enter(self, phase: str) -> str:
+    """Begins a phase; returns the one it was in."""
+    now, before = time.monotonic(), self.phase
+    self.seconds[before] = self.seconds.get(before, 0.0) + now - self.since
+    self.phase, self.since = phase, now
+    return before
+
+  @contextlib.contextmanager
+  def during(self, phase: str) -> Iterator[None]:
+    """A phase within another, which goes on afterwards."""
+    before = self.enter(phase)
+    try:
+      yield
+    finally:
+      self.enter(before)
+
+  def account(self) -> dict[str, float]:
+    """The seconds of every phase until now."""
+    self.enter(self.phase)
+    return {phase: self.seconds.get(phase, 0.0) for phase in PHASES}
+
+
+@contextlib.contextmanager
+def watched(
+  workdir: pathlib.Path,
+  limits: Mapping[str, float],
+  *,
+  started: float | None = None,
+  end: Callable[[int], None] | None = None,
+) -> Iterator[Clock]:
+  """A clock in the phase `start`, and a thread that watches it.
+
+  limits: the most seconds of each phase, 0 for no limit.  ValueError for names that are not phases,
+    or where one is missing.
+  started: when the process began, by `time.time`; now, if it is not said.
+  end: called with `STALLED`; it ends this process and its children, if it is not said.
+  """
+  if set(limits) != set(PHASES):
+    raise ValueError(
+      f'Got limits of {", ".join(sorted(limits))}; allowed are {", ".join(sorted(PHASES))}, each.'
+    )
+  already = time.time() - started if started else 0.0
+  clock = Clock('start', time.monotonic() - already, {}, {})
+  done = threading.Event()
+  args = (workdir, clock, dict(limits), done, end or _end)
+  thread = threading.Thread(target=_watch, args=args, name='watchdog', daemon=True)
+  thread.start()
+  try:
+    yield clock
+  finally:
+    clock.enter('close')
+    done.set()
+    thread.join()
+
+
+def _watch(workdir, clock, limits, done, end):
+  while not done.wait(0.2):
+    phase, since = clock.phase, clock.since
+    limit = limits[phase]
+    if limit and time.monotonic() - since > limit and clock.since == since:
+      path = _dump(workdir, clock, phase, limit)
+      print(
+        f'error: {PHASES[phase]} took longer than {limit:g} s (watchdog.{phase}); the stacks of all '
+        f'threads are in {path}.',
+        file=sys.stderr,
+        flush=True,
+      )
+      end(STALLED)
+      return
+
+
+def _end(status: int) -> None:
+  """At once: whatever waits for the thread that hangs would hang too."""
+  for child in psutil.Process().children(recursive=True):
+    child.kill()
+  os._exit(status)
+
+
+def _dump(workdir, clock, phase, limit) -> pathlib.Path:
+  """Writes what the process was doing; where the disk does not take it, to stderr."""
+  path = workdir / f'stalled_{time.strftime("%Y%m%d_%H%M%S")}_process_{jax.process_index()}.txt'
+  head = f'{PHASES[phase]} took longer than {limit:g} s\nlast metrics: {json.dumps(clock.last)}\n\n'
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    with path.open('w') as file:
+      file.write(head)
+      file.flush()
+      faulthandler.dump_traceback(file, all_threads=True)
+  except OSError:
+    print(head, file=sys.stderr, flush=True)
+    faulthandler.dump_traceback(sys.stderr, all_threads=True)
+  return path
