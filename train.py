@@ -35,7 +35,7 @@ from training import account, checkpoint, flops, loop, processes
 from training.monitor import say
 from training.optimizer import make_optimizer
 from training.phases import Clock, watched
-from training.sharding import fsdp, make_mesh, over_batch, put_batch, replicated
+from training.sharding import fsdp, make_mesh, over_batch, put, put_batch, replicated
 from training.state import State
 from training.step import draw, make_evaluation, make_step
 from training.stops import told_to_stop
@@ -43,7 +43,7 @@ from training.stops import told_to_stop
 _CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run is kept.')
 _COORDINATOR = flags.DEFINE_string(
-  'coordinator', None, 'HOST:PORT of process 0, where no scheduler says who is who.'
+  'coordinator', None, 'HOST:PORT of process 0, where no scheduler says who is who; or auto.'
 )
 _NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many there are.', lower_bound=1)
 _PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which of them this is.', lower_bound=0)
@@ -66,8 +66,8 @@ def train(config: ConfigDict, workdir: pathlib.Path, clock: Clock, stopped=lambd
   encode, source = encoder(**config.text), open_examples(config)
   data = batches(source, encode, seed=config.seed, **config.loader)
   fixed = fixed_batch(source, encode, config)
-  keys = jax.random.split(jax.random.key(config.seed), 3)
-  key_init, key_step, key_evaluate = jax.device_put(keys, replicated(mesh))
+  split = lambda: tuple(jax.random.split(jax.random.key(config.seed), 3))
+  key_init, key_step, key_evaluate = jax.jit(split, out_shardings=replicated(mesh))()
 
   params = initialise(config, image, stage, fixed, mesh, key_init)
   params, frozen = partition(params, config.trainable)
@@ -158,7 +158,7 @@ def initialise(config: ConfigDict, image: Params, stage: Stage, batch, mesh, key
   shardings = fsdp(jax.eval_shape(init, key), mesh, config.shard_above)
   params = jax.jit(init, out_shardings=shardings)(key)
   if image:
-    params = jax.device_put(inflate(image, params), shardings)
+    params = jax.tree.map(put, inflate(image, params), shardings)
   return params
 
 

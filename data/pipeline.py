@@ -5,6 +5,7 @@ chooses among several windows of a clip has `draw(i, rng)` besides, which return
 where part of a clip is given, `known`, bool 't h w'.
 """
 
+import functools
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
@@ -149,16 +150,17 @@ class _Batches(grain.DatasetIterator):
 
 def _stream(source, seed: int, shuffle: bool) -> grain.MapDataset:
   """All epochs end to end, each of its examples with random numbers of its own."""
-
-  def draw(i, rng):
-    try:
-      return source.draw(i, rng) if hasattr(source, 'draw') else source[i]
-    except Exception as error:
-      error.add_note(f'while reading record {int(i)} of {source}')
-      raise
-
+  draw = functools.partial(_draw, source)
   order = grain.MapDataset.range(len(source)).seed(seed)
   return (order.shuffle() if shuffle else order).random_map(draw).repeat()
+
+
+def _draw(source, i, rng: np.random.Generator) -> dict:
+  try:
+    return source.draw(i, rng) if hasattr(source, 'draw') else source[i]
+  except Exception as error:
+    error.add_note(f'while reading record {int(i)} of {source}')
+    raise
 
 
 def _collate(clips: Sequence[dict], encode) -> dict:

@@ -13,7 +13,6 @@ import contextlib
 import functools
 import json
 import pathlib
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 
@@ -38,7 +37,7 @@ def save_config(workdir: pathlib.Path, config: ConfigDict) -> None:
   if path.exists():
     old = json.loads(path.read_text())
     free = {'steps', 'mesh', 'shard_above', 'keep', 'keep_best', 'watchdog'}
-    free |= {k for k in new if k.endswith('_every')}
+    free = free & new.keys() | {k for k in new if k.endswith('_every')}
     # A key of a later version that is at nothing is as good as none.
     value = lambda config, key: config.get(key) or None
     keys = (new.keys() | old.keys()) - free
@@ -130,6 +129,7 @@ def finish(checkpoints: ocp.CheckpointManager) -> None:
   """Waits until what was begun is saved.  OSError, with nothing left of it, where it can't be."""
   with _whole_or_gone(checkpoints):
     checkpoints.wait_until_finished()
+  integrity.sweep(pathlib.Path(checkpoints.directory))  # what failed may have been written to since
   integrity.seal(pathlib.Path(checkpoints.directory))
 
 
@@ -138,8 +138,7 @@ def _whole_or_gone(checkpoints):
   try:
     yield
   except Exception as error:  # Orbax and TensorStore raise whatever the disk makes them
-    for path in integrity.unfinished(pathlib.Path(checkpoints.directory)):
-      shutil.rmtree(path, ignore_errors=True)
+    integrity.sweep(pathlib.Path(checkpoints.directory))
     checkpoints.reload()
     reason = ' '.join(str(error).split())
     raise OSError(f'A checkpoint could not be saved: {reason[:100]} ... {reason[-200:]}') from error

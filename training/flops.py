@@ -6,7 +6,6 @@ flops (Chowdhery et al., 2022, App. B).  Loops are multiplied out.
 
 import math
 
-import jax
 from jax.extend.core import jaxprs_in_params
 
 # Dense bfloat16 operations a second of one device, by the makers' data sheets; a name that begins
@@ -26,18 +25,18 @@ PEAK = {
 }
 
 
-def peak(device: jax.Device) -> float | None:
+def peak(device_kind: str) -> float | None:
   """Operations a second, or nothing for a kind which is not in the list."""
-  kinds = [kind for kind in PEAK if device.device_kind.startswith(kind)]
+  kinds = [kind for kind in PEAK if device_kind.startswith(kind)]
   return PEAK[max(kinds, key=len)] if kinds else None
 
 
 def count(jaxpr) -> float:
   """The operations of a jaxpr.  Of branches the costliest counts, of a `while` loop one turn."""
-  return sum(_of(equation) for equation in jaxpr.eqns)
+  return float(sum(_of(equation) for equation in jaxpr.eqns))
 
 
-def _of(equation) -> float:
+def _of(equation):
   params = equation.params
   match equation.primitive.name:
     case 'dot_general':

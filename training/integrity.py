@@ -62,7 +62,8 @@ def seal(checkpoints: pathlib.Path) -> None:
   for folder in checkpoints.iterdir():
     if folder.name.isdigit() and not (folder / FILES).exists():
       incomplete = checkpoints / f'{folder.name}.{FILES}'
-      incomplete.write_text(json.dumps(_listed(folder), indent=1))
+      files = _listed(folder)
+      incomplete.write_text(json.dumps({'files': files, 'checksum': _checksum(files)}, indent=1))
       incomplete.rename(folder / FILES)
 
 
@@ -75,8 +76,11 @@ def damage(folder: pathlib.Path) -> str:
   if not listed.exists():
     return ''
   try:
-    wanted = {name: tuple(facts) for name, facts in json.loads(listed.read_text()).items()}
-  except (ValueError, AttributeError, TypeError):
+    facts = json.loads(listed.read_text())
+    wanted = facts['files']
+    if facts['checksum'] != _checksum(wanted):
+      return f'{FILES} has another checksum'
+  except (ValueError, KeyError, TypeError):
     return f'{FILES} cannot be read'
   problems = [f'{name} is missing' for name in sorted(wanted.keys() - found.keys())]
   for name in sorted(wanted.keys() & found.keys()):
@@ -96,12 +100,24 @@ def _listed(folder):
 
 def _facts(path):
   size = path.stat().st_size
-  return size, zlib.crc32(path.read_bytes()) if size <= SMALL else 0
+  return [size, zlib.crc32(path.read_bytes()) if size <= SMALL else 0]
+
+
+def _checksum(files) -> int:
+  return zlib.crc32(json.dumps(files).encode())
 
 
 def strays(checkpoints: pathlib.Path) -> list[pathlib.Path]:
   """What is among the checkpoints and is none: saves that were cut short, folders renamed."""
-  return sorted(path for path in checkpoints.iterdir() if not path.name.isdigit())
+  folders = (path for path in checkpoints.iterdir() if path.is_dir())
+  return sorted(path for path in folders if not path.name.isdigit())
+
+
+def sweep(checkpoints: pathlib.Path) -> None:
+  """Removes what is left of saves that were cut short, while nothing is being saved."""
+  if jax.process_index() == 0:
+    for path in unfinished(checkpoints):
+      shutil.rmtree(path, ignore_errors=True)
 
 
 def unfinished(checkpoints: pathlib.Path) -> list[pathlib.Path]:

@@ -97,8 +97,9 @@ def run(
         if unheard:
           stopping = hear(*unheard)
         unheard = i + 1, metrics
-  with clock.during('save'):
-    checkpoint.finish(checkpoints)
+    with clock.during('save'):
+      checkpoint.finish(checkpoints)
+    tell(int(state.step), account.seconds(clock.account()))
   return state
 
 

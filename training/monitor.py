@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 import jax
 import psutil
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2
+from tensorboardX.summary import scalar
 from tqdm import tqdm
 
 from training import flops
@@ -33,8 +35,7 @@ def monitor(
     yield lambda *args, **kwargs: None
     return
   with contextlib.ExitStack() as stack:
-    log = stack.enter_context(_lines(workdir / 'metrics.jsonl'))
-    events = stack.enter_context(contextlib.closing(SummaryWriter(str(workdir / 'tensorboard'))))
+    record = stack.enter_context(_recorder(workdir))
     bar = stack.enter_context(
       tqdm(initial=start, total=steps, unit='step', file=sys.stderr, dynamic_ncols=True)
     )
@@ -50,9 +51,7 @@ def monitor(
         metrics |= _speed(rate * step_flops) | memory()
         bar.set_postfix_str(f'loss {metrics["loss"]:.4f}, {rate * frames:.0f} frames/s')
         bar.update(step - bar.n)
-      log({'step': step, **metrics})
-      for name, value in metrics.items():
-        events.add_scalar(name, value, step)
+      record(step, metrics)
 
     yield tell
 
@@ -79,25 +78,38 @@ def memory() -> dict[str, float]:
 def _speed(flops_per_s: float) -> dict[str, float]:
   if not flops_per_s:
     return {}
-  peak = flops.peak(jax.devices()[0])
+  peak = flops.peak(jax.devices()[0].device_kind)
   mfu = {'mfu': flops_per_s / (peak * jax.device_count())} if peak else {}
   return {'tflops_per_s': flops_per_s / 1e12} | mfu
 
 
 @contextlib.contextmanager
-def _lines(path: pathlib.Path) -> Iterator[Callable[[dict], None]]:
-  """Yields a function that appends a line to a file; what is not a number is null there."""
-  failed = False
+def _recorder(workdir: pathlib.Path) -> Iterator[Callable[[int, dict], None]]:
+  """Yields a function that adds metrics to both files; what is not a number is null in the one.
 
-  def append(values: dict) -> None:
-    nonlocal failed
-    finite = {name: v if math.isfinite(v) else None for name, v in values.items()}
+  Events are written in the caller's thread: that of `SummaryWriter` dies of a full disk, and then
+  the run waits for it for ever.
+  """
+  lines, folder = workdir / 'metrics.jsonl', workdir / 'tensorboard'
+  events, failed = None, False
+
+  def record(step: int, metrics: dict) -> None:
+    nonlocal events, failed
+    finite = {name: v if math.isfinite(v) else None for name, v in metrics.items()}
     try:
-      with path.open('a') as file:
-        file.write(json.dumps(finite) + '\n')
+      with lines.open('a') as file:
+        file.write(json.dumps({'step': step, **finite}) + '\n')
+      folder.mkdir(exist_ok=True)
+      events = events or EventsWriter(str(folder / 'events'))
+      for name, value in metrics.items():
+        summary = scalar(name, value)
+        events.write_event(event_pb2.Event(step=step, wall_time=time.time(), summary=summary))
+      events.flush()
     except OSError as error:
       if not failed:
-        say(f'{path} cannot be written: {error}.  The run goes on without it.')
-      failed = True
+        say(f'Metrics of {workdir} cannot be written: {error}.  The run goes on.')
+      failed, events = True, None
 
-  yield append
+  yield record
+  if events:
+    events.close()

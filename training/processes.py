@@ -11,6 +11,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+AUTO = 'auto'
+
 # Of the schedulers whose processes JAX can tell apart: the variable, and what says they are many.
 SCHEDULERS = {
   'SLURM_NTASKS': lambda n: int(n) > 1,
@@ -24,15 +26,22 @@ SCHEDULERS = {
 def joined(coordinator: str | None, num: int | None, index: int | None) -> Iterator[None]:
   """This process as one of many, if the arguments or a scheduler's environment say so.
 
+  coordinator: HOST:PORT of process 0, or `AUTO` where JAX finds out by itself, as on Cloud TPU VMs.
   ValueError where only some of the arguments are given.
   """
+  found = coordinator == AUTO
+  if found:
+    coordinator = None
   given = [value is not None for value in (coordinator, num, index)]
   if any(given) and not all(given):
-    raise ValueError('--coordinator, --num_processes and --process_id are given together or not.')
+    raise ValueError(
+      '--coordinator, --num_processes and --process_id are given together, or not at all, or '
+      f'--coordinator={AUTO} alone.'
+    )
   if any(given) and index >= num:
     raise ValueError(f'Got --process_id={index} of {num}; 0..{num - 1} are allowed.')
   many = [name for name, says in SCHEDULERS.items() if says(os.environ.get(name, '0'))]
-  if not any(given) and not many:
+  if not (any(given) or found or many):
     yield
     return
   jax.config.update('jax_cpu_collectives_implementation', 'gloo')

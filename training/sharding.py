@@ -51,6 +51,14 @@ def fsdp(tree, mesh: jax.sharding.Mesh, min_size: int):
   return jax.tree.map(sharding, tree)
 
 
+def put(x: jax.Array, sharding: NamedSharding) -> jax.Array:
+  """The array, sharded; one that every process has whole, or that is sharded so already."""
+  if x.sharding == sharding:
+    return x
+  host = np.asarray(x)
+  return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
 def put_batch(batch: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
   """The global batch, of which each process brings its part."""
   sharding = over_batch(mesh)

@@ -1,6 +1,7 @@
 import itertools
 
 import numpy as np
+import psutil
 import pytest
 from absl import flags
 
@@ -18,6 +19,18 @@ class Numbers:
 
   def __getitem__(self, i):
     return {'video': np.full((1, 2, 2, 3), i, np.uint8), 'caption': f'number {i}'}
+
+
+class Broken(Numbers):
+  """One whose third record cannot be read."""
+
+  def __getitem__(self, i):
+    if i == 3:
+      raise OSError('no such frame')
+    return super().__getitem__(i)
+
+  def __str__(self):
+    return 'clips'
 
 
 class Draws(Numbers):
@@ -107,6 +120,30 @@ def test_a_resumed_stream_is_the_uninterrupted_one(open_batches, workers, worker
   resumed = open_batches(Draws(9), workers=workers_then)
   resumed.set_state(interrupted.get_state())
   assert same(uninterrupted[4:], itertools.islice(resumed, 3))
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_a_record_that_cannot_be_read_is_named(open_batches, workers):
+  batches = open_batches(Broken(9), workers=workers, shuffle=False)
+  with pytest.raises(OSError, match='no such frame') as error:
+    next(batches)
+  notes = getattr(error.value, '__notes__', [])
+  assert 'while reading record 3 of clips' in [*notes, *str(error.value).splitlines()]
+
+
+def test_workers_that_are_killed_are_replaced_and_nothing_is_lost(open_batches):
+  want = list(itertools.islice(open_batches(Draws(9)), 12))
+  batches = open_batches(Draws(9), workers=2)
+  before = set(psutil.Process().children(recursive=True))
+  got = []
+  for i in range(12):
+    got.append(next(batches))
+    if i in (3, 7):
+      for worker in set(psutil.Process().children(recursive=True)) - before:
+        if 'grain' in ' '.join(worker.cmdline()) or 'spawn_main' in ' '.join(worker.cmdline()):
+          worker.kill()
+  assert same(want, got)
+  assert batches.counts['workers_replaced'] >= 1
 
 
 def test_a_stream_can_be_set_back(open_batches):

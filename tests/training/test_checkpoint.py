@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Iterator
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from core.params import merge
-from training import checkpoint
+from training import checkpoint, integrity
 from training.sharding import fsdp, make_mesh
 from training.state import State
 
@@ -56,10 +57,15 @@ def same(a, b):
   jax.tree.map(check, a, b)  # raises where the structures differ
 
 
+def unheard(message):
+  raise AssertionError(f'There is nothing to tell of, but: {message}')
+
+
 def saved(workdir, *states, keep=None, data=None):
   with checkpoint.manager(workdir, keep=keep) as checkpoints:
     for s in states:
       checkpoint.save(checkpoints, s, data or Data(int(s.step)))
+      checkpoint.finish(checkpoints)
 
 
 def test_what_is_restored_is_what_was_saved_on_any_mesh(tmp_path):
@@ -71,7 +77,7 @@ def test_what_is_restored_is_what_was_saved_on_any_mesh(tmp_path):
   shardings = fsdp(want, after, 4)
   data = Data(0)
   with checkpoint.manager(tmp_path) as checkpoints:
-    got = checkpoint.restore(checkpoints, jax.device_put(state(1), shardings), data)
+    got = checkpoint.restore(checkpoints, jax.device_put(state(1), shardings), data, unheard)
   same(got, want)
   assert data.position == 41
   assert jax.tree.map(lambda x: x.sharding, got) == shardings
@@ -88,7 +94,7 @@ def test_a_state_may_be_given_away_while_it_is_saved(tmp_path):
     checkpoint.save(checkpoints, given, Data(0))
     jax.block_until_ready(overwrite(given))
   with checkpoint.manager(tmp_path) as checkpoints:
-    same(checkpoint.restore(checkpoints, state(1), Data(0)), want)
+    same(checkpoint.restore(checkpoints, state(1), Data(0), unheard), want)
 
 
 def test_the_last_are_kept_and_the_latest_is_restored(tmp_path):
@@ -96,13 +102,13 @@ def test_the_last_are_kept_and_the_latest_is_restored(tmp_path):
   folders = sorted(p.name for p in (tmp_path / 'checkpoints').iterdir())
   assert folders == ['2', '3']
   with checkpoint.manager(tmp_path) as checkpoints:
-    same(checkpoint.restore(checkpoints, state(9), Data(0)), state(3, step=3))
+    same(checkpoint.restore(checkpoints, state(9), Data(0), unheard), state(3, step=3))
 
 
 def test_without_a_checkpoint_nothing_changes(tmp_path):
   data, want = Data(7), state()
   with checkpoint.manager(tmp_path) as checkpoints:
-    assert checkpoint.restore(checkpoints, want, data) is want
+    assert checkpoint.restore(checkpoints, want, data, unheard) is want
   assert data.position == 7
 
 
@@ -182,3 +188,126 @@ def test_a_run_without_a_checkpoint_is_refused(tmp_path):
   with pytest.raises(ValueError, match='holds no checkpoint yet') as error:
     checkpoint.load(tmp_path)
   assert str(error.value) == f'{tmp_path} holds no checkpoint yet.'
+
+
+def restored(workdir):
+  """The step, what was told, and the number of arrays that are not those of `state(step)`."""
+  told = []
+  with checkpoint.manager(workdir) as checkpoints:
+    data = Data(0)
+    got = checkpoint.restore(checkpoints, state(99, step=0), data, told.append)
+  step = int(got.step)
+  if step:
+    same(got, state(step, step=step))
+    assert data.position == step
+  return step, told
+
+
+def files(folder):
+  return sorted(p.relative_to(folder) for p in folder.rglob('*') if p.is_file())
+
+
+@pytest.fixture(scope='module')
+def two(tmp_path_factory):
+  """A workdir with two whole checkpoints, 1 and 2."""
+  path = tmp_path_factory.mktemp('two')
+  saved(path, *(state(seed=i, step=i) for i in (1, 2)))
+  return path
+
+
+def flip(path):
+  data = bytearray(path.read_bytes())
+  data[len(data) // 2] ^= 1
+  path.write_bytes(bytes(data))
+
+
+DAMAGE = {
+  'truncated': lambda path: path.write_bytes(path.read_bytes()[:-1]),
+  'emptied': lambda path: path.write_bytes(b''),
+  'removed': lambda path: path.unlink(),
+  'flipped': flip,
+}
+
+
+@pytest.mark.parametrize('how', DAMAGE)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(two, tmp_path, how):
+  """Any of its files, one at a time."""
+  for i, name in enumerate(files(two / 'checkpoints/2')):
+    path = two / 'checkpoints/2' / name
+    changed = how == 'removed' or path.stat().st_size
+    if not changed or (how == 'removed' and name.name == integrity.FILES):
+      continue  # without the list, the digest tells
+    workdir = tmp_path / str(i)
+    shutil.copytree(two, workdir)
+    DAMAGE[how](workdir / 'checkpoints/2' / name)
+    step, (told,) = restored(workdir)
+    assert step == 1, name
+    assert f'{workdir}/checkpoints/2 is damaged: ' in told
+    assert str(name) in told
+    assert [p.name for p in (workdir / 'checkpoints').iterdir()] == ['1']
+    assert len(files(next((workdir / 'damaged').iterdir()))) >= len(files(path.parents[0])) - 1
+
+
+def test_a_model_of_damaged_checkpoints_is_that_of_the_last_whole_one(two, tmp_path, capsys):
+  shutil.copytree(two, tmp_path, dirs_exist_ok=True)
+  checkpoint.save_config(tmp_path, ConfigDict(CONFIG))
+  flip(tmp_path / 'checkpoints/2/ema/_METADATA')
+  _, params, step = checkpoint.load(tmp_path)
+  assert step == 1
+  same(params, state(1).ema)
+  assert 'checkpoints/2 is damaged: ema/_METADATA has another checksum.  1 is used.' in (
+    capsys.readouterr().err
+  )
+  flip(tmp_path / 'checkpoints/1/ema/_METADATA')
+  with pytest.raises(ValueError, match='holds only damaged checkpoints'):
+    checkpoint.load(tmp_path)
+
+
+def test_arrays_that_are_not_what_was_saved_are_found_where_files_are_not_listed(two, tmp_path):
+  """As after a kill between the end of a save and the list of its files."""
+  shutil.copytree(two, tmp_path, dirs_exist_ok=True)
+  for step in '12':
+    (tmp_path / 'checkpoints' / step / integrity.FILES).unlink()
+  assert restored(tmp_path) == (2, [])
+  digest = tmp_path / 'checkpoints/2/digest/metadata'
+  numbers = json.loads(digest.read_text())
+  numbers['params/unit/temporal_conv0/kernel'] ^= 1
+  digest.write_text(json.dumps(numbers))
+  step, (told,) = restored(tmp_path)
+  assert step == 1
+  assert '1 arrays differ from what was saved: params/unit/temporal_conv0/kernel' in told
+
+
+def test_a_folder_that_is_no_checkpoint_is_told_of_and_stays(two, tmp_path):
+  shutil.copytree(two, tmp_path, dirs_exist_ok=True)
+  (tmp_path / 'checkpoints/2').rename(tmp_path / 'checkpoints/two')
+  step, (told,) = restored(tmp_path)
+  assert step == 1
+  assert told == f'{tmp_path}/checkpoints/two is not a whole checkpoint; it is not used.'
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew(two, tmp_path):
+  shutil.copytree(two, tmp_path, dirs_exist_ok=True)
+  for step in '12':
+    flip(tmp_path / f'checkpoints/{step}/train/_METADATA')
+  with pytest.raises(ValueError, match='All checkpoints of .* are damaged: see .*/damaged'):
+    restored(tmp_path)
+
+
+def test_what_a_checkpoint_has_and_the_run_has_not_is_listed(two):
+  other = state()
+  other = other.replace(params={'unit': {'spatial': other.params['unit']['temporal_conv0']}})
+  with checkpoint.manager(two) as checkpoints:
+    with pytest.raises(ValueError, match='is not of this config') as error:
+      checkpoint.restore(checkpoints, other, Data(0), unheard)
+  assert 'Not saved: params/unit/spatial/bias, params/unit/spatial/kernel.' in str(error.value)
+  assert 'Saved alone: params/unit/temporal_conv0/bias, params/unit/temp' in str(error.value)
+
+
+def test_the_last_the_best_and_those_of_every_so_many_steps_are_kept(tmp_path):
+  losses = [5.0, 1.0, 4.0, 3.0, 6.0, 7.0, 8.0]
+  with checkpoint.manager(tmp_path, keep=2, keep_every=4, keep_best=1) as checkpoints:
+    for step, loss in enumerate(losses, start=1):
+      checkpoint.save(checkpoints, state(step, step=step), Data(step), loss)
+      checkpoint.finish(checkpoints)
+  assert checkpoint.steps(tmp_path) == [7, 6, 4, 2]

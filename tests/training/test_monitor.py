@@ -68,3 +68,29 @@ def test_only_the_first_process_writes(tmp_path, monkeypatch):
   with monitor(tmp_path, start=0, steps=1, frames=1) as tell:
     tell(1, {'loss': 1.0}, advance=True)
   assert list(tmp_path.iterdir()) == []
+
+
+def test_a_step_of_known_cost_has_a_speed(tmp_path, monkeypatch):
+  clock = iter([100.0, 105.0])
+  monkeypatch.setattr('training.monitor.time.perf_counter', lambda: next(clock))
+  monkeypatch.setattr('training.flops.peak', lambda kind: 1e12)
+  with monitor(tmp_path, start=0, steps=10, frames=1, step_flops=2e12) as tell:
+    tell(10, {'loss': 1.0}, advance=True)
+  (line,) = lines(tmp_path)
+  assert line['tflops_per_s'] == pytest.approx(4.0)
+  assert line['mfu'] == pytest.approx(4.0 / jax.device_count())
+  assert 0.01 < line['host_gib'] < 100
+
+
+def test_what_is_not_a_number_is_null(tmp_path):
+  with monitor(tmp_path, start=0, steps=1, frames=1) as tell:
+    tell(1, {'loss': float('nan'), 'grad_norm': float('inf'), 'x': 1.0}, advance=False)
+  assert lines(tmp_path) == [{'step': 1, 'loss': None, 'grad_norm': None, 'x': 1.0}]
+
+
+def test_a_run_goes_on_where_nothing_can_be_written(tmp_path, capsys):
+  (tmp_path / 'metrics.jsonl').mkdir()
+  with monitor(tmp_path, start=0, steps=2, frames=1) as tell:
+    tell(1, {'x': 1.0})
+    tell(2, {'x': 1.0})
+  assert capsys.readouterr().err.count('cannot be written: ') == 1

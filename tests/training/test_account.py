@@ -1,0 +1,43 @@
+import json
+
+import pytest
+
+from training import account
+from training.phases import PHASES
+
+
+def line(number, **seconds):
+  times = account.seconds(dict.fromkeys(PHASES, 0.0) | seconds)
+  return {'step': number, 'loss': 1.0} | times
+
+
+def written(path, *lines):
+  path.write_text(''.join(json.dumps(x) + '\n' for x in lines) + '{"step": 3, "los')
+  return path
+
+
+def test_all_seconds_since_the_first_start_are_on_one_row(tmp_path):
+  path = written(
+    tmp_path / 'metrics.jsonl',
+    {'step': 0, account.STARTED: 1000.0},
+    line(10, start=5.0, step=10.0),
+    line(20, start=5.0, step=20.0, save=2.0),  # killed here, the last checkpoint being of step 16
+    {'step': 16, account.STARTED: 1060.0},
+    line(26, start=6.0, step=11.0, data=1.0),
+  )
+  starts = account.starts(path)
+  assert [(s.step, s.last) for s in starts] == [(0, 20), (16, 26)]
+  rows = account.account(starts, now=1080.0)
+  assert rows['steps'] == pytest.approx(20 + 11 - 4)  # four of them for nothing
+  assert rows[account.LOST] == pytest.approx(4)
+  assert rows['start-up'] == 11
+  assert rows[account.DOWN] == pytest.approx(80 - (5 + 20 + 2) - (6 + 11 + 1))
+  assert sum(rows.values()) == pytest.approx(80)
+  assert account.goodput(rows) == pytest.approx(27 / 80)
+  table = account.table(rows)
+  assert 'lost steps            4.0 s    5.0%' in table
+  assert table.splitlines()[-1].split() == ['goodput', '33.8%']
+
+
+def test_a_run_without_metrics_has_no_starts(tmp_path):
+  assert account.starts(tmp_path / 'metrics.jsonl') == []
