@@ -9,6 +9,7 @@ The workdir holds the config, checkpoints, metrics and samples.  The same comman
 """
 
 import contextlib
+import os
 import pathlib
 import shlex
 import sys
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import psutil
 from absl import flags
+from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict, config_flags
 
 from core import command, video
@@ -79,6 +81,9 @@ def train(config: ConfigDict, workdir: pathlib.Path, clock: Clock, stopped=lambd
   state = jax.jit(create, out_shardings=shardings)(params)
 
   checkpoint.save_config(workdir, config)
+  if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
+    jax.config.update('jax_compilation_cache_dir', str((workdir / 'compiled').resolve()))
+    compilation_cache.reset_cache()  # it was asked before, when there was no folder yet
   keep = {name: config[name] for name in ('keep', 'keep_every', 'keep_best')}
   checkpoints = checkpoint.manager(workdir, **keep)
   with contextlib.closing(data), contextlib.closing(checkpoints):

@@ -29,6 +29,7 @@ from stunet.unet import STUNet
 from tests.conftest import TINY
 from tests.oracles import random_params
 from training import checkpoint
+from training.phases import Clock
 from training.state import State
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -225,15 +226,18 @@ def test_samples_are_videos_of_the_prompts(whole):
     assert len(list(container.decode(video=0))) == 4
 
 
+FLAGS = ('config', 'workdir', 'coordinator', 'num_processes', 'process_id')
+
+
 @pytest.fixture
 def train():
   """The script; its flags, of which other scripts have some too, are gone afterwards."""
-  others = {name: flags.FLAGS[name] for name in ('config', 'workdir') if name in flags.FLAGS}
+  others = {name: flags.FLAGS[name] for name in FLAGS if name in flags.FLAGS}
   for name in others:
     delattr(flags.FLAGS, name)
   yield importlib.import_module('train')
   del sys.modules['train']
-  for name in ('config', 'workdir'):
+  for name in FLAGS:
     delattr(flags.FLAGS, name)
   for name, flag in others.items():
     flags.FLAGS[name] = flag
@@ -247,9 +251,9 @@ def test_super_resolution_is_trained_in_two_stages(train, tmp_path):
   for config in (image, video_):
     config.update_from_flattened_dict(CHANGES | few)
   image.data.frames = 1
-  train.train(image, tmp_path / 'ssr_image')
+  train.train(image, tmp_path / 'ssr_image', Clock())
   video_.init_from = str(tmp_path / 'ssr_image')
-  train.train(video_, tmp_path / 'ssr')
+  train.train(video_, tmp_path / 'ssr', Clock())
 
   before, after = (names(checkpoint.load(tmp_path / name)[1]) for name in ('ssr_image', 'ssr'))
   for name, value in before.items():
@@ -280,6 +284,6 @@ def test_a_wrong_config_is_refused_before_anything_is_made(train, tmp_path, chan
   config = changed(t2v.get_config('tiny'))
   config.update_from_flattened_dict(change)
   with pytest.raises(ValueError, match=r'.+') as error:
-    train.train(config, tmp_path / 'run')
+    train.train(config, tmp_path / 'run', Clock())
   assert message in str(error.value)
   assert list(tmp_path.iterdir()) == []

@@ -14,6 +14,7 @@ import functools
 import json
 import pathlib
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 
 import jax
@@ -140,8 +141,8 @@ def _whole_or_gone(checkpoints):
   except Exception as error:  # Orbax and TensorStore raise whatever the disk makes them
     integrity.sweep(pathlib.Path(checkpoints.directory))
     checkpoints.reload()
-    reason = ' '.join(str(error).split())
-    raise OSError(f'A checkpoint could not be saved: {reason[:100]} ... {reason[-200:]}') from error
+    reason = textwrap.shorten(str(error), 300)
+    raise OSError(f'A checkpoint could not be saved: {reason}') from error
 
 
 def restore(
@@ -192,7 +193,7 @@ def _restored(checkpoints, step, state):
       )
       problem = integrity.compare({'ema': saved.ema, **saved.train}, saved.digest)
   except Exception as error:  # noqa: BLE001: whatever a library makes of damaged files
-    problem = f'it cannot be read: {" ".join(str(error).split())[:200]}'
+    problem = f'it cannot be read: {textwrap.shorten(str(error), 200)}'
   if differences:
     raise ValueError(f'{path} is not of this config.  {differences}')
   return saved, integrity.agreed(problem)

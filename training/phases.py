@@ -39,10 +39,10 @@ PHASES = {
 class Clock:
   """The phase a run is in, and the seconds of each so far."""
 
-  phase: str
-  since: float
-  seconds: dict[str, float]
-  last: dict  # the last metrics told
+  phase: str = 'start'
+  since: float = dataclasses.field(default_factory=time.monotonic)
+  seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+  last: dict = dataclasses.field(default_factory=dict)  # the last metrics told
 
   def enter(self, phase: str) -> str:
     """Begins a phase; returns the one it was in."""
@@ -86,7 +86,7 @@ def watched(
       f'Got limits of {", ".join(sorted(limits))}; allowed are {", ".join(sorted(PHASES))}, each.'
     )
   already = time.time() - started if started else 0.0
-  clock = Clock('start', time.monotonic() - already, {}, {})
+  clock = Clock(since=time.monotonic() - already)
   done = threading.Event()
   args = (workdir, clock, dict(limits), done, end or _end)
   thread = threading.Thread(target=_watch, args=args, name='watchdog', daemon=True)
