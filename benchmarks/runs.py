@@ -1,4 +1,4 @@
-"""`train.py` as its users call it: runs of a tiny model in processes of their own, and what they leave."""
+"""`train.py` as its users call it: runs of a tiny model in processes, and what they leave."""
 
 import json
 import os
@@ -40,6 +40,10 @@ CHANGES = {
   'model.pool_heads': 2,
   'model.groups': 4,
 }
+# What `python train.py` is, where something may come before.
+MAIN = 'from core import command\nimport train\ncommand.run(train.main)'
+
+STEPS, EVERY = CHANGES['steps'], CHANGES['save_every']
 
 
 def start(
@@ -56,7 +60,7 @@ def start(
   """
   changes = {f'--config.{key}': value for key, value in (CHANGES | dict(changes)).items()}
   arguments = [f'{key}={value}' for key, value in changes.items()]
-  code = f'import sys; sys.argv[0] = "train.py"\n{before}\nfrom core import command; import train\ncommand.run(train.main)'
+  code = f'import sys; sys.argv[0] = "train.py"\n{before}\n{MAIN}'
   line = [sys.executable, '-c', code, '--config=configs/t2i.py:tiny', f'--workdir={workdir}']
   flags = f'--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0'
   environment = {
@@ -141,3 +145,17 @@ def arrays(workdir: pathlib.Path, step: int) -> dict[str, bytes]:
     for name, value in jax.tree_util.tree_leaves_with_path(tree):
       found[f'{part}{jax.tree_util.keystr(name)}'] = np.asarray(value).tobytes()
   return found | {'data': (workdir / f'checkpoints/{step}/data/metadata').read_bytes()}
+
+
+def whole(folder: pathlib.Path) -> dict[str, bytes]:
+  """What a run leaves that nothing befalls: all arrays of its last step, by name."""
+  workdir = folder / 'whole'
+  if not workdir.exists():
+    finished(start(workdir), workdir)
+  return arrays(workdir, STEPS)
+
+
+def require(holds: bool, otherwise: str) -> None:
+  """AssertionError, which says so, unless it holds."""
+  if not holds:
+    raise AssertionError(otherwise)

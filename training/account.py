@@ -6,13 +6,15 @@ the seconds of each phase until then.
 """
 
 import dataclasses
+import itertools
 import json
 import pathlib
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
-from training.phases import PHASES
+from training.phases import PHASES, Clock
 
-STARTED, TIME, SECONDS = 'started', 'time', 'seconds/'  # in lines of metrics.jsonl
+STARTED, SECONDS = 'started', 'seconds/'  # in lines of metrics.jsonl
 
 LOST, DOWN = 'lost steps', 'not running'
 
@@ -27,9 +29,23 @@ class Start:
   seconds: dict[str, float]  # of each phase
 
 
-def seconds(account: Mapping[str, float]) -> dict[str, float]:
-  """An account as metrics."""
-  return {SECONDS + phase: value for phase, value in account.items()}
+def begin(
+  workdir: pathlib.Path, step: int, clock: Clock, tell: Callable[[int, dict], None]
+) -> Callable[[], dict[str, float]]:
+  """Tells that the run starts at this step; returns what gives its account so far, as metrics.
+
+  They are the seconds of each phase of this start, and the goodput of all.
+  """
+  before = starts(workdir / 'metrics.jsonl')
+  started = time.time() - sum(clock.account().values())
+  tell(step, {STARTED: started})
+
+  def so_far() -> dict[str, float]:
+    spent = clock.account()
+    rows = account([*before, Start(started, step, step, spent)], time.time())
+    return {'goodput': goodput(rows)} | {SECONDS + phase: value for phase, value in spent.items()}
+
+  return so_far
 
 
 def starts(path: pathlib.Path) -> list[Start]:
@@ -55,7 +71,7 @@ def account(starts: list[Start], now: float) -> dict[str, float]:
   """
   rows = {name: sum(s.seconds.get(phase, 0.0) for s in starts) for phase, name in PHASES.items()}
   lost = 0.0
-  for before, after in zip(starts, starts[1:]):
+  for before, after in itertools.pairwise(starts):
     made = before.last - before.step
     again = min(max(before.last - after.step, 0), made)
     lost += before.seconds.get('step', 0.0) * again / max(made, 1)

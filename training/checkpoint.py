@@ -78,9 +78,7 @@ def manager(
       get_metric_fn=loss, reverse=True, n=keep_best, keep_checkpoints_without_metrics=False
     )
     policies.append(best)
-  options = ocp.CheckpointManagerOptions(
-    preservation_policy=kinds.AnyPreservationPolicy(policies)
-  )
+  options = ocp.CheckpointManagerOptions(preservation_policy=kinds.AnyPreservationPolicy(policies))
   return ocp.CheckpointManager(folder(workdir), options=options)
 
 
@@ -192,7 +190,7 @@ def _restored(checkpoints, step, state):
         ),
       )
       problem = integrity.compare({'ema': saved.ema, **saved.train}, saved.digest)
-  except Exception as error:  # noqa: BLE001: whatever a library makes of damaged files
+  except Exception as error:  # whatever a library makes of damaged files
     problem = f'it cannot be read: {textwrap.shorten(str(error), 200)}'
   if differences:
     raise ValueError(f'{path} is not of this config.  {differences}')
@@ -209,7 +207,9 @@ def _differences(path, wanted) -> str:
     'Saved alone': saved.keys() - wanted.keys(),
     'Other shapes': {n for n in wanted.keys() & saved.keys() if wanted[n] != saved[n]},
   }
-  return ''.join(f'{title}: {", ".join(sorted(found))}.  ' for title, found in parts.items() if found)
+  return ''.join(
+    f'{title}: {", ".join(sorted(found))}.  ' for title, found in parts.items() if found
+  )
 
 
 def _shapes(tree) -> dict[str, tuple]:
@@ -246,7 +246,9 @@ def load(workdir: pathlib.Path) -> tuple[ConfigDict, Params, int]:
   for other in steps(workdir):
     if other > step:
       problem = integrity.damage(folder(workdir) / str(other))
-      print(f'{folder(workdir) / str(other)} is damaged: {problem}.  {step} is used.', file=sys.stderr)
+      print(
+        f'{folder(workdir) / str(other)} is damaged: {problem}.  {step} is used.', file=sys.stderr
+      )
   path = folder(workdir) / str(step) / 'ema'
   frozen = (workdir / 'frozen').resolve()
   params = merge(_read(path), *([_read(frozen)] if frozen.exists() else []))

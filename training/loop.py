@@ -1,7 +1,7 @@
 """The order of things in training: evaluate, sample, save, step."""
 
+import functools
 import pathlib
-import time
 from collections.abc import Callable
 
 import jax
@@ -44,31 +44,8 @@ def run(
   frames = config.loader.batch * config.data.frames
   rates = dict(start=start, steps=config.steps, frames=frames, step_flops=step_flops)
   with monitor(workdir, **rates) as tell:
-    tell(start, {account.STARTED: time.time() - sum(clock.account().values())})
-
-    def hear(number: int, metrics: dict) -> bool:
-      """Tells of a step; whether it was the last, as someone was told to stop."""
-      metrics = jax.device_get(metrics)
-      if message := guard.report(number, metrics, config.guard.abort_after):
-        say(message)
-      stop = bool(metrics.pop('stop'))
-      if _due(number, config.log_every) or stop:
-        waits = {'data_wait_s': clock.seconds.get('data', 0.0) / max(number - start, 1)}
-        times = account.seconds(clock.account())
-        clock.last = {name: float(value) for name, value in metrics.items()} | {'step': number}
-        tell(number, metrics | waits | times | data.counts, advance=True)
-      return stop
-
-    def save(state: State, loss: float | None) -> None:
-      with clock.during('save'):
-        for act in (checkpoint.finish, lambda c: checkpoint.save(c, state, data, loss)):
-          try:
-            act(checkpoints)
-          except OSError as error:
-            if config.stop_on_failed_save:
-              raise
-            say(f'step {int(state.step)}: {error}  The run goes on; the next checkpoint may do.')
-
+    goodput = account.begin(workdir, start, clock, tell)
+    hear = functools.partial(_hear, config, start, clock, goodput, data, tell)
     unheard, stopping = None, False
     for i in range(start, config.steps + 1):
       end = i == config.steps
@@ -86,7 +63,8 @@ def run(
         with clock.during('sample'):
           sample(merge(state.ema, frozen), i)
       if i > start and (end or stopping or 'save' in due):
-        save(state, loss)
+        with clock.during('save'):
+          _save(checkpoints, state, data, loss, config.stop_on_failed_save)
       if end or stopping:
         break
       with clock.during('data'):
@@ -99,8 +77,33 @@ def run(
         unheard = i + 1, metrics
     with clock.during('save'):
       checkpoint.finish(checkpoints)
-    tell(int(state.step), account.seconds(clock.account()))
+    tell(int(state.step), goodput())
   return state
+
+
+def _hear(config, start, clock, goodput, data, tell, number, metrics) -> bool:
+  """Tells of a step; whether the run is to stop, as one of its processes was told so."""
+  metrics = jax.device_get(metrics)
+  if message := guard.report(number, metrics, config.guard.abort_after):
+    say(message)
+  stop = bool(metrics.pop('stop'))
+  if _due(number, config.log_every) or stop:
+    waits = {'data_wait_s': clock.seconds.get('data', 0.0) / (number - start)}
+    clock.last = {'step': number} | {name: float(value) for name, value in metrics.items()}
+    tell(number, metrics | waits | goodput() | data.counts, advance=True)
+  return stop
+
+
+def _save(checkpoints, state, data, loss, stop_on_failed_save) -> None:
+  """Finishes the save before and begins another; says what could not be saved, or raises it."""
+  begin = lambda checkpoints: checkpoint.save(checkpoints, state, data, loss)
+  for act in (checkpoint.finish, begin):
+    try:
+      act(checkpoints)
+    except OSError as error:
+      if stop_on_failed_save:
+        raise
+      say(f'step {int(state.step)}: {error}  The run goes on; the next checkpoint may do.')
 
 
 def _due(step: int, every: int) -> bool:

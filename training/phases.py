@@ -106,8 +106,8 @@ def _watch(workdir, clock, limits, done, end):
     if limit and time.monotonic() - since > limit and clock.since == since:
       path = _dump(workdir, clock, phase, limit)
       print(
-        f'error: {PHASES[phase]} took longer than {limit:g} s (watchdog.{phase}); the stacks of all '
-        f'threads are in {path}.',
+        f'error: {PHASES[phase]} took longer than {limit:g} s (watchdog.{phase}); the stacks of '
+        f'all threads are in {path}.',
         file=sys.stderr,
         flush=True,
       )

@@ -81,9 +81,7 @@ def make_step(
     # Early on the average is short, so that it is not held back by the initialisation.
     decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
     ema = optax.incremental_update(params, state.ema, 1 - decay)
-    params, ema, opt = guard.chosen(
-      sound, (params, ema, opt), (state.params, state.ema, state.opt)
-    )
+    params, ema, opt = guard.chosen(sound, (params, ema, opt), (state.params, state.ema, state.opt))
     metrics = {
       'loss': loss,
       'grad_norm': grad_norm,

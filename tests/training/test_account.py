@@ -1,14 +1,15 @@
 import json
+import time
 
 import pytest
 
 from training import account
-from training.phases import PHASES
+from training.phases import PHASES, Clock
 
 
 def line(number, **seconds):
-  times = account.seconds(dict.fromkeys(PHASES, 0.0) | seconds)
-  return {'step': number, 'loss': 1.0} | times
+  times = dict.fromkeys(PHASES, 0.0) | seconds
+  return {'step': number} | {account.SECONDS + phase: value for phase, value in times.items()}
 
 
 def written(path, *lines):
@@ -41,3 +42,20 @@ def test_all_seconds_since_the_first_start_are_on_one_row(tmp_path):
 
 def test_a_run_without_metrics_has_no_starts(tmp_path):
   assert account.starts(tmp_path / 'metrics.jsonl') == []
+
+
+def test_a_start_is_told_of_and_its_account_goes_on_from_those_before(tmp_path):
+  written(
+    tmp_path / 'metrics.jsonl',
+    {'step': 0, account.STARTED: time.time() - 40},
+    line(20, step=20.0),
+  )
+  told = []
+  clock = Clock(since=time.monotonic() - 10)  # ten seconds of start-up
+  so_far = account.begin(tmp_path, 20, clock, lambda step, metrics: told.append((step, metrics)))
+  ((step, metrics),) = told
+  assert step == 20
+  assert metrics[account.STARTED] == pytest.approx(time.time() - 10, abs=1)
+  said = so_far()
+  assert said[account.SECONDS + 'start'] == pytest.approx(10, abs=1)
+  assert said['goodput'] == pytest.approx(20 / 40, abs=0.02)

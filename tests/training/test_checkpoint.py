@@ -290,7 +290,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew(two, tmp_pa
   shutil.copytree(two, tmp_path, dirs_exist_ok=True)
   for step in '12':
     flip(tmp_path / f'checkpoints/{step}/train/_METADATA')
-  with pytest.raises(ValueError, match='All checkpoints of .* are damaged: see .*/damaged'):
+  with pytest.raises(ValueError, match=r'All checkpoints of .* are damaged: see .*/damaged'):
     restored(tmp_path)
 
 

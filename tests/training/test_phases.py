@@ -71,7 +71,9 @@ def test_what_is_within_its_limit_goes_on(tmp_path):
 
 
 def test_limits_are_of_all_phases(tmp_path):
-  with pytest.raises(ValueError, match=r'Got limits of .*, nap, .*; allowed are close, .*, step, each'):
+  with pytest.raises(
+    ValueError, match=r'Got limits of .*, nap, .*; allowed are close, .*, step, each'
+  ):
     with watched(tmp_path, LIMITS | {'nap': 1.0}):
       pass
 
