@@ -34,7 +34,7 @@ def kills(folder: pathlib.Path, count: int, seed: int = 0) -> str:
     )
     runs.require(lost[-1] <= runs.EVERY, f'{workdir} lost {lost[-1]} steps')
     shutil.rmtree(workdir)
-  return f'{count} of {count} end in the same bits; at most {max(lost)} steps lost, saved every {runs.EVERY}'
+  return f'{count} of {count} end in the same bits; {max(lost)} of {runs.EVERY} steps lost at most'
 
 
 def stops(folder: pathlib.Path, count: int, seed: int = 0) -> str:

@@ -50,6 +50,7 @@ def start(
   workdir: pathlib.Path,
   changes: Mapping = {},
   *,
+  config: str = 'configs/t2i.py:tiny',
   options: Sequence[str] = (),
   devices: int = 1,
   before: str = '',
@@ -61,7 +62,7 @@ def start(
   changes = {f'--config.{key}': value for key, value in (CHANGES | dict(changes)).items()}
   arguments = [f'{key}={value}' for key, value in changes.items()]
   code = f'import sys; sys.argv[0] = "train.py"\n{before}\n{MAIN}'
-  line = [sys.executable, '-c', code, '--config=configs/t2i.py:tiny', f'--workdir={workdir}']
+  line = [sys.executable, '-c', code, f'--config={config}', f'--workdir={workdir}']
   flags = f'--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0'
   environment = {
     **os.environ,
@@ -133,17 +134,21 @@ def kill(process: subprocess.Popen) -> None:
 
 
 def arrays(workdir: pathlib.Path, step: int) -> dict[str, bytes]:
-  """The bytes of all that is saved of a step, by name, and the position of the data."""
+  """The bytes of all that is saved of a step and of what is frozen, and the data's position."""
   found = {}
   here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   like = lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=here)
-  for part in ('ema', 'train'):
-    path = workdir.resolve() / f'checkpoints/{step}/{part}'
+  folder = workdir.resolve()
+  parts = {part: folder / f'checkpoints/{step}/{part}' for part in ('ema', 'train')}
+  if (folder / 'frozen').exists():
+    parts['frozen'] = folder / 'frozen'
+  for part, path in parts.items():
     with ocp.StandardCheckpointer() as checkpointer:
       tree = checkpointer.metadata(path).item_metadata.tree
       tree = checkpointer.restore(path, jax.tree.map(like, tree))
     for name, value in jax.tree_util.tree_leaves_with_path(tree):
-      found[f'{part}{jax.tree_util.keystr(name)}'] = np.asarray(value).tobytes()
+      name = jax.tree_util.keystr(name, simple=True, separator='/')
+      found[f'{part}/{name}'] = np.asarray(value).tobytes()
   return found | {'data': (workdir / f'checkpoints/{step}/data/metadata').read_bytes()}
 
 

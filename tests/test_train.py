@@ -2,60 +2,37 @@
 
 import importlib
 import json
-import os
-import pathlib
 import random
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 
 import av
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from absl import flags
 
+from benchmarks import runs
 from configs import ssr, ssr_image, t2i, t2v
 from core import video
 from core.condition import Condition
 from core.params import matches, names
 from stunet.inflate import TEMPORAL
 from stunet.unet import STUNet
-from tests.conftest import TINY
 from tests.oracles import random_params
 from training import checkpoint
 from training.phases import Clock
 from training.state import State
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROMPT = 'a red circle growing on a black background'
-STEPS, SAVE_EVERY = 80, 10
-CHANGES = {
-  'steps': STEPS,
-  'log_every': 1,
-  'save_every': SAVE_EVERY,
-  'evaluate_every': 40,
+STEPS, SAVE_EVERY = runs.STEPS, runs.EVERY
+CHANGES = runs.CHANGES | {
   'evaluate_batch': 2,
-  'evaluate_times': 2,
-  'sample_every': 0,
   'sample_prompts': (PROMPT,),
-  'sampling.steps': 1,
   'loader.batch': 2,
-  'data.size': 8,
   'data.frames': 4,
-  'text.width': 8,
-  **{f'model.{key}': value for key, value in TINY.items()},
-}
-ENVIRONMENT = {
-  **os.environ,
-  'JAX_COMPILATION_CACHE_DIR': str(ROOT / '.jax_cache'),
-  'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.2',
-  'XLA_FLAGS': '--xla_backend_optimization_level=0',  # compiles twice as fast
 }
 
 
@@ -92,93 +69,76 @@ def folder(tmp_path_factory):
 
 def start(folder, name):
   """Begins the command which trains, or resumes, the run of this name."""
-  arguments = [f'--config.{key}={value!r}' for key, value in CHANGES.items()]
-  arguments = [argument.replace("='", '=').removesuffix("'") for argument in arguments]
-  paths = [f'--workdir={folder / name}', f'--config.init_from={folder / "t2i"}']
-  command = [sys.executable, 'train.py', '--config=configs/t2v.py:tiny', *paths, *arguments]
-  return subprocess.Popen(
-    command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-  )
-
-
-def finish(run):
-  output, _ = run.communicate()
-  assert run.returncode == 0, output
-  return output
+  options = [f'--config.init_from={folder / "t2i"}']
+  return runs.start(folder / name, CHANGES, config='configs/t2v.py:tiny', options=options)
 
 
 @pytest.fixture(scope='module')
 def whole(folder):
   """A run that nothing interrupts, and what it printed."""
-  return folder / 'whole', finish(start(folder, 'whole'))
+  workdir = folder / 'whole'
+  runs.finished(start(folder, 'whole'), workdir)
+  return workdir, runs.log(workdir).read_text()
 
 
-def lines(workdir):
-  path = workdir / 'metrics.jsonl'
-  return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def saved(workdir, part):
-  """The bytes of all arrays of a part of the last checkpoint, or of `frozen`, by name."""
-  path = workdir / 'frozen' if part == 'frozen' else workdir / f'checkpoints/{STEPS}/{part}'
-  here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  with ocp.StandardCheckpointer() as checkpointer:
-    tree = checkpointer.metadata(path).item_metadata.tree
-    like = lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=here)
-    tree = checkpointer.restore(path, jax.tree.map(like, tree))
-  return {
-    jax.tree_util.keystr(name, simple=True, separator='/'): (x.dtype, np.asarray(x).tobytes())
-    for name, x in jax.tree_util.tree_leaves_with_path(tree)
-  }
-
-
-def test_a_killed_run_ends_as_one_that_was_not(folder, whole):
-  step = random.randrange(SAVE_EVERY + 1, STEPS // 2)
-  run = start(folder, 'killed')
+def test_a_run_that_is_killed_and_told_to_stop_ends_as_one_that_was_not(folder, whole):
   killed = folder / 'killed'
-  checkpoints = killed / 'checkpoints'
-  while not (lines(killed)[-1:] and lines(killed)[-1]['step'] >= step and _complete(checkpoints)):
-    assert run.poll() is None, run.communicate()[0]
-    time.sleep(0.002)
-  run.send_signal(signal.SIGKILL)
-  run.communicate()
-  assert run.returncode == -signal.SIGKILL
-  before = lines(killed)
-  assert before[-1]['step'] < STEPS
+  run, at = start(folder, 'killed'), random.randrange(SAVE_EVERY + 1, STEPS // 2)
+  saved = lambda: any(path.name.isdigit() for path in killed.glob('checkpoints/*'))
+  assert runs.wait_until(lambda: saved() and max(runs.losses(killed), default=0) >= at, run)
+  runs.kill(run)
+  came = max(runs.losses(killed))
 
   # All that it needs is in its own workdir.
   shutil.move(folder / 't2i', folder / 'gone')
   try:
-    finish(start(folder, 'killed'))
+    run = start(folder, 'killed')
+    assert runs.wait_until(lambda: len(runs.starts(killed)) == 2, run)
+    run.send_signal(signal.SIGTERM)
+    runs.finished(run, killed)
+    stopped = max(runs.losses(killed))
+    told = f'Stopped after step {stopped} of {STEPS}.  What resumes it: '
+    assert told in runs.log(killed).read_text()
+    runs.finished(start(folder, 'killed'), killed)
   finally:
     shutil.move(folder / 'gone', folder / 't2i')
-  after = lines(killed)[len(before) :]
-  assert SAVE_EVERY <= after[0]['step'] <= before[-1]['step'] + 1  # from a checkpoint on
 
+  _, second, third = runs.starts(killed)
+  assert came - SAVE_EVERY <= second <= came
+  assert third == stopped
   workdir, _ = whole
-  said = f'killed at step {before[-1]["step"]}'
-  for part in ('ema', 'train', 'frozen'):
-    want, got = saved(workdir, part), saved(killed, part)
-    assert got.keys() == want.keys()
-    assert [name for name in want if got[name] != want[name]] == [], said
-  position = f'checkpoints/{STEPS}/data/metadata'
-  assert json.loads((killed / position).read_text()) == {'batches': STEPS}
-  assert (killed / position).read_bytes() == (workdir / position).read_bytes()
-
-  losses = {line['step']: line['loss'] for line in lines(workdir) if 'loss' in line}
-  for line in (*before, *after):
+  want, got = (runs.arrays(path, STEPS) for path in (workdir, killed))
+  assert got.keys() == want.keys()
+  said = f'killed at step {came}, told to stop at {stopped}'
+  assert [name for name in want if got[name] != want[name]] == [], said
+  assert json.loads(want['data']) == {'batches': STEPS}
+  losses = runs.losses(workdir)
+  for line in runs.lines(killed):
     assert 'loss' not in line or line['loss'] == losses[line['step']], said
 
 
-def _complete(checkpoints):
-  return checkpoints.exists() and any(path.name.isdigit() for path in checkpoints.iterdir())
+def test_two_processes_are_one(tmp_path):
+  """Of a run that was begun by one of them, on other devices, to which they come later."""
+  one, two = tmp_path / 'one', tmp_path / 'two'
+  runs.finished(runs.start(one, {'steps': 10, 'save_every': 5}, devices=4), one)
+  shutil.copytree(one, two)
+  shutil.rmtree(two / 'checkpoints/10')
+  processes = runs.two_processes(two, {'steps': 10, 'save_every': 5})
+  for process in processes:
+    runs.finished(process, two)
+  assert runs.starts(two) == [0, 5]
+  want, got = runs.losses(one), [x for x in runs.lines(two) if 'loss' in x][-5:]
+  assert [line['step'] for line in got] == [6, 7, 8, 9, 10]
+  for line in got:
+    assert line['loss'] == pytest.approx(want[line['step']], rel=1e-5)
 
 
 def test_the_temporal_parameters_alone_change(folder, whole):
   workdir, printed = whole
-  frozen, trained = saved(workdir, 'frozen'), saved(workdir, 'train')
+  saved = runs.arrays(workdir, STEPS)
+  of = lambda part: {n.removeprefix(part): v for n, v in saved.items() if n.startswith(part)}
   image = names(checkpoint.load(folder / 't2i')[1])
-  assert frozen == {name: (p.dtype, np.asarray(p).tobytes()) for name, p in image.items()}
+  assert of('frozen/') == {name: np.asarray(p).tobytes() for name, p in image.items()}
 
   _, params, step = checkpoint.load(workdir)
   params = names(params)
@@ -187,9 +147,8 @@ def test_the_temporal_parameters_alone_change(folder, whole):
   for name, value in image.items():
     assert np.asarray(params[name]).tobytes() == np.asarray(value).tobytes()
 
-  held = {name for name in trained if name.startswith('params/')}
   temporal = {name for name in params if matches(name, TEMPORAL)}
-  assert {name.removeprefix('params/') for name in held} == temporal
+  assert of('train/params/').keys() == temporal
   zero_at_birth = [name for name in temporal if name.endswith('/proj/kernel')]
   assert zero_at_birth
   assert all(np.abs(params[name]).max() > 0 for name in zero_at_birth)
@@ -205,12 +164,12 @@ def test_the_workdir_says_what_the_run_was(folder, whole):
   config.init_from = str(folder / 't2i')
   assert json.loads((workdir / 'config.json').read_text()) == json.loads(config.to_json())
 
-  told = lines(workdir)
+  told = runs.lines(workdir)
   losses = [line for line in told if 'loss' in line]
   assert [line['step'] for line in losses] == list(range(1, STEPS + 1))
   assert all(np.isfinite(line['loss']) and line['frames_per_s'] > 0 for line in losses)
   evaluated = {line['step']: line['evaluation_loss'] for line in told if 'evaluation_loss' in line}
-  assert sorted(evaluated) == [0, 40, STEPS]
+  assert sorted(evaluated) == [0, STEPS // 2, STEPS]
   assert list((workdir / 'tensorboard').glob('events.*'))
   kept = sorted(int(path.name) for path in (workdir / 'checkpoints').iterdir())
   assert kept == [STEPS - 2 * SAVE_EVERY, STEPS - SAVE_EVERY, STEPS]
@@ -262,7 +221,7 @@ def test_super_resolution_is_trained_in_two_stages(train, tmp_path):
   samples = tmp_path / 'ssr/samples/step_00000002'
   assert sorted(path.name for path in samples.iterdir()) == ['0.mp4', '0_xt.png']
   losses = [
-    line['evaluation_loss'] for line in lines(tmp_path / 'ssr') if 'evaluation_loss' in line
+    line['evaluation_loss'] for line in runs.lines(tmp_path / 'ssr') if 'evaluation_loss' in line
   ]
   assert np.isfinite(losses).all()
 
