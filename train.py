@@ -168,12 +168,15 @@ def initialise(config: ConfigDict, image: Params, stage: Stage, batch, mesh, key
 
 
 def make_sampling(config: ConfigDict, stage: Stage, batch, workdir: pathlib.Path):
-  """Returns `sample(params, step)`, which writes a video of each example, and its X-T slice."""
+  """Returns `sample(params, step)`, which writes a video of each example, and its X-T slice, from
+  the first process; to be called in all."""
   d, (titles, cond) = config.data, stage.examples(batch)
   keys = video_keys(config.seed, jnp.arange(len(titles)))
 
   def sample(params: Params, step: int) -> None:
-    videos = np.asarray(stage.generate(params, cond, keys))
+    videos = processes.gathered(stage.generate(params, cond, keys))
+    if jax.process_index() > 0:
+      return
     folder = workdir / 'samples' / f'step_{step:08}'
     folder.mkdir(parents=True, exist_ok=True)
     for i, (title, frames) in enumerate(zip(titles, map(video.to_uint8, videos))):
@@ -193,9 +196,9 @@ def main() -> None:
   began = psutil.Process().create_time()
   with (
     watched(workdir, config.watchdog, started=began) as clock,
-    processes.joined(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value),
     told_to_stop() as stopped,
   ):
+    processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     processes.require_same(config.to_json(), command.ROOT, workdir)
     state = train(config, workdir, clock, stopped)
   if int(state.step) < config.steps:

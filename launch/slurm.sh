@@ -4,7 +4,8 @@
 #   launch/slurm.sh [--dry_run] [--nodes=2] [--gpus=8] [--time=24:00:00] [--sbatch=OPTIONS] -- ARGUMENTS OF train.py
 #
 # Two minutes before the job's time is over the run is told to stop: it saves, ends, and is requeued.
-# A watchdog's end (75) is requeued too; any other failure is not, since it would only fail again.
+# So is one that its watchdog ended (75), that was killed, or that lost a peer (128 and more); any
+# other failure is not, since it would only fail again.
 set -euo pipefail
 
 nodes=2 gpus=8 time=24:00:00 sbatch= dry=
@@ -40,7 +41,7 @@ srun --kill-on-bad-exit=1 .venv/bin/python train.py ${*@Q} &
 run=\$!
 wait \$run; status=\$?
 if [[ \$stopped ]]; then wait \$run; status=\$?; fi
-if [[ \$status == 75 || (\$stopped && \$status == 0) ]]; then exec scontrol requeue \$SLURM_JOB_ID; fi
+if ((status == 75 || status >= 128)) || [[ \$stopped && \$status == 0 ]]; then exec scontrol requeue \$SLURM_JOB_ID; fi
 exit \$status
 END
 )

@@ -4,7 +4,8 @@
 #   launch/tpu_vm.sh [--dry_run] --name=TPU --zone=ZONE [--project=PROJECT] [--folder=lumiere] -- ARGUMENTS OF train.py
 #
 # --folder is that of a clone on every worker, where `make install` has run, and the TPU's JAX is
-# installed.  The workdir has to be one that all workers see: a bucket that is mounted, or NFS.
+# installed.  The workdir has to be one that all workers see: a bucket that is mounted, or NFS.  What
+# a watchdog ended (75), was killed or lost a peer (128 and more) is started again.
 set -euo pipefail
 
 name= zone= project= folder=lumiere dry=
@@ -25,7 +26,7 @@ done
 
 command=(gcloud compute tpus tpu-vm ssh "$name" --zone="$zone" --worker=all)
 [[ $project ]] && command+=(--project="$project")
-command+=(--command="cd ${folder@Q} && until .venv/bin/python train.py --coordinator=auto ${*@Q}; s=\$?; [ \$s != 75 ]; do sleep 10; done; exit \$s")
+command+=(--command="cd ${folder@Q} && until .venv/bin/python train.py --coordinator=auto ${*@Q}; s=\$?; [ \$s != 75 ] && [ \$s -lt 128 ]; do sleep 10; done; exit \$s")
 if [[ $dry ]]; then
   echo "${command[@]@Q}"
 else

@@ -1,17 +1,16 @@
 """Many processes that train one model: how they find each other, and that they agree."""
 
-import contextlib
 import hashlib
 import os
 import pathlib
 import secrets
-from collections.abc import Iterator
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 AUTO = 'auto'
+GRACE = 20  # seconds for which a process that fails waits, as it ends, for others to end too
 
 # Of the schedulers whose processes JAX can tell apart: the variable, and what says they are many.
 SCHEDULERS = {
@@ -22,9 +21,8 @@ SCHEDULERS = {
 }
 
 
-@contextlib.contextmanager
-def joined(coordinator: str | None, num: int | None, index: int | None) -> Iterator[None]:
-  """This process as one of many, if the arguments or a scheduler's environment say so.
+def join(coordinator: str | None, num: int | None, index: int | None) -> None:
+  """Makes this process one of many, if the arguments or a scheduler's environment say so.
 
   coordinator: HOST:PORT of process 0, or `AUTO` where JAX finds out by itself, as on Cloud TPU VMs.
   ValueError where only some of the arguments are given.
@@ -41,14 +39,16 @@ def joined(coordinator: str | None, num: int | None, index: int | None) -> Itera
   if any(given) and index >= num:
     raise ValueError(f'Got --process_id={index} of {num}; 0..{num - 1} are allowed.')
   many = [name for name, says in SCHEDULERS.items() if says(os.environ.get(name, '0'))]
-  if not (any(given) or found or many):
-    yield
-    return
-  jax.config.update('jax_cpu_collectives_implementation', 'gloo')
-  jax.distributed.initialize(coordinator, num, index)
-  yield
-  # After an error the others are not waited for: they may wait for us.
-  jax.distributed.shutdown()
+  if any(given) or found or many:
+    jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+    jax.distributed.initialize(coordinator, num, index, shutdown_timeout_seconds=GRACE)
+
+
+def gathered(x: jax.Array) -> np.ndarray:
+  """The whole of an array, in all processes which call this together, wherever its parts are."""
+  if x.is_fully_addressable or x.is_fully_replicated:
+    return np.asarray(x)
+  return np.asarray(multihost_utils.process_allgather(x, tiled=True))
 
 
 def require_same(config: str, code: pathlib.Path, workdir: pathlib.Path) -> None:
