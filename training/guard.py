@@ -47,15 +47,14 @@ def report(step: int, metrics: dict, abort_after: int) -> str | None:
 
   step: its number, from 1.  FloatingPointError where it was the last of `abort_after` in a row.
   """
-  row = int(metrics['in_a_row'])
+  row = metrics['in_a_row']
   if not row:
     return None
-  loss, norm = (float(metrics[name]) for name in ('loss', 'grad_norm'))
-  what = f'loss {loss:g}, gradient norm {norm:g}'
+  what = f'loss {metrics["loss"]:g}, gradient norm {metrics["grad_norm"]:g}'
   if row >= abort_after:
     raise FloatingPointError(
       f'The updates of steps {step - row + 1} to {step} were left out, the last for its {what}: '
       f'{abort_after} in a row are the most allowed (guard.abort_after).  Nothing of them is in '
       'the parameters.'
     )
-  return f'step {step}: {what}; its update is left out, {int(metrics["skipped"])} so far'
+  return f'step {step}: {what}; its update is left out, {metrics["skipped"]} so far'

@@ -83,13 +83,13 @@ def run(
 
 def _hear(config, start, clock, goodput, data, tell, number, metrics) -> bool:
   """Tells of a step; whether the run is to stop, as one of its processes was told so."""
-  metrics = jax.device_get(metrics)
+  metrics = jax.tree.map(np.ndarray.item, jax.device_get(metrics))
   if message := guard.report(number, metrics, config.guard.abort_after):
     say(message)
-  stop = bool(metrics.pop('stop'))
+  stop = metrics.pop('stop')
   if _due(number, config.log_every) or stop:
     waits = {'data_wait_s': clock.seconds.get('data', 0.0) / (number - start)}
-    clock.last = {'step': number} | {name: float(value) for name, value in metrics.items()}
+    clock.last = {'step': number} | metrics
     tell(number, metrics | waits | goodput() | data.counts, advance=True)
   return stop
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from training import flops
 
-Metrics = Mapping[str, float | jax.Array]
+Metrics = Mapping[str, float | int]
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ def scalars(workdir):
 
 def test_what_is_told_is_in_both_files(tmp_path):
   with monitor(tmp_path, start=0, steps=10, frames=64) as tell:
-    tell(3, {'evaluation_loss': jax.numpy.float32(0.25)})
+    tell(3, {'evaluation_loss': 0.25})
     tell(4, {'loss': 0.5, 'grad_norm': 2.0}, advance=True)
   first, second = lines(tmp_path)
   assert first == {'step': 3, 'evaluation_loss': 0.25}
