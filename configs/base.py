@@ -61,7 +61,7 @@ def get_config() -> ConfigDict:
   c.ema_decay = 0.9999
   c.drop_text = 0.1  # Imagen, Sec. 2.2
   c.accumulate = 1  # microbatches a step
-  c.high_noise = 1.0  # times are drawn from Beta(high_noise, 1): 1 is uniform
+  c.high_noise = 1.0  # times are drawn from Beta(high_noise, 1): 1 is uniform, more is noisier
 
   c.sampling = ConfigDict(  # pipelines.text_to_video.make_text_to_video, or cascade's
     {'sampler': 'dpmpp_2m', 'steps': 25, 'guidance': 3.0, 'spacing': 'even_angles'}

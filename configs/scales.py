@@ -42,34 +42,42 @@ SCALES['tiny'] |= {
 }
 
 # The models that ship: 80 frames of 32x32, trained on two CPU cores.
-# The stem unshuffles 4x4 pixels: a CPU convolves wide features at 8x8 faster than narrow ones at
-# 32x32.  Through so few features noise can't pass, as predictions of v and eps need, but the clean
-# frame can (Li & He, 2025, "Back to Basics").  Noise is shifted by -4: a clip shows its content 80
-# times, so what moves is decided at a lower log-SNR than in one frame, and most times of training
-# and steps of sampling have to lie there.  Frames attend to one another at every level: at 2x2
-# alone they know too little of where a shape is for it to keep its place.
+# The stem unshuffles 2x2 pixels and most features are at 4x4: a CPU convolves wide features of few
+# pixels faster than narrow ones of many.  Through so few features noise can't pass, as predictions
+# of v and eps need, but the clean frame can (Li & He, 2025, "Back to Basics").  Noise is shifted by
+# -4: a clip shows its content 80 times, so what moves is decided at a lower log-SNR than in one
+# frame, and most times of training and steps of sampling have to lie there.  Frames attend to each
+# other at 8x8 too: at 2x2 alone they know too little of where a shape is for it to keep its place.
 _DEMO_MODEL = {
-  'channels': (64, 96, 128),
-  'down_blocks': (0, 1, 1),
-  'up_blocks': (1, 1, 1),
-  'attention': ('none', 'joint', 'joint'),
-  'temporal_strides': (1, 2, 2),
-  'patch': 4,
+  'channels': (32, 64, 96, 128),
+  'down_blocks': (0, 0, 1, 1),
+  'up_blocks': (1, 1, 1, 1),
+  'attention': ('none', 'none', 'joint', 'joint'),
+  'temporal_strides': (1, 1, 2, 2),
+  'patch': 2,
   'resample': 'conv',
   'head_features': 32,
   'groups': 16,
   'pool_heads': 4,
   'emb_features': 256,
   'activation': 'silu',
-  'temporal_attentions': (1, 1, 2),
+  'temporal_attentions': (0, 1, 1, 2),
   'temporal_scale_shift': True,
 }
-_DEMO_OPTIM = {'learning_rate': 1e-3, 'warmup': 100, 'decay': 'cosine', 'weight_decay': 0.01}
+_DEMO_OPTIM = {
+  'learning_rate': 2e-3,
+  'warmup': 100,
+  'decay': 'cosine',
+  'weight_decay': 0.01,
+  'b2': 0.99,  # at this rate 0.999 lags behind, and steps jump
+  'clip': 0.25,
+}
 _DEMO = {
   'model': _DEMO_MODEL,
   'schedule': {'shift': -4.0, 'prediction': 'x0'},
   'text': {'tokens': 12},
   'sampling': {'steps': 40, 'spacing': 'even_times'},
+  'optim': _DEMO_OPTIM,
 }
 _DEMO_VIDEO = _DEMO | {
   'loader': {'batch': 4},
@@ -82,31 +90,44 @@ _DEMO_VIDEO = _DEMO | {
 SCALES['demo'] = {
   't2i': _DEMO
   | {
-    'steps': 4000,
+    'steps': 5000,
+    'high_noise': 0.4,  # what shape it is is decided at little noise, which the shift makes rare
     'data': {'frames': 1},
     'loader': {'batch': 32},
-    'optim': _DEMO_OPTIM,
     'ema_decay': 0.999,
   },
   't2v': _DEMO_VIDEO
   | {
-    'steps': 10_000,
-    'high_noise': 3.0,  # what moves where is decided there, by the caption
-    'optim': _DEMO_OPTIM | {'learning_rate': 2e-3, 'b2': 0.99, 'clip': 0.25},
+    'steps': 1200,
+    'optim': _DEMO_OPTIM | {'learning_rate': 5e-4},
   },
   't2v_masked': _DEMO_VIDEO
   | {
     'steps': 4000,
-    'optim': _DEMO_OPTIM | {'learning_rate': 3e-4, 'b2': 0.99, 'clip': 0.25},
+    'optim': _DEMO_OPTIM | {'learning_rate': 3e-4},
   },
   'style': _DEMO
   | {
     'steps': 300,
+    'high_noise': 0.4,
     'data': {'frames': 1},
     'loader': {'batch': 16},
-    'optim': _DEMO_OPTIM,
     'ema_decay': 0.98,
   },
+}
+
+# Where the video model begins: every fourth frame of four times as many clips.  What a caption's
+# motion does to the whole of a clip shows in few frames, and of clips it needs many.
+SCALES['demo_sparse'] = {
+  't2v': SCALES['demo']['t2v']
+  | {
+    'steps': 2600,
+    'high_noise': 2.0,  # what moves where is decided there, by the caption
+    'model': _DEMO_MODEL | {'frame_step': 4.0},
+    'data': {'frames': 20, 'fps': 4.0},
+    'loader': {'batch': 16},
+    'optim': _DEMO_OPTIM | {'learning_rate': 1e-3, 'warmup': 200},
+  }
 }
 
 # From 32x32 to 128x128, on crops of 64x64: most blocks where there are fewest pixels, and no
@@ -132,6 +153,7 @@ _DEMO_SSR = {
   'text': {'tokens': 12},
   'data': {'size': 64, 'shorter_side': 128},
   'sampling': {'steps': 8, 'spacing': 'even_times', 'aug_level': 0.05, 'overlap': 3},
+  'optim': {'learning_rate': 1e-3, 'warmup': 100, 'decay': 'cosine', 'weight_decay': 0.01},
   'evaluate_every': 500,
   'sample_every': 1000,
 }
@@ -141,14 +163,12 @@ SCALES['demo'] |= {
     'steps': 1800,
     'data': {'size': 64, 'shorter_side': 128, 'frames': 1},
     'loader': {'batch': 16},
-    'optim': _DEMO_OPTIM,
     'ema_decay': 0.999,
   },
   'ssr': _DEMO_SSR
   | {
     'steps': 1200,
     'loader': {'batch': 4},
-    'optim': _DEMO_OPTIM,
     'ema_decay': 0.998,
   },
 }

@@ -59,6 +59,7 @@ class Modulation(nn.Module):
   """
 
   waves: int  # cosines along each side of a frame that make scale and shift; 1 is the same for all
+  frame_step: float
   activation: str
   dtype: str
 
@@ -66,7 +67,7 @@ class Modulation(nn.Module):
   def __call__(self, x: Video, emb: Float['b d']) -> Video:
     _, t, h, w, c = x.shape
     places = cosines(self.waves, h, w).astype(self.dtype)
-    frames = frame_positions(t, FRAME_FEATURES).astype(self.dtype)
+    frames = frame_positions(t, FRAME_FEATURES, self.frame_step).astype(self.dtype)
     frames = nn.Dense(FRAME_FEATURES, use_bias=False, dtype=self.dtype, name='frames')(frames)
     emb = ACTIVATIONS[self.activation](emb)
     emb = nn.Dense(FRAME_FEATURES, dtype=self.dtype, name='emb')(emb)
@@ -81,12 +82,14 @@ class TemporalConv(nn.Module):
   """Convolution-based inflation (Fig. 4b): 2D conv, 1D conv, zero projection, on top of the input.
 
   Norms are taken over each frame alone: a frame's features do not depend on the clip's length.
-  An embedding, where there is one, modulates the second norm, as it does in the image model.
+  An embedding, where there is one, modulates the second norm, as it does in the image model, and
+  what is added is measured in the magnitude of what it is added to.
   """
 
   groups: int
   activation: str
   dtype: str
+  frame_step: float = 1.0
 
   @nn.compact
   def __call__(self, x: Video, emb: Float['b d'] | None = None) -> Video:
@@ -102,20 +105,23 @@ class TemporalConv(nn.Module):
     h = activation(norm(rearrange(h, '(b t) h w c -> b t h w c', t=t), 'norm1'))
     h = norm(Conv1D(self.dtype, name='conv1d')(h), 'norm2')
     if emb is not None:
-      h = Modulation(3, self.activation, self.dtype, name='modulation')(h, emb)
-    return x + nn.Dense(c, kernel_init=zeros, dtype=self.dtype, name='proj')(activation(h))
+      h = Modulation(3, self.frame_step, self.activation, self.dtype, name='modulation')(h, emb)
+    h = nn.Dense(c, kernel_init=zeros, dtype=self.dtype, name='proj')(activation(h))
+    return x + (h if emb is None else magnitude(x) * h)
 
 
 class TemporalAttention(nn.Module):
   """Attention-based inflation (Fig. 4c): every pixel attends to itself in all frames.
 
-  An embedding, where there is one, modulates the norm.
+  An embedding, where there is one, modulates the norm, and what is added is measured in the
+  magnitude of what it is added to.
   """
 
   head_features: int
   groups: int
   activation: str
   dtype: str
+  frame_step: float = 1.0
 
   @nn.compact
   def __call__(self, x: Video, emb: Float['b d'] | None = None) -> Video:
@@ -124,8 +130,9 @@ class TemporalAttention(nn.Module):
     y = nn.GroupNorm(self.groups, epsilon=1e-5, dtype=self.dtype, name='norm')(y)
     y = rearrange(y, '(b t) h w c -> b t h w c', b=b)
     if emb is not None:
-      y = Modulation(1, self.activation, self.dtype, name='modulation')(y, emb)
-    y = rearrange(y, 'b t h w c -> (b h w) t c') + frame_positions(t, c)[None].astype(y.dtype)
+      y = Modulation(1, self.frame_step, self.activation, self.dtype, name='modulation')(y, emb)
+    positions = frame_positions(t, c, self.frame_step)
+    y = rearrange(y, 'b t h w c -> (b h w) t c') + positions[None].astype(y.dtype)
 
     def project(name):
       z = nn.Dense(c, dtype=self.dtype, name=name)(y)
@@ -133,7 +140,8 @@ class TemporalAttention(nn.Module):
 
     y = jax.nn.dot_product_attention(project('query'), project('key'), project('value'))
     y = rearrange(y, '(b h w) t m k -> b t h w (m k)', b=b, h=h, w=w)
-    return x + nn.Dense(c, kernel_init=zeros, dtype=self.dtype, name='proj')(y)
+    y = nn.Dense(c, kernel_init=zeros, dtype=self.dtype, name='proj')(y)
+    return x + (y if emb is None else magnitude(x) * y)
 
 
 class TemporalDown(nn.Module):
@@ -159,10 +167,24 @@ class TemporalUp(nn.Module):
     return Conv1D(self.dtype, kernel_init=identity, name='conv1d')(x)
 
 
-def frame_positions(t: int, d: int) -> Float['t d']:
-  """Sinusoidal encoding of the frames' indices (Vaswani et al., 2017), for any number of frames."""
+def magnitude(x: Video) -> Float['b t 1 1 1']:
+  """The root mean square of each frame.
+
+  What an image model adds up in its residual blocks can grow to a hundred times what a layer at
+  birth puts out (Karras et al., 2024, Sec. 2.3), and a layer that starts from zero beside it would
+  have to grow as much before it is heard.
+  """
+  square = jnp.square(x.astype(jnp.float32)).mean((2, 3, 4), keepdims=True)
+  return jnp.sqrt(square + 1e-8).astype(x.dtype)
+
+
+def frame_positions(t: int, d: int, step: float = 1.0) -> Float['t d']:
+  """Sinusoidal encoding of the frames' indices (Vaswani et al., 2017), for any number of frames.
+
+  step: by which the index grows from frame to frame.
+  """
   frequencies = jnp.exp(-math.log(10_000) * jnp.arange(d // 2) / (d // 2))
-  angles = jnp.outer(jnp.arange(t, dtype=jnp.float32), frequencies)
+  angles = jnp.outer(step * jnp.arange(t, dtype=jnp.float32), frequencies)
   return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)
 
 

@@ -24,6 +24,7 @@ class Unit(nn.Module):
   groups: int
   activation: str
   dtype: str
+  frame_step: float
 
   @nn.compact
   def __call__(
@@ -41,12 +42,12 @@ class Unit(nn.Module):
       joint = self.attention == 'joint'
       attention = Attention(self.head_features, self.groups, joint, self.dtype, name='attention')
       x = per_frame(attention, x, text, mask)
+    style = (*style, self.frame_step)
     for i in range(self.convs):
       x = TemporalConv(*style, name=f'temporal_conv{i}')(x, temporal_emb)
     for i in range(self.attentions):
-      x = TemporalAttention(self.head_features, *style, name=f'temporal_attention{i}')(
-        x, temporal_emb
-      )
+      layer = TemporalAttention(self.head_features, *style, name=f'temporal_attention{i}')
+      x = layer(x, temporal_emb)
     return x
 
 
@@ -82,6 +83,7 @@ class STUNet(nn.Module):
   emb_features: int = 0  # 0: four times the finest level's channels
   level_embedding: bool = False  # whether the condition's noise level is embedded
   temporal_scale_shift: bool = False  # whether time, text and frame modulate the temporal layers
+  frame_step: float = 1.0  # by which positions of frames grow: 4, where three of four are left out
   groups: int = 32
   activation: str = 'gelu'
   residual_scale: float = (
@@ -224,6 +226,7 @@ class STUNet(nn.Module):
       groups=self.groups,
       activation=self.activation,
       dtype=self.dtype,
+      frame_step=self.frame_step,
       name=name,
     )
 

@@ -105,7 +105,7 @@ GROWN = {'t2v': 't2i', 'ssr': 'ssr_image'}
 
 @pytest.mark.parametrize(('stage', 'scale'), [pair for pair in ALL if pair[0] in GROWN])
 def test_the_video_model_grows_from_the_image_model_and_trains_what_is_new(stage, scale):
-  image, video = shapes(GROWN[stage], scale), shapes(stage, scale)
+  image, video = shapes(GROWN[stage], scale.removesuffix('_sparse')), shapes(stage, scale)
   grown = jax.eval_shape(inflate, image, video)
   same = lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype)
   assert jax.tree.all(jax.tree.map(same, grown, video))
@@ -113,6 +113,15 @@ def test_the_video_model_grows_from_the_image_model_and_trains_what_is_new(stage
   new = parameter_names(video) - parameter_names(image)
   assert new == {name for name in parameter_names(video) if matches(name, trainable)}
   assert tuple(trainable) == TEMPORAL
+
+
+def test_a_model_of_few_frames_becomes_that_of_all():
+  same = lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype)
+  assert jax.tree.all(jax.tree.map(same, shapes('t2v', 'demo_sparse'), shapes('t2v', 'demo')))
+  sparse, all_ = (get_config('t2v', scale) for scale in ('demo_sparse', 'demo'))
+  apart = lambda config: config.model.get('frame_step', 1.0) * config.data.fps
+  assert apart(sparse) == apart(all_)
+  assert sparse.data.frames / sparse.data.fps == all_.data.frames / all_.data.fps
 
 
 @pytest.mark.parametrize('stage', STAGES)

@@ -83,6 +83,11 @@ def modulated(x, p, waves):
   return y
 
 
+def scale(x, emb):
+  """Of what is added: Fig. 4 has none, an embedding brings each frame's root mean square."""
+  return 1 if emb is None else np.sqrt(np.square(x).mean((2, 3, 4), keepdims=True))
+
+
 @pytest.mark.parametrize('waves', [1, 3, 4])
 def test_cosines_add_up_to_one_and_the_first_is_constant(waves):
   places = np.asarray(cosines(waves, 8, 16))
@@ -92,7 +97,7 @@ def test_cosines_add_up_to_one_and_the_first_is_constant(waves):
 
 @pytest.mark.parametrize('emb', [None, EMB], ids=['no embedding', 'embedding'])
 def test_temporal_conv_is_figure_4b(emb):
-  x = clip(3)
+  x = 30 * clip(3)
   p, got = layer(CONV, x, emb)
   act = oracles.ACTIVATIONS['silu']
   h = np.stack([oracles.conv2d(x[:, t], p['conv2d']) for t in range(3)], 1)
@@ -100,12 +105,12 @@ def test_temporal_conv_is_figure_4b(emb):
   h = oracles.frame_norm(oracles.conv1d(h, p['conv1d']), p['norm2'], GROUPS)
   if emb is not None:
     h = modulated(h, p['modulation'], 3)
-  assert relative_error(got(x, emb), x + dense(act(h), p['proj'])) < 1e-5
+  assert relative_error(got(x, emb), x + scale(x, emb) * dense(act(h), p['proj'])) < 1e-5
 
 
 @pytest.mark.parametrize('emb', [None, EMB], ids=['no embedding', 'embedding'])
 def test_temporal_attention_is_figure_4c(emb):
-  x, t = clip(3), 3
+  x, t = 30 * clip(3), 3
   p, got = layer(ATTENTION, x, emb)
   y = oracles.frame_norm(x, p['norm'], GROUPS)
   if emb is not None:
@@ -115,7 +120,7 @@ def test_temporal_attention_is_figure_4c(emb):
     pixel = y[:, :, i, j] + positions(t, 8)
     query, key, value = (dense(pixel, p[k]) for k in ('query', 'key', 'value'))
     answer[:, :, i, j] = oracles.attention(query, key, value, heads=2)
-  assert relative_error(got(x, emb), x + dense(answer, p['proj'])) < 1e-5
+  assert relative_error(got(x, emb), x + scale(x, emb) * dense(answer, p['proj'])) < 1e-5
 
 
 def positions(t, d):
@@ -126,6 +131,15 @@ def positions(t, d):
 def test_a_frame_is_encoded_by_its_index_whatever_the_length():
   np.testing.assert_allclose(frame_positions(20, 6), positions(20, 6), atol=1e-5)
   np.testing.assert_allclose(frame_positions(80, 6)[:20], positions(20, 6), atol=1e-5)
+
+
+def test_frames_of_which_some_are_left_out_keep_their_positions():
+  np.testing.assert_allclose(frame_positions(20, 6, 4.0), positions(80, 6)[::4], atol=1e-5)
+  x = clip(3)
+  for module in (CONV, ATTENTION):
+    p, got = layer(module, x, EMB)
+    apart = module.clone(frame_step=4.0)
+    assert relative_error(got(x, EMB), compiled(apart.apply)({'params': p}, x, EMB)) > 1e-3
 
 
 @pytest.mark.parametrize('module', [
