@@ -42,12 +42,13 @@ SCALES['tiny'] |= {
 }
 
 # The models that ship: 80 frames of 32x32, trained on two CPU cores.
-# The stem unshuffles 2x2 pixels and most features are at 4x4: a CPU convolves wide features of few
-# pixels faster than narrow ones of many.  Through so few features noise can't pass, as predictions
-# of v and eps need, but the clean frame can (Li & He, 2025, "Back to Basics").  Noise is shifted by
-# -4: a clip shows its content 80 times, so what moves is decided at a lower log-SNR than in one
-# frame, and most times of training and steps of sampling have to lie there.  Frames attend to each
-# other at 8x8 too: at 2x2 alone they know too little of where a shape is for it to keep its place.
+# The stem unshuffles 2x2 pixels, and the two coarsest levels have most units: a CPU convolves
+# wide features of few pixels faster than narrow ones of many.  Clean frames are predicted: a small
+# network can tell them more easily than noise, which has many more dimensions (Li & He, 2025, "Back
+# to Basics").  Noise is shifted by -4: a clip shows its content 80 times, so what moves is decided
+# at a lower log-SNR than in one frame, and most times of training and steps of sampling have to lie
+# there.  Frames attend to each other from 8x8 down: at 2x2 alone they know too little of where a
+# shape is for it to keep its place.
 _DEMO_MODEL = {
   'channels': (32, 64, 96, 128),
   'down_blocks': (0, 0, 1, 1),

@@ -171,7 +171,7 @@ def magnitude(x: Video) -> Float['b t 1 1 1']:
   """The root mean square of each frame.
 
   What an image model adds up in its residual blocks can grow to a hundred times what a layer at
-  birth puts out (Karras et al., 2024, Sec. 2.3), and a layer that starts from zero beside it would
+  birth puts out (Karras et al., 2024, Sec. 2), and a layer that starts from zero beside it would
   have to grow as much before it is heard.
   """
   square = jnp.square(x.astype(jnp.float32)).mean((2, 3, 4), keepdims=True)
