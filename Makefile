@@ -8,13 +8,16 @@ PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check --no-input
 export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/.jax_cache
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test install clean
+.PHONY: help demo gallery test install clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/installed ## Make a video with the shipped model: out.mp4 and out_xt.png.
 	@$(VENV)/bin/python sample.py text_to_video --output=out.mp4 --xt_slice=out_xt.png
+
+gallery: $(VENV)/installed ## Every application, on one page: gallery/index.html.
+	@$(VENV)/bin/python gallery.py
 
 test: $(VENV)/installed-dev ## Run lint and tests.
 	@$(VENV)/bin/ruff check
@@ -24,7 +27,7 @@ test: $(VENV)/installed-dev ## Run lint and tests.
 install: $(VENV)/installed ## Only make .venv and install into it.
 
 clean: ## Remove .venv, caches and the demo's files; runs and datasets stay.
-	@rm -rf $(VENV) .jax_cache .pytest_cache .ruff_cache out.mp4 out_xt.png
+	@rm -rf $(VENV) .jax_cache .pytest_cache .ruff_cache gallery out.mp4 out_xt.png
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
 # The stamps lie in .venv, so that they go with it.

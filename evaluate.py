@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
+from PIL import Image
 from tqdm import tqdm
 
 from core import command
@@ -20,8 +21,9 @@ from core.condition import Condition
 from data import synthetic
 from data.pipeline import SHAPES
 from data.synthetic import prompt
-from evaluation.applications import cinemagraph, edit, image_to_video, inpainting
+from evaluation.applications import cinemagraph, edit, image_to_video, inpainting, stylize
 from evaluation.shapes import judge
+from pipelines import style
 from pipelines.cascade import to_host
 from pipelines.sampling import video_keys
 from pipelines.stage import open_stage
@@ -35,6 +37,9 @@ _MASKED_WORKDIR = flags.DEFINE_string(
 )
 _OUTPUT = flags.DEFINE_string('output', None, 'A .json file for the score and its protocol.')
 _PROMPTS = flags.DEFINE_integer('prompts', 40, 'How many, by seeds from 0 on.', lower_bound=1)
+_STYLES = flags.DEFINE_string(
+  'styles', 'checkpoints/demo/styles', 'A folder of styles, each with its picture beside it.'
+)
 _CLIPS = flags.DEFINE_integer('clips', 50, 'How many are held out.', lower_bound=1)
 _STRENGTH = flags.DEFINE_float('strength', 0.6, 'Of edits.', 0.0, upper_bound=1.0)
 _BATCH = flags.DEFINE_integer('batch', 1, 'Videos made at once.', lower_bound=1)
@@ -74,33 +79,51 @@ def applications() -> None:
   """The share of held-out clips with which each application does what it is for."""
   if _OUTPUT.value:
     _check_output(pathlib.Path(_OUTPUT.value))
-  edited = functools.partial(edit, strength=_STRENGTH.value)
-  masked = {of.__name__: of for of in (image_to_video, inpainting, cinemagraph)}
-  rows, protocol = [], {}
-  for workdir, tasks in ((_MASKED_WORKDIR.value, masked), (_WORKDIR.value, {'edit': edited})):
+  if not pathlib.Path(_STYLES.value).is_dir():
+    raise ValueError(f'--styles={_STYLES.value}: there is no such folder.')
+  rows, score, protocol = [], {}, {}
+  for name, workdir, task_of, styled in _applications():
     config, params, step, generate = _opened(workdir)
-    encode, d = encoder(**config.text), config.data
+    encode, d, params = encoder(**config.text), config.data, styled(params)
     clip = functools.partial(
       synthetic.clip, size=d.size, frames=d.frames, fps=d.fps, seed=SHAPES['test']
     )
-    for name, task_of in tasks.items():
-      protocol[name] = _protocol(workdir, step, config, clips=_CLIPS.value)
-      for i in tqdm(range(_CLIPS.value), desc=name, unit='clip'):
-        task = task_of(clip(i))
-        cond = Condition(*map(jnp.asarray, encode([task.prompt])))
-        keys = video_keys(0, jnp.array([i]))
-        pixels = to_host(generate(params, cond, keys, task.given, task.source)[0])
-        rows.append({'application': name, 'clip': i, 'prompt': task.prompt, **task.score(pixels)})
-
-  score = {}
-  for name in protocol:
-    some = [row for row in rows if row['application'] == name]
-    asked = [key for key in some[0] if key not in ('application', 'clip', 'prompt')]
-    score[name] = {key: float(np.mean([row[key] for row in some])) for key in asked}
+    found = []
+    for i in tqdm(range(_CLIPS.value), desc=name, unit='clip'):
+      task = task_of(clip(i))
+      cond = Condition(*map(jnp.asarray, encode([task.prompt])))
+      keys = video_keys(0, jnp.array([i]))
+      pixels = to_host(generate(params, cond, keys, task.given, task.source)[0])
+      found.append(task.score(pixels))
+      rows.append({'application': name, 'clip': i, 'prompt': task.prompt, **found[-1]})
+    score[name] = {key: float(np.mean([one[key] for one in found])) for key in found[0]}
+    protocol[name] = _protocol(workdir, step, config, clips=_CLIPS.value)
     print(f'{name}: ' + ', '.join(f'{key} {share:.1%}' for key, share in score[name].items()))
   _report(score, protocol, clips=rows)
 
 
+def _applications():
+  """Of each its name, its model, what it makes of a clip, and what it makes of the parameters."""
+  same = lambda params: params
+  for task_of in (image_to_video, inpainting, cinemagraph):
+    yield task_of.__name__, _MASKED_WORKDIR.value, task_of, same
+  yield 'edit', _WORKDIR.value, functools.partial(edit, strength=_STRENGTH.value), same
+  files = {file.stem: file for file in sorted(pathlib.Path(_STYLES.value).glob('*.npz'))}
+  pictures = {
+    name: np.asarray(Image.open(file.with_suffix('.png'))) for name, file in files.items()
+  }
+  for name, file in files.items():
+    of = style.load(file)
+    task_of = functools.partial(stylize, name=name, descriptor=of.descriptor, references=pictures)
+    yield (
+      f'style {name}',
+      _WORKDIR.value,
+      task_of,
+      functools.partial(style.blended, style=of, alpha=1.0),
+    )
+
+
+@functools.cache
 def _opened(workdir: str):
   """The config, as the flags change it, parameters and step of a model, and how it makes videos."""
   config, params, step = checkpoint.load(pathlib.Path(workdir))

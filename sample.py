@@ -161,19 +161,28 @@ def cinemagraph() -> None:
 
 
 def edit() -> None:
-  """--video, noised to --strength, and made of that again as the prompt says (SDEdit)."""
+  """--video, noised to --strength, and made of that again as the prompt says (SDEdit), in a style
+  if one is given."""
 
   def source(data):
     clip = pictures.fitted(_clip(data), data.size, data.size, _FIT.value)
     return Source(jnp.asarray(video.to_float(clip))[None], jnp.asarray(_STRENGTH.value))
 
-  _make(('video', 'strength', 'fit', 'clip'), source=source)
+  inputs = ('video', 'strength', 'fit', 'clip', 'style')
+  if _STYLE.value:
+    _make((*inputs, 'alpha'), source=source, styled=_styled)
+  else:
+    _make(inputs, source=source)
 
 
 def stylize() -> None:
   """A video of every prompt, in a style."""
-  styled = lambda params: style.blended(params, style.load(_path('style')), _ALPHA.value)
-  _make(('style', 'alpha'), styled=styled)
+  _make(('style', 'alpha'), styled=_styled)
+
+
+def _styled(params: Params) -> Params:
+  """The model's parameters in --style, or an error that says what is wrong with that."""
+  return style.blended(params, style.load(_path('style')), _ALPHA.value)
 
 
 def _make(

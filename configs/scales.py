@@ -104,12 +104,12 @@ SCALES['demo'] = {
   },
   't2v_masked': _DEMO_VIDEO
   | {
-    'steps': 4000,
-    'optim': _DEMO_OPTIM | {'learning_rate': 3e-4},
+    'steps': 800,
+    'optim': _DEMO_OPTIM | {'learning_rate': 5e-4},
   },
   'style': _DEMO
   | {
-    'steps': 300,
+    'steps': 150,
     'high_noise': 0.4,
     'data': {'frames': 1},
     'loader': {'batch': 16},
@@ -117,18 +117,22 @@ SCALES['demo'] = {
   },
 }
 
-# Where the video model begins: every fourth frame of four times as many clips.  What a caption's
+# Where a video model begins: every fourth frame of four times as many clips.  What a caption's
 # motion does to the whole of a clip shows in few frames, and of clips it needs many.
+_SPARSE = {
+  'model': _DEMO_MODEL | {'frame_step': 4.0},
+  'data': {'frames': 20, 'fps': 4.0},
+  'loader': {'batch': 16},
+  'optim': _DEMO_OPTIM | {'learning_rate': 1e-3, 'warmup': 200},
+}
 SCALES['demo_sparse'] = {
-  't2v': SCALES['demo']['t2v']
+  't2v': _DEMO_VIDEO
+  | _SPARSE
   | {
     'steps': 2600,
     'high_noise': 2.0,  # what moves where is decided there, by the caption
-    'model': _DEMO_MODEL | {'frame_step': 4.0},
-    'data': {'frames': 20, 'fps': 4.0},
-    'loader': {'batch': 16},
-    'optim': _DEMO_OPTIM | {'learning_rate': 1e-3, 'warmup': 200},
-  }
+  },
+  't2v_masked': _DEMO_VIDEO | _SPARSE | {'steps': 1600},
 }
 
 # From 32x32 to 128x128, on crops of 64x64: most blocks where there are fewest pixels, and no

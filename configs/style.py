@@ -2,7 +2,7 @@
 
   python train.py --config=configs/style.py:demo --workdir=runs/neon \
     --config.init_from=checkpoints/demo/t2i --config.style.image=FILE \
-    --config.style.descriptor='in neon outline style'
+    --config.style.descriptor='in neon style'
 
 Lumiere, Sec. 4.1; Sohn et al., 2023.  All weights are trained by
 `--config.style.rank=0 --config.trainable="('.*',)"` instead.

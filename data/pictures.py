@@ -20,7 +20,7 @@ Tell = Callable[[str], None]
 
 FITS = ('crop', 'pad')
 MIDDLE = 127  # a mask is white above this
-LEAST = 0.8  # of a picture's shorter side, that of a square to train on
+LEAST = 0.5  # of a picture's shorter side, that of a square to train on
 
 
 def read_image(path: pathlib.Path, tell: Tell) -> UInt8[np.ndarray, '1 h w 3']:

@@ -1,7 +1,7 @@
 """Whether an application did what it is for, on clips of moving shapes, judged by pixels alone."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, UInt8
 from core import video
 from core.given import Given
 from data import synthetic
+from evaluation import looks
 from evaluation.shapes import centres, judge
 from pipelines import conditional
 from pipelines.sampling import Source
@@ -19,6 +20,7 @@ STILL = 2  # levels of 255 by which what does not move may differ
 AROUND = 2 / 32  # of the side: between a shape and the edge of the box that covers it
 
 Pixels = UInt8[np.ndarray, 't h w 3']
+Picture = UInt8[np.ndarray, 'h w 3']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +89,22 @@ def edit(clip: dict, strength: float) -> Task:
 
   source = Source(jnp.asarray(video.to_float(clip['video']))[None], jnp.asarray(strength))
   return Task(wanted.caption, None, source, score)
+
+
+def stylize(clip: dict, name: str, descriptor: str, references: Mapping[str, Picture]) -> Task:
+  """What the caption says but for its colours, which are the style's of this name.
+
+  references: a picture of every style.
+  """
+  facts = clip['facts']
+
+  def score(pixels):
+    return {
+      'look': looks.nearest(pixels, references) == name,
+      'motion': judge(pixels).motion == facts.motion,
+    }
+
+  return Task(f'a {facts.shape} {facts.motion} {descriptor}', None, None, score)
 
 
 def distance(a: Float[np.ndarray, 't 2'], b: Float[np.ndarray, 't 2']) -> float:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -86,9 +87,11 @@ def run(
 
   Compiles everything before it makes anything.
   """
-  on_step = lambda i: bar.update(i + 1 - bar.n)
+  # XLA keeps no program that calls the host in its cache, so without a terminal none does.
+  shown = sys.stderr.isatty()
+  on_step = (lambda i: bar.update(i + 1 - bar.n)) if shown else None
   batch = min(batch, len(jobs))
-  with tqdm(desc='compiling', unit='step') as bar:
+  with tqdm(desc='compiling', unit='step', disable=not shown) as bar:
     begin = time.perf_counter()
     make, enlarge = _compiled(base, ssr, on_step, batch, seed, given, source, styled)
     compiled = time.perf_counter()
@@ -110,7 +113,7 @@ def run(
 def _compiled(
   base: Model,
   ssr: Model | None,
-  on_step: OnStep,
+  on_step: OnStep | None,
   batch: int,
   seed: int,
   given: Given | None,

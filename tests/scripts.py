@@ -15,7 +15,11 @@ from absl import flags
 from absl.testing import flagsaver
 
 from core import command
+from core.params import matches, names, nest
+from pipelines import style
 from pipelines.stage import open_stage
+from stunet.adapters import adapted
+from stunet.inflate import TEMPORAL
 from training import checkpoint
 from training.state import State
 
@@ -49,6 +53,17 @@ def save(path, config):
   return path
 
 
+def save_style(path, workdir, descriptor):
+  """A style of random adapters, of the image model from which that video model has grown."""
+  _, params, _ = checkpoint.load(workdir)
+  image = nest({n: v for n, v in names(params).items() if not matches(n, TEMPORAL)})
+  began = {n: style.fingerprint(v) for n, v in names(image).items()}
+  rng, of = np.random.default_rng(0), names(adapted(image, 2, jax.random.key(1)))
+  change = {n: rng.normal(size=v.shape).astype('float32') for n, v in of.items() if 'adapter' in n}
+  style.save(path, style.Style(descriptor, began, nest(change)))
+  return path
+
+
 @contextlib.contextmanager
 def sample_script():
   """The script; its flags, of which other scripts have some too, are gone afterwards."""
@@ -65,9 +80,16 @@ def sample_script():
     flags.FLAGS['workdir'] = before['workdir']
 
 
+class Terminal(io.StringIO):
+  """Takes what is printed, progress bars too."""
+
+  def isatty(self):
+    return True
+
+
 def call(script, *argv) -> tuple[int, str, str]:
   """Exit status, stdout and stderr of a script with verbs."""
-  out, err = io.StringIO(), io.StringIO()
+  out, err = io.StringIO(), Terminal()
   with (
     mock.patch.object(sys, 'argv', [script.__file__, *map(str, argv)]),
     flagsaver.flagsaver(),

@@ -3,22 +3,16 @@
 import os
 import pathlib
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from configs import ssr, t2v, t2v_masked
 from core import video
-from core.params import matches, names, nest
 from data import transforms
 from data.decode import decode
-from pipelines import style as styles
-from stunet.adapters import adapted
-from stunet.inflate import TEMPORAL
 from tests.conftest import SMALL
-from tests.scripts import call, sample_script, save
-from training import checkpoint
+from tests.scripts import call, sample_script, save, save_style
 
 RNG = np.random.default_rng(0)
 FRAMES, SIDE = 8, 32
@@ -183,19 +177,20 @@ def test_what_is_given_of_published_inputs_comes_back(made, verb):
 @pytest.fixture(scope='module')
 def neon(models, files):
   """A style of random weights, of the image model that the video model stands for."""
-  _, params, _ = checkpoint.load(models / 't2v')
-  image = nest({n: v for n, v in names(params).items() if not matches(n, TEMPORAL)})
-  began = {n: styles.fingerprint(v) for n, v in names(image).items()}
-  of = names(adapted(image, 2, jax.random.key(1)))
-  change = {n: RNG.normal(size=v.shape).astype('float32') for n, v in of.items() if 'adapter' in n}
-  styles.save(path := files / 'neon.npz', styles.Style('in neon style', began, nest(change)))
-  return path
+  return save_style(files / 'neon.npz', models / 't2v', 'in neon style')
 
 
 def test_a_style_changes_a_video_by_alpha(made, neon):
   plain = made('text_to_video')
   assert same(made('stylize', f'--style={neon}', '--alpha=0'), plain)
   assert not same(made('stylize', f'--style={neon}'), plain)
+
+
+def test_an_edit_may_have_a_style(made, files, neon):
+  options = ('edit', f'--video={files}/clip.mp4', '--clip=start', '--steps=8')
+  plain = made(*options)
+  assert same(made(*options, f'--style={neon}', '--alpha=0'), plain)
+  assert not same(made(*options, f'--style={neon}', '--alpha=0.5'), plain)
 
 
 def test_metadata_says_what_a_video_was_made_of(run, files, tmp_path):
@@ -243,6 +238,7 @@ def test_metadata_says_what_a_video_was_made_of(run, files, tmp_path):
     ('cinemagraph --image={}/image.png --mask=none.png', 'There is no file none.png.'),
     ('edit --video={}/image.png', 'image.png has 1 frame'),
     ('edit --video={}/clip.mp4 --strength=2', '2.0 is not a number in the range [0.0, 1.0]'),
+    ('edit --video={}/clip.mp4 --alpha=0.5', '--alpha: of no use here; allowed inputs are --video'),
     ('stylize', '--style=FILE is needed.'),
     ('stylize --style={}/image.png', 'image.png is not a style, as pipelines.style writes one.'),
     ('stylize --style={}/neon.npz --alpha=-1', '-1.0 is not a number in the range [0.0, 1.0]'),

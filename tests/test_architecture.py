@@ -15,7 +15,7 @@ LEVELS = (
   {'ssr', 'training'},
   {'pipelines'},
   {'evaluation'},
-  {'benchmarks', 'evaluate', 'sample', 'train'},
+  {'benchmarks', 'evaluate', 'gallery', 'sample', 'train'},
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 PACKAGES = sorted(path.parent.name for path in ROOT.glob('*/__init__.py'))

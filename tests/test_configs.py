@@ -115,10 +115,11 @@ def test_the_video_model_grows_from_the_image_model_and_trains_what_is_new(stage
   assert tuple(trainable) == TEMPORAL
 
 
-def test_a_model_of_few_frames_becomes_that_of_all():
+@pytest.mark.parametrize('stage', sorted(scales.SCALES['demo_sparse']))
+def test_a_model_of_few_frames_becomes_that_of_all(stage):
   same = lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype)
-  assert jax.tree.all(jax.tree.map(same, shapes('t2v', 'demo_sparse'), shapes('t2v', 'demo')))
-  sparse, all_ = (get_config('t2v', scale) for scale in ('demo_sparse', 'demo'))
+  assert jax.tree.all(jax.tree.map(same, shapes(stage, 'demo_sparse'), shapes(stage, 'demo')))
+  sparse, all_ = (get_config(stage, scale) for scale in ('demo_sparse', 'demo'))
   apart = lambda config: config.model.get('frame_step', 1.0) * config.data.fps
   assert apart(sparse) == apart(all_)
   assert sparse.data.frames / sparse.data.fps == all_.data.frames / all_.data.fps

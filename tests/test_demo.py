@@ -9,17 +9,19 @@ import pytest
 from PIL import Image
 
 from core import video
-from core.params import names
+from core.params import matches, names
 from data import decode
 from evaluation.shapes import judge
+from pipelines import style
+from stunet.inflate import TEMPORAL
 from training import checkpoint
 
 ROOT = pathlib.Path(__file__).parents[1]
 MEGABYTE = 10**6
 
 
-@pytest.mark.parametrize('stage', ['t2i', 't2v', 'ssr'])
-def test_a_stage_is_small(stage):
+@pytest.mark.parametrize('stage', ['t2i', 't2v', 't2v_masked', 'ssr', 'styles'])
+def test_what_ships_is_small(stage):
   files = [f for f in (ROOT / 'checkpoints/demo' / stage).rglob('*') if f.is_file()]
   assert 0 < sum(f.stat().st_size for f in files) < 10 * MEGABYTE
 
@@ -32,6 +34,17 @@ def test_the_video_model_grew_from_the_image_model():
   for name, value in image.items():
     np.testing.assert_array_equal(value, grown[name], err_msg=name)
   assert all('temporal' in name for name in grown.keys() - image.keys())
+
+
+@pytest.mark.parametrize('name', ['blueprint', 'neon'])
+def test_a_style_moves_the_spatial_weights_of_the_video_model_alone(name):
+  _, params, _ = checkpoint.load(ROOT / 'checkpoints/demo/t2v')
+  of = style.load(ROOT / f'checkpoints/demo/styles/{name}.npz')
+  assert of.descriptor == f'in {name} style'
+  moved, before = names(style.blended(params, of, 1.0)), names(params)
+  changed = {n for n, value in before.items() if not np.array_equal(value, moved[n])}
+  assert changed
+  assert not any(matches(n, TEMPORAL) for n in changed)
 
 
 def test_the_default_prompt_moves_as_it_says_in_its_colours(tmp_path):

@@ -4,12 +4,14 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from configs import t2v_masked
 from data.synthetic import prompt
 from tests.conftest import SMALL
-from tests.scripts import save
+from tests.scripts import save, save_style
 
+APPLICATIONS = ('image_to_video', 'inpainting', 'cinemagraph', 'edit')
 ROOT = pathlib.Path(__file__).parents[1]
 WORKDIR = f'--workdir={ROOT}/checkpoints/demo/t2v'
 
@@ -39,7 +41,11 @@ def test_applications_are_scored_on_held_out_clips(tmp_path):
   config.model.update(SMALL)
   config.sampling.steps = 1
   masked = save(tmp_path / 'masked', config)
+  (tmp_path / 'styles').mkdir()
+  save_style(tmp_path / 'styles/neon.npz', masked, 'in neon style')
+  Image.new('RGB', (8, 8), 'purple').save(tmp_path / 'styles/neon.png')
   options = (
+    '--styles=styles',
     f'--workdir={masked}',
     f'--masked_workdir={masked}',
     '--clips=1',
@@ -48,13 +54,13 @@ def test_applications_are_scored_on_held_out_clips(tmp_path):
   done = run(tmp_path, 'applications', *options)
   assert done.returncode == 0, done.stderr
   report = json.loads((tmp_path / 'score.json').read_text())
-  assert report['score'].keys() == {'image_to_video', 'inpainting', 'cinemagraph', 'edit'}
+  assert list(report['score']) == [*APPLICATIONS, 'style neon']
+  assert report['score']['style neon'].keys() == {'look', 'motion'}
   assert report['score']['edit'].keys() == {'path', 'colour'}
   assert [row['application'] for row in report['clips']] == list(report['score'])
   for row in report['clips']:
     for key, share in report['score'][row['application']].items():
       assert share == row[key]
-  # What is given is kept by any model.
   assert report['protocol']['inpainting']['clips'] == 1
 
 
@@ -64,6 +70,7 @@ def test_applications_are_scored_on_held_out_clips(tmp_path):
     (['fvd'], "Unknown verb: 'fvd'.  Allowed: applications, shapes."),
     (['--output=score.txt'], '--output=score.txt is not allowed: it is a .json file.'),
     (['--output=no/score.json'], '--output=no/score.json: there is no folder no.'),
+    (['applications', '--styles=none'], '--styles=none: there is no such folder.'),
     (['--workdir=nowhere'], 'nowhere is not a workdir: it has no config.json'),
   ],
 )

@@ -65,6 +65,7 @@ def test_a_prompt_becomes_a_video_the_same_in_every_process(run, workdir, tmp_pa
   argv = [sys.executable, str(ROOT / 'sample.py'), *argv, f'--workdir={workdir}']
   done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
+  assert '2/2' not in done.stderr  # a file is no place for a bar
   assert sorted(os.listdir(tmp_path)) == ['a.mp4', 'out.mp4', 'slice.png']
   assert (tmp_path / 'out.mp4').read_bytes() == (tmp_path / 'a.mp4').read_bytes()
 
