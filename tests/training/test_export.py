@@ -60,3 +60,10 @@ def test_nothing_is_written_over_and_nothing_half_written(workdir, tmp_path):
   with pytest.raises(ValueError, match='nowhere is not a workdir'):
     export(tmp_path / 'nowhere', tmp_path / 'out', 'float32')
   assert sorted(p.name for p in tmp_path.iterdir()) == ['run', 'there']
+
+
+def test_what_is_exported_does_not_say_where_it_was_saved(workdir, tmp_path):
+  export(workdir, tmp_path / 'out', 'float32')
+  files = [path for path in (tmp_path / 'out').rglob('*') if path.is_file()]
+  assert files
+  assert not [path for path in files if str(tmp_path).encode() in path.read_bytes()]
