@@ -52,16 +52,20 @@ def starts(path: pathlib.Path) -> list[Start]:
   """Every start of the run whose metrics these are; a line cut short by a kill is passed over."""
   found = []
   for line in path.read_text().splitlines() if path.exists() else []:
-    try:
-      metrics = json.loads(line)
-    except json.JSONDecodeError:
-      continue
+    metrics = _read(line)
     if STARTED in metrics:
       found.append(Start(metrics[STARTED], metrics['step'], metrics['step'], {}))
     if found and SECONDS + 'step' in metrics:
       found[-1].last = max(found[-1].last, metrics['step'])
       found[-1].seconds = {phase: metrics[SECONDS + phase] for phase in PHASES}
   return found
+
+
+def _read(line: str) -> dict:
+  try:
+    return json.loads(line)
+  except json.JSONDecodeError:
+    return {}
 
 
 def account(starts: list[Start], now: float) -> dict[str, float]:

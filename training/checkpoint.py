@@ -178,23 +178,33 @@ def _restored(checkpoints, step, state):
   ema = abstract.pop('ema')
   problem, differences, saved = '', '', None
   try:
-    differences = _differences(path / 'ema', ema) + _differences(path / 'train', abstract)
-    if not differences:
-      saved = checkpoints.restore(
-        step,
-        args=ocp.args.Composite(
-          ema=ocp.args.StandardRestore(ema),
-          train=ocp.args.StandardRestore(abstract),
-          data=ocp.args.JsonRestore(),
-          digest=ocp.args.JsonRestore(),
-        ),
-      )
+    with _readable():
+      differences = _differences(path / 'ema', ema) + _differences(path / 'train', abstract)
+      if not differences:
+        saved = checkpoints.restore(
+          step,
+          args=ocp.args.Composite(
+            ema=ocp.args.StandardRestore(ema),
+            train=ocp.args.StandardRestore(abstract),
+            data=ocp.args.JsonRestore(),
+            digest=ocp.args.JsonRestore(),
+          ),
+        )
+    if saved:
       problem = integrity.compare({'ema': saved.ema, **saved.train}, saved.digest)
-  except Exception as error:  # whatever a library makes of damaged files
-    problem = f'it cannot be read: {textwrap.shorten(str(error), 200)}'
+  except OSError as error:
+    problem = str(error)
   if differences:
     raise ValueError(f'{path} is not of this config.  {differences}')
   return saved, integrity.agreed(problem)
+
+
+@contextlib.contextmanager
+def _readable():
+  try:
+    yield
+  except Exception as error:  # whatever a library makes of damaged files
+    raise OSError(f'it cannot be read: {textwrap.shorten(str(error), 200)}') from error
 
 
 def _differences(path, wanted) -> str:

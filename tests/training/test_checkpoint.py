@@ -1,71 +1,20 @@
 import json
 import shutil
-from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
 import pytest
 from ml_collections import ConfigDict
 
 from core.params import merge
+from tests.states import Data, restored, same, saved, state, unheard
 from training import checkpoint, integrity
 from training.sharding import fsdp, make_mesh
-from training.state import State
 
 CONFIG = {
   'steps': 10, 'keep': 2, 'mesh': [['data', -1]], 'shard_above': 4, 'save_every': 5,
   'model': {'channels': [8, 16]}, 'seed': 0,
 }  # fmt: skip
-TX = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(optax.linear_schedule(0, 1, 9)))
-
-
-class Data(Iterator):
-  """Stands for the data: it has a position."""
-
-  def __init__(self, position):
-    self.position = position
-
-  def __next__(self):
-    self.position += 1
-
-  def get_state(self):
-    return {'batches': self.position}
-
-  def set_state(self, state):
-    self.position = state['batches']
-
-
-def state(seed=0, step=3, dtype='float32'):
-  """One in which everything differs from everything else."""
-  rng = np.random.default_rng(seed)
-  shapes = {'unit': {'temporal_conv0': {'kernel': (8, 16), 'bias': (16,)}}}
-  new = lambda shape: jnp.zeros(shape, dtype)
-  params = jax.tree.map(new, shapes, is_leaf=lambda x: isinstance(x, tuple))
-  random = lambda p: jnp.asarray(100 * rng.normal(size=p.shape), p.dtype)
-  return jax.tree.map(random, State.create(params, TX)).replace(step=jnp.int32(step))
-
-
-def same(a, b):
-  """By bits: NaN and the sign of zero count."""
-
-  def check(a, b):
-    assert (a.shape, a.dtype) == (b.shape, b.dtype)
-    assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
-
-  jax.tree.map(check, a, b)  # raises where the structures differ
-
-
-def unheard(message):
-  raise AssertionError(f'There is nothing to tell of, but: {message}')
-
-
-def saved(workdir, *states, keep=None, data=None):
-  with checkpoint.manager(workdir, keep=keep) as checkpoints:
-    for s in states:
-      checkpoint.save(checkpoints, s, data or Data(int(s.step)))
-      checkpoint.finish(checkpoints)
 
 
 def test_what_is_restored_is_what_was_saved_on_any_mesh(tmp_path):
@@ -188,19 +137,6 @@ def test_a_run_without_a_checkpoint_is_refused(tmp_path):
   with pytest.raises(ValueError, match='holds no checkpoint yet') as error:
     checkpoint.load(tmp_path)
   assert str(error.value) == f'{tmp_path} holds no checkpoint yet.'
-
-
-def restored(workdir):
-  """The step, what was told, and the number of arrays that are not those of `state(step)`."""
-  told = []
-  with checkpoint.manager(workdir) as checkpoints:
-    data = Data(0)
-    got = checkpoint.restore(checkpoints, state(99, step=0), data, told.append)
-  step = int(got.step)
-  if step:
-    same(got, state(step, step=step))
-    assert data.position == step
-  return step, told
 
 
 def files(folder):
