@@ -112,11 +112,19 @@ def not_numbers(folder: pathlib.Path) -> str:
   return 'one is left out, counted and named; of ten in a row steps 13 to 22 are named'
 
 
-SLEEP = 'lambda *_: __import__("time").sleep(999)'
+# Each hangs at one call of a function, the data at its hundredth clip.
+HANG = """
+import time
+from {module} import {owner}
+called, act = iter(range(10**9)), {owner}.{name}
+def hang(*args):
+  return act(*args) if next(called) < {calls} else time.sleep(999)
+{owner}.{name} = hang
+"""
 HANGS = {
-  'data': f'from data import synthetic\nsynthetic.MovingShapes.draw = {SLEEP}',
-  'save': f'from training import checkpoint\ncheckpoint.save = {SLEEP}',
-  'step': f'from training import guard\nguard.report = {SLEEP}',
+  'data': HANG.format(module='data.synthetic', owner='MovingShapes', name='draw', calls=100),
+  'save': HANG.format(module='training', owner='checkpoint', name='save', calls=0),
+  'step': HANG.format(module='training', owner='guard', name='report', calls=0),
 }
 
 
@@ -124,11 +132,10 @@ def hangs(folder: pathlib.Path) -> str:
   """What hangs is ended by the watchdog, and the stacks say where it was."""
   for phase, code in HANGS.items():
     workdir = folder / f'hangs_in_{phase}'
-    limit = {f'watchdog.{phase if phase != "data" else "start"}': 20.0 if phase == 'data' else 4.0}
-    process = runs.start(workdir, limit, before=code)
+    process = runs.start(workdir, {f'watchdog.{phase}': 5.0}, before=code)
     runs.require(process.wait(timeout=300) == STALLED, f'{phase}: ended with {process.returncode}')
     (path,) = workdir.glob('stalled_*.txt')
-    runs.require('<lambda>' in path.read_text(), f'{phase}: the stacks do not name the place')
+    runs.require('in hang' in path.read_text(), f'{phase}: the stacks do not name the place')
   return f'{", ".join(HANGS)}: ended with {STALLED}, the stacks name the place'
 
 
