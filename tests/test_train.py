@@ -22,6 +22,7 @@ from core.condition import Condition
 from core.params import matches, names
 from stunet.inflate import TEMPORAL
 from stunet.unet import STUNet
+from tests.conftest import SMALL
 from tests.oracles import random_params
 from training import checkpoint
 from training.phases import Clock
@@ -35,6 +36,7 @@ CHANGES = runs.CHANGES | {
   'loader.batch': 2,
   'data.frames': 4,
 }
+SMALLEST = {f'model.{key}': value for key, value in SMALL.items()}
 
 
 class Nothing(Iterator):
@@ -121,10 +123,11 @@ def test_a_run_that_is_killed_and_told_to_stop_ends_as_one_that_was_not(folder, 
 def test_two_processes_are_one(tmp_path):
   """Of a run that was begun by one of them, on other devices, to which they come later."""
   one, two = tmp_path / 'one', tmp_path / 'two'
-  runs.finished(runs.start(one, {'steps': 10, 'save_every': 5}, devices=4), one)
+  few = SMALLEST | {'steps': 10, 'save_every': 5}
+  runs.finished(runs.start(one, few, devices=4), one)
   shutil.copytree(one, two)
   shutil.rmtree(two / 'checkpoints/10')
-  processes = runs.two_processes(two, {'steps': 10, 'save_every': 5})
+  processes = runs.two_processes(two, few)
   for process in processes:
     runs.finished(process, two)
   assert runs.starts(two) == [0, 5]
@@ -205,7 +208,8 @@ def train():
 
 def test_super_resolution_is_trained_in_two_stages(tmp_path):
   """Of crops of larger frames; the second trains no parameter of the first."""
-  few = CHANGES | {'steps': 2, 'data.shorter_side': 16, 'evaluate_every': 0, 'save_every': 0}
+  few = CHANGES | SMALLEST
+  few |= {'steps': 2, 'data.shorter_side': 16, 'evaluate_every': 0, 'save_every': 0}
   image, both = tmp_path / 'ssr_image', tmp_path / 'ssr'
   run = runs.start(image, few | {'data.frames': 1}, config='configs/ssr_image.py:tiny')
   runs.finished(run, image)
