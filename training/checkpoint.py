@@ -63,7 +63,7 @@ def load_config(workdir: pathlib.Path) -> ConfigDict:
 def manager(
   workdir: pathlib.Path, *, keep: int | None = None, keep_every: int = 0, keep_best: int = 0
 ) -> ocp.CheckpointManager:
-  """The checkpoints of the workdir; saving is asynchronous.
+  """The checkpoints of the workdir; they are written behind what goes on until `finish`.
 
   The last `keep` stay (all, if it is None), those of every so many steps, and those of the lowest
   evaluation losses.

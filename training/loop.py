@@ -38,7 +38,9 @@ def run(
   config says, at the end, and but for saving at the beginning.  The run ends early, and is saved,
   soon after `stopped` has said in any process that it was told to stop.
 
-  What a step came to is read while the next one runs, in all processes alike.
+  What a step came to is read while the next one runs, in all processes alike.  A save is whole
+  before the next step begins, so that a run which is killed loses `save_every` steps at most;
+  samples and the next batch are made meanwhile.
   """
   start = int(state.step)
   frames = config.loader.batch * config.data.frames
@@ -46,6 +48,7 @@ def run(
   with monitor(workdir, **rates) as tell:
     goodput = account.begin(workdir, start, clock, tell)
     hear = functools.partial(_hear, config, start, clock, goodput, data, tell)
+    keep = functools.partial(_keep, not config.stop_on_failed_save)
     unheard, stopping = None, False
     for i in range(start, config.steps + 1):
       end = i == config.steps
@@ -59,24 +62,28 @@ def run(
         with clock.during('evaluate'):
           loss = float(evaluate(merge(state.ema, frozen)))
         tell(i, {'evaluation_loss': loss})
+      saves = i > start and (end or stopping or 'save' in due)
+      if saves:
+        with clock.during('save'):
+          keep(checkpoint.save, checkpoints, state, data, loss)
       if not stopping and (end or 'sample' in due):
         with clock.during('sample'):
           sample(merge(state.ema, frozen), i)
-      if i > start and (end or stopping or 'save' in due):
+      batch = None
+      if not (end or stopping):
+        with clock.during('data'):
+          batch = next(data)
+          batch['stop'] = np.full(len(batch['text']), bool(stopped()))
+      if saves:
         with clock.during('save'):
-          _save(checkpoints, state, data, loss, config.stop_on_failed_save)
-      if end or stopping:
+          keep(checkpoint.finish, checkpoints)
+      if batch is None:
         break
-      with clock.during('data'):
-        batch = next(data)
-        batch['stop'] = np.full(len(batch['text']), bool(stopped()))
       with clock.during('step'):
         state, metrics = step(state, frozen, batch)
         if unheard:
           stopping = hear(*unheard)
         unheard = i + 1, metrics
-    with clock.during('save'):
-      checkpoint.finish(checkpoints)
     tell(int(state.step), goodput())
   return state
 
@@ -94,16 +101,14 @@ def _hear(config, start, clock, goodput, data, tell, number, metrics) -> bool:
   return stop
 
 
-def _save(checkpoints, state, data, loss, stop_on_failed_save) -> None:
-  """Finishes the save before and begins another; says what could not be saved, or raises it."""
-  begin = lambda checkpoints: checkpoint.save(checkpoints, state, data, loss)
-  for act in (checkpoint.finish, begin):
-    try:
-      act(checkpoints)
-    except OSError as error:
-      if stop_on_failed_save:
-        raise
-      say(f'step {int(state.step)}: {error}  The run goes on; the next checkpoint may do.')
+def _keep(goes_on: bool, act: Callable[..., None], *args) -> None:
+  """Begins or ends a save; one that fails is said where the run goes on without it, or raised."""
+  try:
+    act(*args)
+  except OSError as error:
+    if not goes_on:
+      raise
+    say(f'{error}  The run goes on; the next checkpoint may do.')
 
 
 def _due(step: int, every: int) -> bool:
