@@ -6,6 +6,8 @@ where part of a clip is given, `known`, bool 't h w'.
 """
 
 import functools
+import gc
+import multiprocessing
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
@@ -155,12 +157,25 @@ def _stream(source, seed: int, shuffle: bool) -> grain.MapDataset:
   return (order.shuffle() if shuffle else order).random_map(draw).repeat()
 
 
+@functools.cache
+def _is_worker() -> bool:
+  """Whether this process is one; then what it has so far is left out of its collections."""
+  worker = multiprocessing.parent_process() is not None
+  if worker:
+    gc.freeze()
+  return worker
+
+
 def _draw(source, i, rng: np.random.Generator) -> dict:
   try:
     return source.draw(i, rng) if hasattr(source, 'draw') else source[i]
   except Exception as error:
     error.add_note(f'while reading record {int(i)} of {source}')
     raise
+  finally:
+    # A decoded file leaves cycles of references, few but large, so that Python is in no hurry.
+    if _is_worker():
+      gc.collect()
 
 
 def _collate(clips: Sequence[dict], encode) -> dict:
