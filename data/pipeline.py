@@ -7,7 +7,6 @@ where part of a clip is given, `known`, bool 't h w'.
 
 import functools
 import gc
-import multiprocessing
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
@@ -83,7 +82,7 @@ def batches(
     raise ValueError(f'Got process_index={index} of {count}; 0..{count - 1} are allowed.')
 
   share = batch // count
-  stream = _stream(source, seed, shuffle)
+  stream = _stream(source, seed, shuffle, collect=workers > 0)
   # Whoever asks for one batch is soon asking for the next: that much is read ahead.
   ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2 if workers else max(2, share))
 
@@ -93,9 +92,9 @@ def batches(
     )
     examples = place.to_iter_dataset(ahead)
     if workers:
-      examples = examples.mp_prefetch(
-        grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-      )
+      options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+      # What a worker begins with is left out of its collections, so that those are quick.
+      examples = examples.mp_prefetch(options, worker_init_fn=lambda index, count: gc.freeze())
     # After the workers: a batch is then of consecutive examples, whatever their number.
     return iter(examples.batch(share, batch_fn=lambda clips: _collate(clips, encode)))
 
@@ -150,31 +149,22 @@ class _Batches(grain.DatasetIterator):
       self._running = None
 
 
-def _stream(source, seed: int, shuffle: bool) -> grain.MapDataset:
+def _stream(source, seed: int, shuffle: bool, collect: bool) -> grain.MapDataset:
   """All epochs end to end, each of its examples with random numbers of its own."""
-  draw = functools.partial(_draw, source)
+  draw = functools.partial(_draw, source, collect)
   order = grain.MapDataset.range(len(source)).seed(seed)
   return (order.shuffle() if shuffle else order).random_map(draw).repeat()
 
 
-@functools.cache
-def _is_worker() -> bool:
-  """Whether this process is one; then what it has so far is left out of its collections."""
-  worker = multiprocessing.parent_process() is not None
-  if worker:
-    gc.freeze()
-  return worker
-
-
-def _draw(source, i, rng: np.random.Generator) -> dict:
+def _draw(source, collect: bool, i, rng: np.random.Generator) -> dict:
   try:
     return source.draw(i, rng) if hasattr(source, 'draw') else source[i]
   except Exception as error:
     error.add_note(f'while reading record {int(i)} of {source}')
     raise
   finally:
-    # A decoded file leaves cycles of references, few but large, so that Python is in no hurry.
-    if _is_worker():
+    # PyAV leaves cycles of references of each file, few but large: Python would be in no hurry.
+    if collect:
       gc.collect()
 
 

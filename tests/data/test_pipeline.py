@@ -1,3 +1,4 @@
+import gc
 import itertools
 
 import numpy as np
@@ -38,6 +39,22 @@ class Draws(Numbers):
 
   def draw(self, i, rng):
     return {**self[i], 'video': rng.integers(0, 256, (1, 2, 2, 3), np.uint8)}
+
+
+class Leftover:
+  """Refers to itself, as what a decoder leaves behind may."""
+
+  def __init__(self):
+    self.itself = self
+
+
+class Leaves(Numbers):
+  """One that leaves such a thing each time, and whose caption tells how many there were."""
+
+  def __getitem__(self, i):
+    left = sum(isinstance(x, Leftover) for x in gc.get_objects())
+    Leftover()
+    return super().__getitem__(i) | {'caption': f'number {left}'}
 
 
 def encode(captions):
@@ -144,6 +161,10 @@ def test_workers_that_are_killed_are_replaced_and_nothing_is_lost(open_batches):
           worker.kill()
   assert same(want, got)
   assert batches.counts['workers_replaced'] >= 1
+
+
+def test_workers_keep_nothing_of_the_records_before(open_batches):
+  assert max(numbers(open_batches(Leaves(9), workers=1), 6)) <= 1  # the other thread's
 
 
 def test_a_stream_can_be_set_back(open_batches):
