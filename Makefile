@@ -22,7 +22,7 @@ gallery: $(VENV)/installed ## Every application, on one page: gallery/index.html
 test: $(VENV)/installed-dev ## Run lint and tests.
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/ruff format --check
-	@$(VENV)/bin/pytest --numprocesses=2 --dist=loadfile
+	@$(VENV)/bin/pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 install: $(VENV)/installed ## Only make .venv and install into it.
 

@@ -44,6 +44,11 @@ SMALL = TINY | {
 }
 
 
+def pytest_collection_modifyitems(items):
+  """Whole commands first: they take longest, and two processes of pytest should end together."""
+  items.sort(key=lambda item: len(item.path.relative_to(ROOT).parts))
+
+
 @dataclasses.dataclass(frozen=True)
 class Tiny:
   """A video model of random weights, the temporal ones too, and an example of its inputs."""
