@@ -8,7 +8,7 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from einops import rearrange, repeat
+from einops import rearrange, reduce, repeat
 
 from core.typing import Bool, Float, Frames, Time
 
@@ -38,6 +38,42 @@ class TimeEmbedding(nn.Module):
     x = embed_time(t, self.frequencies).astype(self.dtype)
     x = nn.Dense(self.features, dtype=self.dtype, name='dense1')(x)
     return nn.Dense(self.features, dtype=self.dtype, name='dense2')(ACTIVATIONS[self.activation](x))
+
+
+class GroupNorm(nn.Module):
+  """Normalises groups of channels in every frame, then scales and shifts, as is learned and given.
+
+  Wu & He (2018).  Channels are summed over a frame each, and brought together in groups after that:
+  an axis of channels that fills the lanes of a TPU is never divided.
+  """
+
+  groups: int
+  dtype: str
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Frames,
+    scale: Float['bt c'] | None = None,
+    shift: Float['bt c'] | None = None,
+    mask: Bool['bt h w'] | None = None,
+  ) -> Frames:
+    weight = self.param('scale', nn.initializers.ones, x.shape[-1:])
+    bias = self.param('bias', zeros, x.shape[-1:])
+    x = x.astype(jnp.float32)
+    mean, square = self._of_groups(x, mask), self._of_groups(jnp.square(x), mask)
+    variance = jnp.maximum(square - jnp.square(mean), 0)
+    factor, offset = weight[None] * jax.lax.rsqrt(variance + 1e-5), bias[None]
+    if scale is not None:
+      factor, offset = factor * (1 + scale), offset * (1 + scale) + shift
+    mean, factor, offset = (s[:, None, None] for s in (mean, factor, offset))
+    return ((x - mean) * factor + offset).astype(self.dtype)
+
+  def _of_groups(self, x: Frames, mask) -> Float['bt c']:
+    """Of each channel the mean over its group."""
+    each = x.mean((1, 2), where=None if mask is None else mask[..., None])
+    groups = reduce(each, 'b (g k) -> b g', 'mean', g=self.groups)
+    return repeat(groups, 'b g -> b (g k)', k=x.shape[-1] // self.groups)
 
 
 class AttentionPooling(nn.Module):
@@ -96,8 +132,7 @@ class ResBlock(nn.Module):
     h = rescaled(activation(self._norm('norm1')(x)))
     h = self._conv('conv1')(h)
     emb = nn.Dense(2 * self.features, dtype=self.dtype, name='emb')(emb)
-    scale, shift = jnp.split(emb[:, None, None], 2, -1)
-    h = activation(self._norm('norm2')(h) * (1 + scale) + shift)
+    h = activation(self._norm('norm2')(h, *jnp.split(emb, 2, -1)))
     h = self._conv('conv2', kernel_init=zeros)(h)
     x = rescaled(x)
     if x.shape[-1] != self.features:
@@ -105,7 +140,7 @@ class ResBlock(nn.Module):
     return (x + h) * self.residual_scale
 
   def _norm(self, name):
-    return nn.GroupNorm(self.groups, epsilon=1e-5, dtype=self.dtype, name=name)
+    return GroupNorm(self.groups, self.dtype, name=name)
 
   def _conv(self, name, **kwargs):
     return nn.Conv(self.features, (3, 3), dtype=self.dtype, name=name, **kwargs)
@@ -127,15 +162,11 @@ class Attention(nn.Module):
       x = nn.Dense(c, dtype=self.dtype, name=name)(x)
       return rearrange(x, 'b n (m k) -> b n m k', k=self.head_features)
 
-    def norm(x, name, mask=None):
-      norm = nn.GroupNorm(self.groups, epsilon=1e-5, dtype=self.dtype, name=name)
-      return norm(x, mask=mask)
-
     # The norm is over all tokens: one that is masked must not be heard there, nor be counted.
     # Where none is left, there is nothing to normalise: zeros, which no query will see either.
-    counted = (mask | ~mask.any(-1, keepdims=True))[..., None]
-    counted = jnp.broadcast_to(counted, text.shape)
-    text = norm(jnp.where(mask[..., None], text, 0), 'norm_text', mask=counted)
+    counted = (mask | ~mask.any(-1, keepdims=True))[:, None]
+    text = jnp.where(mask[..., None], text, 0)[:, None]
+    text = GroupNorm(self.groups, self.dtype, name='norm_text')(text, mask=counted)[:, 0]
     # The text is the same in every frame: projected once for a clip, then repeated.
     key, value = (
       repeat(project(text, name), 'b n m k -> (b t) n m k', t=t)
@@ -143,7 +174,7 @@ class Attention(nn.Module):
     )
     mask = repeat(mask, 'b n -> (b t) n', t=t)
 
-    y = norm(x, 'norm').reshape(bt, h * w, c)
+    y = GroupNorm(self.groups, self.dtype, name='norm')(x).reshape(bt, h * w, c)
     query = project(y, 'query')
     if self.joint:
       key = jnp.concatenate([key, project(y, 'key')], 1)

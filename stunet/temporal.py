@@ -5,6 +5,7 @@ the ends of a clip, convolutions see its first and last frame repeated: what is 
 """
 
 import math
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 from einops import rearrange, repeat
 
 from core.typing import Float, Video
-from stunet.layers import ACTIVATIONS, zeros
+from stunet.layers import ACTIVATIONS, GroupNorm, zeros
 
 FRAME_FEATURES = 128  # of an embedding together with a frame's position
 
@@ -23,10 +24,23 @@ def identity(key, shape, dtype=jnp.float32):
   return jnp.zeros(shape, dtype).at[k // 2, 0].set(jnp.eye(c, dtype=dtype))
 
 
+class Kernel(nn.Module):
+  """The parameters of a convolution that is written out."""
+
+  shape: Sequence[int]
+  init: nn.initializers.Initializer
+
+  @nn.compact
+  def __call__(self) -> tuple[Float['...'], Float['c']]:
+    """Kernel and bias."""
+    return self.param('kernel', self.init, self.shape), self.param('bias', zeros, self.shape[-1:])
+
+
 class Conv1D(nn.Module):
   """A convolution over time, of three frames.
 
-  Written as a 2D one over `t (h w)`, which XLA runs faster than a 3D one of size (3, 1, 1).
+  Every pixel is an example: XLA runs that faster than a 2D one over `t (h w)`, and than a 3D one of
+  size (3, 1, 1), on TPUs and CPUs.
   """
 
   dtype: str
@@ -35,19 +49,18 @@ class Conv1D(nn.Module):
 
   @nn.compact
   def __call__(self, x: Video) -> Float['b t2 h w c']:
-    h, c = x.shape[2], x.shape[-1]
-    x = rearrange(x, 'b t h w c -> b t (h w) c')
-    x = jnp.concatenate([x[:, :1], x, x[:, -1:]], 1)
-    x = nn.Conv(
-      c,
-      (3, 1),
-      (self.stride, 1),
+    b, _, h, _, c = x.shape
+    kernel, bias = Kernel((3, 1, c, c), self.kernel_init, name='conv')()
+    x = jnp.concatenate([x[:, :1], x, x[:, -1:]], 1).astype(self.dtype)
+    x = jax.lax.conv_general_dilated(
+      rearrange(x, 'b t h w c -> (b h w) t c'),
+      kernel[:, 0].astype(self.dtype),
+      (self.stride,),
       'VALID',
-      kernel_init=self.kernel_init,
-      dtype=self.dtype,
-      name='conv',
-    )(x)
-    return rearrange(x, 'b t (h w) c -> b t h w c', h=h)
+      dimension_numbers=('NWC', 'WIO', 'NWC'),
+    )
+    x += bias.astype(self.dtype)[None, None]
+    return rearrange(x, '(b h w) t c -> b t h w c', b=b, h=h)
 
 
 class Modulation(nn.Module):
@@ -97,7 +110,7 @@ class TemporalConv(nn.Module):
 
     def norm(x, name):
       x = rearrange(x, 'b t h w c -> (b t) h w c')
-      x = nn.GroupNorm(self.groups, epsilon=1e-5, dtype=self.dtype, name=name)(x)
+      x = GroupNorm(self.groups, self.dtype, name=name)(x)
       return rearrange(x, '(b t) h w c -> b t h w c', b=b)
 
     h = rearrange(x, 'b t h w c -> (b t) h w c')
@@ -127,7 +140,7 @@ class TemporalAttention(nn.Module):
   def __call__(self, x: Video, emb: Float['b d'] | None = None) -> Video:
     b, t, h, w, c = x.shape
     y = rearrange(x, 'b t h w c -> (b t) h w c')
-    y = nn.GroupNorm(self.groups, epsilon=1e-5, dtype=self.dtype, name='norm')(y)
+    y = GroupNorm(self.groups, self.dtype, name='norm')(y)
     y = rearrange(y, '(b t) h w c -> b t h w c', b=b)
     if emb is not None:
       y = Modulation(1, self.frame_step, self.activation, self.dtype, name='modulation')(y, emb)

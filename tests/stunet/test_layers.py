@@ -1,13 +1,22 @@
 """Every layer against its definition in numpy, on random weights."""
 
+import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from einops import repeat
 
-from stunet.layers import Attention, AttentionPooling, ResBlock, TimeEmbedding, embed_time
+from stunet.layers import (
+  Attention,
+  AttentionPooling,
+  GroupNorm,
+  ResBlock,
+  TimeEmbedding,
+  embed_time,
+)
 from tests import oracles
-from tests.oracles import ACTIVATIONS, dense, layer, relative_error
+from tests.oracles import ACTIVATIONS, dense, layer, random_params, relative_error
 
 RNG = np.random.default_rng(0)
 GROUPS = 4
@@ -45,6 +54,21 @@ def test_time_embedding():
   p, got = layer(TimeEmbedding(8, 6, 'silu', 'float32'), t)
   want = dense(ACTIVATIONS['silu'](dense(waves(t, 8), p['dense1'])), p['dense2'])
   assert relative_error(got(t), want) < 1e-4  # a time's float32 has as much
+
+
+@pytest.mark.parametrize(('dtype', 'tolerance'), [('float32', 3e-6), ('bfloat16', 4e-3)])
+def test_group_norm_is_that_of_flax(dtype, tolerance):
+  rng = np.random.default_rng(0)
+  x = jnp.asarray(3 + rng.normal(size=(2, 4, 5, 8)), dtype)
+  mask = jnp.asarray(rng.random((2, 4, 5)) < 0.7)
+  scale, shift = (jnp.asarray(rng.normal(size=(2, 8)), jnp.float32) for _ in range(2))
+  params = random_params(jax.eval_shape(GroupNorm(4, dtype).init, jax.random.key(0), x)['params'])
+  got = GroupNorm(4, dtype).apply({'params': params}, x, scale, shift, mask)
+  flax = nn.GroupNorm(4, epsilon=1e-5).bind({'params': params})
+  want = flax(x.astype(jnp.float32), mask=jnp.broadcast_to(mask[..., None], x.shape))
+  want = want * (1 + scale[:, None, None]) + shift[:, None, None]
+  assert got.dtype == dtype
+  assert relative_error(got, want) < tolerance
 
 
 @pytest.mark.parametrize(
