@@ -52,8 +52,7 @@ FACTS = ('colour', 'shape', 'motion', 'background')
 
 def shapes() -> None:
   """The share of moving shapes which are what their prompts say, judged by their pixels alone."""
-  if _OUTPUT.value:
-    _check_output(pathlib.Path(_OUTPUT.value))
+  command.json_file(_OUTPUT.value)
   config, params, step, generate = _opened(_WORKDIR.value)
   make = in_batches(generate, params, encoder(**config.text), batch=_BATCH.value, seed=0)
 
@@ -77,8 +76,7 @@ def shapes() -> None:
 
 def applications() -> None:
   """The share of held-out clips with which each application does what it is for."""
-  if _OUTPUT.value:
-    _check_output(pathlib.Path(_OUTPUT.value))
+  command.json_file(_OUTPUT.value)
   if not pathlib.Path(_STYLES.value).is_dir():
     raise ValueError(f'--styles={_STYLES.value}: there is no such folder.')
   rows, score, protocol = [], {}, {}
@@ -140,16 +138,9 @@ def _protocol(workdir: str, step: int, config, **drawn) -> dict:
 
 
 def _report(score: dict, protocol: dict, **rows: Sequence[dict]) -> None:
-  if _OUTPUT.value:
+  if path := command.json_file(_OUTPUT.value):
     text = json.dumps({'score': score, 'protocol': protocol, **rows}, indent=2)
-    pathlib.Path(_OUTPUT.value).write_text(text + '\n')
-
-
-def _check_output(path: pathlib.Path) -> None:
-  if path.suffix != '.json':
-    raise ValueError(f'--output={path} is not allowed: it is a .json file.')
-  if not path.parent.is_dir():
-    raise ValueError(f'--output={path}: there is no folder {path.parent}.')
+    path.write_text(text + '\n')
 
 
 VERBS = {'shapes': shapes, 'applications': applications}

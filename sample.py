@@ -8,7 +8,11 @@ r"""Makes videos with a trained model: of a text, and of what else it is given.
   python sample.py edit --video=clip.mp4 --strength=0.6 --prompt=TEXT
   python sample.py stylize --style=style.npz --alpha=0.8 --prompt=TEXT
 
-White in a mask is what is to be made.
+White in a mask is what is to be made.  What a TPU slice that is not there would take to make videos
+of texts, with models that need not be trained:
+
+  python sample.py --config=configs/t2v.py:paper --ssr_config=configs/ssr.py:paper \
+    --compile_for=v5p:2x2x2 --output=forecast.json
 """
 
 import pathlib
@@ -17,14 +21,14 @@ from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 from absl import flags
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
 from core import command, video
 from core.given import Given
 from core.typing import Params
 from data import pictures
-from pipelines import conditional, jobs, style
+from pipelines import conditional, forecasts, jobs, style
 from pipelines.run import Model, run
 from pipelines.sampling import SAMPLERS, Source
 from pipelines.stage import open_stage
@@ -105,11 +109,26 @@ _UPSCALE = flags.DEFINE_integer('upscale', 1, 'A pixel is a square of this side.
 _XT_SLICE = flags.DEFINE_string(
   'xt_slice', None, 'An image, .png, of the middle row of every frame, stacked over time.'
 )
+_COMPILE_FOR = flags.DEFINE_string(
+  'compile_for',
+  None,
+  'A TPU slice, v5p:4x4x8, for which all is compiled that makes --batch videos.',
+)
+_CONFIG = config_flags.DEFINE_config_file('config', None, 'With --compile_for, of the model.')
+_SSR_CONFIG = config_flags.DEFINE_config_file(
+  'ssr_config', None, 'With --compile_for, of the super-resolution, if there is any.'
+)
 
 
 def text_to_video() -> None:
   """A video of every prompt."""
-  _make(())
+  if _COMPILE_FOR.value is None:
+    return _make(())
+  if not _CONFIG.value:
+    raise ValueError('--compile_for needs --config=configs/t2v.py:SCALE.')
+  output = command.json_file(_OUTPUT.value)
+  found = forecasts.of_videos(_CONFIG.value, _SSR_CONFIG.value, _COMPILE_FOR.value, _BATCH.value)
+  forecasts.tell(found, output)
 
 
 def image_to_video() -> None:

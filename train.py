@@ -6,6 +6,10 @@ r"""Trains one stage of the model.
   python train.py --config=configs/ssr.py:demo --workdir=runs/ssr --config.init_from=runs/ssr_image
 
 The workdir holds the config, checkpoints, metrics and samples.  The same command resumes.
+
+  python train.py --config=configs/t2v.py:paper --compile_for=v5p:4x4x8 --output=forecast.json
+
+says, without a TPU, what a step would take of such a slice.
 """
 
 import contextlib
@@ -24,22 +28,22 @@ from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict, config_flags
 
 from core import command, video
-from core.params import count, partition
+from core.params import count, held
 from core.typing import Params
 from data.masks import Masked
 from data.pictures import Picture
 from data.pipeline import batches, open_source
+from pipelines import forecasts
+from pipelines.plan import initialise, lowered_step, make_plan
 from pipelines.sampling import video_keys
-from pipelines.stage import Stage, open_stage
-from stunet.inflate import inflate
+from pipelines.stage import Stage
 from text.hashed import encoder
-from training import account, checkpoint, flops, loop, processes
+from training import account, checkpoint, loop, processes
 from training.monitor import say
-from training.optimizer import make_optimizer
 from training.phases import Clock, watched
-from training.sharding import fsdp, make_mesh, over_batch, put, put_batch, replicated
+from training.sharding import make_mesh, of_each, put_batch, replicated, share
 from training.state import State
-from training.step import draw, make_evaluation, make_step
+from training.step import make_evaluation
 from training.stops import told_to_stop
 
 _CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
@@ -48,6 +52,10 @@ _COORDINATOR = flags.DEFINE_string(
   'coordinator', None, 'HOST:PORT of process 0, where no scheduler says who is who; or auto.'
 )
 _NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many there are.', lower_bound=1)
+_COMPILE_FOR = flags.DEFINE_string(
+  'compile_for', None, 'A TPU slice, v5p:4x4x8, for which the step is compiled, and not run.'
+)
+_OUTPUT = flags.DEFINE_string('output', None, 'With --compile_for: a .json file for what it says.')
 _PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which of them this is.', lower_bound=0)
 
 
@@ -63,22 +71,17 @@ def train(config: ConfigDict, workdir: pathlib.Path, clock: Clock, stopped=lambd
   # A run that is resumed has all it needs.
   begins = config.init_from and not checkpoint.steps(workdir)
   image = checkpoint.load(pathlib.Path(config.init_from))[1] if begins else {}
-  stage = open_stage(config)
-  tx = make_optimizer(config.steps, **config.optim)
+  plan = make_plan(config, mesh)
+  part = dict(zip(('process_index', 'process_count'), share(mesh)))
   encode, source = encoder(**config.text), open_examples(config)
-  data = batches(source, encode, seed=config.seed, **config.loader)
-  fixed = fixed_batch(source, encode, config)
-  split = lambda: tuple(jax.random.split(jax.random.key(config.seed), 3))
-  key_init, key_step, key_evaluate = jax.jit(split, out_shardings=replicated(mesh))()
-
-  params = initialise(config, image, stage, fixed, mesh, key_init)
-  params, frozen = partition(params, config.trainable)
-  if frozen and not config.init_from:
+  data = batches(source, encode, seed=config.seed, **config.loader, **part)
+  fixed = fixed_batch(source, encode, config, part)
+  keys = lambda: tuple(jax.random.split(jax.random.key(config.seed), 3))
+  key_init, key_step, key_evaluate = jax.jit(keys, out_shardings=replicated(mesh))()
+  if plan.frozen and not config.init_from:
     raise ValueError('Frozen parameters need a trained model: --config.init_from=WORKDIR.')
-  say(f'{count(params):,} parameters to train, {count(frozen):,} frozen')
-  create = lambda params: State.create(params, tx)
-  shardings = fsdp(jax.eval_shape(create, params), mesh, config.shard_above)
-  state = jax.jit(create, out_shardings=shardings)(params)
+  say(f'{count(plan.state.params):,} parameters to train, {count(plan.frozen):,} frozen')
+  state, frozen = initialise(plan, image, key_init)
 
   checkpoint.save_config(workdir, config)
   if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
@@ -86,53 +89,28 @@ def train(config: ConfigDict, workdir: pathlib.Path, clock: Clock, stopped=lambd
     compilation_cache.reset_cache()  # it was asked before, when there was no folder yet
   keep = {name: config[name] for name in ('keep', 'keep_every', 'keep_best')}
   checkpoints = checkpoint.manager(workdir, **keep)
-  with contextlib.closing(data), contextlib.closing(checkpoints):
+  with (
+    contextlib.closing(data), contextlib.closing(checkpoints), jax.set_mesh(mesh)
+  ):  # fmt: skip
     with clock.during('restore'):
       frozen = checkpoint.keep_frozen(workdir, frozen)
       state = checkpoint.restore(checkpoints, state, data, say)
+    frozen = held(frozen, config.model.dtype)
     fixed = put_batch(fixed, mesh)
     with clock.during('compile'):
-      step, step_flops = compiled_step(config, stage, tx, state, frozen, fixed, key_step)
+      lowered, step_flops = lowered_step(plan, key_step)
+      step = lowered.compile()
+    stage = plan.stage
     evaluation = dict(times=config.evaluate_times, conditioning=stage.conditioning)
     evaluate = jax.jit(make_evaluation(stage.apply, stage.process, **evaluation))
+    inputs = lambda batch, stop: put_batch(batch, mesh) | {'stop': of_each(stop, mesh)}
     return loop.run(
       config, workdir, state, frozen, data, checkpoints,
       clock=clock, stopped=stopped, step_flops=step_flops,
-      step=lambda state, frozen, batch: step(state, frozen, put_batch(batch, mesh), key_step),
+      step=lambda state, frozen, batch, stop: step(state, frozen, inputs(batch, stop), key_step),
       evaluate=lambda params: evaluate(params, fixed, key_evaluate),
       sample=make_sampling(config, stage, fixed, workdir),
     )  # fmt: skip
-
-
-def compiled_step(config: ConfigDict, stage: Stage, tx, state: State, frozen: Params, batch, key):
-  """The step, compiled for the mesh of the state, and its operations but for recomputation.
-
-  batch: an example of what it will be given, whose number may be another.
-  """
-  options = {k: config[k] for k in ('ema_decay', 'drop_text', 'accumulate', 'high_noise')}
-  options |= {'spike': config.guard.spike, 'conditioning': stage.conditioning}
-  shardings = jax.tree.map(lambda x: x.sharding, state)
-  mesh = state.step.sharding.mesh
-  rows = lambda x: jax.ShapeDtypeStruct(
-    (config.loader.batch, *x.shape[1:]), x.dtype, sharding=over_batch(mesh)
-  )
-  batch = jax.tree.map(rows, batch | {'stop': batch['mask'][:, 0]})
-
-  def trace(stage):
-    step = jax.jit(
-      make_step(stage.apply, stage.process, tx, **options),
-      donate_argnums=0,
-      out_shardings=(shardings, replicated(mesh)),
-    )
-    return step.trace(state, frozen, batch, key)
-
-  traced = trace(stage)
-  once = traced
-  if config.model.remat:
-    plain = config.copy_and_resolve_references()
-    plain.model.remat = False
-    once = trace(open_stage(plain))
-  return traced.lower().compile(), flops.count(once.jaxpr.jaxpr)
 
 
 def open_examples(config: ConfigDict):
@@ -144,27 +122,12 @@ def open_examples(config: ConfigDict):
   return Masked(source, config.masks) if config.masks else source
 
 
-def fixed_batch(source, encode, config: ConfigDict) -> dict[str, np.ndarray]:
-  """The batch by which evaluation losses compare."""
-  data = batches(source, encode, batch=config.evaluate_batch, seed=config.seed + 1)
+def fixed_batch(source, encode, config: ConfigDict, part: dict) -> dict[str, np.ndarray]:
+  """The batch by which evaluation losses compare: the part of it that this process brings."""
+  data = batches(source, encode, batch=config.evaluate_batch, seed=config.seed + 1, **part)
   batch = next(data)
   data.close()
   return batch
-
-
-def initialise(config: ConfigDict, image: Params, stage: Stage, batch, mesh, key) -> Params:
-  """New parameters, sharded, with those of `image` in their places unless it is empty."""
-
-  def init(key):
-    shapes = {k: jnp.zeros((1, *v.shape[1:]), v.dtype) for k, v in batch.items()}
-    x0, t, _, cond = draw(shapes, key, 0.0, conditioning=stage.conditioning)
-    return stage.init(key, x0, t, cond)
-
-  shardings = fsdp(jax.eval_shape(init, key), mesh, config.shard_above)
-  params = jax.jit(init, out_shardings=shardings)(key)
-  if image:
-    params = jax.tree.map(put, inflate(image, params), shardings)
-  return params
 
 
 def make_sampling(config: ConfigDict, stage: Stage, batch, workdir: pathlib.Path):
@@ -190,6 +153,11 @@ def make_sampling(config: ConfigDict, stage: Stage, batch, workdir: pathlib.Path
 
 
 def main() -> None:
+  if _COMPILE_FOR.value is not None:
+    if not _CONFIG.value:
+      raise ValueError('--compile_for needs --config=configs/STAGE.py:SCALE.')
+    output = command.json_file(_OUTPUT.value)
+    return forecasts.tell([forecasts.of_step(_CONFIG.value, _COMPILE_FOR.value)], output)
   if not _CONFIG.value or not _WORKDIR.value:
     raise ValueError('Both --config=configs/STAGE.py:SCALE and --workdir=DIR are needed.')
   config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)

@@ -178,6 +178,54 @@ SCALES['demo'] |= {
   },
 }
 
+# Lumiere's sizes are known in sum alone: about 5.5B parameters at 80 frames of 128x128 pixels, of
+# them the frozen image model's 4 to 4.5B.  Its U-Net has five levels, from 128 to 8 pixels, and
+# attends at 32, 16 and 8, in heads of 64, as Imagen's and DeepFloyd IF's do; there two units on the
+# way down and three on the way up make 16 spatial attentions, as many as Generative Omnimatte
+# counts in Lumiere.  Time is halved with space three times, to 10 frames.  Most is computed where a
+# clip is compact (Lumiere, Sec. 3.1): large frames have narrow features, in the fewest units, so
+# that five times the frames need no more than 1.5 times the memory.  Widths are multiples of 128,
+# which a TPU fills, and end where the sum is right: small frames are where parameters cost least
+# (Imagen, App. B).
+_PAPER = {
+  'model': {
+    'channels': (128, 512, 1024, 2560, 3584),
+    'down_blocks': (1, 1, 2, 2, 2),
+    'up_blocks': (1, 2, 3, 3, 3),
+    'attention': ('none', 'none', 'joint', 'joint', 'joint'),
+    'temporal_strides': (1, 2, 2, 2, 1),
+    'temporal_attentions': (0, 0, 0, 0, 2),
+    'head_features': 64,
+    'text_features': 2048,
+    'pool_heads': 64,
+    'emb_features': 1024,
+    'activation': 'silu',
+    'dtype': 'bfloat16',
+  },
+  'schedule': {'shift': -1.386},  # 2 log(64 / 128): simple diffusion, Eq. 4
+  'text': {'tokens': 128, 'width': 4096},  # T5 XXL: Imagen, Sec. 2.1
+  'sampling': {'steps': 50, 'guidance': 6.0, 'threshold': 'dynamic'},
+  'ema_decay': 0.9999,
+}
+SCALES['paper'] = {
+  't2i': _PAPER
+  | {
+    'steps': 2_500_000,  # Imagen, App. F, and so the rates and the batch
+    'data': {'size': 128, 'frames': 1},
+    'loader': {'batch': 2048},
+    'optim': {'name': 'adafactor', 'learning_rate': 1e-4, 'warmup': 10_000, 'decay': 'cosine'},
+  },
+  't2v': _PAPER
+  | {
+    'steps': 200_000,
+    'mesh': (('data', 1), ('fsdp', -1)),
+    'data': {'size': 128},
+    'loader': {'batch': 128},
+    # Adafactor at 1e-5: Lumiere (SIGGRAPH Asia 2024).
+    'optim': {'name': 'adafactor', 'learning_rate': 1e-5, 'warmup': 10_000},
+  },
+}
+
 # Imagen's 256 to 1024 (App. F), whose every level begins with a stride: the first is the stem's.
 # Its crops are of 32x32 to 256x256, as Imagen's are of 64x64; here from 128 to 1024.
 _PAPER_SSR = {
@@ -197,9 +245,10 @@ _PAPER_SSR = {
   },
   'text': {'tokens': 128, 'width': 4096},
   'degrade': {'factor': 8, 'level': 1.0},
+  'sampling': {'steps': 30, 'guidance': 4.0},
   'optim': {'name': 'adafactor', 'learning_rate': 1e-5, 'warmup': 10_000},
 }
-SCALES['paper'] = {
+SCALES['paper'] |= {
   'ssr_image': _PAPER_SSR
   | {
     'steps': 1_000_000,

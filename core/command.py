@@ -44,6 +44,18 @@ def fail(message: object) -> NoReturn:
   sys.exit(2)
 
 
+def json_file(name: str | None) -> pathlib.Path | None:
+  """The file that --output names, if it does; ValueError where it can't be one of JSON."""
+  if name is None:
+    return None
+  path = pathlib.Path(name)
+  if path.suffix != '.json':
+    raise ValueError(f'--output={path} is not allowed: it is a .json file.')
+  if not path.parent.is_dir():
+    raise ValueError(f'--output={path}: there is no folder {path.parent}.')
+  return path
+
+
 def _run(main: Callable[[list[str]], None]) -> None:
   app.run(_reporting(main), flags_parser=_parse)
 

@@ -50,6 +50,17 @@ def merge(*parts: Params) -> Params:
   return nest(named)
 
 
+def held(params: Params, dtype: str) -> Params:
+  """The parameters of a network that computes in `dtype`, where none is to be trained.
+
+  Kernels are in it, as the network would make them before each use: its answers are the same to the
+  last bit, at half the memory where it is bfloat16.
+  """
+  named = names(params)
+  cast = lambda name, p: p.astype(dtype) if name.endswith('/kernel') else p
+  return nest({name: cast(name, p) for name, p in named.items()})
+
+
 def transplant(source: Params, target: Params, new: Sequence[str]) -> Params:
   """`target` with every parameter taken from `source`, except those matching `new`.
 

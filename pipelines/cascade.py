@@ -1,6 +1,6 @@
 """A small video in, a large one out: the second half of the cascade (Lumiere, Sec. 3.2)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +15,9 @@ from diffusion.denoiser import guided, network
 from diffusion.process import Process
 from pipelines.sampling import Generate, make_sample, video_keys
 from ssr.degrade import augmented, blurred
-from ssr.multidiffusion import over_windows
+from ssr.multidiffusion import over_windows, starts
 from text.hashed import Encoder
-from training.sharding import over_batch, replicated
+from training.sharding import make_mesh, over_batch, replicated
 
 PIECE = 8  # frames of a large video that leave its device together
 FADE = 1.5  # pixels: the standard deviation of the edge of what is given
@@ -44,7 +44,7 @@ def make_super_resolution(
   window, overlap: see `over_windows`.  A shorter video is one window.
   at_once: windows that a device denoises together; its memory grows with them.
   aug_level: of the noise that is added to `cond.frames`, in [0, 1]; else a ValueError.
-  mesh: the devices over which windows are spread.
+  mesh: the devices over which windows are spread, and each over those of the axis `time`.
   sampling: see `make_sample`, whose errors are raised.
 
   What is `given` of the large video, if it is not None, is kept at its own resolution, and fades
@@ -56,7 +56,8 @@ def make_super_resolution(
   windows = dict(window=window, overlap=overlap, at_once=at_once)
   over_windows(lambda *inputs: None, **windows)  # so that its errors come before a video does
   if mesh and mesh.size > 1:
-    windows |= dict(at_once=at_once * mesh.size, sharding=over_batch(mesh))
+    groups = mesh.size // mesh.shape['time']
+    windows |= dict(at_once=at_once * groups, sharding=over_batch(mesh))
 
   @jax.jit
   def upscale(params: Params, cond: Condition, keys: Keys, given: Given | None = None) -> Video:
@@ -74,6 +75,19 @@ def make_super_resolution(
     return sample(over_windows(denoiser, **windows), cond, (t, *size, c), keys, given)
 
   return upscale
+
+
+def window_mesh(
+  frames: int, window: int, overlap: int, devices: Sequence[jax.Device]
+) -> jax.sharding.Mesh:
+  """The devices for a video of so many frames, in groups that share windows.
+
+  There are as many groups as leave a fifth of them idle at most, when the last windows are done.
+  """
+  count, n = len(starts(frames, window, overlap)) if frames > window else 1, len(devices)
+  idle = lambda groups: 1 - count / (groups * -(-count // groups))
+  groups = max(g for g in range(1, n + 1) if n % g == 0 and idle(g) <= 0.2)
+  return make_mesh((('data', groups), ('time', -1)), devices)
 
 
 def one_by_one(
@@ -99,7 +113,8 @@ def one_by_one(
     keys = video_keys(seed, jnp.array([number]))
     return params, *jax.device_put((cond, keys), everywhere), given
 
-  compiled = generate.lower(*inputs('', 0, jnp.zeros(shape))).compile()
+  with jax.set_mesh(mesh):
+    compiled = generate.lower(*inputs('', 0, jnp.zeros(shape))).compile()
 
   def make(prompt, number, frames):
     video = jax.block_until_ready(compiled(*inputs(prompt, number, frames)))[0]

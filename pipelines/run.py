@@ -6,22 +6,23 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+import jax
 import numpy as np
 from jaxtyping import UInt8
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from core.given import Given
+from core.params import held
 from core.typing import Params
 from diffusion.sampler import OnStep
-from pipelines.cascade import one_by_one, to_host
+from pipelines.cascade import one_by_one, to_host, window_mesh
 from pipelines.jobs import Job
 from pipelines.sampling import Source
-from pipelines.stage import open_stage, super_resolution_config
+from pipelines.stage import made_large, open_stage, super_resolution_config
 from pipelines.text_to_video import in_batches
 from text.hashed import encoder
 from training import checkpoint
-from training.sharding import make_mesh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +51,7 @@ class Model:
   @classmethod
   def of_super_resolution(cls, workdir: pathlib.Path, small: ConfigDict, **sampling) -> 'Model':
     """One that makes videos of this `config.data` large; ValueError where it is not."""
-    config = super_resolution_config(workdir)
-    config.data.update(frames=small.frames, size=small.size * config.degrade.factor)
+    config = made_large(super_resolution_config(workdir), small)
     return cls(workdir, _sampled(config, sampling))
 
   def made_by(self, prefix: str, seed: int) -> dict:
@@ -123,11 +123,13 @@ def _compiled(
   """`make` of `in_batches`, and that of `one_by_one` or None."""
   d, enlarge = base.config.data, None
   _, params, _ = checkpoint.load(base.workdir)
-  params = styled(params)  # whose error comes before anything is compiled
+  params = held(styled(params), base.config.model.dtype)  # errors come before compiling
   if ssr:
-    mesh, shape = make_mesh((('data', -1), ('fsdp', 1))), (d.frames, d.size, d.size, 3)
+    shape, w = (d.frames, d.size, d.size, 3), ssr.config.sampling
+    mesh = window_mesh(d.frames, w.window, w.overlap, jax.devices())
     generate, encode = open_stage(ssr.config, on_step, mesh).generate, encoder(**ssr.config.text)
     _, large, _ = checkpoint.load(ssr.workdir)
+    large = held(large, ssr.config.model.dtype)
     enlarge = one_by_one(generate, large, encode, shape, seed=seed, mesh=mesh, given=given)
     given = given and given.smaller(ssr.config.degrade.factor)
   generate, encode = open_stage(base.config, on_step).generate, encoder(**base.config.text)

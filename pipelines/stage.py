@@ -10,6 +10,8 @@ from ml_collections import ConfigDict
 
 from core.condition import Condition
 from core.given import Given
+from core.params import held
+from core.placement import whole
 from core.typing import Key, Params, Video
 from diffusion.process import Process
 from diffusion.sampler import OnStep
@@ -48,7 +50,11 @@ def open_stage(
   """
   model, process, d = STUNet(**config.model), Process(**config.schedule), config.data
   init = lambda key, *inputs: model.init(key, *inputs)['params']
-  apply = lambda params, *inputs: model.apply({'params': merged(params)}, *inputs)
+
+  def apply(params, *inputs):
+    params = held(merged(params), model.dtype)  # before it is sent to others: half the bytes
+    return model.apply({'params': whole(params)}, *inputs)
+
   # A workdir of before there were masks and styles has neither.
   if rank := config.get('style', {}).get('rank'):
     bare = init
@@ -104,4 +110,10 @@ def super_resolution_config(workdir: pathlib.Path) -> ConfigDict:
   config = checkpoint.load_config(workdir)
   if not config.get('degrade'):
     raise ValueError(f'{workdir} is not a model of super-resolution.')
+  return config
+
+
+def made_large(config: ConfigDict, small: ConfigDict) -> ConfigDict:
+  """The config of super-resolution, of whole videos of this `config.data`."""
+  config.data.update(frames=small.frames, size=small.size * config.degrade.factor)
   return config

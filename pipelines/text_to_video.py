@@ -52,6 +52,12 @@ def make_text_to_video(
   return generate
 
 
+def clip_mesh(batch: int, devices: Sequence[jax.Device]) -> jax.sharding.Mesh:
+  """The devices for so many videos at once: as many as divide them get some each, and the others
+  share every video with them."""
+  return make_mesh((('data', math.gcd(batch, len(devices))), ('time', -1)), devices)
+
+
 def in_batches(
   generate: Generate,
   params: Params,
@@ -64,13 +70,10 @@ def in_batches(
 ) -> Callable[[Sequence[str], Sequence[int]], Video]:
   """Returns `make(prompts, numbers) -> video`, compiled: up to `batch` videos, each by its number.
 
-  They are spread over as many devices as divide `batch`.  A smaller batch is filled up and costs
-  as much as a full one.  What is `given`, and their `source`, of a batch of one, are the same for
-  all of them.
+  They are spread over all devices, as `clip_mesh` says.  A smaller batch is filled up and costs as
+  much as a full one.  What is `given`, and their `source`, of a batch of one, are the same for all.
   """
-  mesh = make_mesh(
-    (('data', -1), ('fsdp', 1)), jax.devices()[: math.gcd(batch, jax.device_count())]
-  )
+  mesh = clip_mesh(batch, jax.devices())
   params = jax.device_put(params, replicated(mesh))
   place = lambda a: (
     jax.device_put(jnp.repeat(a, batch, axis=0), over_batch(mesh))
@@ -85,7 +88,8 @@ def in_batches(
     keys = video_keys(seed, jnp.array([*numbers, *numbers[:1] * spare]))
     return params, *jax.device_put((cond, keys), over_batch(mesh)), given, source
 
-  compiled = generate.lower(*inputs([''], [0])).compile()
+  with jax.set_mesh(mesh):
+    compiled = generate.lower(*inputs([''], [0])).compile()
 
   def make(prompts, numbers):
     video = jax.block_until_ready(compiled(*inputs(prompts, numbers)))

@@ -3,12 +3,22 @@
 from collections.abc import Sequence
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from einops import rearrange, repeat
 
 from core.condition import Condition
+from core.placement import spread
 from core.typing import Bool, Float, Time, Video
-from stunet.layers import ACTIVATIONS, Attention, AttentionPooling, ResBlock, TimeEmbedding, zeros
+from stunet.layers import (
+  ACTIVATIONS,
+  Attention,
+  AttentionPooling,
+  GroupNorm,
+  ResBlock,
+  TimeEmbedding,
+  zeros,
+)  # fmt: skip
 from stunet.temporal import TemporalAttention, TemporalConv, TemporalDown, TemporalUp
 
 
@@ -48,7 +58,7 @@ class Unit(nn.Module):
     for i in range(self.attentions):
       layer = TemporalAttention(self.head_features, *style, name=f'temporal_attention{i}')
       x = layer(x, temporal_emb)
-    return x
+    return spread(x)
 
 
 class STUNet(nn.Module):
@@ -86,11 +96,9 @@ class STUNet(nn.Module):
   frame_step: float = 1.0  # by which positions of frames grow: 4, where three of four are left out
   groups: int = 32
   activation: str = 'gelu'
-  residual_scale: float = (
-    1.0  # of the sum of a residual block; 1/sqrt 2 in DeepFloyd IF's upscalers
-  )
+  residual_scale: float = 1.0  # of a residual block's sum; 1/sqrt 2 in DeepFloyd IF's upscalers
   skip_scale: float = 1.0  # of the skip connections; 1/sqrt 2 in Imagen's Efficient U-Net
-  remat: bool = False  # recompute units in the backward pass instead of storing them
+  remat: bool = False  # make all of a unit but what is `costly` again in the backward pass
   dtype: str = 'float32'  # of convolutions and products; parameters and statistics are float32
 
   @property
@@ -125,12 +133,12 @@ class STUNet(nn.Module):
     x = unshuffle(x.astype(self.dtype), self.patch)
     if cond.frames is not None:
       x = jnp.concatenate([x, unshuffle(cond.frames.astype(self.dtype), self.patch)], -1)
-    x = per_frame(self._conv(self.channels[0], 'conv_in'), x)
+    x = spread(per_frame(self._conv(self.channels[0], 'conv_in'), spread(x)))
 
     levels = []
     for i, blocks in enumerate(self.down_blocks):
       if i > 0:
-        x = self._down(x, emb, i, strides[i])
+        x = spread(self._down(x, emb, i, strides[i]))
       outputs = [x]
       for j in range(blocks):
         attend = self.attend_after == 'unit' or j == blocks - 1
@@ -147,9 +155,9 @@ class STUNet(nn.Module):
         x = jnp.concatenate([x, levels[i].pop() * self.skip_scale], -1)
         x = self._unit(f'up{i}_unit{j}', i, attend)(x, *embedded)
       if i > 0:
-        x = self._up(x, emb, i, strides[i])
+        x = spread(self._up(x, emb, i, strides[i]))
 
-    norm = nn.GroupNorm(self.groups, epsilon=1e-5, dtype=self.dtype, name='norm_out')
+    norm = GroupNorm(self.groups, self.dtype, name='norm_out')
     x = ACTIVATIONS[self.activation](per_frame(norm, x))
     features = self.out_channels * self.patch**2
     x = per_frame(self._conv(features, 'conv_out', kernel_init=zeros), x)
@@ -216,7 +224,7 @@ class STUNet(nn.Module):
 
   def _unit(self, name, i, attend=True):
     coarsest = i == len(self.channels) - 1
-    return (nn.remat(Unit) if self.remat else Unit)(
+    return (nn.remat(Unit, policy=costly) if self.remat else Unit)(
       features=self.channels[i],
       attention=self.attention[i] if attend else 'none',
       head_features=self.head_features,
@@ -263,6 +271,16 @@ class STUNet(nn.Module):
     return ResBlock(
       features, self.groups, self.activation, self.dtype, self.residual_scale, rescale, name=name
     )
+
+
+def costly(primitive, *inputs, **params) -> bool:
+  """Whether what an operation makes is kept for the backward pass, where units are made again.
+
+  Convolutions and dense layers are; norms, activations and the products of attention, of which
+  there are as many as pairs of pixels, are made again.
+  """
+  dense = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+  return primitive.name == 'conv_general_dilated' or dense(primitive, *inputs, **params)
 
 
 def per_frame(layer, x: Video, *context) -> Float['b t h2 w2 f']:

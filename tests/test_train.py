@@ -189,7 +189,9 @@ def test_samples_are_videos_of_the_prompts(whole):
     assert len(list(container.decode(video=0))) == 4
 
 
-FLAGS = ('config', 'workdir', 'coordinator', 'num_processes', 'process_id')
+FLAGS = (
+  'config', 'workdir', 'coordinator', 'num_processes', 'process_id', 'compile_for', 'output'
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -231,7 +233,7 @@ def test_super_resolution_is_trained_in_two_stages(tmp_path):
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
-    ({'mesh': (('data', 3), ('fsdp', 1))}, 'A mesh of 3x1 does not fit 8 devices'),
+    ({'mesh': (('data', 3), ('fsdp', 1))}, 'A mesh of 3x1x1 does not fit 8 devices'),
     ({'schedule.schedule': 'sine'}, "Unknown schedule: 'sine'"),
     ({'data.frames': 5}, '5 frames do not divide by the temporal factor 2'),
     ({'optim.name': 'sgd'}, "optim.name is 'sgd'"),
@@ -239,11 +241,12 @@ def test_super_resolution_is_trained_in_two_stages(tmp_path):
     ({'data.source': '/none'}, "Got the source '/none'"),
     ({'model.resample': 'pool'}, "resample is 'pool'"),
     ({'model.patch': 3}, 'Frames of 8x8 pixels do not divide by 6.'),
+    ({'loader.batch': 12}, 'A batch of 12 clips does not divide by 8'),
   ],
 )
 def test_a_wrong_config_is_refused_before_anything_is_made(train, tmp_path, change, message):
   config = changed(t2v.get_config('tiny'))
-  config.update_from_flattened_dict(change)
+  config.update_from_flattened_dict({'loader.batch': 8} | change)
   with pytest.raises(ValueError, match=r'.+') as error:
     train.train(config, tmp_path / 'run', Clock())
   assert message in str(error.value)

@@ -28,7 +28,7 @@ def run(
   clock: Clock,
   stopped: Callable[[], str],
   step_flops: float,
-  step: Callable[[State, Params, dict], tuple[State, dict]],
+  step: Callable[[State, Params, dict, bool], tuple[State, dict]],
   evaluate: Callable[[Params], float],
   sample: Callable[[Params, int], None],
 ) -> State:
@@ -73,14 +73,13 @@ def run(
       if not (end or stopping):
         with clock.during('data'):
           batch = next(data)
-          batch['stop'] = np.full(len(batch['text']), bool(stopped()))
       if saves:
         with clock.during('save'):
           keep(checkpoint.finish, checkpoints)
       if batch is None:
         break
       with clock.during('step'):
-        state, metrics = step(state, frozen, batch)
+        state, metrics = step(state, frozen, batch, bool(stopped()))
         if unheard:
           stopping = hear(*unheard)
         unheard = i + 1, metrics

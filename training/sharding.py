@@ -1,29 +1,41 @@
 """Where arrays live."""
 
+import math
 from collections.abc import Sequence
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Int
 
-AXES = ('data', 'fsdp')
+from core.placement import BATCH, CLIP
+
+AXES = (*BATCH, CLIP)
 
 
 def make_mesh(axes: Sequence[tuple[str, int]], devices=None) -> jax.sharding.Mesh:
-  """A mesh from `(('data', -1), ('fsdp', 2))`; a single -1 takes the devices that are left."""
+  """A mesh from `(('data', -1), ('fsdp', 2))`; a single -1 takes the devices that are left.
+
+  An axis that is not named has size 1.  They are in the order of `AXES`, whichever is given: the
+  devices that share a clip are each other's neighbours.
+  """
   devices = jax.devices() if devices is None else devices
-  names, sizes = zip(*axes)
-  given = int(np.prod([s for s in sizes if s > 0]))
-  if set(names) != set(AXES) or sum(s < 0 for s in sizes) > 1:
-    raise ValueError(f'The mesh is {tuple(axes)}; its axes are {", ".join(AXES)}, one of size -1.')
-  sizes = tuple(len(devices) // given if s < 0 else s for s in sizes)
-  if int(np.prod(sizes)) != len(devices):
+  named = dict(axes)
+  known = len(named) == len(axes) and set(named) <= set(AXES)
+  if not known or 0 in named.values() or sum(s < 0 for s in named.values()) > 1:
+    raise ValueError(
+      f'The mesh is {tuple(axes)}; its axes are {", ".join(AXES)}, at most one of size -1.'
+    )
+  given = math.prod(s for s in named.values() if s > 0)
+  sizes = [named.get(axis, 1) for axis in AXES]
+  sizes = [len(devices) // given if s < 0 else s for s in sizes]
+  if math.prod(sizes) != len(devices):
     raise ValueError(
       f'A mesh of {"x".join(map(str, sizes))} does not fit {len(devices)} devices; '
       'the product of its sizes must be their number.'
     )
-  return jax.make_mesh(sizes, names, axis_types=(AxisType.Auto,) * len(names), devices=devices)
+  return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
 
 
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
@@ -32,8 +44,48 @@ def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
 
 
 def over_batch(mesh: jax.sharding.Mesh) -> NamedSharding:
+  """The first axis spread over all devices but those that share a clip, which have the same."""
+  return NamedSharding(mesh, P(BATCH))
+
+
+def over_all(mesh: jax.sharding.Mesh) -> NamedSharding:
   """The first axis spread over all devices."""
   return NamedSharding(mesh, P(AXES))
+
+
+def share(mesh: jax.sharding.Mesh) -> tuple[int, int]:
+  """Which part of a batch this process brings, and of how many: see `part`."""
+  of = np.vectorize(lambda device: device.process_index)(mesh.devices)
+  return part(of.reshape(-1, mesh.shape[CLIP]), jax.process_index())
+
+
+def part(processes: Int[np.ndarray, 'rows n'], here: int) -> tuple[int, int]:
+  """Which part of a batch the process `here` brings, and of how many.
+
+  processes: that of each device, in a row for the devices that share clips.
+
+  Processes whose devices share clips bring the same.  ValueError where parts would be uneven.
+  """
+  mine = np.flatnonzero((processes == here).any(1))
+  index, rest = divmod(int(mine[0]), len(mine))
+  if rest or mine[-1] - mine[0] >= len(mine) or len(processes) % len(mine):
+    raise ValueError(
+      f'Process {here} has the parts {mine.tolist()} of the {len(processes)} of a batch, which are '
+      f'no even share: {CLIP} has to divide the devices of a process, or be a multiple of them.'
+    )
+  return index, len(processes) // len(mine)
+
+
+def require_batch(batch: int, mesh: jax.sharding.Mesh) -> None:
+  """ValueError unless so many clips divide over the devices that have clips of their own."""
+  n = mesh.size // mesh.shape[CLIP]
+  if batch % n:
+    below = batch // n * n
+    near = ' and '.join(str(b) for b in (below, below + n) if b)
+    raise ValueError(
+      f'A batch of {batch} clips does not divide by {n}, the product of the axes data and fsdp of '
+      f'the mesh: near it are {near}; or let more devices share a clip, by its axis {CLIP}.'
+    )
 
 
 def fsdp(tree, mesh: jax.sharding.Mesh, min_size: int):
@@ -60,6 +112,17 @@ def put(x: jax.Array, sharding: NamedSharding) -> jax.Array:
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
-  """The global batch, of which each process brings its part."""
-  sharding = over_batch(mesh)
-  return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+  """The global batch, of which each process brings its share."""
+  sharding, (_, shares) = over_batch(mesh), share(mesh)
+
+  def whole(x):
+    shape = (len(x) * shares, *x.shape[1:])
+    return jax.make_array_from_process_local_data(sharding, x, shape)
+
+  return jax.tree.map(whole, batch)
+
+
+def of_each(value: bool, mesh: jax.sharding.Mesh) -> jax.Array:
+  """What each process says, once for each of its devices."""
+  mine = np.full(len(mesh.local_devices), value)
+  return jax.make_array_from_process_local_data(over_all(mesh), mine, (mesh.size,))

@@ -52,7 +52,7 @@ def make_step(
   are drawn from Beta(high_noise, 1): uniformly at 1, the noisy ones more often above.  An update
   that `training.guard` finds unsound, for which it needs `spike`, is left out.
 
-  A batch that has `stop` (b, of bools) besides says in the metric `stop` whether any is true.  So
+  A batch that has `stop` (of bools) besides says in the metric `stop` whether any is true.  So
   all processes learn at the same step that one of them was told to stop.
   """
 

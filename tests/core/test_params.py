@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from core import params as P
+from tests.oracles import compiled
 
 TEMPORAL = (r'(.*/)?temporal[^/]*/.*',)
 
@@ -101,3 +102,13 @@ def test_a_blend_may_be_of_some():
 def test_trees_to_blend_have_the_same_names():
   with pytest.raises(ValueError, match=r'In the target only, .*:\n  temporal_middle/kernel'):
     P.blend(tree(), {'down0': tree()['down0']}, 0.5)
+
+
+def test_kernels_are_held_as_a_network_uses_them(tiny):
+  model = tiny.model.clone(dtype='bfloat16')
+  apply = compiled(lambda params: model.apply({'params': params}, *tiny.inputs))
+  small = P.held(tiny.params, 'bfloat16')
+  np.testing.assert_array_equal(apply(small), apply(tiny.params))
+  kinds = {name.rsplit('/', 1)[-1]: p.dtype for name, p in P.names(small).items()}
+  assert kinds['kernel'] == jnp.bfloat16
+  assert {str(kind) for name, kind in kinds.items() if name != 'kernel'} == {'float32'}

@@ -10,7 +10,14 @@ from core.condition import Condition
 from core.given import Given
 from diffusion.process import Process, per_example
 from pipelines import cascade
-from pipelines.cascade import PIECE, feathered, make_super_resolution, one_by_one, to_host
+from pipelines.cascade import (
+  PIECE,
+  feathered,
+  make_super_resolution,
+  one_by_one,
+  to_host,
+  window_mesh,
+)
 from pipelines.sampling import video_keys
 from ssr.degrade import upsample
 from ssr.model import beside_upsampled
@@ -90,8 +97,9 @@ def test_a_video_does_not_depend_on_its_batch():
   assert np.abs(together[0] - together[2]).max() > 0.01  # one small video, two large ones
 
 
-def test_many_devices_make_the_video_of_one():
-  """By a real network, and of 5 windows, so that some devices have none."""
+@pytest.mark.parametrize('axes', [MESH, (('data', 2), ('time', 4))])
+def test_many_devices_make_the_video_of_one(axes):
+  """By a real network, and of 5 windows, so that some devices have none, or a part of each."""
   model = STUNet(**SMALL | {'level_embedding': True, 'attention': ('cross',)})
   apply = lambda params, *inputs: model.apply({'params': params}, *inputs)
   cond, keys = small(0.3, frames=16, h=4, w=4), video_keys(0, jnp.arange(1))
@@ -102,11 +110,18 @@ def test_many_devices_make_the_video_of_one():
 
   def on(mesh):
     options = dict(guidance=2.0, aug_level=0.4, mesh=mesh, sampler='dpmpp_2m', steps=2)
-    return run(make(apply, (8, 8), **options), params, cond, keys)
+    with jax.set_mesh(mesh):
+      return run(make(apply, (8, 8), **options), params, cond, keys)
 
-  one, many = on(None), on(make_mesh(MESH))
+  one, many = on(make_mesh((('data', 1),), jax.devices()[:1])), on(make_mesh(axes))
   assert np.std(one) > 0.1
   np.testing.assert_allclose(many, one, atol=1e-5)
+
+
+@pytest.mark.parametrize(('frames', 'groups'), [(80, 8), (26, 4), (20, 1), (8, 1), (5, 1)])
+def test_windows_are_spread_over_as_many_groups_of_devices_as_are_hardly_idle(frames, groups):
+  mesh = window_mesh(frames, window=8, overlap=2, devices=jax.devices())
+  assert dict(mesh.shape) == {'data': groups, 'fsdp': 1, 'time': 8 // groups}
 
 
 def test_one_by_one_each_video_is_what_it_is_alone():

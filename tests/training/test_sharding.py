@@ -6,7 +6,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from diffusion.process import Process
-from training.sharding import fsdp, make_mesh, put_batch, replicated
+from training.sharding import fsdp, make_mesh, part, put_batch, replicated
 from training.state import State
 from training.step import make_step
 
@@ -16,14 +16,17 @@ DATA4_FSDP2 = (('data', -1), ('fsdp', 2))
 @pytest.mark.parametrize(
   ('axes', 'shape'),
   [
-    ((('data', -1), ('fsdp', 1)), {'data': 8, 'fsdp': 1}),
-    (DATA4_FSDP2, {'data': 4, 'fsdp': 2}),
-    ((('fsdp', -1), ('data', 1)), {'fsdp': 8, 'data': 1}),
-    ((('data', 2), ('fsdp', 4)), {'data': 2, 'fsdp': 4}),
+    ((('data', -1), ('fsdp', 1)), {'data': 8, 'fsdp': 1, 'time': 1}),
+    (DATA4_FSDP2, {'data': 4, 'fsdp': 2, 'time': 1}),
+    ((('fsdp', -1), ('data', 1)), {'data': 1, 'fsdp': 8, 'time': 1}),
+    ((('time', 8),), {'data': 1, 'fsdp': 1, 'time': 8}),
+    ((('time', 2), ('data', -1), ('fsdp', 2)), {'data': 2, 'fsdp': 2, 'time': 2}),
   ],
 )
 def test_a_mesh_takes_all_devices(axes, shape):
-  assert dict(make_mesh(axes).shape) == shape
+  mesh = make_mesh(axes)
+  assert dict(mesh.shape) == shape
+  assert mesh.axis_names == ('data', 'fsdp', 'time')  # whichever is given
 
 
 @pytest.mark.parametrize(
@@ -31,13 +34,14 @@ def test_a_mesh_takes_all_devices(axes, shape):
   [
     (
       (('data', 3), ('fsdp', -1)),
-      'A mesh of 3x2 does not fit 8 devices; the product of its sizes ',
+      'A mesh of 3x2x1 does not fit 8 devices; the product of its sizes ',
     ),
-    ((('data', 2), ('fsdp', 2)), 'A mesh of 2x2 does not fit 8 devices; '),
-    ((('data', 16), ('fsdp', -1)), 'A mesh of 16x0 does not fit 8 devices; '),
-    ((('data', -1), ('fsdp', -1)), 'its axes are data, fsdp, one of size -1.'),
-    ((('data', -1), ('model', 1)), 'its axes are data, fsdp, one of size -1.'),
-    ((('data', -1),), "The mesh is (('data', -1),); its axes are data, fsdp, one of size -1."),
+    ((('data', 2), ('fsdp', 2)), 'A mesh of 2x2x1 does not fit 8 devices; '),
+    ((('data', 16), ('fsdp', -1)), 'A mesh of 16x0x1 does not fit 8 devices; '),
+    ((('data', -1), ('fsdp', -1)), 'its axes are data, fsdp, time, at most one of size -1.'),
+    ((('data', -1), ('model', 1)), 'its axes are data, fsdp, time, at most one of size -1.'),
+    ((('data', 2), ('data', 4)), "The mesh is (('data', 2), ('data', 4)); its axes are data, "),
+    ((('data', 0),), "The mesh is (('data', 0),); its axes are data, fsdp, time, "),
   ],
 )
 def test_a_mesh_that_does_not_fit_is_refused(axes, message):
@@ -112,3 +116,21 @@ def test_a_step_on_eight_devices_is_that_on_one():
   for tree in (many.params, many.ema, moments):
     held = {name: p.addressable_shards[0].data.shape for name, p in tree.items()}
     assert held == {'in': (3, 16), 'text': (8, 16), 'time': (32,), 'out': (16, 3)}
+
+
+@pytest.mark.parametrize(
+  ('processes', 'want'),
+  [
+    ([[0], [0], [1], [1]], [(0, 2), (1, 2)]),  # a clip on each device
+    ([[0, 0], [0, 0], [1, 1], [1, 1]], [(0, 2), (1, 2)]),  # on two of a process
+    ([[0, 0, 1, 1]], [(0, 1), (0, 1)]),  # on all: both bring it
+    ([[0, 1], [2, 3]], [(0, 2), (0, 2), (1, 2), (1, 2)]),  # on two processes
+  ],
+)
+def test_processes_whose_devices_share_clips_bring_the_same(processes, want):
+  assert [part(np.array(processes), i) for i in range(len(want))] == want
+
+
+def test_uneven_parts_of_a_batch_are_refused():
+  with pytest.raises(ValueError, match=r'Process 1 has the parts \[1, 2\] of the 3 of a batch'):
+    part(np.array([[0, 0], [0, 1], [1, 1]]), 1)

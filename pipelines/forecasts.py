@@ -1,0 +1,92 @@
+"""What training and sampling would do on a TPU slice that is not there: whole programs."""
+
+import json
+import pathlib
+import time
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from core.condition import Condition
+from core.params import count, held
+from pipelines.cascade import window_mesh
+from pipelines.plan import at_home, lowered_step, make_plan, parameter_shapes
+from pipelines.stage import made_large, open_stage
+from pipelines.text_to_video import clip_mesh
+from text.hashed import encoder
+from training import flops
+from training.forecast import fitting, forecast, table
+from training.sharding import make_mesh, over_batch, replicated
+from training.slices import open_slice
+
+
+def of_step(config: ConfigDict, name: str) -> dict:
+  """Of a step of training, on the mesh of the config; the errors of `open_slice`, `make_mesh`."""
+  on = open_slice(name)
+  plan = make_plan(config, make_mesh(config.mesh, on.devices))
+  began = time.monotonic()
+  lowered, operations = lowered_step(plan, _keys((), replicated(plan.mesh)))
+  with fitting(on):
+    step = lowered.compile()
+  return {
+    'program': f'a step of {config.stage}: {config.loader.batch} of {config.data.frames} frames',
+    'mesh': dict(plan.mesh.shape),
+    'parameters': count(plan.params),
+    'trained': count(plan.state.params),
+    'compiled_in_s': time.monotonic() - began,
+  } | forecast(step, operations, on)
+
+
+def of_videos(base: ConfigDict, large: ConfigDict | None, name: str, batch: int) -> list[dict]:
+  """Of making so many videos of their prompts, from noise to pixels: of each stage."""
+  stages = [of_sampling(base, name, batch)]
+  if large:
+    large = made_large(large, base.data)
+    stages.append(of_sampling(large, name, 1) | {'times': batch})
+  return stages
+
+
+def of_sampling(config: ConfigDict, name: str, batch: int) -> dict:
+  """Of making so many videos at once with one model, as `in_batches` and `one_by_one` do it."""
+  on, d, s = open_slice(name), config.data, config.sampling
+  if large := bool(config.degrade):
+    mesh = window_mesh(d.frames, s.window, s.overlap, on.devices)
+  else:
+    mesh = clip_mesh(batch, on.devices)
+  where = replicated(mesh) if large else over_batch(mesh)
+  of = lambda shape, dtype: jax.ShapeDtypeStruct((batch, *shape), dtype, sharding=where)
+  text, mask = encoder(**config.text)([''])
+  cond = Condition(of(text.shape[1:], text.dtype), of(mask.shape[1:], bool))
+  if large:
+    side = d.size // config.degrade.factor
+    cond = cond.replace(frames=of((d.frames, side, side, 3), jnp.float32))
+  stage, began = open_stage(config, mesh=mesh), time.monotonic()
+  params = parameter_shapes(config, stage)
+  params = jax.eval_shape(lambda params: held(params, config.model.dtype), params)
+  params = jax.tree.map(lambda p: at_home(p, replicated(mesh)), params)
+  with jax.set_mesh(mesh):
+    traced = stage.generate.trace(params, cond, _keys((batch,), where))
+    with fitting(on):
+      compiled = traced.lower().compile()
+  return {
+    'program': f'{s.steps} steps of {config.stage}: {batch} of {d.frames} frames',
+    'mesh': dict(mesh.shape),
+    'parameters': count(params),
+    'compiled_in_s': time.monotonic() - began,
+  } | forecast(compiled, flops.count(traced.jaxpr.jaxpr), on)
+
+
+def tell(found: Sequence[dict], path: pathlib.Path | None) -> None:
+  """Prints it, and writes it to the file if there is one."""
+  print('\n\n'.join(map(table, found)))
+  if len(found) > 1:
+    print(f'\nall of it          {sum(f["seconds"]["total"] for f in found):.4g} s')
+  if path:
+    path.write_text(json.dumps(found, indent=2) + '\n')
+
+
+def _keys(shape, sharding):
+  kind = jax.eval_shape(lambda: jax.random.key(0)).dtype
+  return jax.ShapeDtypeStruct(shape, kind, sharding=sharding)

@@ -1,0 +1,98 @@
+"""A step is the same on every mesh, and every device holds its part alone."""
+
+import importlib
+
+import jax
+import numpy as np
+import pytest
+
+from core.params import held
+from data.pipeline import batches, open_source
+from pipelines.plan import initialise, lowered_step, make_plan
+from tests.conftest import SMALL
+from text.hashed import encoder
+from training.sharding import make_mesh, of_each, put_batch, replicated
+
+STEPS = 20
+ALONE = (('data', 1),)
+MESHES = {
+  '8x1x1': (('data', 8),),
+  '1x8x1': (('fsdp', 8),),
+  '1x1x8': (('time', 8),),
+  '2x2x2': (('data', 2), ('fsdp', 2), ('time', 2)),
+}
+# Two levels, so that there is resampling in space and time, and as little else as can be.
+MODEL = SMALL | {
+  'channels': (8, 8),
+  'down_blocks': (0, 0),
+  'up_blocks': (1, 1),
+  'attention': ('none', 'joint'),
+  'temporal_strides': (1, 2),
+  'temporal_attentions': (0, 1),
+}
+CHANGES = {
+  'data.size': 8,
+  'data.frames': 16,
+  'loader.batch': 8,
+  'text.width': 8,
+  'shard_above': 64,
+  **{f'model.{key}': value for key, value in MODEL.items()},
+}
+
+
+def config():
+  c = importlib.import_module('configs.t2v').get_config('tiny')
+  c.update_from_flattened_dict(CHANGES)
+  return c
+
+
+@pytest.fixture(scope='module')
+def clips():
+  c = config()
+  data = batches(open_source(**c.data), encoder(**c.text), seed=0, **c.loader)
+  found = [next(data) for _ in range(STEPS)]
+  data.close()
+  return found
+
+
+@pytest.fixture(scope='module')
+def begun():
+  """The state before the first step, and the frozen parameters."""
+  plan = make_plan(config(), make_mesh(ALONE, jax.devices()[:1]))
+  state, frozen = initialise(plan, {}, jax.random.key(0))
+  return jax.device_get((state, held(frozen, plan.config.model.dtype)))
+
+
+def losses(axes, begun, clips):
+  """Of so many steps on a mesh."""
+  sizes = dict(axes).values()
+  mesh = make_mesh(axes, jax.devices()[: int(np.prod(list(sizes)))])
+  plan, key = make_plan(config(), mesh), jax.device_put(jax.random.key(1), replicated(mesh))
+  homes = jax.tree.map(lambda x: x.sharding, (plan.state, plan.frozen))
+  state, frozen = jax.device_put(begun, homes)
+  lowered, _ = lowered_step(plan, key)
+  step = lowered.compile(compiler_options={'xla_backend_optimization_level': 0})
+  found = []
+  for batch in clips:
+    inputs = put_batch(batch, mesh) | {'stop': of_each(False, mesh)}
+    state, metrics = step(state, frozen, inputs, key)
+    found.append(float(metrics['loss']))
+  return np.array(found)
+
+
+def test_losses_are_the_same_on_every_mesh(begun, clips):
+  want = losses(ALONE, begun, clips)
+  for name, axes in MESHES.items():
+    np.testing.assert_allclose(losses(axes, begun, clips), want, rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize('n', [2, 4, 8])
+def test_a_device_holds_its_part_of_the_state_alone(n):
+  """Parameters, their average and the optimizer's memory of the demo model."""
+  c = importlib.import_module('configs.t2v_masked').get_config('demo')
+  c.update(shard_above=2**10, loader={'batch': n})  # it has few and small arrays
+  state = make_plan(c, make_mesh((('fsdp', n),), jax.devices()[:n])).state
+  size = lambda shape, x: np.prod(shape) * x.dtype.itemsize
+  leaves = jax.tree.leaves(state)
+  held = sum(size(x.sharding.shard_shape(x.shape), x) for x in leaves)
+  assert held <= 1.1 / n * sum(size(x.shape, x) for x in leaves)

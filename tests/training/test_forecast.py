@@ -1,0 +1,51 @@
+import pytest
+
+from training.forecast import instructions
+
+# As XLA writes a program with a loop of 7 turns and two collectives, one of them in the loop.
+PROGRAM = """HloModule jit_step
+
+%f.1 (param_0: f32[8]) -> f32[8] {
+  %param_0 = f32[8]{0} parameter(0)
+  ROOT %add.9 = f32[8]{0} add(%param_0, %param_0), backend_config={"estimated_cycles":"9999"}
+}
+
+%b.2 (state: (s32[], bf16[4,128])) -> (s32[], bf16[4,128]) {
+  %state = (s32[], bf16[4,128]{1,0}) parameter(0)
+  %x = bf16[4,128]{1,0} get-tuple-element(%state), index=1
+  %fusion.1 = bf16[4,128] fusion(%x), calls=%f.1, backend_config={"estimated_cycles":"100"}
+  %all-reduce.3 = bf16[4,128]{1,0} all-reduce(%fusion.1), replica_groups={{0,1}}
+  ROOT %tuple.1 = (s32[], bf16[4,128]{1,0}) tuple(%state, %all-reduce.3)
+}
+
+%condition.2 (state.1: (s32[], bf16[4,128])) -> pred[] {
+  %state.1 = (s32[], bf16[4,128]{1,0}) parameter(0)
+  ROOT %less = pred[] compare(%state.1, %state.1), direction=LT
+}
+
+ENTRY %main.5 (p: bf16[4,128]) -> f32[8] {
+  %p = bf16[4,128]{1,0} parameter(0)
+  %ag = (bf16[2,128]{1,0}, bf16[4,128]{1,0}) all-gather-start(%p), dimensions={0}
+  %done = bf16[4,128]{1,0} all-gather-done(%ag)
+  %while.4 = (bf16[4]) while(%done), body=%b.2, backend_config={"known_trip_count":{"n":"7"}}
+  ROOT %fusion.2 = f32[8] fusion(%while.4), calls=%f.1, backend_config={"estimated_cycles":"30"}
+}
+"""
+
+
+def test_loops_are_multiplied_out_and_what_is_fused_counts_once():
+  found = {i.name: i for i in instructions(PROGRAM)}
+  assert set(found) == {'fusion.1', 'all-reduce.3', 'ag', 'fusion.2'}
+  assert [found[name].turns for name in ('fusion.1', 'all-reduce.3', 'fusion.2')] == [7, 7, 1]
+  assert sum(i.cycles * i.turns for i in found.values()) == 7 * 100 + 30
+
+
+def test_of_collectives_the_bytes_count():
+  found = {i.name: (i.kind, i.sent) for i in instructions(PROGRAM) if i.sent}
+  assert found == {'all-reduce.3': ('all-reduce', 4 * 128 * 2), 'ag': ('all-gather', 4 * 128 * 2)}
+
+
+def test_a_loop_of_no_known_length_is_no_forecast():
+  text = PROGRAM.replace(', backend_config={"known_trip_count":{"n":"7"}}', '')
+  with pytest.raises(ValueError, match=r'does not know how often the loop while.4 turns'):
+    list(instructions(text))

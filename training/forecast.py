@@ -1,0 +1,197 @@
+r"""What a program would do on devices that are not there: read from what XLA compiled for them.
+
+The compiler for TPUs writes beside every instruction how many cycles it takes it to last, which
+holds what it takes to be bound by memory too; of collectives it says nothing.  So
+
+  seconds = cycles / clock + bytes of collectives / bytes a second over a chip's links,
+
+loops multiplied out: as if nothing were sent while anything is computed.  Of what is sent behind a
+computation that is too much.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import math
+import re
+from collections.abc import Iterator
+
+import jax
+
+from training.slices import GIB, Slice
+
+COLLECTIVES = ('all-gather', 'all-reduce', 'all-to-all', 'collective-permute', 'reduce-scatter')
+
+UNKNOWN = 2**63 - 1  # what is written for cycles where the compiler cannot tell
+
+_BITS = {'pred': 8, 'bf16': 16, 'f16': 16, 's4': 4, 'u4': 4}  # else the digits of its name
+_COMPUTATION = re.compile(r'^(ENTRY )?%?([\w.\-]+) \(.*\{$')
+_INSTRUCTION = re.compile(r'^\s*(?:ROOT )?%?([\w.\-]+) = (.*?) ([a-z][\w\-]*)\(')
+_ARRAY = re.compile(r'\b(pred|bf16|[fsuc]\d+\w*)\[([\d,]*)\]')
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+_TURNS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_CALLED = re.compile(r'(?:body|to_apply|calls|called_computations)=\{?%?([\w.\-]+)')
+_SOURCE = re.compile(r'op_name="([^"]*)"')
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+  """One that takes time by itself, and how often it is run."""
+
+  name: str
+  kind: str
+  source: str  # the operation of the program which it is of
+  turns: int
+  cycles: int
+  sent: int  # bytes, of collectives
+
+
+def instructions(text: str) -> Iterator[Instruction]:
+  """Those that run when the compiled program of this text does.
+
+  ValueError for a loop of which the compiler does not know how often it turns, and for what it does
+  not know how long it lasts.
+  """
+  bodies, entry = _computations(text)
+
+  def of(name, turns):
+    for line in bodies[name]:
+      found = _INSTRUCTION.match(line)
+      if not found:
+        continue
+      name, result, kind = found.groups()
+      cycles, source = _CYCLES.search(line), _SOURCE.search(line)
+      base = kind.removesuffix('-start')
+      sent = _sent(kind, result) if base in COLLECTIVES else 0
+      if kind == 'while':
+        known = _TURNS.search(line)
+        if not known:
+          raise ValueError(f'The compiler does not know how often the loop {name} turns.')
+        yield from of(_CALLED.search(line).group(1), turns * int(known.group(1)))
+      elif kind == 'call':
+        yield from of(_CALLED.search(line).group(1), turns)
+      elif cycles or sent:
+        cycles = int(cycles.group(1)) if cycles else 0
+        if cycles == UNKNOWN:
+          raise ValueError(f'The compiler does not know how long {name} lasts.')
+        yield Instruction(name, base, source.group(1) if source else '', turns, cycles, sent)
+
+  yield from of(entry, 1)
+
+
+def _computations(text):
+  """The lines of every computation, by name, and the name of that which is the program."""
+  bodies, entry, name = {}, None, None
+  for line in text.splitlines():
+    if found := _COMPUTATION.match(line):
+      name = found.group(2)
+      bodies[name] = []
+      entry = name if found.group(1) else entry
+    elif name:
+      bodies[name].append(line)
+  return bodies, entry
+
+
+def _sent(kind: str, result: str) -> int:
+  """The bytes of what a collective makes; what begins one has what it makes it of beside that."""
+  if not (kind.endswith('-start') and result.startswith('(')):
+    return _bytes(result)
+  depth, parts = 0, ['']
+  for letter in result[1:-1]:
+    depth += (letter in '({[') - (letter in ')}]')
+    if letter == ',' and not depth:
+      parts.append('')
+    parts[-1] += letter
+  return max(_bytes(part) for part in parts)
+
+
+def _bytes(result: str) -> int:
+  """Of all arrays in a type."""
+  bits = lambda kind: _BITS.get(kind) or int(re.search(r'\d+', kind).group())
+  sizes = (
+    bits(kind) * math.prod(int(n) for n in shape.split(',') if n)
+    for kind, shape in _ARRAY.findall(result)
+  )
+  return sum(sizes) // 8
+
+
+@contextlib.contextmanager
+def fitting(on: Slice) -> Iterator[None]:
+  """Compiles here what is for the slice: a program for which it has too little memory is a
+  ValueError."""
+  try:
+    yield
+  except jax.errors.JaxRuntimeError as error:
+    if 'RESOURCE_EXHAUSTED' not in str(error):
+      raise
+    reason = str(error).removeprefix('RESOURCE_EXHAUSTED: ').splitlines()[0]
+    raise ValueError(
+      f'It does not fit {on.name}: {reason}  Less memory is needed with a smaller batch, with more '
+      'chips that share clips (time) or parameters (fsdp) in the mesh, and with model.remat.'
+    ) from error
+
+
+def forecast(compiled, flops: float, on: Slice) -> dict:
+  """What the program would do on the slice, as JSON has it.
+
+  compiled: of `jax.stages`; flops: of the program on all devices, recomputation left out.
+  """
+  chip, memory = on.generation, compiled.memory_analysis()
+  share = chip.hbm / chip.devices
+  arguments = memory.argument_size_in_bytes
+  peak = arguments + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
+  peak += memory.output_size_in_bytes - memory.alias_size_in_bytes
+  run = list(instructions(compiled.as_text()))
+  cycles = sum(i.cycles * i.turns for i in run)
+  sent, costs = collections.Counter(), collections.Counter()
+  for i in run:
+    if i.sent:
+      sent[i.kind] += i.sent * i.turns
+    costs[_kind(i)] += i.cycles * i.turns
+  computing, sending = cycles / chip.clock, sum(sent.values()) / (chip.links / chip.devices)
+  seconds = computing + sending
+  return {
+    'slice': on.name,
+    'chips': on.chips,
+    'memory': {
+      'arguments_gib': arguments / GIB,
+      'temporaries_gib': memory.temp_size_in_bytes / GIB,
+      'peak_gib': peak / GIB,
+      'hbm_gib': share / GIB,
+      'share': peak / share,
+      'fits': peak <= share,
+    },
+    'model_flops': flops,
+    'bytes_accessed': compiled.cost_analysis().get('bytes accessed', 0.0),
+    'collectives_bytes': dict(sent),
+    'seconds': {'computing': computing, 'sending': sending, 'total': seconds},
+    'mfu': flops / seconds / (on.chips * chip.peak),
+    'costliest': {kind: n / max(cycles, 1) for kind, n in costs.most_common(10)},
+  }
+
+
+def _kind(instruction: Instruction) -> str:
+  """What kind of operation it is: that of the program which it does most of."""
+  source = instruction.source.rsplit('/', 1)[-1].split(';')[0]
+  backward = ' backward' if 'transpose(' in instruction.source else ''
+  return f'{instruction.kind} {source}{backward}'.strip()
+
+
+def table(found: dict) -> str:
+  """The same, to read."""
+  memory, seconds, sent = found['memory'], found['seconds'], found['collectives_bytes']
+  fits = 'fits' if memory['fits'] else 'DOES NOT FIT'
+  rows = {
+    'slice': f'{found["slice"]}, {found["chips"]} chips',
+    'memory of a device': f'{memory["peak_gib"]:.1f} of {memory["hbm_gib"]:.0f} GiB '
+    f'({memory["share"]:.0%}): {fits}; arguments {memory["arguments_gib"]:.1f}, '
+    f'temporaries {memory["temporaries_gib"]:.1f}',
+    'model flops': f'{found["model_flops"]:.3e}',
+    'bytes accessed': f'{found["bytes_accessed"]:.3e} a device',
+    'collectives': ', '.join(f'{k} {v / GIB:.2f} GiB' for k, v in sent.items()) or 'none',
+    'seconds': f'{seconds["total"]:.4g}: computing {seconds["computing"]:.4g}, '
+    f'sending {seconds["sending"]:.4g}',
+    'MFU': f'{found["mfu"]:.1%}',
+    'costliest': ', '.join(f'{k} {v:.1%}' for k, v in found['costliest'].items()),
+  }
+  return '\n'.join(f'{name:20} {value}' for name, value in rows.items())

@@ -1,0 +1,85 @@
+"""TPU slices that are not there, for which programs are compiled on any machine.
+
+`libtpu` has the compiler of every generation; it asks for no TPU.
+"""
+
+import dataclasses
+import importlib.util
+import math
+import os
+import re
+from collections.abc import Sequence
+
+import jax
+from jax.experimental import topologies
+
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Generation:
+  """What a chip is, by https://cloud.google.com/tpu/docs/system-architecture-tpu-vm.
+
+  The clock is what makes the peak of so many 128x128 or 256x256 matrix units.
+  """
+
+  libtpu: str  # its name there
+  dimensions: int  # of a slice
+  hbm: int  # bytes
+  peak: float  # dense bfloat16 operations a second
+  links: float  # bytes a second to other chips, over all links
+  clock: float  # cycles a second
+  devices: int = 1  # JAX's; two where the cores of a chip are devices of their own
+
+
+GENERATIONS = {
+  'v4': Generation('v4', 3, 32 * GIB, 275e12, 300e9, 1.05e9, devices=2),
+  'v5e': Generation('v5e', 2, 16 * GIB, 197e12, 200e9, 1.5e9),
+  'v5p': Generation('v5p', 3, 95 * GIB, 459e12, 600e9, 1.75e9),
+  'v6e': Generation('v6e', 2, 32 * GIB, 918e12, 448e9, 1.75e9),
+  'v7x': Generation('tpu7x', 3, 192 * GIB, 2307e12, 1200e9, 2.2e9, devices=2),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Slice:
+  """So many chips of a generation."""
+
+  name: str
+  generation: Generation
+  devices: Sequence[jax.Device]  # which compile, and can do nothing else
+
+  @property
+  def chips(self) -> int:
+    """How many."""
+    return len(self.devices) // self.generation.devices
+
+
+def open_slice(name: str) -> Slice:
+  """The slice called `v5p:4x4x8`.
+
+  ValueError where there is none of that name, or no libtpu.
+  """
+  kind, _, shape = name.partition(':')
+  sizes = [int(n) for n in shape.split('x')] if re.fullmatch(r'[1-9]\d*(x[1-9]\d*)*', shape) else []
+  generation = GENERATIONS.get(kind)
+  if not generation or len(sizes) != generation.dimensions:
+    examples = ', '.join(f'{k}:{"x".join(["4"] * g.dimensions)}' for k, g in GENERATIONS.items())
+    raise ValueError(f'{name} is no slice; allowed are {examples}, and of those other sizes.')
+  if sizes[0] % 2 or sizes[1] % 2:
+    raise ValueError(
+      f'{name} does not divide into hosts of 2x2 chips: its first two sizes have to be even.'
+    )
+  if not importlib.util.find_spec('libtpu'):
+    raise ValueError(
+      f'To compile for {name} without a TPU its compiler is needed: pip install libtpu, in the '
+      f'version which JAX {jax.__version__} asks for by pip install "jax[tpu]".'
+    )
+  # Without these it asks the network for the machine it is on.
+  os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
+  os.environ.setdefault('TPU_WORKER_HOSTNAMES', 'localhost')
+  topology = topologies.get_topology_desc(
+    platform='tpu', topology_name=f'{generation.libtpu}:{"x".join(map(str, sizes))}'
+  )
+  assert len(topology.devices) == math.prod(sizes) * generation.devices
+  return Slice(name, generation, topology.devices)
