@@ -6,7 +6,7 @@ holds what it takes to be bound by memory too; of collectives it says nothing.  
   seconds = cycles / clock + bytes of collectives / bytes a second over a chip's links,
 
 loops multiplied out: as if nothing were sent while anything is computed.  Of what is sent behind a
-computation that is too much.
+computation that is too much.  Instructions for which there is no estimate are named.
 """
 
 import collections
@@ -49,8 +49,7 @@ class Instruction:
 def instructions(text: str) -> Iterator[Instruction]:
   """Those that run when the compiled program of this text does.
 
-  ValueError for a loop of which the compiler does not know how often it turns, and for what it does
-  not know how long it lasts.
+  ValueError for a loop of which the compiler does not know how often it turns.
   """
   bodies, entry = _computations(text)
 
@@ -72,8 +71,6 @@ def instructions(text: str) -> Iterator[Instruction]:
         yield from of(_CALLED.search(line).group(1), turns)
       elif cycles or sent:
         cycles = int(cycles.group(1)) if cycles else 0
-        if cycles == UNKNOWN:
-          raise ValueError(f'The compiler does not know how long {name} lasts.')
         yield Instruction(name, base, source.group(1) if source else '', turns, cycles, sent)
 
   yield from of(entry, 1)
@@ -142,6 +139,8 @@ def forecast(compiled, flops: float, on: Slice) -> dict:
   peak = arguments + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
   peak += memory.output_size_in_bytes - memory.alias_size_in_bytes
   run = list(instructions(compiled.as_text()))
+  unknown = [i for i in run if i.cycles == UNKNOWN]
+  run = [i for i in run if i.cycles != UNKNOWN]
   cycles = sum(i.cycles * i.turns for i in run)
   sent, costs = collections.Counter(), collections.Counter()
   for i in run:
@@ -166,6 +165,7 @@ def forecast(compiled, flops: float, on: Slice) -> dict:
     'collectives_bytes': dict(sent),
     'seconds': {'computing': computing, 'sending': sending, 'total': seconds},
     'mfu': flops / seconds / (on.chips * chip.peak),
+    'not_in_seconds': {i.name: i.source for i in unknown},
     'costliest': {kind: n / max(cycles, 1) for kind, n in costs.most_common(10)},
   }
 
@@ -191,6 +191,7 @@ def table(found: dict) -> str:
     'collectives': ', '.join(f'{k} {v / GIB:.2f} GiB' for k, v in sent.items()) or 'none',
     'seconds': f'{seconds["total"]:.4g}: computing {seconds["computing"]:.4g}, '
     f'sending {seconds["sending"]:.4g}',
+    'not in them': f'{len(found["not_in_seconds"])} instructions the compiler has no estimate of',
     'MFU': f'{found["mfu"]:.1%}',
     'costliest': ', '.join(f'{k} {v:.1%}' for k, v in found['costliest'].items()),
   }

@@ -1,6 +1,10 @@
+import types
+
+import jax
 import pytest
 
-from training.forecast import instructions
+from training.forecast import fitting, forecast, instructions, table
+from training.slices import GENERATIONS, GIB, Slice
 
 # As XLA writes a program with a loop of 7 turns and two collectives, one of them in the loop.
 PROGRAM = """HloModule jit_step
@@ -49,3 +53,47 @@ def test_a_loop_of_no_known_length_is_no_forecast():
   text = PROGRAM.replace(', backend_config={"known_trip_count":{"n":"7"}}', '')
   with pytest.raises(ValueError, match=r'does not know how often the loop while.4 turns'):
     list(instructions(text))
+
+
+def compiled(text):
+  """As JAX has it, with 3 GiB of arguments, one of which is made the result."""
+  memory = types.SimpleNamespace(
+    argument_size_in_bytes=3 * GIB,
+    temp_size_in_bytes=2 * GIB,
+    generated_code_size_in_bytes=0,
+    output_size_in_bytes=2 * GIB,
+    alias_size_in_bytes=GIB,
+  )
+  return types.SimpleNamespace(
+    as_text=lambda: text, memory_analysis=lambda: memory, cost_analysis=dict
+  )
+
+
+def test_seconds_are_cycles_and_bytes_that_are_sent():
+  on = Slice('v5e:2x2', GENERATIONS['v5e'], devices=jax.devices()[:4])
+  found = forecast(compiled(PROGRAM), flops=1e6, on=on)
+  computing, sending = 730 / 1.5e9, 8 * 4 * 128 * 2 / 200e9
+  assert found['seconds'] == pytest.approx(
+    {'computing': computing, 'sending': sending, 'total': computing + sending}
+  )
+  assert found['mfu'] == pytest.approx(1e6 / (computing + sending) / (4 * 197e12))
+  assert found['memory']['peak_gib'] == 3 + 2 + 2 - 1
+  assert found['memory']['fits']
+  assert 'v5e:2x2, 4 chips' in table(found)
+
+
+def test_what_there_is_no_estimate_of_is_named_and_left_out():
+  on = Slice('v5e:2x2', GENERATIONS['v5e'], devices=jax.devices()[:4])
+  text = PROGRAM.replace('"estimated_cycles":"30"', f'"estimated_cycles":"{2**63 - 1}"')
+  found = forecast(compiled(text), flops=1e6, on=on)
+  assert found['seconds']['computing'] == pytest.approx(700 / 1.5e9)
+  assert list(found['not_in_seconds']) == ['fusion.2']
+
+
+def test_a_program_that_is_too_large_is_told_what_makes_it_smaller():
+  on = Slice('v5e:2x2', GENERATIONS['v5e'], devices=[])
+  with pytest.raises(ValueError, match='It does not fit v5e:2x2: Ran out of 16G'):
+    with fitting(on):
+      raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Ran out of 16G.\nMore.')
+  with pytest.raises(jax.errors.JaxRuntimeError, match='INTERNAL'), fitting(on):
+    raise jax.errors.JaxRuntimeError('INTERNAL: a defect')
