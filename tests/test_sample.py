@@ -11,6 +11,7 @@ from PIL import Image
 
 from configs import ssr, t2v
 from core import video
+from tests.conftest import TINY
 from tests.scripts import call, sample_script, save
 from training import checkpoint
 
@@ -22,6 +23,7 @@ PROMPT = 'a red circle moving right on a black background'
 def workdir(tmp_path_factory):
   """A video model of 8 frames, with none of super-resolution beside it."""
   config = t2v.get_config('tiny')
+  config.model.update(TINY)
   config.data.frames = 8
   config.sampling.update(steps=2, guidance=2.0)
   return save(tmp_path_factory.mktemp('runs') / 't2v', config)
@@ -31,6 +33,7 @@ def workdir(tmp_path_factory):
 def ssr_workdir(tmp_path_factory):
   """A model of super-resolution from 16x16 to 32x32, in windows of 4 frames."""
   config = ssr.get_config('tiny')
+  config.model.update(TINY | {'attention': ('none', 'cross')})
   config.sampling.update(steps=2)
   return save(tmp_path_factory.mktemp('runs') / 'ssr', config)
 
@@ -140,7 +143,7 @@ def test_the_model_of_super_resolution_beside_the_base_is_found(
       ['--window=8', '--overlap=6', '--num_frames=4'],
       'Got an overlap of 6 frames in a video of 4; allowed is 0 to 3.',
     ),
-    (['--window=6'], '6 frames do not divide by the temporal factor 4 of the model'),
+    (['--window=5'], '5 frames do not divide by the temporal factor 2 of the model'),
     (['--aug_level=2'], 'flag --aug_level=2: 2.0 is not a number in the range [0.0, 1.0]'),
     (['--ssr_workdir=none'], 'none is not a workdir'),
     (['--workdir=none'], 'none is not a workdir'),
@@ -165,7 +168,7 @@ def test_a_video_model_is_no_super_resolution(run, workdir, tmp_path):
   [
     (['make_it'], "Unknown verb: 'make_it'. Allowed: cinemagraph, edit, image_to_video, "),
     (['--prompt= '], 'The prompt is empty; allowed is any text that is not blank.'),
-    (['--num_frames=6'], '6 frames do not divide by the temporal factor 4 of the model'),
+    (['--num_frames=5'], '5 frames do not divide by the temporal factor 2 of the model'),
     (['--output=none/out.mp4'], 'Cannot write none/out.mp4: No such file or directory.'),
     (['--output=out.avi'], "its extension is '.avi'; allowed are .gif, .mp4, .npy, .png, .webp."),
     (['--xt_slice=none/s.png'], 'Cannot write none/s.png: No such file or directory.'),
