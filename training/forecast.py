@@ -31,6 +31,8 @@ _ARRAY = re.compile(r'\b(pred|bf16|[fsuc]\d+\w*)\[([\d,]*)\]')
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _TURNS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _CALLED = re.compile(r'(?:body|to_apply|calls|called_computations)=\{?%?([\w.\-]+)')
+_CONDITION = re.compile(r'condition=%?([\w.\-]+)')
+_NUMBER = re.compile(r' s32\[\]\S* constant\((\d+)\)')
 _SOURCE = re.compile(r'op_name="([^"]*)"')
 
 
@@ -49,7 +51,7 @@ class Instruction:
 def instructions(text: str) -> Iterator[Instruction]:
   """Those that run when the compiled program of this text does.
 
-  ValueError for a loop of which the compiler does not know how often it turns.
+  ValueError for a loop of which nothing says how often it turns.
   """
   bodies, entry = _computations(text)
 
@@ -63,10 +65,10 @@ def instructions(text: str) -> Iterator[Instruction]:
       base = kind.removesuffix('-start')
       sent = _sent(kind, result) if base in COLLECTIVES else 0
       if kind == 'while':
-        known = _TURNS.search(line)
-        if not known:
-          raise ValueError(f'The compiler does not know how often the loop {name} turns.')
-        yield from of(_CALLED.search(line).group(1), turns * int(known.group(1)))
+        often = _turns(line, bodies)
+        if often is None:
+          raise ValueError(f'The program does not say how often the loop {name} turns.')
+        yield from of(_CALLED.search(line).group(1), turns * often)
       elif kind == 'call':
         yield from of(_CALLED.search(line).group(1), turns)
       elif cycles or sent:
@@ -74,6 +76,16 @@ def instructions(text: str) -> Iterator[Instruction]:
         yield Instruction(name, base, source.group(1) if source else '', turns, cycles, sent)
 
   yield from of(entry, 1)
+
+
+def _turns(line: str, bodies: dict[str, list[str]]) -> int | None:
+  """How often a loop turns: as the compiler knows, or by its condition, which in JAX's loops is that
+  a count from 0 is less than a number."""
+  if known := _TURNS.search(line):
+    return int(known.group(1))
+  condition = '\n'.join(bodies[_CONDITION.search(line).group(1)])
+  numbers = _NUMBER.findall(condition)
+  return int(numbers[0]) if len(numbers) == 1 and 'direction=LT' in condition else None
 
 
 def _computations(text):

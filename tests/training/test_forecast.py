@@ -31,7 +31,7 @@ ENTRY %main.5 (p: bf16[4,128]) -> f32[8] {
   %p = bf16[4,128]{1,0} parameter(0)
   %ag = (bf16[2,128]{1,0}, bf16[4,128]{1,0}) all-gather-start(%p), dimensions={0}
   %done = bf16[4,128]{1,0} all-gather-done(%ag)
-  %while.4 = (bf16[4]) while(%done), body=%b.2, backend_config={"known_trip_count":{"n":"7"}}
+  %while.4 = (bf16[4]) while(%done), condition=%condition.2, body=%b.2, backend_config={"known_trip_count":{"n":"7"}}
   ROOT %fusion.2 = f32[8] fusion(%while.4), calls=%f.1, backend_config={"estimated_cycles":"30"}
 }
 """
@@ -49,10 +49,22 @@ def test_of_collectives_the_bytes_count():
   assert found == {'all-reduce.3': ('all-reduce', 4 * 128 * 2), 'ag': ('all-gather', 4 * 128 * 2)}
 
 
+UNTOLD = PROGRAM.replace(', backend_config={"known_trip_count":{"n":"7"}}', '')
+
+
+def test_a_loop_turns_as_often_as_its_condition_says():
+  compare = '%state.1, %state.1), direction=LT'
+  text = UNTOLD.replace(
+    f'  ROOT %less = pred[] compare({compare}',
+    f'  %n = s32[]{{:T(128)}} constant(5)\n  ROOT %less = pred[] compare({compare}',
+  )
+  found = {i.name: i for i in instructions(text)}
+  assert found['fusion.1'].turns == 5
+
+
 def test_a_loop_of_no_known_length_is_no_forecast():
-  text = PROGRAM.replace(', backend_config={"known_trip_count":{"n":"7"}}', '')
-  with pytest.raises(ValueError, match=r'does not know how often the loop while.4 turns'):
-    list(instructions(text))
+  with pytest.raises(ValueError, match=r'does not say how often the loop while.4 turns'):
+    list(instructions(UNTOLD))
 
 
 def compiled(text):
