@@ -17,9 +17,9 @@ from pipelines.stage import made_large, open_stage
 from pipelines.text_to_video import clip_mesh
 from text.hashed import encoder
 from training import flops
-from training.forecast import fitting, forecast, table
+from training.forecast import fitting, forecast
 from training.sharding import make_mesh, over_batch, replicated
-from training.slices import open_slice
+from training.slices import GIB, open_slice
 
 
 def of_step(config: ConfigDict, name: str) -> dict:
@@ -82,9 +82,36 @@ def tell(found: Sequence[dict], path: pathlib.Path | None) -> None:
   """Prints it, and writes it to the file if there is one."""
   print('\n\n'.join(map(table, found)))
   if len(found) > 1:
-    print(f'\nall of it          {sum(f["seconds"]["total"] for f in found):.4g} s')
+    total = sum(one['seconds']['total'] * one.get('times', 1) for one in found)
+    print(f'\n{"all of it":20} {total:.4g} s')
   if path:
     path.write_text(json.dumps(found, indent=2) + '\n')
+
+
+def table(found: dict) -> str:
+  """What is found of a program, to read."""
+  memory, seconds, sent = found['memory'], found['seconds'], found['collectives_bytes']
+  fits = 'fits' if memory['fits'] else 'DOES NOT FIT'
+  trained = f', {found["trained"]:,} of them trained' if 'trained' in found else ''
+  axes = ', '.join(f'{axis} {size}' for axis, size in found['mesh'].items())
+  rows = {
+    'program': found['program'],
+    'slice': f'{found["slice"]}, {found["chips"]} chips: {axes}',
+    'parameters': f'{found["parameters"]:,}{trained}',
+    'memory of a device': f'{memory["peak_gib"]:.1f} of {memory["hbm_gib"]:.0f} GiB '
+    f'({memory["share"]:.0%}): {fits}; arguments {memory["arguments_gib"]:.1f}, '
+    f'temporaries {memory["temporaries_gib"]:.1f}',
+    'model flops': f'{found["model_flops"]:.3e}',
+    'bytes accessed': f'{found["bytes_accessed"]:.3e} a device',
+    'collectives': ', '.join(f'{k} {v / GIB:.2f} GiB' for k, v in sent.items()) or 'none',
+    'seconds': f'{seconds["total"]:.4g}: computing {seconds["computing"]:.4g}, '
+    f'sending {seconds["sending"]:.4g}',
+    'not in them': f'{len(found["not_in_seconds"])} instructions the compiler has no estimate of',
+    'MFU': f'{found["mfu"]:.1%}',
+    'costliest': ', '.join(f'{k} {v:.1%}' for k, v in found['costliest'].items()),
+    'compiled in': f'{found["compiled_in_s"]:.0f} s',
+  }
+  return '\n'.join(f'{name:20} {value}' for name, value in rows.items())
 
 
 def _keys(shape, sharding):

@@ -79,8 +79,8 @@ def instructions(text: str) -> Iterator[Instruction]:
 
 
 def _turns(line: str, bodies: dict[str, list[str]]) -> int | None:
-  """How often a loop turns: as the compiler knows, or by its condition, which in JAX's loops is that
-  a count from 0 is less than a number."""
+  """How often a loop turns: as is known, or by its condition, which in JAX's loops is that a count
+  from 0 is less than a number."""
   if known := _TURNS.search(line):
     return int(known.group(1))
   condition = '\n'.join(bodies[_CONDITION.search(line).group(1)])
@@ -187,24 +187,3 @@ def _kind(instruction: Instruction) -> str:
   source = instruction.source.rsplit('/', 1)[-1].split(';')[0]
   backward = ' backward' if 'transpose(' in instruction.source else ''
   return f'{instruction.kind} {source}{backward}'.strip()
-
-
-def table(found: dict) -> str:
-  """The same, to read."""
-  memory, seconds, sent = found['memory'], found['seconds'], found['collectives_bytes']
-  fits = 'fits' if memory['fits'] else 'DOES NOT FIT'
-  rows = {
-    'slice': f'{found["slice"]}, {found["chips"]} chips',
-    'memory of a device': f'{memory["peak_gib"]:.1f} of {memory["hbm_gib"]:.0f} GiB '
-    f'({memory["share"]:.0%}): {fits}; arguments {memory["arguments_gib"]:.1f}, '
-    f'temporaries {memory["temporaries_gib"]:.1f}',
-    'model flops': f'{found["model_flops"]:.3e}',
-    'bytes accessed': f'{found["bytes_accessed"]:.3e} a device',
-    'collectives': ', '.join(f'{k} {v / GIB:.2f} GiB' for k, v in sent.items()) or 'none',
-    'seconds': f'{seconds["total"]:.4g}: computing {seconds["computing"]:.4g}, '
-    f'sending {seconds["sending"]:.4g}',
-    'not in them': f'{len(found["not_in_seconds"])} instructions the compiler has no estimate of',
-    'MFU': f'{found["mfu"]:.1%}',
-    'costliest': ', '.join(f'{k} {v:.1%}' for k, v in found['costliest'].items()),
-  }
-  return '\n'.join(f'{name:20} {value}' for name, value in rows.items())
