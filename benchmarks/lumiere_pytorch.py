@@ -35,7 +35,6 @@ from absl import flags
 from tqdm import tqdm
 
 from benchmarks.paper_shape import narrow
-from configs import base
 from core import command
 from core.condition import Condition
 from core.params import count, merge, partition
@@ -65,7 +64,17 @@ MODEL = {
   'activation': 'silu',
 }
 TEXT = {'tokens': 16, 'width': 64}
-OPTIMIZER = base.get_config().optim
+OPTIMIZER = {
+  'name': 'adamw',
+  'learning_rate': 1e-4,
+  'warmup': 100,
+  'decay': 'constant',
+  'clip': 1.0,
+  'weight_decay': 0.0,
+  'b1': 0.9,
+  'b2': 0.999,
+  'eps': 1e-8,
+}
 TIMES = 0.5, 0.48  # of a step of sampling
 STEPS = {'train': 'training', 'sample': 'sampling'}
 WARM_UP = 2  # steps that do not count
