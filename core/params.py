@@ -51,10 +51,10 @@ def merge(*parts: Params) -> Params:
 
 
 def held(params: Params, dtype: str) -> Params:
-  """The parameters of a network that computes in `dtype`, where none is to be trained.
+  """The parameters of a network that computes in `dtype`, as it uses them.
 
-  Kernels are in it, as the network would make them before each use: its answers are the same to the
-  last bit, at half the memory where it is bfloat16.
+  Kernels are in it, which the network would make of them before each use: its answers are the same
+  to the last bit, and what is frozen may be kept so, at half the memory where it is bfloat16.
   """
   named = names(params)
   cast = lambda name, p: p.astype(dtype) if name.endswith('/kernel') else p

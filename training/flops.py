@@ -16,7 +16,7 @@ PEAK = {
   'TPU v5e': 197e12,
   'TPU v5': 459e12,
   'TPU v6': 918e12,
-  'TPU7x': 2307e12,
+  'TPU7x': 1153.5e12,  # a device is half a chip
   'NVIDIA A100': 312e12,
   'NVIDIA H100': 989e12,
   'NVIDIA H200': 989e12,
