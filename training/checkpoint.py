@@ -27,6 +27,13 @@ from core.typing import Params
 from training import integrity
 from training.state import State
 
+# Devices that hold the same array write a part of it each; cutting small ones up takes longer.
+ocp.type_handlers.register_type_handler(
+  jax.Array,
+  ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=2**20),
+  override=True,
+)
+
 
 def save_config(workdir: pathlib.Path, config: ConfigDict) -> None:
   """Writes the config; one that is there already and differs is a ValueError that says where.

@@ -36,6 +36,7 @@ def _digests(arrays):
   return jnp.stack([_sum(x) for x in arrays])
 
 
+@jax.jit  # traced once for all arrays of a shape
 def _sum(x):
   """Of the bits of an array, each word multiplied by an odd number that its place decides."""
   words = x if x.dtype == bool else jax.lax.bitcast_convert_type(x, f'uint{8 * x.dtype.itemsize}')
