@@ -49,12 +49,12 @@ def test_a_style_moves_the_spatial_weights_of_the_video_model_alone(name):
 
 def test_the_default_prompt_moves_as_it_says_in_its_colours(tmp_path):
   argv = [sys.executable, str(ROOT / 'sample.py'), '--output=out.mp4', '--xt_slice=xt.png']
-  argv += [f'--workdir={ROOT}/checkpoints/demo/t2v', '--seed=0']
+  argv += [f'--workdir={ROOT}/checkpoints/demo/t2v', '--seed=0', '--base_only']
   done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
   frames = decode.decode(tmp_path / 'out.mp4', fps=16.0)
-  assert frames.shape == (80, 128, 128, 3)
+  assert frames.shape == (80, 32, 32, 3)
   verdict = judge(frames)
   assert (verdict.colour, verdict.motion, verdict.background) == ('red', 'moving right', 'black')
-  assert Image.open(tmp_path / 'xt.png').size == (128, 80)
+  assert Image.open(tmp_path / 'xt.png').size == (32, 80)
   assert video.read_metadata(tmp_path / 'out.mp4')['model'].startswith('t2v step ')
