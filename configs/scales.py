@@ -241,7 +241,6 @@ _PAPER_SSR = {
     'activation': 'silu',
     'temporal_attentions': (0, 0, 0, 1),
     'dtype': 'bfloat16',
-    'remat': True,
   },
   'text': {'tokens': 128, 'width': 4096},
   'degrade': {'factor': 8, 'level': 1.0},
