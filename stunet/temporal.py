@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from einops import rearrange, repeat
+from einops import rearrange
 
 from core.typing import Float, Video
 from stunet.layers import ACTIVATIONS, GroupNorm, zeros
@@ -24,11 +24,31 @@ def identity(key, shape, dtype=jnp.float32):
   return jnp.zeros(shape, dtype).at[k // 2, 0].set(jnp.eye(c, dtype=dtype))
 
 
+@jax.custom_vjp
+def biased(x: Float['*s c'], bias: Float['c']) -> Float['*s c']:
+  """The sum in the precision of x; what the bias has as its gradient is added up in float32."""
+  return x + bias.astype(x.dtype).reshape((1,) * (x.ndim - 1) + bias.shape)
+
+
+def _biased_backward(bias, gradient):
+  # A TPU adds up rows fastest as a product, which has eight rows at least.
+  ones = jnp.ones((8, *gradient.shape[:-1]), gradient.dtype)
+  places = range(gradient.ndim - 1)
+  total = jnp.tensordot(
+    ones, gradient, ([1 + i for i in places], list(places)),
+    precision='highest', preferred_element_type=jnp.float32,
+  )  # fmt: skip
+  return gradient, total[0].astype(bias.dtype)
+
+
+biased.defvjp(lambda x, bias: (biased(x, bias), bias), _biased_backward)
+
+
 class Kernel(nn.Module):
-  """The parameters of a convolution that is written out."""
+  """The parameters of a convolution or product that is written out."""
 
   shape: Sequence[int]
-  init: nn.initializers.Initializer
+  init: nn.initializers.Initializer = nn.initializers.lecun_normal()
 
   @nn.compact
   def __call__(self) -> tuple[Float['...'], Float['c']]:
@@ -40,11 +60,13 @@ class Conv1D(nn.Module):
   """A convolution over time, of three frames.
 
   Every pixel is an example: XLA runs that faster than a 2D one over `t (h w)`, and than a 3D one of
-  size (3, 1, 1), on TPUs and CPUs.
+  size (3, 1, 1), on TPUs and CPUs.  With `repeats` it is of a video of which every frame is there
+  so often; that video is never made, for taps that would see the same frame are added up.
   """
 
   dtype: str
   stride: int = 1
+  repeats: int = 1
   kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
 
   @nn.compact
@@ -52,15 +74,26 @@ class Conv1D(nn.Module):
     b, _, h, _, c = x.shape
     kernel, bias = Kernel((3, 1, c, c), self.kernel_init, name='conv')()
     x = jnp.concatenate([x[:, :1], x, x[:, -1:]], 1).astype(self.dtype)
-    x = jax.lax.conv_general_dilated(
-      rearrange(x, 'b t h w c -> (b h w) t c'),
-      kernel[:, 0].astype(self.dtype),
-      (self.stride,),
-      'VALID',
-      dimension_numbers=('NWC', 'WIO', 'NWC'),
-    )
-    x += bias.astype(self.dtype)[None, None]
-    return rearrange(x, '(b h w) t c -> b t h w c', b=b, h=h)
+    x = rearrange(x, 'b t h w c -> (b h w) t c')
+
+    def convolved(x, kernel):
+      return jax.lax.conv_general_dilated(
+        x,
+        kernel.astype(self.dtype),
+        (self.stride,),
+        'VALID',
+        dimension_numbers=('NWC', 'WIO', 'NWC'),
+      )
+
+    if self.repeats == 1:
+      x = convolved(x, kernel[:, 0])
+    else:
+      before, here, after = kernel[:, 0]
+      first = convolved(x[:, :-1], jnp.stack([before, here + after]))
+      within = [convolved(x[:, 1:-1], (before + here + after)[None])] * (self.repeats - 2)
+      last = convolved(x[:, 1:], jnp.stack([before + here, after]))
+      x = rearrange([first, *within, last], 's n t c -> n (t s) c')
+    return rearrange(biased(x, bias), '(b h w) t c -> b t h w c', b=b, h=h)
 
 
 class Modulation(nn.Module):
@@ -114,12 +147,21 @@ class TemporalConv(nn.Module):
       return rearrange(x, '(b t) h w c -> b t h w c', b=b)
 
     h = rearrange(x, 'b t h w c -> (b t) h w c')
-    h = nn.Conv(c, (3, 3), dtype=self.dtype, name='conv2d')(h)
+    kernel, bias = Kernel((3, 3, c, c), name='conv2d')()
+    h = jax.lax.conv_general_dilated(
+      h.astype(self.dtype),
+      kernel.astype(self.dtype),
+      (1, 1),
+      'SAME',
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
+    h = biased(h, bias)
     h = activation(norm(rearrange(h, '(b t) h w c -> b t h w c', t=t), 'norm1'))
     h = norm(Conv1D(self.dtype, name='conv1d')(h), 'norm2')
     if emb is not None:
       h = Modulation(3, self.frame_step, self.activation, self.dtype, name='modulation')(h, emb)
-    h = nn.Dense(c, kernel_init=zeros, dtype=self.dtype, name='proj')(activation(h))
+    kernel, bias = Kernel((c, c), zeros, name='proj')()
+    h = biased(activation(h) @ kernel.astype(self.dtype), bias)
     return x + (h if emb is None else magnitude(x) * h)
 
 
@@ -165,7 +207,7 @@ class TemporalDown(nn.Module):
 
   @nn.compact
   def __call__(self, x: Video) -> Float['b t2 h w c']:
-    return Conv1D(self.dtype, self.stride, identity, name='conv1d')(x)
+    return Conv1D(self.dtype, self.stride, kernel_init=identity, name='conv1d')(x)
 
 
 class TemporalUp(nn.Module):
@@ -176,8 +218,7 @@ class TemporalUp(nn.Module):
 
   @nn.compact
   def __call__(self, x: Video) -> Float['b t2 h w c']:
-    x = repeat(x, 'b t h w c -> b (t s) h w c', s=self.stride)
-    return Conv1D(self.dtype, kernel_init=identity, name='conv1d')(x)
+    return Conv1D(self.dtype, repeats=self.stride, kernel_init=identity, name='conv1d')(x)
 
 
 def magnitude(x: Video) -> Float['b t 1 1 1']:

@@ -1,5 +1,7 @@
 """The layers of inflation: what they are at birth, and their definitions on random weights."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from stunet.temporal import (
   TemporalConv,
   TemporalDown,
   TemporalUp,
+  biased,
   cosines,
   frame_positions,
 )
@@ -35,6 +38,17 @@ def test_conv1d_is_a_sum_over_three_frames(t, stride):
   x = clip(t)
   p, got = layer(Conv1D(FLOAT, stride), x)
   assert relative_error(got(x), oracles.conv1d(x, p, stride)) < 1e-6
+
+
+@pytest.mark.parametrize(('dtype', 'error'), [('float32', 1e-6), ('bfloat16', 1e-2)])
+def test_a_bias_is_added_and_its_gradient_is_the_sum_over_all_places(dtype, error):
+  x, bias, outer = clip(3).astype(dtype), RNG.normal(size=8).astype(FLOAT), clip(3)
+  total = lambda x, bias: (biased(x, bias) * outer).sum()
+  np.testing.assert_array_equal(compiled(biased)(x, bias), x + bias.astype(dtype))
+  of_x, of_bias = compiled(jax.grad(total, (0, 1)))(jnp.asarray(x), jnp.asarray(bias))
+  np.testing.assert_array_equal(of_x, outer.astype(dtype))
+  assert of_bias.dtype == FLOAT
+  assert relative_error(of_bias, outer.sum((0, 1, 2, 3))) < error
 
 
 @pytest.mark.parametrize('stride', [2, 3])
