@@ -180,13 +180,13 @@ SCALES['demo'] |= {
 
 # Lumiere's sizes are known in sum alone: about 5.5B parameters at 80 frames of 128x128 pixels, of
 # them the frozen image model's 4 to 4.5B.  Its U-Net has five levels, from 128 to 8 pixels, and
-# attends at 32, 16 and 8, in heads of 64, as Imagen's and DeepFloyd IF's do; there two units on the
-# way down and three on the way up make 16 spatial attentions, as many as Generative Omnimatte
-# counts in Lumiere.  Time is halved with space three times, to 10 frames.  Most is computed where a
-# clip is compact (Lumiere, Sec. 3.1): large frames have narrow features, in the fewest units, so
-# that five times the frames need no more than 1.5 times the memory.  Widths are multiples of 128,
-# which a TPU fills, and end where the sum is right: small frames are where parameters cost least
-# (Imagen, App. B).
+# attends at 32, 16 and 8, as Imagen's and DeepFloyd IF's do; there two units on the way down and
+# three on the way up make 16 spatial attentions, as many as Generative Omnimatte counts in Lumiere.
+# Time is halved with space three times, to 10 frames.  Most is computed where a clip is compact
+# (Lumiere, Sec. 3.1): large frames have narrow features, in the fewest units, so that five times
+# the frames need no more than 1.5 times the memory.  Widths are multiples of 128, and so are heads
+# (Imagen's have 64 features): that fills a TPU's matrix units.  Widths end where the sum is right:
+# small frames are where parameters cost least (Imagen, App. B).
 _PAPER = {
   'model': {
     'channels': (128, 512, 1024, 2560, 3584),
@@ -195,7 +195,7 @@ _PAPER = {
     'attention': ('none', 'none', 'joint', 'joint', 'joint'),
     'temporal_strides': (1, 2, 2, 2, 1),
     'temporal_attentions': (0, 0, 0, 0, 2),
-    'head_features': 64,
+    'head_features': 128,
     'text_features': 2048,
     'pool_heads': 64,
     'emb_features': 1024,
