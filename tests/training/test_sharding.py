@@ -50,11 +50,13 @@ def test_a_mesh_that_does_not_fit_is_refused(axes, message):
   assert message in str(error.value)
 
 
-def test_fsdp_cuts_the_longest_axis_that_divides_and_leaves_small_arrays_whole():
+def test_fsdp_cuts_the_longest_axis_that_divides_the_last_where_it_must_small_arrays_never():
   mesh = make_mesh((('data', 2), ('fsdp', 4)))
   shapes = {
     'conv': (3, 3, 64, 128),
     'dense': (128, 64),
+    'widening': (64, 128),
+    'vector': (128,),
     'longest does not divide': (130, 8),
     'none divides': (129, 7),
     'small': (8, 8),
@@ -63,8 +65,10 @@ def test_fsdp_cuts_the_longest_axis_that_divides_and_leaves_small_arrays_whole()
   tree = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
   got = {name: tuple(s.spec) for name, s in fsdp(tree, mesh, min_size=100).items()}
   assert got == {
-    'conv': (None, None, None, 'fsdp'),
+    'conv': (None, None, 'fsdp', None),
     'dense': ('fsdp', None),
+    'widening': ('fsdp', None),
+    'vector': ('fsdp',),
     'longest does not divide': (None, 'fsdp'),
     'none divides': (None, None),
     'small': (None, None),
@@ -115,7 +119,7 @@ def test_a_step_on_eight_devices_is_that_on_one():
   moments = many.opt[0].mu  # every device holds half of a large array, and of its moments
   for tree in (many.params, many.ema, moments):
     held = {name: p.addressable_shards[0].data.shape for name, p in tree.items()}
-    assert held == {'in': (3, 16), 'text': (8, 16), 'time': (32,), 'out': (16, 3)}
+    assert held == {'in': (3, 16), 'text': (4, 32), 'time': (32,), 'out': (16, 3)}
 
 
 @pytest.mark.parametrize(
