@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from absl import logging
 from ml_collections import ConfigDict
 
 from core.params import merge
@@ -27,12 +28,17 @@ from core.typing import Params
 from training import integrity
 from training.state import State
 
-# Devices that hold the same array write a part of it each; cutting small ones up takes longer.
-ocp.type_handlers.register_type_handler(
-  jax.Array,
-  ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=2**20),
-  override=True,
-)
+
+def _save_small_arrays_whole() -> None:
+  """Devices that hold the same array save a part of it each; of small ones cutting takes longer."""
+  handler = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=2**20)
+  verbosity = logging.get_verbosity()
+  logging.set_verbosity(logging.ERROR)  # it warns of every handler that takes another's place
+  ocp.type_handlers.register_type_handler(jax.Array, handler, override=True)
+  logging.set_verbosity(verbosity)
+
+
+_save_small_arrays_whole()
 
 
 def save_config(workdir: pathlib.Path, config: ConfigDict) -> None:
