@@ -74,21 +74,18 @@ class Conv1D(nn.Module):
     b, _, h, _, c = x.shape
     kernel, bias = Kernel((3, 1, c, c), self.kernel_init, name='conv')()
     x = jnp.concatenate([x[:, :1], x, x[:, -1:]], 1).astype(self.dtype)
-    x = rearrange(x, 'b t h w c -> (b h w) t c')
+    x, kernel = rearrange(x, 'b t h w c -> (b h w) t c'), kernel[:, 0].astype(self.dtype)
 
     def convolved(x, kernel):
+      layout = ('NWC', 'WIO', 'NWC')
       return jax.lax.conv_general_dilated(
-        x,
-        kernel.astype(self.dtype),
-        (self.stride,),
-        'VALID',
-        dimension_numbers=('NWC', 'WIO', 'NWC'),
+        x, kernel, (self.stride,), 'VALID', dimension_numbers=layout
       )
 
     if self.repeats == 1:
-      x = convolved(x, kernel[:, 0])
+      x = convolved(x, kernel)
     else:
-      before, here, after = kernel[:, 0]
+      before, here, after = kernel
       first = convolved(x[:, :-1], jnp.stack([before, here + after]))
       within = [convolved(x[:, 1:-1], (before + here + after)[None])] * (self.repeats - 2)
       last = convolved(x[:, 1:], jnp.stack([before + here, after]))
