@@ -137,8 +137,6 @@ def make_sampling(config: ConfigDict, stage: Stage, batch, workdir: pathlib.Path
   keys = video_keys(config.seed, jnp.arange(len(titles)))
 
   def sample(params: Params, step: int) -> None:
-    if not titles:
-      return
     videos = processes.gathered(stage.generate(params, cond, keys))
     if jax.process_index() > 0:
       return

@@ -73,7 +73,7 @@ def get_config() -> ConfigDict:
   c.evaluate_batch = 8
   c.evaluate_times = 8
   c.sample_every = 500
-  c.sample_prompts = (  # with none, no samples are made
+  c.sample_prompts = (
     'a red circle moving right on a black background',
     'a white square spinning on a navy background',
   )

@@ -123,7 +123,7 @@ def test_a_run_that_is_killed_and_told_to_stop_ends_as_one_that_was_not(folder, 
 def test_two_processes_are_one(tmp_path):
   """Of a run that was begun by one of them, on other devices, to which they come later."""
   one, two = tmp_path / 'one', tmp_path / 'two'
-  few = SMALLEST | {'steps': 10, 'save_every': 5, 'sample_prompts': ()}
+  few = SMALLEST | {'steps': 10, 'save_every': 5}
   runs.finished(runs.start(one, few, devices=4), one)
   shutil.copytree(one, two)
   shutil.rmtree(two / 'checkpoints/10')
