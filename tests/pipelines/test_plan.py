@@ -21,13 +21,22 @@ MESHES = {
   '1x1x8': (('time', 8),),
   '2x2x2': (('data', 2), ('fsdp', 2), ('time', 2)),
 }
+# Two levels, so that there is resampling in space and time, and as little else as can be.
+MODEL = SMALL | {
+  'channels': (8, 8),
+  'down_blocks': (0, 0),
+  'up_blocks': (1, 1),
+  'attention': ('none', 'joint'),
+  'temporal_strides': (1, 2),
+  'temporal_attentions': (0, 1),
+}
 CHANGES = {
   'data.size': 8,
-  'data.frames': 8,
+  'data.frames': 16,
   'loader.batch': 8,
   'text.width': 8,
   'shard_above': 64,
-  **{f'model.{key}': value for key, value in SMALL.items()},
+  **{f'model.{key}': value for key, value in MODEL.items()},
 }
 
 
