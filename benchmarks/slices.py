@@ -3,7 +3,7 @@ r"""Forecasts the paper's size on TPU slices, none of which is needed: docs/perf
   python -m benchmarks.slices --folder=forecasts
 
 Every row is a program that `train.py` or `sample.py` compiles with `--compile_for`, in a process of
-its own: some need more than 20 GB, and half an hour or more on two cores.  What is in
+its own: some need 17 GB, and half an hour or more on two cores.  What is in
 the folder already is not done again.
 """
 
