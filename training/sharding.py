@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Int
@@ -35,7 +36,9 @@ def make_mesh(axes: Sequence[tuple[str, int]], devices=None) -> jax.sharding.Mes
       f'A mesh of {"x".join(map(str, sizes))} does not fit {len(devices)} devices; '
       'the product of its sizes must be their number.'
     )
-  return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+  # jax.make_mesh has no axis of 2 on a slice of 16x16: it keeps each physical axis whole.
+  devices = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+  return jax.sharding.Mesh(devices, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:

@@ -29,6 +29,19 @@ def test_a_mesh_takes_all_devices(axes, shape):
   assert mesh.axis_names == ('data', 'fsdp', 'time')  # whichever is given
 
 
+def test_devices_that_share_a_clip_are_neighbours_on_a_slice_no_axis_of_which_is_theirs():
+  class Chip:
+    platform, device_kind, core_on_chip, slice_index = 'tpu', 'TPU v6 lite', 0, 0
+
+    def __init__(self, index):
+      self.id, self.process_index = index, index // 4
+      self.coords = (index % 16, index // 16, 0)
+
+  mesh = make_mesh((('fsdp', 128), ('time', 2)), [Chip(i) for i in range(256)])
+  for one, other in mesh.devices.reshape(-1, 2):
+    assert sum(abs(a - b) for a, b in zip(one.coords, other.coords, strict=True)) == 1
+
+
 @pytest.mark.parametrize(
   ('axes', 'message'),
   [
