@@ -1,6 +1,9 @@
 """A denoiser is a function  (x_t, t, condition) -> x_0.
 
 All that is done to a network's answer while sampling is a function from denoiser to denoiser.
+
+A network with a learned variance (Nichol & Dhariwal 2021) says something of it in as many channels
+again.  They stay beside those of x_0, which alone are changed; `ddpm` reads them.
 """
 
 import math
@@ -18,16 +21,20 @@ Denoiser = Callable[[Video, Time, Condition], Video]
 
 
 def network(apply: Callable, params: Params, process: Process) -> Denoiser:
-  """The denoiser which a network is: `apply(params, xt, t, cond)` is what it predicts.
-
-  The channels of a learned variance, which follow those of the prediction, are left out.
-  """
+  """The denoiser which a network is: `apply(params, xt, t, cond)` is what it predicts."""
 
   def denoise(xt, t, cond):
-    predicted = apply(params, xt, t, cond)[..., : xt.shape[-1]]
-    return process.x0_from(xt, t, predicted)
+    return on_x0(lambda p: process.x0_from(xt, t, p), apply(params, xt, t, cond), xt)
 
   return denoise
+
+
+def on_x0(change: Callable[[Video], Video], answer: Video, xt: Video) -> Video:
+  """The answer with its first channels changed, which are as many as x_t has."""
+  c = xt.shape[-1]
+  if answer.shape[-1] == c:
+    return change(answer)
+  return jnp.concatenate([change(answer[..., :c]), answer[..., c:]], -1)
 
 
 def guided(denoiser: Denoiser, scale: float | Callable[[Time], Time]) -> Denoiser:
@@ -44,9 +51,9 @@ def guided(denoiser: Denoiser, scale: float | Callable[[Time], Time]) -> Denoise
     xt2, t2, cond2 = jax.tree.map(lambda a: jnp.repeat(a, 2, axis=0), (xt, t, cond))
     null = jnp.arange(len(t2)) % 2 == 1
     x0 = denoiser(xt2, t2, cond2.without_text(null))
-    with_text, without = x0[0::2], x0[1::2]
+    with_text, without = x0[0::2], x0[1::2, ..., : xt.shape[-1]]
     weight = per_example(scale(t), xt) if callable(scale) else scale
-    return without + weight * (with_text - without)
+    return on_x0(lambda x0: without + weight * (x0 - without), with_text, xt)
 
   return denoise
 
@@ -68,7 +75,8 @@ def oscillating(
 
 def clipped(denoiser: Denoiser, limit: float = 1.0) -> Denoiser:
   """The denoiser with its answers clipped to [-limit, limit]."""
-  return lambda xt, t, cond: jnp.clip(denoiser(xt, t, cond), -limit, limit)
+  clip = lambda x0: jnp.clip(x0, -limit, limit)
+  return lambda xt, t, cond: on_x0(clip, denoiser(xt, t, cond), xt)
 
 
 def dynamically_thresholded(
@@ -80,15 +88,14 @@ def dynamically_thresholded(
   to [-s, s] and divided by s.
   """
 
-  def denoise(xt, t, cond):
-    x0 = denoiser(xt, t, cond)
+  def threshold(x0):
     s = jnp.quantile(jnp.abs(x0), quantile, axis=tuple(range(1, x0.ndim)))
     s = per_example(jnp.clip(s, 1.0, cap), x0)
     return jnp.clip(x0, -s, s) / s
 
-  return denoise
+  return lambda xt, t, cond: on_x0(threshold, denoiser(xt, t, cond), xt)
 
 
 def keeping(denoiser: Denoiser, given: Given) -> Denoiser:
   """The denoiser whose answer is what is given where that is known."""
-  return lambda xt, t, cond: given.kept(denoiser(xt, t, cond))
+  return lambda xt, t, cond: on_x0(given.kept, denoiser(xt, t, cond), xt)

@@ -31,6 +31,17 @@ def times(steps: int, start: float | Float[''] = 1.0) -> Times:
   return jnp.linspace(start, 0.0, steps + 1)
 
 
+def leading(steps: int, start: float | Float[''] = 1.0) -> Times:
+  """Times of evenly spaced steps of 1000, the last of which is the first of all, and then 0.
+
+  So DeepFloyd IF is respaced; its time of step i is (i + 1) / 1000.  ValueError for over 1000.
+  """
+  if not 1 <= steps <= 1000:
+    raise ValueError(f'Got {steps} steps; a model of 1000 has from 1 to as many.')
+  indices = jnp.arange(steps)[::-1] * (1000 // steps)
+  return jnp.append((indices + 1) / 1000 * start, 0.0)
+
+
 def even_angles(
   process: Process, steps: int, start: float | Float[''] = 1.0, std: float = 0.5
 ) -> Times:
@@ -87,19 +98,28 @@ def ddpm(
   variance: of the step from t to s, given what it left behind is normal.  'small' is that of
     q(x_s | x_t, x_0), exact where the data is one point; 'large' that of q(x_t | x_s), exact where
     the data is N(0, 1) (Ho et al. 2020, Sec. 3.2).  A number d in [0, 1] is exact for N(0, d^2) and
-    contains both: 0 and 1; videos in [-1, 1] have about 0.5.  The step to t = 0 draws no noise.
+    contains both: 0 and 1; videos in [-1, 1] have about 0.5.  'learned' is where between 'small'
+    and 'large' the network says, from -1 to 1, in logarithms (Nichol & Dhariwal 2021, Eq. 15).  The
+    step to t = 0 draws no noise.
   on_step: called on the host with the number of each step, as it is done.
   """
-  d = {'small': 0.0, 'large': 1.0}.get(variance, variance)
+  learned = variance == 'learned'
+  d = {'small': 0.0, 'large': 1.0, 'learned': 0.0}.get(variance, variance)
   if isinstance(d, str) or not 0 <= d <= 1:
-    raise ValueError(f'Unknown variance: {variance!r}.  Known: large, small, a number in [0, 1].')
+    raise ValueError(
+      f'Unknown variance: {variance!r}.  Known: large, learned, small, a number in [0, 1].'
+    )
   h = _half_growth(process, times)
   alpha, sigma = process.alpha(times), process.sigma(times)
   fresh = -jnp.expm1(-2 * h)
   left = d * sigma[:-1] / jnp.hypot(d * alpha[:-1], sigma[:-1])  # the std of x_0 given x_t
   noise = jnp.hypot(sigma[1:] * jnp.sqrt(fresh), alpha[1:] * fresh * left)
   noise = jnp.where(times[1:] > 0, noise, 0.0)
-  return _first_order(denoiser, cond, xt, process, times, jnp.exp(-h), noise, keys, on_step)
+  # From 'small' to 'large', whose standard deviation is  sigma_t sqrt(fresh).
+  wider = sigma[:-1] / sigma[1:] if learned else None
+  return _first_order(
+    denoiser, cond, xt, process, times, jnp.exp(-h), noise, keys, on_step, wider
+  )  # fmt: skip
 
 
 def midpoint(h: Float['n']) -> Float['n']:
@@ -150,14 +170,20 @@ def draw(keys: Keys, step: Int[''], like: Video) -> Video:
   return jax.vmap(lambda k, x: jax.random.normal(jax.random.fold_in(k, step), x.shape))(keys, like)
 
 
-def _first_order(denoiser, cond, xt, process, times, keep, noise, keys, on_step):
-  """Takes the steps of this file's head, for `keep` and `noise` (or None) of each."""
+def _first_order(denoiser, cond, xt, process, times, keep, noise, keys, on_step, wider=None):
+  """Takes the steps of this file's head, for `keep` and `noise` (or None) of each.
 
-  def step(xt, i, t, of_xt, of_x0, noise):
-    xt = of_xt * xt + of_x0 * _denoise(denoiser, xt, t, cond)
-    return xt if noise is None else xt + noise * draw(keys, i, xt)
+  With `wider`, the noise of each pixel is up to so many times that, as the denoiser says.
+  """
 
-  coefficients = (*_coefficients(process, times, keep), noise)
+  def step(xt, i, t, of_xt, of_x0, noise, wider):
+    x0, learned = _answer(denoiser, xt, t, cond)
+    mean = of_xt * xt + of_x0 * x0
+    if wider is not None:
+      noise = noise * wider ** ((_required(learned, xt) + 1) / 2)
+    return mean if noise is None else mean + noise * draw(keys, i, xt)
+
+  coefficients = (*_coefficients(process, times, keep), noise, wider)
   return _scan(step, xt.astype(jnp.float32), times, on_step, coefficients)
 
 
@@ -176,7 +202,22 @@ def _half_growth(process, times):
 
 
 def _denoise(denoiser, xt, t, cond):
-  return denoiser(xt, jnp.full(xt.shape[:1], t), cond).astype(jnp.float32)
+  return _answer(denoiser, xt, t, cond)[0]
+
+
+def _answer(denoiser, xt, t, cond):
+  """x_0, and what channels there are beside it."""
+  answer = denoiser(xt, jnp.full(xt.shape[:1], t), cond).astype(jnp.float32)
+  return answer[..., : xt.shape[-1]], answer[..., xt.shape[-1] :]
+
+
+def _required(learned, xt):
+  if learned.shape != xt.shape:
+    raise ValueError(
+      f'A learned variance is of {xt.shape[-1]} channels beside those of x_0, but the network has '
+      f'{learned.shape[-1]}: its out_channels are to be {2 * xt.shape[-1]}.'
+    )
+  return learned
 
 
 def _scan(step, carry, times, on_step, coefficients):

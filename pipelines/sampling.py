@@ -1,5 +1,6 @@
 """What every pipeline does: noise in, a sampler over times, a video out."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,14 +14,26 @@ from core.given import Given
 from core.typing import Keys, Video
 from diffusion.denoiser import Denoiser, clipped, dynamically_thresholded, keeping
 from diffusion.process import Process
-from diffusion.sampler import OnStep, ddim, ddpm, dpmpp_2m, even_angles, times
+from diffusion.sampler import OnStep, ddim, ddpm, dpmpp_2m, even_angles, leading, times
 
-SAMPLERS = {'ddim': ddim, 'ddpm': ddpm, 'dpmpp_2m': dpmpp_2m}
+SAMPLERS = {
+  'ddim': ddim,
+  'ddpm': ddpm,
+  'ddpm_learned': functools.partial(ddpm, variance='learned'),
+  'ddpm_small': functools.partial(ddpm, variance='small'),
+  'dpmpp_2m': dpmpp_2m,
+}
 SPACINGS = {
   'even_angles': even_angles,
   'even_times': lambda process, steps, start: times(steps, start),
+  'leading': lambda process, steps, start: leading(steps, start),
 }
-THRESHOLDS = {'dynamic': dynamically_thresholded, 'static': clipped}
+THRESHOLDS = {
+  'dynamic': dynamically_thresholded,
+  # DeepFloyd IF's, of its first stage.
+  'dynamic_if': functools.partial(dynamically_thresholded, quantile=0.95, cap=1.5),
+  'static': clipped,
+}
 
 # (params, cond, keys, given, source), the last two None where there are none -> video
 Generate = Callable[..., Video]
