@@ -13,18 +13,25 @@ from core.condition import Condition
 from core.typing import Float, Key, Time, Video
 from diffusion.process import Process
 
-# What the noise of a level is; that of the network's own process is another matter.
-AUGMENTATION = Process('cosine', 0.0, 'eps')
+# What the noise of a level is; that of the network's own process is another matter.  It is added to
+# the small frames, or to them upsampled, as DeepFloyd IF has it, whose corners are at corners.
+AUGMENTATIONS = {
+  'small': Process('cosine', 0.0, 'eps'),
+  'upsampled': Process('discrete_cosine', 0.0, 'eps'),
+}
 
 
-def make_degrade(*, factor: int, level: float, blur: float):
+def make_degrade(*, factor: int, level: float, blur: float, augment: str = 'small'):
   """Returns `degrade(key, x0, batch) -> cond`, of the batch's text and the video made small.
 
   factor: how many times smaller its sides are.
   level: the highest level of noise, in [0, 1]; each video's is drawn evenly up to it.
   blur: the highest standard deviation of a Gaussian blur before that, in small pixels, drawn
     likewise; 0 is none.
+  augment: which frames the noise is added to, one of `AUGMENTATIONS`.
   """
+  if augment not in AUGMENTATIONS:
+    raise ValueError(f'Unknown augment: {augment!r}.  Allowed: {", ".join(AUGMENTATIONS)}.')
   if factor < 2:
     raise ValueError(f'Got a factor of {factor}; allowed is 2 or more.')
   if not 0 <= level <= 1:
@@ -39,14 +46,21 @@ def make_degrade(*, factor: int, level: float, blur: float):
       frames = blurred(frames, blur * jax.random.uniform(key_blur, x0.shape[:1]), reach=blur)
     levels = level * jax.random.uniform(key_level, x0.shape[:1])
     cond = Condition(batch['text'], batch['mask'], frames)
-    return augmented(cond, levels, jax.random.normal(key_eps, frames.shape))
+    eps = jax.random.normal(key_eps, (x0 if augment == 'upsampled' else frames).shape)
+    return augmented(cond, levels, eps, augment)
 
   return degrade
 
 
-def augmented(cond: Condition, level: Time, eps: Video) -> Condition:
-  """The condition with its frames noised to a level in [0, 1], those of each video to its own."""
-  return cond.replace(frames=AUGMENTATION.corrupt(cond.frames, level, eps), level=level)
+def augmented(cond: Condition, level: Time, eps: Video, augment: str = 'small') -> Condition:
+  """The condition with its frames noised to a level in [0, 1], those of each video to its own.
+
+  eps: the noise, of the size of the small frames, or of that to which they are 'upsampled'.
+  """
+  frames = cond.frames
+  if augment == 'upsampled':
+    frames = upsample_corners(frames, *eps.shape[2:4])
+  return cond.replace(frames=AUGMENTATIONS[augment].corrupt(frames, level, eps), level=level)
 
 
 def downsample(video: Video, factor: int) -> Float['b t h2 w2 c']:
@@ -61,6 +75,18 @@ def upsample(video: Video, height: int, width: int) -> Float['b t {height} {widt
   """The frames at another size, by linear interpolation between the centres of pixels."""
   b, t, _, _, c = video.shape
   return jax.image.resize(video, (b, t, height, width, c), 'linear')
+
+
+def upsample_corners(video: Video, height: int, width: int) -> Float['b t {height} {width} c']:
+  """The frames at another size, by linear interpolation, with corner pixels in the corners."""
+  for axis, size in ((2, height), (3, width)):
+    n = video.shape[axis]
+    at = jnp.linspace(0.0, n - 1.0, size)
+    low = jnp.clip(jnp.floor(at).astype(jnp.int32), 0, max(n - 2, 0))
+    part = (at - low).reshape([-1 if i == axis else 1 for i in range(video.ndim)])
+    first, second = (jnp.take(video, jnp.minimum(low + i, n - 1), axis) for i in (0, 1))
+    video = first + part * (second - first)
+  return video
 
 
 def blurred(video: Video, std: Time, reach: float) -> Video:

@@ -31,6 +31,7 @@ def over_windows(
   overlap: int,
   at_once: int = 1,
   sharding: Sharding | None = None,
+  learned: bool = False,
 ) -> Denoiser:
   """The denoiser of videos of any length whose answers are weighted means of those for windows.
 
@@ -39,6 +40,7 @@ def over_windows(
     `starts`.
   at_once: windows denoised together.  Memory grows with it, not with the number of windows.
   sharding: of the first axis of windows, over the devices among which those at once are spread.
+  learned: whether what answers say of a learned variance is wanted, too.
 
   A condition's frames are cut with the video, all else of it is the same for every window.
   """
@@ -71,14 +73,15 @@ def over_windows(
       if cond.frames is not None:
         conds = conds.replace(frames=windows(cond.frames, first))
       x0 = place(denoiser(windows(xt, first), repeat(t, 'b -> (k b)', k=at_once), conds))
-      x0 = rearrange(x0, '(k b) ... -> k b ...', b=b)
+      x0 = rearrange(x0[..., :channels], '(k b) ... -> k b ...', b=b)
       for k in range(at_once):
         part = jax.lax.dynamic_slice_in_dim(share, first[k], length) * weigh * counts[k]
         total = _added(total, x0[k] * part[None, :, None, None, None], first[k])
       return total, None
 
-    cond_of_all = cond.replace(frames=None)
-    return jax.lax.scan(add, jnp.zeros(xt.shape, jnp.float32), _chunks(first, at_once))[0]
+    cond_of_all, channels = cond.replace(frames=None), xt.shape[-1] * (2 if learned else 1)
+    total = jnp.zeros((*xt.shape[:-1], channels), jnp.float32)
+    return jax.lax.scan(add, total, _chunks(first, at_once))[0]
 
   return denoise
 
