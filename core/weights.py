@@ -1,11 +1,9 @@
 """Folders of weights in safetensors, as Hugging Face writes them: found whole, read one by one."""
 
-import contextlib
 import dataclasses
 import json
 import pathlib
-import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import jax.numpy as jnp
 import numpy as np
@@ -70,7 +68,7 @@ def _of_pickles(folder):
 def _listed(path):
   try:
     with safe_open(path, 'np') as file:
-      for name in file.keys():  # noqa: SIM118: it is no dict
+      for name in file.keys():
         part = file.get_slice(name)
         if (kind := part.get_dtype()) not in _DTYPES:
           allowed = ', '.join(sorted(_DTYPES))
@@ -107,21 +105,3 @@ def write(folder: pathlib.Path, name: str, tensors: Iterable[tuple[str, np.ndarr
     weight_map |= dict.fromkeys(names, file)
   index = {'metadata': {'total_size': total}, 'weight_map': dict(sorted(weight_map.items()))}
   (folder / f'{name}.safetensors.index.json').write_text(json.dumps(index, indent=2) + '\n')
-
-
-@contextlib.contextmanager
-def new_folder(out: pathlib.Path) -> Iterator[pathlib.Path]:
-  """A folder to write to, which gets its name when all went well, and else is gone.
-
-  ValueError where there is something of that name already.
-  """
-  if out.exists():
-    raise ValueError(f'{out} exists already; give another --out.')
-  incomplete = out.with_name(out.name + '.incomplete')
-  shutil.rmtree(incomplete, ignore_errors=True)  # of one that was killed
-  incomplete.mkdir(parents=True)
-  try:
-    yield incomplete
-    incomplete.rename(out)
-  finally:
-    shutil.rmtree(incomplete, ignore_errors=True)

@@ -4,13 +4,12 @@ python -m training.export --workdir=DIR --out=DIR
 """
 
 import pathlib
-import shutil
 
 import jax
-import orbax.checkpoint as ocp
 from absl import flags
 
 from core import command
+from core.folder import new_folder
 from core.params import count
 from training import checkpoint
 
@@ -24,18 +23,10 @@ def export(workdir: pathlib.Path, out: pathlib.Path, dtype: str) -> int:
 
   ValueError where `out` exists or `workdir` holds no model.  `out` appears whole or not at all.
   """
-  if out.exists():
-    raise ValueError(f'{out} exists; --out must be a new folder.')
-  config, params, step = checkpoint.load(workdir)
-  incomplete = out.with_name(out.name + '.incomplete')
-  shutil.rmtree(incomplete, ignore_errors=True)
-  checkpoint.save_config(incomplete, config)
-  params = jax.tree.map(lambda p: p.astype(dtype), params)
-  with checkpoint.manager(incomplete) as checkpoints:
-    checkpoints.save(step, args=ocp.args.Composite(ema=ocp.args.StandardSave(params)))
-  for said in incomplete.rglob('commit_success.txt'):  # of which only the name counts
-    said.write_text('')  # where it was saved is nobody's business
-  incomplete.rename(out)
+  with new_folder(out) as incomplete:
+    config, params, step = checkpoint.load(workdir)
+    params = jax.tree.map(lambda p: p.astype(dtype), params)
+    checkpoint.write_model(incomplete, config, params, step)
   return count(params)
 
 
