@@ -1,7 +1,7 @@
 """The tokens of T5: those of a unigram model (Kudo, 2018), cut by the library sentencepiece.
 
-Its file is `spiece.model`.  Hugging Face's `tokenizer.json` says the same in other words, from which
-the model is put together again.
+Its file is `spiece.model`.  Hugging Face's `tokenizer.json` says the same in other words, of which
+the model is made again.
 """
 
 import base64
@@ -64,12 +64,12 @@ def load(path: pathlib.Path) -> SentencePieceProcessor:
   return model
 
 
-def find(folder: pathlib.Path) -> pathlib.Path:
-  """The file of a tokenizer in a folder; ValueError where there is none."""
-  for path in (folder / name for name in FILES):
+def find(*folders: pathlib.Path) -> pathlib.Path:
+  """The file of a tokenizer in the first folder that has one; ValueError where none has."""
+  for path in (folder / name for folder in folders for name in FILES):
     if path.is_file():
       return path
-  raise ValueError(f'{folder} has no tokenizer: {" or ".join(FILES)}.')
+  raise ValueError(f'There is no {" or ".join(FILES)} in {" or ".join(map(str, folders))}.')
 
 
 def _of_json(path) -> bytes:
