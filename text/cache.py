@@ -1,0 +1,68 @@
+"""Embeddings on disk: a corpus repeats its captions every epoch, and T5 is larger than all else."""
+
+import hashlib
+import os
+import pathlib
+import uuid
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Bool, Int, Shaped
+
+Embed = Callable[
+  [Int[np.ndarray, 'b n'], Bool[np.ndarray, 'b n']],
+  Shaped[np.ndarray, 'b n d'],  # bfloat16 is no float to numpy
+]
+
+
+def cached(embed: Embed, folder: pathlib.Path, identity: bytes, width: int, dtype) -> Embed:
+  """`embed(ids, mask)` that asks the one it is given for what is not in the folder yet.
+
+  identity: whatever the embeddings depend on but their tokens.
+
+  Each text has a file of `n * width` numbers of the dtype.  One of another size is made again.
+  Several processes may share the folder: a file gets its name when it is whole.
+  """
+  dtype = np.dtype(dtype)
+
+  def read_or_embed(ids, mask):
+    paths = [_path(folder, identity, row) for row in ids]
+    shape = ids.shape[1], width
+    known = {path: _read(path, shape, dtype) for path in set(paths)}
+    if rows := {path: i for i, path in enumerate(paths) if known[path] is None}:
+      of = list(rows.values())
+      for path, made in zip(rows, embed(ids[of], mask[of])):
+        _write(path, made)
+        known[path] = made
+    return np.stack([known[path] for path in paths]) if paths else np.empty((0, *shape), dtype)
+
+  return read_or_embed
+
+
+def _path(folder, identity: bytes, ids) -> pathlib.Path:
+  of = hashlib.blake2b(identity, digest_size=16)
+  of.update(ids.astype('<i4').tobytes())
+  name = of.hexdigest()
+  return folder / name[:2] / name[2:]  # folders of millions of files are slow
+
+
+def _read(path, shape, dtype):
+  """The array in the file, or None where there is none of this size."""
+  try:
+    data = path.read_bytes()
+  except FileNotFoundError:
+    return None
+  if len(data) != shape[0] * shape[1] * dtype.itemsize:
+    return None
+  return np.frombuffer(data, dtype).reshape(shape)
+
+
+def _write(path, array) -> None:
+  path.parent.mkdir(parents=True, exist_ok=True)
+  # Processes on other machines may have this one's number.
+  incomplete = path.with_name(f'{path.name}.{uuid.uuid4().hex}.incomplete')
+  try:
+    incomplete.write_bytes(array.tobytes())
+    os.replace(incomplete, path)
+  finally:
+    incomplete.unlink(missing_ok=True)
