@@ -53,6 +53,8 @@ def _opened(source, tokens, width, dtype, cache) -> Encoder:
     return hashed.encoder(tokens, width)
   if dtype not in DTYPES:
     raise ValueError(f'Got dtype={dtype}; allowed are {", ".join(DTYPES)}.')
+  if pathlib.Path(cache).is_file():
+    raise ValueError(f'cache={cache} is a file; it is a folder, which need not exist.')
   folder = pathlib.Path(source)
   model, files = open_t5(folder, dtype)
   if model.width != width:

@@ -205,6 +205,10 @@ def test_hashed_words():
   [
     ({'width': 8}, r'Got width=8; the embeddings of .*ours have 16\.'),
     ({'dtype': 'float16'}, r'Got dtype=float16; allowed are bfloat16, float32\.'),
+    (
+      {'cache': __file__},
+      r'cache=.*test_encoder\.py is a file; it is a folder, which need not exist\.',
+    ),
     ({'tokens': 0}, r'Got tokens=0; it must be at least 1\.'),
     (
       {'source': 'hasht'},

@@ -1,10 +1,13 @@
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from core.params import names
 from tests.oracles import compiled, random_params, relative_error
-from text.t5 import T5Encoder, bucket
+from text.t5 import T5Encoder, bucket, shapes
 
 SIZES = dict(vocabulary=50, width=24, heads=3, head_features=4, hidden=40, layers=2, buckets=8)
 
@@ -65,8 +68,14 @@ def test_products_in_bfloat16_are_near():
   assert 1e-4 < relative_error(text, network()(tokens, mask)) < 2e-2
 
 
+def test_shapes_are_those_of_new_parameters():
+  model = T5Encoder(**SIZES | {'layers': 3})
+  example = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
+  params = jax.eval_shape(model.init, jax.random.key(0), *example)['params']
+  assert shapes(model) == {name: p.shape for name, p in names(params).items()}
+
+
 def test_the_size_of_t5_xxl():
   config = dict(vocabulary=32128, width=4096, heads=64, head_features=64, hidden=10240, layers=24)
-  example = jnp.zeros((1, 77), jnp.int32), jnp.ones((1, 77), bool)
-  params = jax.eval_shape(T5Encoder(**config).init, jax.random.key(0), *example)['params']
-  assert sum(p.size for p in jax.tree.leaves(params)) == 4_762_310_656  # as transformers counts
+  sizes = map(math.prod, shapes(T5Encoder(**config)).values())
+  assert sum(sizes) == 4_762_310_656  # as transformers counts
