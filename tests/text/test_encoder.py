@@ -107,14 +107,16 @@ def test_each_text_of_many_has_its_own_embedding(source):
   assert encode([])[0].shape == (0, 20, 16)
 
 
-def test_it_runs_under_the_mesh_of_training(source):
+@pytest.mark.parametrize('kind', [AxisType.Auto, AxisType.Explicit])
+def test_it_runs_under_the_mesh_of_training(source, kind, monkeypatch):
+  monkeypatch.setattr(encoder, 'MIN_SHARDED', 100)
   text, _ = open_encoder(source=source, **SIZES)(PROMPTS)
-  mesh = jax.make_mesh((2, 4), ('data', 'fsdp'), axis_types=(AxisType.Auto,) * 2)
-  with jax.set_mesh(mesh):
+  known = np.load(RECORDED / 't5.npz')
+  with jax.set_mesh(jax.make_mesh((2, 4), ('data', 'fsdp'), axis_types=(kind,) * 2)):
     model, files = open_t5(pathlib.Path(source), 'float32')
-    embed = embedder(model, load(model, files, jax.local_devices()))
-    known = np.load(RECORDED / 't5.npz')
+    embed = embedder(model, load(model, files, jax.local_devices()[:2]))
     assert relative_error(embed(known['ids'], known['mask']), text) < 1e-6
+    assert jax.sharding.get_abstract_mesh().shape == {'data': 2, 'fsdp': 4}
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
