@@ -15,8 +15,8 @@ from packaging.utils import canonicalize_name
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 README = (ROOT / 'README.md').read_text('utf-8')
 SOURCES = sorted(p for p in [*ROOT.glob('*.py'), *ROOT.glob('[a-z]*/**/*.py')])
-# Runs in an environment of its own, of another library with which this project is compared.
-ELSEWHERE = ROOT / 'benchmarks' / 'lumiere_pytorch_worker.py'
+# Run in environments of their own, of other libraries with which this project is compared.
+ELSEWHERE = {ROOT / 'benchmarks' / 'lumiere_pytorch_worker.py', *ROOT.glob('tests/parity/*.py')}
 FOLDERS = sorted({p.relative_to(ROOT).parts[0] for p in SOURCES if p.parent != ROOT})
 SCRIPTS = sorted(p.stem for p in ROOT.glob('*.py'))
 
@@ -80,13 +80,13 @@ def flags_of(path: pathlib.Path) -> set[str]:
 
 def test_requirements_are_what_the_code_imports():
   required = requirements('requirements.txt').keys()
-  imported = distributions(p for p in SOURCES if 'tests' not in p.parts and p != ELSEWHERE)
+  imported = distributions(p for p in SOURCES if 'tests' not in p.parts and p not in ELSEWHERE)
   assert imported == required - NOT_IMPORTED
 
 
 def test_development_requirements_are_what_tests_import_besides():
   required = requirements('requirements-dev.txt').keys()
-  imported = distributions(p for p in SOURCES if 'tests' in p.parts)
+  imported = distributions(p for p in SOURCES if 'tests' in p.parts and p not in ELSEWHERE)
   assert imported - requirements('requirements.txt').keys() == required - NOT_IMPORTED
 
 

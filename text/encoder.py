@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import math
 import pathlib
 import threading
 from collections.abc import Sequence
@@ -53,6 +54,8 @@ def _opened(source, tokens, width, dtype, cache) -> Encoder:
     return hashed.encoder(tokens, width)
   if dtype not in DTYPES:
     raise ValueError(f'Got dtype={dtype}; allowed are {", ".join(DTYPES)}.')
+  if pathlib.Path(cache).is_file():
+    raise ValueError(f'cache={cache} is a file; it is a folder, which need not exist.')
   folder = pathlib.Path(source)
   model, files = open_t5(folder, dtype)
   if model.width != width:
@@ -100,18 +103,15 @@ def load(model: T5Encoder, files: dict[str, weights.Stored], devices: Sequence) 
   mesh = jax.make_mesh((n,), ('devices',), axis_types=(AxisType.Auto,), devices=devices)
 
   def place(name, part):
-    size = np.prod(part.shape)
+    large = math.prod(part.shape) >= MIN_SHARDED
+    axes = [i for i, s in enumerate(part.shape) if large and s % n == 0]
     # Of two that are as long the last: the answers are spread, and not the terms of their sums.
-    axes = [i for i, s in enumerate(part.shape) if s % n == 0 and size >= MIN_SHARDED]
     axis = max(axes, key=lambda i: (part.shape[i], i), default=None)
-    sharding = NamedSharding(
-      mesh, P(*('devices' if i == axis else None for i in range(len(part.shape))))
-    )
+    spec = P(*('devices' if i == axis else None for i in range(len(part.shape))))
     exact = name.endswith('/scale') or name.startswith('distance/')
     dtype = np.dtype('float32' if exact else model.dtype)
-    return jax.make_array_from_callback(
-      part.shape, sharding, lambda index: part.read(index).astype(dtype)
-    )
+    read = lambda index: part.read(index).astype(dtype)
+    return jax.make_array_from_callback(part.shape, NamedSharding(mesh, spec), read)
 
   return nest({name: place(name, part) for name, part in files.items()})
 
@@ -119,6 +119,7 @@ def load(model: T5Encoder, files: dict[str, weights.Stored], devices: Sequence) 
 def embedder(model: T5Encoder, params: Params) -> Embed:
   """`embed(ids, mask)`, in the dtype of the model, of any number of texts."""
   apply = jax.jit(lambda params, ids, mask: model.apply({'params': params}, ids, mask))
+  mesh = jax.tree.leaves(params)[0].sharding.mesh
 
   def embed(ids, mask):
     made = np.empty((*ids.shape, model.width), np.dtype(model.dtype))
@@ -126,7 +127,8 @@ def embedder(model: T5Encoder, params: Params) -> Embed:
       few = slice(i, i + TEXTS)
       # The last few are repeated to be as many as always.
       again = [np.resize(x[few], (TEXTS, x.shape[1])) for x in (ids, mask)]
-      made[few] = np.asarray(apply(params, *again))[: len(ids) - i]
+      with jax.set_mesh(mesh):  # whoever asks may have set that of training
+        made[few] = np.asarray(apply(params, *again))[: len(ids) - i]
     return made
 
   return embed

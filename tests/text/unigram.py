@@ -8,13 +8,13 @@ PIECES += [(letter, -6.0) for letter in 'abcdefghijklmnopqrstuvwxyz']
 PIECES += [('▁a', -2.5), ('▁red', -4.0), ('▁blue', -4.0), ('▁circle', -5.0), ('ing', -5.0)]
 PIECES += [('▁mov', -6.5), ('<extra_id_0>', 0.0)]
 ID = {piece: i for i, (piece, _) in enumerate(PIECES)}
+METASPACE = {'type': 'Metaspace', 'replacement': '▁', 'prepend_scheme': 'always', 'split': True}
 
 
 def described() -> dict:
   """What Hugging Face's file says of it."""
   special = ('<pad>', '</s>', '<unk>', '<extra_id_0>')
   no = dict.fromkeys(('single_word', 'lstrip', 'rstrip', 'normalized'), False)
-  metaspace = {'type': 'Metaspace', 'replacement': '▁', 'prepend_scheme': 'always', 'split': True}
   end = {'SpecialToken': {'id': '</s>', 'type_id': 0}}
   of_end = {'</s>': {'id': '</s>', 'ids': [1], 'tokens': ['</s>']}}
   return {
@@ -25,7 +25,7 @@ def described() -> dict:
     'normalizer': None,
     'pre_tokenizer': {
       'type': 'Sequence',
-      'pretokenizers': [{'type': 'WhitespaceSplit'}, metaspace],
+      'pretokenizers': [{'type': 'WhitespaceSplit'}, METASPACE],
     },
     'post_processor': {
       'type': 'TemplateProcessing',
@@ -33,7 +33,7 @@ def described() -> dict:
       'pair': [{'Sequence': {'id': 'A', 'type_id': 0}}, end],
       'special_tokens': of_end,
     },
-    'decoder': metaspace,
+    'decoder': METASPACE,
     'model': {'type': 'Unigram', 'unk_id': 2, 'vocab': PIECES, 'byte_fallback': False},
   }
 
