@@ -8,10 +8,10 @@ PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check --no-input
 export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/.jax_cache
 
 .DEFAULT_GOAL := help
-.PHONY: help demo gallery test install clean
+.PHONY: help demo gallery test test-parity install clean
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/installed ## Make a video with the shipped model: out.mp4 and out_xt.png.
 	@$(VENV)/bin/python sample.py text_to_video --output=out.mp4 --xt_slice=out_xt.png
@@ -23,6 +23,9 @@ test: $(VENV)/installed-dev ## Run lint and tests.
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/ruff format --check
 	@$(VENV)/bin/pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+
+test-parity: $(VENV)/installed-parity ## Compare with diffusers and transformers, in torch.
+	@$(VENV)/bin/pytest tests/parity
 
 install: $(VENV)/installed ## Only make .venv and install into it.
 
@@ -38,6 +41,10 @@ $(VENV)/installed: requirements.txt constraints.txt | $(VENV)/bin/pip
 
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 	@$(PIP) install -r requirements-dev.txt -c constraints.txt
+	@touch $@
+
+$(VENV)/installed-parity: $(VENV)/installed-dev requirements-parity.txt
+	@$(PIP) install -r requirements-parity.txt -c constraints.txt
 	@touch $@
 
 # A venv half made, as where Debian's python3-venv is missing, would pass for a whole one.

@@ -28,7 +28,7 @@ from pipelines.cascade import to_host
 from pipelines.sampling import video_keys
 from pipelines.stage import open_stage
 from pipelines.text_to_video import in_batches
-from text.hashed import encoder
+from text.encoder import open_encoder
 from training import checkpoint
 
 _WORKDIR = flags.DEFINE_string('workdir', 'checkpoints/demo/t2v', 'Where the model was trained.')
@@ -54,7 +54,7 @@ def shapes() -> None:
   """The share of moving shapes which are what their prompts say, judged by their pixels alone."""
   command.json_file(_OUTPUT.value)
   config, params, step, generate = _opened(_WORKDIR.value)
-  make = in_batches(generate, params, encoder(**config.text), batch=_BATCH.value, seed=0)
+  make = in_batches(generate, params, open_encoder(**config.text), batch=_BATCH.value, seed=0)
 
   rows = []
   seeds = range(_PROMPTS.value)
@@ -82,7 +82,7 @@ def applications() -> None:
   rows, score, protocol = [], {}, {}
   for name, workdir, task_of, styled in _applications():
     config, params, step, generate = _opened(workdir)
-    encode, d, params = encoder(**config.text), config.data, styled(params)
+    encode, d, params = open_encoder(**config.text), config.data, styled(params)
     clip = functools.partial(
       synthetic.clip, size=d.size, frames=d.frames, fps=d.fps, seed=SHAPES['test']
     )

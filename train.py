@@ -37,7 +37,7 @@ from pipelines import forecasts
 from pipelines.plan import initialise, lowered_step, make_plan
 from pipelines.sampling import video_keys
 from pipelines.stage import Stage
-from text.hashed import encoder
+from text.encoder import open_encoder
 from training import account, checkpoint, loop, processes
 from training.monitor import say
 from training.phases import Clock, watched
@@ -70,10 +70,10 @@ def train(config: ConfigDict, workdir: pathlib.Path, clock: Clock, stopped=lambd
   mesh = make_mesh(config.mesh)
   # A run that is resumed has all it needs.
   begins = config.init_from and not checkpoint.steps(workdir)
-  image = checkpoint.load(pathlib.Path(config.init_from))[1] if begins else {}
+  image = begun_from(pathlib.Path(config.init_from), config) if begins else {}
   plan = make_plan(config, mesh)
   part = dict(zip(('process_index', 'process_count'), share(mesh)))
-  encode, source = encoder(**config.text), open_examples(config)
+  encode, source = open_encoder(**config.text), open_examples(config)
   data = batches(source, encode, seed=config.seed, **config.loader, **part)
   fixed = fixed_batch(source, encode, config, part)
   keys = lambda: tuple(jax.random.split(jax.random.key(config.seed), 3))
@@ -111,6 +111,19 @@ def train(config: ConfigDict, workdir: pathlib.Path, clock: Clock, stopped=lambd
       evaluate=lambda params: evaluate(params, fixed, key_evaluate),
       sample=make_sampling(config, stage, fixed, workdir),
     )  # fmt: skip
+
+
+def begun_from(workdir: pathlib.Path, config: ConfigDict) -> Params:
+  """The parameters to start from; ValueError where their model was told a text in another way."""
+  found, params, _ = checkpoint.load(workdir)
+  says = lambda c: (
+    {'source': 'hashed'} | {k: v for k, v in c.text.items() if k in ('source', 'tokens', 'width')}
+  )
+  if says(found) != says(config):
+    differ = sorted(k for k, v in says(found).items() if v != says(config)[k])
+    how = ' '.join(f'--config.text.{k}={says(found)[k]}' for k in differ)
+    raise ValueError(f'{workdir} is a model of other texts; it needs {how}.')
+  return params
 
 
 def open_examples(config: ConfigDict):

@@ -12,7 +12,7 @@ from core import command, video
 from pipelines.cascade import to_host
 from pipelines.stage import open_stage
 from pipelines.text_to_video import in_batches
-from text.hashed import encoder
+from text.encoder import open_encoder
 from training import checkpoint
 
 PROMPTS = (
@@ -29,7 +29,7 @@ def main() -> None:
   video.check_writable(output)
   config, params, _ = checkpoint.load(pathlib.Path(flags.FLAGS.workdir))
   generate = open_stage(config).generate
-  make = in_batches(generate, params, encoder(**config.text), batch=1, seed=flags.FLAGS.seed)
+  make = in_batches(generate, params, open_encoder(**config.text), batch=1, seed=flags.FLAGS.seed)
   strips = [chart.filmstrip(p, to_host(make([p], [0])[0])) for p in PROMPTS]
   chart.stacked(strips).save(output)
   print(output)

@@ -37,7 +37,7 @@ from data.pipeline import batches, open_source
 from pipelines.sampling import video_keys
 from pipelines.stage import Stage, open_stage
 from stunet.inflate import inflate
-from text.hashed import encoder
+from text.encoder import open_encoder
 from training import checkpoint
 from training.optimizer import make_optimizer
 from training.state import State
@@ -59,7 +59,7 @@ def compare(config: ConfigDict) -> dict[str, Outcome]:
   if not config.init_from:
     raise ValueError('Got no image model to inflate; --config.init_from=WORKDIR says which.')
   stage = open_stage(config)
-  encode, source = encoder(**config.text), open_source(**config.data)
+  encode, source = open_encoder(**config.text), open_source(**config.data)
   with contextlib.closing(
     batches(source, encode, batch=config.evaluate_batch, seed=config.seed + 1)
   ) as data:

@@ -38,7 +38,7 @@ from pipelines.cascade import one_by_one
 from pipelines.stage import open_stage, super_resolution_config
 from pipelines.text_to_video import in_batches
 from ssr.multidiffusion import starts
-from text.hashed import encoder
+from text.encoder import open_encoder
 from training import checkpoint
 from training.sharding import make_mesh
 
@@ -76,7 +76,7 @@ def from_model(workdir: pathlib.Path, frames: int, seed: int) -> tuple[Small, in
   """What the model there makes of the prompts for evaluation, and the side of its frames."""
   config, params, _ = checkpoint.load(workdir)
   config.data.frames = frames
-  generate, encode = open_stage(config).generate, encoder(**config.text)
+  generate, encode = open_stage(config).generate, open_encoder(**config.text)
   make = in_batches(generate, params, encode, batch=1, seed=seed)
 
   def small(i):
@@ -103,7 +103,7 @@ def open_upscale(
   config.data.update(frames=frames, size=side * config.degrade.factor)
   config.sampling.overlap = overlap
   mesh, shape = make_mesh((('data', -1), ('fsdp', 1))), (frames, side, side, 3)
-  generate, encode = open_stage(config, mesh=mesh).generate, encoder(**config.text)
+  generate, encode = open_stage(config, mesh=mesh).generate, open_encoder(**config.text)
   return one_by_one(generate, params, encode, shape, seed=seed, mesh=mesh)
 
 

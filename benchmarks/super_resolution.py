@@ -35,7 +35,7 @@ from data.pipeline import batches, open_source
 from pipelines.sampling import video_keys
 from pipelines.stage import open_stage, super_resolution_config
 from ssr.degrade import downsample
-from text.hashed import Encoder, encoder
+from text.encoder import Encoder, open_encoder
 from training import checkpoint
 from training.step import pixels
 
@@ -157,7 +157,7 @@ def main() -> None:
   if f.source:
     sources[f.source] = opened(f.source, f.split)
   enlarge = functools.partial(make_enlarge(config), params)
-  options = dict(encode=encoder(**config.text), clips=f.clips, batch=f.batch, seed=f.seed)
+  options = dict(encode=open_encoder(**config.text), clips=f.clips, batch=f.batch, seed=f.seed)
   outcomes = {name: compare(enlarge, source, **options) for name, source in sources.items()}
   print(table(outcomes))
   if output:

@@ -1,5 +1,7 @@
 """Sizes: what each stage of a scale overrides in `base.py`."""
 
+from configs import deepfloyd
+
 SCALES = {}
 
 # Seconds on a CPU: for the tests.
@@ -262,6 +264,9 @@ SCALES['paper'] |= {
     'loader': {'batch': 128},
   },
 }
+
+
+SCALES |= deepfloyd.SCALES
 
 
 def apply(config, scale: str):

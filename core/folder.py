@@ -13,7 +13,7 @@ def new_folder(out: pathlib.Path) -> Iterator[pathlib.Path]:
   ValueError where there is something of that name already.
   """
   if out.exists():
-    raise ValueError(f'{out} exists already; give another --out.')
+    raise ValueError(f'{out} exists already; --out is a new folder.')
   incomplete = out.with_name(out.name + '.incomplete')
   shutil.rmtree(incomplete, ignore_errors=True)  # of one that was killed
   incomplete.mkdir(parents=True)

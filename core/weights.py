@@ -47,7 +47,10 @@ def find(folder: pathlib.Path) -> dict[str, Stored]:
       raise ValueError(f'{stored.name} is in both {twice.path} and {stored.path}.')
     found[stored.name] = stored
   for index in sorted(folder.glob('*.safetensors.index.json')):
-    files = json.loads(index.read_text())['weight_map']
+    try:
+      files = json.loads(index.read_text())['weight_map']
+    except (json.JSONDecodeError, KeyError) as error:
+      raise ValueError(f'{index} is damaged: {error}.') from error
     if missing := sorted({f for f in files.values() if not (folder / f).is_file()}):
       raise ValueError(f'{index} names {", ".join(missing)}, and there is no such file.')
     if missing := sorted(files.keys() - found.keys()):

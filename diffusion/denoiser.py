@@ -29,7 +29,9 @@ def network(apply: Callable, params: Params, process: Process) -> Denoiser:
   return denoise
 
 
-def on_x0(change: Callable[[Video], Video], answer: Video, xt: Video) -> Video:
+def on_x0(
+  change: Callable[[Video], Video], answer: Float['b t h w k'], xt: Video
+) -> Float['b t h w k']:
   """The answer with its first channels changed, which are as many as x_t has."""
   c = xt.shape[-1]
   if answer.shape[-1] == c:

@@ -16,7 +16,7 @@ from diffusion.process import Process
 from pipelines.sampling import Generate, make_sample, video_keys
 from ssr.degrade import augmented, blurred
 from ssr.multidiffusion import over_windows, starts
-from text.hashed import Encoder
+from text.encoder import Encoder
 from training.sharding import make_mesh, over_batch, replicated
 
 PIECE = 8  # frames of a large video that leave its device together
@@ -33,6 +33,7 @@ def make_super_resolution(
   overlap: int,
   at_once: int,
   aug_level: float,
+  augment: str = 'small',
   mesh: jax.sharding.Mesh | None = None,
   **sampling,
 ) -> Generate:
@@ -44,6 +45,7 @@ def make_super_resolution(
   window, overlap: see `over_windows`.  A shorter video is one window.
   at_once: windows that a device denoises together; its memory grows with them.
   aug_level: of the noise that is added to `cond.frames`, in [0, 1]; else a ValueError.
+  augment: how it is: see ssr.degrade.
   mesh: the devices over which windows are spread, and each over those of the axis `time`.
   sampling: see `make_sample`, whose errors are raised.
 
@@ -54,6 +56,7 @@ def make_super_resolution(
     raise ValueError(f'Got an aug_level of {aug_level:g}; allowed is 0 to 1.')
   sample = make_sample(process, **sampling)
   windows = dict(window=window, overlap=overlap, at_once=at_once)
+  windows |= dict(learned=sampling.get('sampler') == 'ddpm_learned')
   over_windows(lambda *inputs: None, **windows)  # so that its errors come before a video does
   if mesh and mesh.size > 1:
     groups = mesh.size // mesh.shape['time']
@@ -68,8 +71,9 @@ def make_super_resolution(
         'into it as often down as across.'
       )
     keys, of_frames = jax.vmap(jax.random.split, out_axes=1)(keys)
-    eps = jax.vmap(lambda key: jax.random.normal(key, (t, h, w, c)))(of_frames)
-    cond = augmented(cond, jnp.full(b, aug_level), eps)
+    shape = (t, *size, c) if augment == 'upsampled' else (t, h, w, c)
+    eps = jax.vmap(lambda key: jax.random.normal(key, shape))(of_frames)
+    cond = augmented(cond, jnp.full(b, aug_level), eps, augment)
     denoiser = guided(network(apply, params, process), guidance)
     given = None if given is None else feathered(given, FADE)
     return sample(over_windows(denoiser, **windows), cond, (t, *size, c), keys, given)

@@ -11,7 +11,6 @@ from core.params import held, partition
 from core.typing import Key, Params
 from pipelines.stage import Stage, open_stage
 from stunet.inflate import inflate
-from text.hashed import encoder
 from training import flops
 from training.optimizer import make_optimizer
 from training.sharding import fsdp, over_all, over_batch, put, replicated, require_batch
@@ -105,9 +104,9 @@ def _init(config, stage, key):
 def _batch(config) -> dict:
   """The shapes of a batch of all processes."""
   d, b = config.data, config.loader.batch
-  text, mask = encoder(**config.text)([''])
+  n, width = config.text.tokens, config.text.width
   shapes = {'video': ((d.frames, d.size, d.size, 3), jnp.uint8)}
-  shapes |= {name: (x.shape[1:], x.dtype) for name, x in (('text', text), ('mask', mask))}
+  shapes |= {'text': ((n, width), jnp.float32), 'mask': ((n,), bool)}
   if config.masks:
     shapes['known'] = ((d.frames, d.size, d.size), bool)
   return {k: jax.ShapeDtypeStruct((b, *shape), dtype) for k, (shape, dtype) in shapes.items()}

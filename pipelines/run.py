@@ -21,7 +21,7 @@ from pipelines.jobs import Job
 from pipelines.sampling import Source
 from pipelines.stage import made_large, open_stage, super_resolution_config
 from pipelines.text_to_video import in_batches
-from text.hashed import encoder
+from text.encoder import open_encoder
 from training import checkpoint
 
 
@@ -127,12 +127,15 @@ def _compiled(
   if ssr:
     shape, w = (d.frames, d.size, d.size, 3), ssr.config.sampling
     mesh = window_mesh(d.frames, w.window, w.overlap, jax.devices())
-    generate, encode = open_stage(ssr.config, on_step, mesh).generate, encoder(**ssr.config.text)
+    generate, encode = (
+      open_stage(ssr.config, on_step, mesh).generate,
+      open_encoder(**ssr.config.text),
+    )
     _, large, _ = checkpoint.load(ssr.workdir)
     large = held(large, ssr.config.model.dtype)
     enlarge = one_by_one(generate, large, encode, shape, seed=seed, mesh=mesh, given=given)
     given = given and given.smaller(ssr.config.degrade.factor)
-  generate, encode = open_stage(base.config, on_step).generate, encoder(**base.config.text)
+  generate, encode = open_stage(base.config, on_step).generate, open_encoder(**base.config.text)
   return in_batches(
     generate, params, encode, batch=batch, seed=seed, given=given, source=source
   ), enlarge

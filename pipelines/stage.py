@@ -12,7 +12,7 @@ from core.condition import Condition
 from core.given import Given
 from core.params import held
 from core.placement import whole
-from core.typing import Key, Params, Video
+from core.typing import Bool, Float, Key, Params, Video
 from diffusion.process import Process
 from diffusion.sampler import OnStep
 from pipelines.cascade import make_super_resolution
@@ -22,7 +22,7 @@ from ssr.degrade import downsample, make_degrade
 from ssr.model import beside_upsampled, beyond_upsampled
 from stunet.adapters import adapted, merged
 from stunet.unet import STUNet
-from text.hashed import encoder
+from text.encoder import open_encoder
 from training import checkpoint
 from training.step import Apply, Conditioning, pixels, text_alone
 
@@ -60,15 +60,22 @@ def open_stage(
     bare = init
     init = lambda key, *inputs: adapted(bare(key, *inputs), rank, jax.random.fold_in(key, rank))
 
+  # Of an encoder that is not there yet, a program can be compiled, not more.
+  if config.text.get('source', 'hashed') not in ('', 'hashed'):
+    apply = hearing(apply, *open_encoder(**config.text)(['']))
+
   if not config.get('degrade'):
     model.check_frames(d.frames)
-    prompts = config.sample_prompts
-    cond = Condition(*map(jnp.asarray, encoder(**config.text)(prompts)))
     shape, conditioning = (d.frames, d.size, d.size, 3), text_alone
     if config.get('masks'):
       apply, conditioning = beside_given(apply), given_too
     generate = make_text_to_video(apply, process, shape, on_step=on_step, **config.sampling)
-    return Stage(init, apply, conditioning, process, generate, lambda batch: (prompts, cond))
+
+    def prompted(batch):
+      prompts = config.sample_prompts
+      return prompts, Condition(*map(jnp.asarray, open_encoder(**config.text)(prompts)))
+
+    return Stage(init, apply, conditioning, process, generate, prompted)
 
   def examples(batch):
     n = len(config.sample_prompts)
@@ -81,9 +88,8 @@ def open_stage(
   degrade = make_degrade(**config.degrade)
   init = beside_upsampled(init)
   apply = (beyond_upsampled if config.get('residual') else beside_upsampled)(apply)
-  generate = make_super_resolution(
-    apply, process, (d.size, d.size), mesh=mesh, on_step=on_step, **config.sampling
-  )
+  options = dict(mesh=mesh, on_step=on_step, augment=config.degrade.get('augment', 'small'))
+  generate = make_super_resolution(apply, process, (d.size, d.size), **options, **config.sampling)
   return Stage(init, apply, degrade, process, generate, examples)
 
 
@@ -103,6 +109,23 @@ def beside_given(apply: Apply) -> Apply:
     return apply(params, xt, t, cond)
 
   return told
+
+
+def hearing(apply: Apply, null: Float['1 n d'], null_mask: Bool['1 n']) -> Apply:
+  """`apply(params, xt, t, cond)` of a network to which saying nothing is saying `null`.
+
+  A text encoder that was trained has an embedding of the empty text, on which image models were
+  trained where the text was left out (DeepFloyd IF).
+  """
+
+  def heard(params, xt, t, cond):
+    if cond.mask is None:
+      return apply(params, xt, t, cond)
+    silent = ~cond.mask.any(-1)[:, None]
+    text = jnp.where(silent[..., None], jnp.asarray(null, cond.text.dtype), cond.text)
+    return apply(params, xt, t, cond.replace(text=text, mask=cond.mask | silent & null_mask))
+
+  return heard
 
 
 def super_resolution_config(workdir: pathlib.Path) -> ConfigDict:

@@ -17,7 +17,7 @@ from data.pipeline import batches, open_source
 from pipelines.stage import open_stage
 from stunet.inflate import TEMPORAL, inflate
 from stunet.unet import STUNet
-from text.hashed import encoder
+from text.encoder import open_encoder
 from training.optimizer import make_optimizer
 from training.sharding import make_mesh
 from training.state import State
@@ -83,7 +83,7 @@ def test_the_keys_of_every_part_are_arguments_of_its_function(stage, scale):
   config = get_config(stage, scale)
   open_stage(config)
   make_mesh(config.mesh)
-  encode = encoder(**config.text)
+  encode = open_encoder(**config.text)
   source = open_source(**config.data)
   inspect.signature(batches).bind(source, encode, seed=0, **config.loader)
   d = config.data

@@ -15,8 +15,10 @@ from packaging.utils import canonicalize_name
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 README = (ROOT / 'README.md').read_text('utf-8')
 SOURCES = sorted(p for p in [*ROOT.glob('*.py'), *ROOT.glob('[a-z]*/**/*.py')])
-# Run in environments of their own, of other libraries with which this project is compared.
-ELSEWHERE = {ROOT / 'benchmarks' / 'lumiere_pytorch_worker.py', *ROOT.glob('tests/parity/*.py')}
+# Runs in an environment of its own, of another library with which this project is compared.
+ELSEWHERE = ROOT / 'benchmarks' / 'lumiere_pytorch_worker.py'
+# Compared with other libraries, in an environment that has them: make test-parity.
+PARITY = sorted((ROOT / 'tests' / 'parity').glob('*.py'))
 FOLDERS = sorted({p.relative_to(ROOT).parts[0] for p in SOURCES if p.parent != ROOT})
 SCRIPTS = sorted(p.stem for p in ROOT.glob('*.py'))
 
@@ -41,7 +43,7 @@ def distributions(paths) -> set[str]:
         modules.add(node.module.split('.')[0])
   modules -= sys.stdlib_module_names | {*FOLDERS, *SCRIPTS}
   providers = metadata.packages_distributions()
-  return {canonicalize_name(providers[module][0]) for module in modules}
+  return {canonicalize_name(providers.get(module, [module])[0]) for module in modules}
 
 
 def closure(required: list[Requirement]) -> set[str]:
@@ -80,14 +82,19 @@ def flags_of(path: pathlib.Path) -> set[str]:
 
 def test_requirements_are_what_the_code_imports():
   required = requirements('requirements.txt').keys()
-  imported = distributions(p for p in SOURCES if 'tests' not in p.parts and p not in ELSEWHERE)
+  imported = distributions(p for p in SOURCES if 'tests' not in p.parts and p != ELSEWHERE)
   assert imported == required - NOT_IMPORTED
 
 
 def test_development_requirements_are_what_tests_import_besides():
   required = requirements('requirements-dev.txt').keys()
-  imported = distributions(p for p in SOURCES if 'tests' in p.parts and p not in ELSEWHERE)
+  imported = distributions(p for p in SOURCES if 'tests' in p.parts and p not in PARITY)
   assert imported - requirements('requirements.txt').keys() == required - NOT_IMPORTED
+
+
+def test_parity_requirements_are_what_those_tests_import_besides():
+  known = requirements('requirements.txt').keys() | requirements('requirements-dev.txt').keys()
+  assert distributions(PARITY) - known == requirements('requirements-parity.txt').keys()
 
 
 def test_constraints_pin_all_that_is_installed():

@@ -11,6 +11,7 @@ import numpy as np
 from absl import flags
 
 from core import command, weights
+from core.folder import new_folder
 from text.t5 import T5Encoder, shapes
 from text.tokenizer import find, load
 
@@ -64,7 +65,7 @@ def convert(
   file = find(tokenizer) if tokenizer else find(source, beside)
   if (pieces := load(file).get_piece_size()) > model.vocabulary:
     raise ValueError(f'{file} has {pieces} tokens, and the model in {source} {model.vocabulary}.')
-  with weights.new_folder(out) as folder:
+  with new_folder(out) as folder:
     sizes = {size: getattr(model, size) for size in SIZES}
     (folder / 'config.json').write_text(json.dumps(sizes, indent=2) + '\n')
     shutil.copyfile(file, folder / file.name)

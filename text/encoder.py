@@ -28,12 +28,12 @@ SAMPLE_BYTES = 2**20
 
 
 def open_encoder(
-  *, source: str, tokens: int, width: int, dtype: str = 'float32', cache: str = ''
+  *, tokens: int, width: int, source: str = 'hashed', dtype: str = 'float32', cache: str = ''
 ) -> Encoder:
   """Returns `encode(texts) -> (text, mask)`: `b n d` embeddings in float32, and a mask (`b n`).
 
-  source: `hashed`, or a folder that `text.convert` wrote, of a T5.
   tokens, width: n and d.
+  source: `hashed`, or a folder that `text.convert` wrote, of a T5.
   dtype: of the products of T5, and of what the cache holds.
   cache: a folder for embeddings of T5, which may be shared; none if empty.
 

@@ -38,10 +38,33 @@ def predict(params, xt, t, cond):
 def test_network_is_the_x0_of_its_prediction(prediction):
   process, xt, x0 = Process(prediction=prediction), normal(2, 2, 3, 3, 3), normal(2, 2, 3, 3, 3)
   right = process.target(x0, T, process.eps_from(xt, T, x0))
-  with_variance = jnp.concatenate([right, jnp.full_like(right, jnp.nan)], -1)
-  for answer in (right, with_variance):
+  learned = jnp.full_like(right, 0.3)
+  for answer in (right, jnp.concatenate([right, learned], -1)):
     denoiser = network(lambda params, xt, t, cond: params['answer'], {'answer': answer}, process)
-    np.testing.assert_allclose(denoiser(xt, T, condition()), x0, atol=2e-5)
+    got = denoiser(xt, T, condition())
+    np.testing.assert_allclose(got[..., :3], x0, atol=2e-5)
+    np.testing.assert_array_equal(got[..., 3:], answer[..., 3:])
+
+
+def test_what_is_said_of_a_variance_is_that_of_the_text_and_nothing_changes_it():
+  xt, cond = normal(2, 2, 3, 3, 1), condition().without_text(False)
+
+  def network(xt, t, cond):
+    heard = cond.mask.any(-1)[:, None, None, None, None] * jnp.ones_like(xt)
+    return jnp.concatenate([5 * xt + heard, 2 * heard], -1)
+
+  given = Given.of(jnp.zeros_like(xt), jnp.ones_like(xt))
+  changes = (
+    clipped,
+    dynamically_thresholded,
+    lambda d: keeping(d, given),
+    lambda d: guided(d, 7.0),
+  )
+  for change in changes:
+    plain = change(lambda xt, t, cond: network(xt, t, cond)[..., :1])(xt, T, cond)
+    got = change(network)(xt, T, cond)
+    np.testing.assert_array_equal(got[..., :1], plain)
+    np.testing.assert_array_equal(got[..., 1:], jnp.full_like(xt, 2))
 
 
 @pytest.mark.parametrize('prediction', ['eps', 'v', 'x0'])

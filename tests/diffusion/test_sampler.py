@@ -148,19 +148,42 @@ def test_named_variances_are_their_formulas(monkeypatch):
 
   at, to = np.float64(process.alpha(times)) ** 2
   beta = 1 - at / to
-  for variance, known in (('small', (1 - to) / (1 - at) * beta), ('large', beta)):
+  small = (1 - to) / (1 - at) * beta
+  says = lambda v: lambda xt, t, cond: jnp.concatenate([nothing(xt, t, cond), v + 0 * xt], -1)
+  for denoiser, variance, known in (
+    (nothing, 'small', small),
+    (nothing, 'large', beta),
+    (says(-1), 'learned', small),
+    (says(1), 'learned', beta),
+    (says(0.5), 'learned', beta**0.75 * small**0.25),
+  ):
     ends = []
     for noise in (0.0, 1.0):
       monkeypatch.setattr(sampler, 'draw', lambda keys, step, like, z=noise: jnp.full_like(like, z))
-      ends.append(sampler.ddpm(nothing, *args, keys=KEYS, variance=variance))
+      ends.append(sampler.ddpm(denoiser, *args, keys=KEYS, variance=variance))
     np.testing.assert_allclose((ends[1] - ends[0]) ** 2, known, rtol=1e-5)
+
+
+def test_a_variance_that_is_not_learned_is_refused():
+  with pytest.raises(ValueError, match='has 0: its out_channels are to be 2'):
+    args = COND, jnp.ones((4, 1, 1, 1, 1)), Process(), sampler.times(4)
+    sampler.ddpm(lambda xt, t, cond: xt, *args, keys=KEYS, variance='learned')
+
+
+def test_leading_times_are_those_of_evenly_spaced_steps_of_a_thousand():
+  np.testing.assert_allclose(sampler.leading(4), [0.751, 0.501, 0.251, 0.001, 0], rtol=1e-6)
+  np.testing.assert_allclose(sampler.leading(3)[:3], [0.667, 0.334, 0.001], rtol=1e-6)
+  assert len(sampler.leading(1000)) == 1001
+  for steps in (0, 1001):
+    with pytest.raises(ValueError, match=f'Got {steps} steps; a model of 1000 has'):
+      sampler.leading(steps)
 
 
 def test_unknown_variance_and_single_time_are_refused():
   process, xt = Process(), jnp.ones((4, 1, 1, 1, 1))
   args = exact(process, S), COND, xt, process
   for variance in ('medium', 2.0):
-    message = f'Unknown variance: {variance!r}.  Known: large, small, a number in [0, 1].'
+    message = f'Unknown variance: {variance!r}.  Known: large, learned, small, a number in [0, 1].'
     with pytest.raises(ValueError, match=f'^{re.escape(message)}$'):
       sampler.ddpm(*args, sampler.times(4), keys=KEYS, variance=variance)
   with pytest.raises(ValueError, match=r'^Times have the shape \(1,\).  Allowed: \(n,\), n of'):

@@ -10,7 +10,7 @@ from core.params import held
 from data.pipeline import batches, open_source
 from pipelines.plan import initialise, lowered_step, make_plan
 from tests.conftest import SMALL
-from text.hashed import encoder
+from text.encoder import open_encoder
 from training.sharding import make_mesh, of_each, put_batch, replicated
 
 STEPS = 20
@@ -49,7 +49,7 @@ def config():
 @pytest.fixture(scope='module')
 def clips():
   c = config()
-  data = batches(open_source(**c.data), encoder(**c.text), seed=0, **c.loader)
+  data = batches(open_source(**c.data), open_encoder(**c.text), seed=0, **c.loader)
   found = [next(data) for _ in range(STEPS)]
   data.close()
   return found

@@ -55,7 +55,7 @@ def test_what_is_exported_is_what_is_sampled(workdir, tmp_path, dtype, tolerance
 
 def test_nothing_is_written_over_and_nothing_half_written(workdir, tmp_path):
   (tmp_path / 'there').mkdir()
-  with pytest.raises(ValueError, match='there exists; --out must be a new folder'):
+  with pytest.raises(ValueError, match='there exists already; --out is a new folder'):
     export(workdir, tmp_path / 'there', 'float32')
   with pytest.raises(ValueError, match='nowhere is not a workdir'):
     export(tmp_path / 'nowhere', tmp_path / 'out', 'float32')
