@@ -11,6 +11,7 @@ _IF_MODEL = {
   'attention': ('none', 'joint', 'joint', 'joint'),
   'temporal_strides': (1, 2, 2, 2),
   'temporal_attentions': (0, 0, 0, 1),
+  'head_features': 64,
   'out_channels': 6,  # of which three say the variance
   'pool_heads': 64,
   'activation': 'gelu',

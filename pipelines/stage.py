@@ -62,7 +62,7 @@ def open_stage(
 
   # Of an encoder that is not there yet, a program can be compiled, not more.
   if config.text.get('source', 'hashed') not in ('', 'hashed'):
-    apply = hearing(apply, *open_encoder(**config.text)(['']))
+    apply = hearing(apply, *map(jnp.asarray, open_encoder(**config.text)([''])))
 
   if not config.get('degrade'):
     model.check_frames(d.frames)
@@ -122,7 +122,7 @@ def hearing(apply: Apply, null: Float['1 n d'], null_mask: Bool['1 n']) -> Apply
     if cond.mask is None:
       return apply(params, xt, t, cond)
     silent = ~cond.mask.any(-1)[:, None]
-    text = jnp.where(silent[..., None], jnp.asarray(null, cond.text.dtype), cond.text)
+    text = jnp.where(silent[..., None], null.astype(cond.text.dtype), cond.text)
     return apply(params, xt, t, cond.replace(text=text, mask=cond.mask | silent & null_mask))
 
   return heard

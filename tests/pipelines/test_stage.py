@@ -7,7 +7,7 @@ import numpy as np
 from configs import t2v, t2v_masked
 from core.condition import Condition
 from core.given import Given
-from pipelines.stage import given_too, open_stage
+from pipelines.stage import given_too, hearing, open_stage
 from stunet.inflate import inflate
 from tests.oracles import compiled, random_params
 
@@ -42,3 +42,16 @@ def test_a_network_sees_the_clean_pixels_that_are_known():
   want = Given.of(x0, jnp.asarray(known[..., None], jnp.float32))
   np.testing.assert_array_equal(cond.frames, want.channels)
   np.testing.assert_array_equal(cond.text, batch['text'])
+
+
+def test_saying_nothing_is_saying_what_the_encoder_makes_of_it():
+  seen = []
+  null, null_mask = jnp.full((1, 3, 2), 7.0), jnp.array([[True, True, False]])
+  apply = hearing(lambda params, xt, t, cond: seen.append(cond), null, null_mask)
+  text = jnp.arange(12.0).reshape(2, 3, 2)
+  cond = Condition(text, jnp.ones((2, 3), bool)).without_text(jnp.array([False, True]))
+  apply(None, None, None, cond)
+  np.testing.assert_array_equal(seen[0].text, np.stack([text[0], null[0]]))
+  np.testing.assert_array_equal(seen[0].mask, [[True] * 3, [True, True, False]])
+  apply(None, None, None, Condition(text))  # a text without a mask is all heard
+  np.testing.assert_array_equal(seen[1].text, text)

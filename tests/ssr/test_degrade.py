@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from core.condition import Condition
-from ssr.degrade import augmented, blurred, downsample, make_degrade, upsample
+from ssr.degrade import augmented, blurred, downsample, make_degrade, upsample, upsample_corners
 from tests.oracles import compiled
 
 COND = Condition(jnp.ones((2, 3, 4)), jnp.asarray([[True, True, False]] * 2))
@@ -203,3 +203,34 @@ def test_what_is_not_allowed_is_named(options, message):
   with pytest.raises(ValueError, match=r'\d') as error:
     degraded(jnp.zeros((1, 1, 4, 6, 3)), **options)
   assert str(error.value) == message
+
+
+def test_upsampled_corners_stay_in_the_corners():
+  """By the definition: pixel i of n lies at i (m - 1) / (n - 1) of m."""
+  small = np.float64(normal(1, 2, 3, 4, 2))
+  got = np.float64(compiled(lambda x: upsample_corners(x, 6, 8))(jnp.float32(small)))
+  for i in range(6):
+    for j in range(8):
+      (a, u), (b, v) = np.divmod(i * 2 / 5, 1), np.divmod(j * 3 / 7, 1)
+      near = lambda y, x: small[:, :, min(int(y), 2), min(int(x), 3)]
+      top = (1 - v) * near(a, b) + v * near(a, b + 1)
+      low = (1 - v) * near(a + 1, b) + v * near(a + 1, b + 1)
+      np.testing.assert_allclose(got[:, :, i, j], (1 - u) * top + u * low, atol=1e-5)
+
+
+def test_noise_of_an_index_is_added_to_what_was_upsampled():
+  """Index 250 of the cosine schedule in 1000 steps, Nichol & Dhariwal (2021), Eq. 17."""
+  frames, eps = normal(1, 2, 4, 4, 3), normal(1, 2, 8, 8, 3, seed=1)
+  cond = augmented(COND.replace(frames=frames), jnp.float32([0.251]), eps, 'upsampled')
+  angle = lambda i: (i / 1000 + 0.008) / 1.008 * np.pi / 2
+  alpha2 = (np.cos(angle(251)) / np.cos(angle(0))) ** 2
+  want = alpha2**0.5 * upsample_corners(frames, 8, 8) + (1 - alpha2) ** 0.5 * eps
+  np.testing.assert_allclose(cond.frames, want, atol=2e-5)
+
+
+def test_what_is_noised_when_upsampled_is_as_large_as_the_video():
+  video = normal(2, 2, 8, 8, 3)
+  cond = degraded(video, level=1.0, augment='upsampled')
+  assert cond.frames.shape == video.shape
+  with pytest.raises(ValueError, match="Unknown augment: 'large'"):
+    make_degrade(factor=2, level=0.0, blur=0.0, augment='large')

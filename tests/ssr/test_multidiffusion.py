@@ -265,3 +265,16 @@ def test_eight_devices_share_the_work_evenly(scale):
   products = sum(np.prod(shape) for shape in SHAPES.values()) * SIDE**2
   assert 0.8 < alone / (2 * products * answers) < 1.1  # some products are with zeros beyond edges
   assert flops(16, over_batch(make_mesh(MESH))) <= 1.25 / 8 * alone
+
+
+def test_what_is_said_of_a_variance_is_averaged_like_frames():
+  xt, t, cond = example(9)
+
+  def both(xt, t, cond):
+    return jnp.concatenate([together(xt, t, cond), framewise(xt, t, cond)], -1)
+
+  answer = lambda denoiser, **o: over_windows(denoiser, window=4, overlap=1, **o)(xt, t, cond)
+  got = answer(both, learned=True)
+  np.testing.assert_allclose(got[..., :3], answer(together), rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(got[..., 3:], answer(framewise), rtol=1e-5, atol=1e-5)
+  np.testing.assert_array_equal(answer(both), got[..., :3])  # and is left out where it isn't wanted

@@ -1,0 +1,131 @@
+"""From a folder that diffusers wrote to a video, by the commands of docs/pretrained.md."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from configs import ssr
+from core import command
+from core.params import names
+from data.decode import decode
+from pipelines.plan import initialise, make_plan
+from training import checkpoint
+from training.sharding import make_mesh
+
+TESTS = pathlib.Path(__file__).resolve().parent
+UNETS = TESTS / 'stunet' / 'recorded'
+T5 = TESTS / 'text' / 'recorded' / 't5'
+# What of the sizes in configs/t2v.py:if_m is smaller in the model that was recorded.
+SMALLER = {
+  'channels': (32, 32), 'down_blocks': (0, 1), 'up_blocks': (1, 2), 'attention': ('none', 'joint'),
+  'temporal_strides': (1, 2), 'temporal_attentions': (0, 1), 'head_features': 8,
+  'text_features': 32, 'pool_heads': 2, 'dtype': 'float32',
+}  # fmt: skip
+
+
+def pipeline(folder, unet):
+  """A whole pipeline, as diffusers saves one."""
+  shutil.copytree(UNETS / unet, folder / 'unet')
+  shutil.copytree(UNETS / 'scheduler', folder / 'scheduler')
+  shutil.copytree(T5, folder / 'text_encoder', ignore=shutil.ignore_patterns('tokenizer.json'))
+  (folder / 'tokenizer').mkdir()
+  shutil.copy(T5 / 'tokenizer.json', folder / 'tokenizer')
+  (folder / 'model_index.json').write_text(json.dumps({'_class_name': 'IFPipeline'}))
+  return folder
+
+
+def run(*words):
+  line = [sys.executable, *map(str, words)]
+  done = subprocess.run(line, cwd=command.ROOT, capture_output=True, text=True, check=False)
+  return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(scope='module')
+def imported(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('if')
+  pipeline(folder / 'IF', 'if_i')
+  code, out, err = run('-m', 'stunet.convert', f'--from={folder}/IF', f'--out={folder}/image')
+  assert code == 0, err
+  assert 'parameters' in out
+  return folder
+
+
+def test_an_imported_pipeline_becomes_a_video_model_that_makes_videos(imported):
+  image, video = imported / 'image', imported / 'video'
+  config = checkpoint.load_config(image)
+  assert config.text.source == str(image / 'text')
+  assert config.schedule.to_dict() | config.sampling.to_dict() == {
+    'schedule': 'discrete_cosine', 'shift': 0.0, 'prediction': 'eps', 'sampler': 'ddpm_learned',
+    'steps': 100, 'guidance': 7.0, 'spacing': 'leading', 'threshold': 'dynamic_if',
+  }  # fmt: skip
+  train = (
+    'train.py', '--config=configs/t2v.py:if_m', f'--workdir={video}',
+    f'--config.init_from={image}', '--config.text.width=16', '--config.text.dtype=float32',
+    *(f'--config.model.{key}={value}' for key, value in SMALLER.items()),
+    '--config.data.size=8', '--config.data.frames=4', '--config.loader.batch=2',
+    '--config.evaluate_batch=2', '--config.evaluate_times=1', '--config.steps=10',
+    '--config.log_every=5', '--config.sampling.steps=2', '--config.optim.warmup=1',
+  )  # fmt: skip
+  code, _, err = run(*train)
+  assert code == 2
+  assert f'needs --config.text.source={image}/text' in err
+  assert not video.exists()
+
+  code, _, err = run(*train, f'--config.text.source={image}/text')
+  assert code == 0, err
+  entries = [json.loads(s) for s in (video / 'metrics.jsonl').read_text().splitlines()]
+  losses = [entry['loss'] for entry in entries if 'loss' in entry]
+  assert losses
+  assert np.isfinite(losses).all()
+  # What was imported is as it was; what was added has been trained.
+  _, before, _ = checkpoint.load(image)
+  _, after, step = checkpoint.load(video)
+  assert step == 10
+  for name, value in names(before).items():
+    np.testing.assert_allclose(names(after)[name], value, atol=1e-6, err_msg=name)
+
+  code, _, err = run('sample.py', f'--workdir={video}', '--base_only', '--prompt=a red circle',
+                     '--steps=4', f'--output={imported}/out.mp4')  # fmt: skip
+  assert code == 0, err
+  assert decode(imported / 'out.mp4').shape == (4, 8, 8, 3)
+
+
+def test_a_second_stage_is_where_super_resolution_begins(imported, tmp_path):
+  pipeline(tmp_path / 'IF', 'if_ii')
+  code, _, err = run('-m', 'stunet.convert', f'--from={tmp_path}/IF', f'--out={tmp_path}/image')
+  assert code == 0, err
+  image, params, _ = checkpoint.load(tmp_path / 'image')
+  assert image.degrade.augment == 'upsampled'
+  config = ssr.get_config('if_m')
+  config.text.update(image.text)
+  config.model.update(SMALLER | {'residual_scale': image.model.residual_scale,
+                                 'emb_features': 64})  # fmt: skip
+  config.data.update(size=16, shorter_side=16, frames=4)
+  config.loader.batch = 1
+  plan = make_plan(config, make_mesh((('data', 1),), jax.devices()[:1]))
+  _, frozen = initialise(plan, params, jax.random.key(0))
+  for name, value in names(params).items():
+    np.testing.assert_array_equal(names(frozen)[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (lambda f: (f / 'unet' / 'config.json').unlink(), 'There is no '),
+    (lambda f: (f / 'text_encoder' / 'model.safetensors').write_bytes(b'1234'), 'cut short'),
+    (lambda f: shutil.rmtree(f / 'tokenizer'), 'tokenizer'),
+  ],
+)
+def test_what_is_not_whole_ends_in_one_line_and_leaves_nothing(change, message, tmp_path):
+  change(pipeline(tmp_path / 'IF', 'if_i'))
+  code, _, err = run('-m', 'stunet.convert', f'--from={tmp_path}/IF', f'--out={tmp_path}/image')
+  assert code == 2
+  assert message in err
+  assert len(err.splitlines()) == 1
+  assert [p.name for p in tmp_path.iterdir()] == ['IF']
