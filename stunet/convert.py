@@ -17,6 +17,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
@@ -30,6 +32,7 @@ from stunet.inflate import TEMPORAL
 from stunet.unet import STUNet
 from text import convert as text_convert
 from training import checkpoint
+from training.export import write_model
 
 UNET, FILE = 'unet', 'diffusion_pytorch_model'
 
@@ -39,8 +42,9 @@ def from_diffusers(source: pathlib.Path, out: pathlib.Path, text: str = '') -> i
 
   text: the text encoder, converted, where `source` has none.
 
-  Each tensor is in memory once, as it is stored.  ValueError where the model is not of DeepFloyd
-  IF, where a tensor is missing or left over, and where `out` exists; nothing is left of it then.
+  Tensors are in memory once, in the dtype in which they are stored.  ValueError where the model is
+  not of DeepFloyd IF, where a tensor is missing or left over, and where `out` exists; nothing is
+  left of it then.
   """
   pipeline = (source / 'model_index.json').is_file()
   folder = source / UNET if pipeline else source
@@ -65,7 +69,7 @@ def from_diffusers(source: pathlib.Path, out: pathlib.Path, text: str = '') -> i
       text = str((out / 'text').resolve())
     config.text.source = text
     params = _read(weights.find(folder), STUNet(**config.model), config.text.width)
-    checkpoint.write_model(incomplete, config, params, 0)
+    write_model(incomplete, config, params, 0)
   return count(params)
 
 
@@ -100,13 +104,14 @@ def _read(stored: Mapping[str, weights.Stored], model: STUNet, text_width: int):
     listed = '; '.join(f'{title}: {", ".join(sorted(s))}' for title, s in parts if s)
     raise ValueError(f'The tensors are not those of the config.  {listed}.')
   params = {}
-  for name, shape in shapes.items():
+  # The largest first: what is freed of one has room for the next.
+  for name, shape in sorted(shapes.items(), key=lambda item: -item[1].size):
     tensor = stored[theirs[name]]
     try:
       array = deepfloyd.from_diffusers(tensor.read(), shape.shape)
     except ValueError as error:
       raise ValueError(f'{tensor.path}: {tensor.name}: {error}') from error
-    params[name] = np.ascontiguousarray(array)
+    params[name] = jnp.asarray(array)
   return nest(params)
 
 
@@ -158,6 +163,7 @@ def _define_flags() -> None:
 
 
 def main() -> None:
+  jax.config.update('jax_platforms', 'cpu')  # nothing is computed
   source, out = (pathlib.Path(flags.FLAGS[name].value) for name in ('from', 'out'))
   if flags.FLAGS.to_diffusers:
     n = to_diffusers(source, out)

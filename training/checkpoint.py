@@ -255,15 +255,6 @@ def keep_frozen(workdir: pathlib.Path, frozen: Params) -> Params:
   return frozen
 
 
-def write_model(workdir: pathlib.Path, config: ConfigDict, params: Params, step: int) -> None:
-  """Writes a workdir that has a model and nothing else; it can be sampled and started from."""
-  save_config(workdir, config)
-  with manager(workdir) as checkpoints:
-    checkpoints.save(step, args=ocp.args.Composite(ema=ocp.args.StandardSave(params)))
-  for said in workdir.rglob('commit_success.txt'):  # of which only the name counts
-    said.write_text('')  # where it was saved is nobody's business
-
-
 def load(workdir: pathlib.Path) -> tuple[ConfigDict, Params, int]:
   """The config, the averaged parameters with the frozen ones, and the step they are of.
 

@@ -6,16 +6,16 @@ python -m training.export --workdir=DIR --out=DIR
 import pathlib
 
 import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
 from absl import flags
+from ml_collections import ConfigDict
 
 from core import command
 from core.folder import new_folder
 from core.params import count
+from core.typing import Params
 from training import checkpoint
-
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Where the model was trained.')
-_OUT = flags.DEFINE_string('out', None, 'A new folder, a workdir to sample or to train from.')
-_DTYPE = flags.DEFINE_enum('dtype', 'bfloat16', ['bfloat16', 'float32'], 'Of what is stored.')
 
 
 def export(workdir: pathlib.Path, out: pathlib.Path, dtype: str) -> int:
@@ -26,16 +26,46 @@ def export(workdir: pathlib.Path, out: pathlib.Path, dtype: str) -> int:
   with new_folder(out) as incomplete:
     config, params, step = checkpoint.load(workdir)
     params = jax.tree.map(lambda p: p.astype(dtype), params)
-    checkpoint.write_model(incomplete, config, params, step)
+    write_model(incomplete, config, params, step)
   return count(params)
 
 
+def write_model(workdir: pathlib.Path, config: ConfigDict, params: Params, step: int) -> None:
+  """Writes a workdir that has a model and nothing else; it can be sampled and started from.
+
+  Little but the parameters is in memory meanwhile: few are written at once, to small files, and
+  none is copied, as those of numpy would be.
+  """
+  checkpoint.save_config(workdir, config)
+  sizes = [p.nbytes for p in jax.tree.leaves(params)]
+  # What is written is in memory until its file is full; too many files are slow.
+  file = max(2**22, sum(sizes) // 512)
+  handlers = {'ema': ocp.PyTreeCheckpointHandler(save_concurrent_gb=(max(sizes) + file) / 1e9)}
+  options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
+  params = jax.tree.map(jnp.asarray, params)
+  with ocp.CheckpointManager(
+    checkpoint.folder(workdir), options=options, item_handlers=handlers
+  ) as saving:
+    ema = ocp.args.PyTreeSave(params, ocdbt_target_data_file_size=file)
+    saving.save(step, args=ocp.args.Composite(ema=ema))
+  for said in workdir.rglob('commit_success.txt'):  # of which only the name counts
+    said.write_text('')  # where it was saved is nobody's business
+
+
+def _define_flags() -> None:
+  flags.DEFINE_string('workdir', None, 'Where the model was trained.', required=True)
+  flags.DEFINE_string(
+    'out', None, 'A new folder, a workdir to sample or to train from.', required=True
+  )
+  flags.DEFINE_enum('dtype', 'bfloat16', ['bfloat16', 'float32'], 'Of what is stored.')
+
+
 def main() -> None:
-  if not _WORKDIR.value or not _OUT.value:
-    raise ValueError('Both --workdir=DIR and --out=DIR are needed.')
-  n = export(pathlib.Path(_WORKDIR.value), pathlib.Path(_OUT.value), _DTYPE.value)
-  print(f'{_OUT.value}: {n:,} parameters')
+  given = flags.FLAGS
+  n = export(pathlib.Path(given.workdir), pathlib.Path(given.out), given.dtype)
+  print(f'{given.out}: {n:,} parameters')
 
 
 if __name__ == '__main__':
+  _define_flags()
   command.run(main)

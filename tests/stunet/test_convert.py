@@ -21,6 +21,7 @@ from stunet.inflate import inflate
 from stunet.unet import STUNet
 from tests.oracles import compiled, random_params, relative_error
 from training import checkpoint
+from training.export import write_model
 
 RECORDED = pathlib.Path(__file__).resolve().parent / 'recorded'
 UNETS = ('if_i', 'if_ii')
@@ -88,7 +89,7 @@ def test_temporal_layers_stay_here(tmp_path):
   model = STUNet(**config.model)
   shapes = jax.eval_shape(model.init, jax.random.key(0), *inputs)['params']
   video = inflate(image, random_params(shapes))
-  checkpoint.write_model(tmp_path / 'video', config, video, 5)
+  write_model(tmp_path / 'video', config, video, 5)
   to_diffusers(tmp_path / 'video', tmp_path / 'back')
   assert weights.find(tmp_path / 'back').keys() == weights.find(RECORDED / 'if_i').keys()
 

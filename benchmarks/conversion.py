@@ -1,0 +1,79 @@
+r"""What it takes to import an image model: memory beside its weights, and seconds.
+
+  python -m benchmarks.conversion --config=configs/t2i.py:if_m
+
+A folder as diffusers would write it, of random weights, is converted by `stunet.convert`; memory is
+the most that the process had, less what a process has that imported the same and did nothing.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+from absl import flags
+from ml_collections import config_flags
+
+from core import command, weights
+from core.params import count, names
+from stunet import deepfloyd
+from stunet.unet import STUNet
+
+_CONFIG = config_flags.DEFINE_config_file('config', 'configs/t2i.py:if_m')
+_DTYPE = flags.DEFINE_enum('dtype', 'float32', ['float16', 'float32'], 'Of the weights.')
+
+
+def main() -> None:
+  with tempfile.TemporaryDirectory() as folder:
+    folder = pathlib.Path(folder)
+    size = written(folder / 'unet')
+    idle, _ = peak('-c', 'import stunet.convert')
+    most, seconds = peak(
+      '-m', 'stunet.convert', f'--from={folder}/unet', '--text=none', f'--out={folder}/ours'
+    )
+  print(f'weights                {size / 2**30:.2f} GiB of {_DTYPE.value}')
+  print(f'memory beyond imports  {(most - idle) / 2**30:.2f} GiB, {(most - idle) / size:.2f} of it')
+  print(f'of imports             {idle / 2**30:.2f} GiB')
+  print(f'seconds                {seconds:.0f}')
+
+
+def written(folder: pathlib.Path) -> int:
+  """Bytes of the weights in a new folder, of the image half of the config."""
+  model = STUNet(**{**_CONFIG.value.model, 'temporal': False})
+  width = _CONFIG.value.text.width
+  shapes, levels = deepfloyd.shapes(model, width), len(model.channels)
+  rng = np.random.default_rng(0)
+
+  def tensors():
+    for name, shape in names(shapes).items():
+      array = rng.standard_normal(shape.shape, np.float32).astype(_DTYPE.value)
+      yield deepfloyd.diffusers_name(name, levels), deepfloyd.to_diffusers(array)
+
+  folder.mkdir()
+  unet = deepfloyd.unet_config(model, width, _CONFIG.value.data.size)
+  (folder / 'config.json').write_text(json.dumps(unet))
+  weights.write(folder, 'diffusion_pytorch_model', tensors())
+  return count(shapes) * np.dtype(_DTYPE.value).itemsize
+
+
+def peak(*words: str) -> tuple[int, float]:
+  """The most bytes that a process of Python had at once, and its seconds."""
+  # A child of a child, since what is asked is of all children that ended.
+  line = [sys.executable, '-c', _MEASURED, sys.executable, *words]
+  begin = time.monotonic()
+  done = subprocess.run(line, cwd=command.ROOT, check=True, capture_output=True, text=True)
+  return int(done.stdout.splitlines()[-1]) * _UNIT, time.monotonic() - begin
+
+
+_UNIT = 1 if sys.platform == 'darwin' else 1024  # of ru_maxrss
+_MEASURED = (
+  'import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); '
+  'print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)'
+)
+
+
+if __name__ == '__main__':
+  command.run(main)
