@@ -68,7 +68,9 @@ def test_imports_point_down(owner):
 
 def test_the_command_imports_what_scripts_may_and_is_imported_by_none():
   assert not set(imported(parse(COMMAND))) & {*LEVELS[-1], 'tests'}
-  imports = re.compile(r'^ *(from stunet.convert |import stunet.convert|from stunet import .*convert)')
+  imports = re.compile(
+    r'^ *(from stunet.convert |import stunet.convert|from stunet import .*convert)'
+  )
   for path in files(*LIBRARY, *(p.stem for p in ROOT.glob('*.py'))):
     assert not any(map(imports.match, path.read_text('utf-8').splitlines())), path.name
 
