@@ -23,9 +23,11 @@ from training.sharding import make_mesh
 from training.state import State
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PARTS = {'base', 'scales', '__init__'}  # of configs, none of them one itself
+PARTS = {'base', 'deepfloyd', 'scales', '__init__'}  # of configs, none of them one itself
 STAGES = sorted(path.stem for path in (ROOT / 'configs').glob('*.py') if path.stem not in PARTS)
-ALL = [(stage, scale) for scale in sorted(scales.SCALES) for stage in scales.SCALES[scale]]
+# Of other widths than if_m, and nothing else: tests/stunet/test_convert.py counts their parameters.
+WIDER = {'if_l', 'if_xl'}
+ALL = [(s, scale) for scale in sorted(scales.SCALES.keys() - WIDER) for s in scales.SCALES[scale]]
 every_config = pytest.mark.parametrize(('stage', 'scale'), ALL, ids=map(':'.join, ALL))
 
 
@@ -62,6 +64,18 @@ def parameter_names(tree):
   return {jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in leaves}
 
 
+def test_wider_scales_have_the_stages_and_keys_of_if_m():
+  for scale in WIDER:
+    for stage, changes in scales.SCALES[scale].items():
+      known = scales.SCALES['if_m'][stage]
+      assert {k: v for k, v in changes.items() if k != 'model'} == {
+        k: v for k, v in known.items() if k != 'model'
+      }
+      differ = {k for k in known['model'] if known['model'][k] != changes['model'][k]}
+      assert differ <= {'channels', 'text_features', 'emb_features'}
+      STUNet(**get_config(stage, scale).model)
+
+
 def test_every_file_is_a_stage_of_a_scale():
   assert {stage for stage, _ in ALL} == set(STAGES)
   for stage in STAGES:
@@ -83,7 +97,8 @@ def test_the_keys_of_every_part_are_arguments_of_its_function(stage, scale):
   config = get_config(stage, scale)
   open_stage(config)
   make_mesh(config.mesh)
-  encode = open_encoder(**config.text)
+  inspect.signature(open_encoder).bind(**config.text)
+  encode = open_encoder(tokens=config.text.tokens, width=config.text.width)
   source = open_source(**config.data)
   inspect.signature(batches).bind(source, encode, seed=0, **config.loader)
   d = config.data
