@@ -116,14 +116,19 @@ def train(config: ConfigDict, workdir: pathlib.Path, clock: Clock, stopped=lambd
 def begun_from(workdir: pathlib.Path, config: ConfigDict) -> Params:
   """The parameters to start from; ValueError where their model was told a text in another way."""
   found, params, _ = checkpoint.load(workdir)
-  says = lambda c: (
-    {'source': 'hashed'} | {k: v for k, v in c.text.items() if k in ('source', 'tokens', 'width')}
-  )
-  if says(found) != says(config):
-    differ = sorted(k for k, v in says(found).items() if v != says(config)[k])
-    how = ' '.join(f'--config.text.{k}={says(found)[k]}' for k in differ)
+  theirs, ours = told_by(found), told_by(config)
+  if differ := sorted(key for key in theirs if theirs[key] != ours[key]):
+    how = ' '.join(f'--config.text.{key}={theirs[key]}' for key in differ)
     raise ValueError(f'{workdir} is a model of other texts; it needs {how}.')
   return params
+
+
+def told_by(config: ConfigDict) -> dict:
+  """What decides how the model of a config is told a text."""
+  source = config.text.get('source', 'hashed')
+  if source not in ('', 'hashed'):
+    source = str(pathlib.Path(source).resolve())
+  return {'source': source, 'tokens': config.text.tokens, 'width': config.text.width}
 
 
 def open_examples(config: ConfigDict):

@@ -180,6 +180,9 @@ SCALES['demo'] |= {
   },
 }
 
+# T5 XXL (Imagen, Sec. 2.1); the source is the folder that python -m text.convert wrote.
+_PAPER_TEXT = {'source': '', 'tokens': 128, 'width': 4096, 'dtype': 'bfloat16', 'cache': ''}
+
 # Lumiere's sizes are known in sum alone: about 5.5B parameters at 80 frames of 128x128 pixels, of
 # them the frozen image model's 4 to 4.5B.  Its U-Net has five levels, from 128 to 8 pixels, and
 # attends at 32, 16 and 8, as Imagen's and DeepFloyd IF's do; there two units on the way down and
@@ -205,7 +208,7 @@ _PAPER = {
     'dtype': 'bfloat16',
   },
   'schedule': {'shift': -1.386},  # 2 log(64 / 128): simple diffusion, Eq. 4
-  'text': {'tokens': 128, 'width': 4096},  # T5 XXL: Imagen, Sec. 2.1
+  'text': _PAPER_TEXT,
   'sampling': {'steps': 50, 'guidance': 6.0, 'threshold': 'dynamic'},
   'ema_decay': 0.9999,
 }
@@ -244,7 +247,7 @@ _PAPER_SSR = {
     'temporal_attentions': (0, 0, 0, 1),
     'dtype': 'bfloat16',
   },
-  'text': {'tokens': 128, 'width': 4096},
+  'text': _PAPER_TEXT,
   'degrade': {'factor': 8, 'level': 1.0},
   'sampling': {'steps': 30, 'guidance': 4.0},
   'optim': {'name': 'adafactor', 'learning_rate': 1e-5, 'warmup': 10_000},

@@ -26,6 +26,7 @@ from configs import ssr_image, t2i
 from core import command, weights
 from core.folder import new_folder
 from core.params import count, matches, names, nest
+from core.typing import Params
 from stunet import deepfloyd
 from stunet.adapters import merged
 from stunet.inflate import TEMPORAL
@@ -66,8 +67,8 @@ def from_diffusers(source: pathlib.Path, out: pathlib.Path, text: str = '') -> i
   with new_folder(out) as incomplete:
     if pipeline and not text:
       text_convert.convert(source / 'text_encoder', incomplete / 'text', source / 'tokenizer')
-      text = str((out / 'text').resolve())
-    config.text.source = text
+      text = out / 'text'
+    config.text.source = str(pathlib.Path(text).resolve()) if text else ''
     params = _read(weights.find(folder), STUNet(**config.model), config.text.width)
     write_model(incomplete, config, params, 0)
   return count(params)
@@ -95,7 +96,7 @@ def to_diffusers(workdir: pathlib.Path, out: pathlib.Path) -> int:
   return sum(p.size for p in ours.values())
 
 
-def _read(stored: Mapping[str, weights.Stored], model: STUNet, text_width: int):
+def _read(stored: Mapping[str, weights.Stored], model: STUNet, text_width: int) -> Params:
   shapes = names(deepfloyd.shapes(model, text_width))
   theirs = deepfloyd.diffusers_names(nest(shapes), len(model.channels))
   missing, extra = set(theirs.values()) - stored.keys(), stored.keys() - set(theirs.values())

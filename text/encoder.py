@@ -56,6 +56,10 @@ def _opened(source, tokens, width, dtype, cache) -> Encoder:
     raise ValueError(f'Got dtype={dtype}; allowed are {", ".join(DTYPES)}.')
   if pathlib.Path(cache).is_file():
     raise ValueError(f'cache={cache} is a file; it is a folder, which need not exist.')
+  if not source:
+    raise ValueError(
+      'No source of texts is given; allowed are hashed and a folder of text.convert.'
+    )
   folder = pathlib.Path(source)
   model, files = open_t5(folder, dtype)
   if model.width != width:

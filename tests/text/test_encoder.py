@@ -239,3 +239,10 @@ def test_a_folder_that_is_not_whole_is_refused(source, tmp_path):
   path.write_bytes(path.read_bytes()[:-8])
   with pytest.raises(ValueError, match=r'model\.safetensors is damaged or cut short'):
     open_encoder(source=str(tmp_path), **SIZES)
+
+
+def test_no_source_at_all_is_told_what_there_is():
+  with pytest.raises(
+    ValueError, match='No source of texts is given; allowed are hashed and a folder'
+  ):
+    open_encoder(source='', **SIZES)
