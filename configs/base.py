@@ -25,7 +25,9 @@ def get_config() -> ConfigDict:
   c.schedule = ConfigDict(  # diffusion.process.Process
     {'schedule': 'cosine', 'shift': 0.0, 'prediction': 'v'}
   )
-  c.text = ConfigDict({'tokens': 16, 'width': 64})  # text.hashed.encoder
+  c.text = ConfigDict(  # text.encoder.open_encoder
+    {'source': 'hashed', 'tokens': 16, 'width': 64, 'dtype': 'float32', 'cache': ''}
+  )
   c.data = ConfigDict(  # data.pipeline.open_source
     {
       'source': 'synthetic',

@@ -20,7 +20,7 @@ _IF_MODEL = {
 _IF = {
   'schedule': {'schedule': 'discrete_cosine', 'prediction': 'eps'},
   # T5 XXL; the source is the folder that python -m text.convert wrote.
-  'text': {'source': '', 'tokens': 77, 'width': 4096, 'dtype': 'bfloat16', 'cache': ''},
+  'text': {'source': '', 'tokens': 77, 'width': 4096, 'dtype': 'bfloat16'},
 }
 _IF_SAMPLING = {
   'sampler': 'ddpm_learned',
