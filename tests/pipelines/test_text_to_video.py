@@ -33,9 +33,10 @@ def generate(*values, numbers=None, apply=pull, process=PROCESS, shape=SHAPE, se
 
 @pytest.mark.parametrize('name', sorted(SAMPLERS))
 def test_a_video_does_not_depend_on_its_batch(name):
-  together = generate(0.3, -0.5, 0.3, sampler=name)
+  learned = lambda *inputs: jnp.concatenate([pull(*inputs), jnp.sin(pull(*inputs))], -1)
+  together = generate(0.3, -0.5, 0.3, sampler=name, apply=learned)
   for i, value in enumerate((0.3, -0.5, 0.3)):
-    alone = generate(value, numbers=[i], sampler=name)[0]
+    alone = generate(value, numbers=[i], sampler=name, apply=learned)[0]
     np.testing.assert_allclose(together[i], alone, atol=1e-6)
   assert np.abs(together[0] - together[2]).max() > 0.01  # one prompt, two videos
 
@@ -133,9 +134,15 @@ def test_every_step_is_told_once_whatever_the_batch():
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    (dict(sampler='euler'), r"Unknown sampler: 'euler'\.  Allowed: ddim, ddpm, dpmpp_2m\."),
-    (dict(threshold='soft'), r"Unknown threshold: 'soft'\.  Allowed: dynamic, static\."),
-    (dict(spacing='odd'), r"Unknown spacing: 'odd'\.  Allowed: even_angles, even_times\."),
+    (
+      dict(sampler='euler'),
+      r"Unknown sampler: 'euler'\.  Allowed: ddim, ddpm, ddpm_learned, ddpm_",
+    ),
+    (
+      dict(threshold='soft'),
+      r"Unknown threshold: 'soft'\.  Allowed: dynamic, dynamic_if, static\.",
+    ),
+    (dict(spacing='odd'), r"Unknown spacing: 'odd'\.  Allowed: even_angles, even_times, leading\."),
     (dict(steps=0), r'Got 0 steps; allowed is 1 or more\.'),
   ],
 )
