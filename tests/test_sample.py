@@ -174,7 +174,10 @@ def test_a_video_model_is_no_super_resolution(run, workdir, tmp_path):
     (['--xt_slice=none/s.png'], 'Cannot write none/s.png: No such file or directory.'),
     (['--steps=0'], 'flag --steps=0: 0 is not a positive integer'),
     (['--num_videos=0'], 'flag --num_videos=0: 0 is not a positive integer'),
-    (['--sampler=euler'], 'flag --sampler=euler: value should be one of <ddim|ddpm|dpmpp_2m>'),
+    (
+      ['--sampler=euler'],
+      'flag --sampler=euler: value should be one of <ddim|ddpm|ddpm_learned|ddpm_small|dpmpp_2m>',
+    ),
     (['--workdir=none'], 'none is not a workdir'),
     (['--prompts_file=none.txt', '--output=new'], 'Cannot read --prompts_file=none.txt: '),
     (

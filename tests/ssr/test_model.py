@@ -11,7 +11,7 @@ import optax
 import pytest
 from einops import repeat
 
-from configs import scales, ssr
+from configs import deepfloyd, scales, ssr
 from core.params import names, nest, partition
 from diffusion.process import Process
 from pipelines.stage import open_stage
@@ -159,9 +159,18 @@ def test_no_gradient_of_frozen_parameters_is_computed(trainable, computed):
 
 
 STAGES = [(s, k) for s in scales.SCALES for k in ('ssr_image', 'ssr') if k in scales.SCALES[s]]
+ATTENDING = [pair for pair in STAGES if pair[0] in deepfloyd.SCALES]
 
 
-@pytest.mark.parametrize(('scale', 'stage'), STAGES)
+@pytest.mark.parametrize(('scale', 'stage'), ATTENDING)
+def test_where_pixels_attend_to_one_another_frames_are_whole_in_training(scale, stage):
+  config = importlib.import_module(f'configs.{stage}').get_config(scale)
+  assert 'joint' in config.model.attention
+  assert config.data.size == config.data.shorter_side
+  assert config.model.level_embedding
+
+
+@pytest.mark.parametrize(('scale', 'stage'), sorted({*STAGES} - {*ATTENDING}))
 def test_no_pixel_attends_to_another_of_its_frame(scale, stage):
   """So that a whole frame is a larger crop, but for norms, whose statistics are of all of it."""
   config = importlib.import_module(f'configs.{stage}').get_config(scale)

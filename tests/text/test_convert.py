@@ -146,4 +146,4 @@ def test_the_command(source, tmp_path):
   assert done.stdout == f'{tmp_path / "out"}: 2 layers, embeddings of 16\n', done.stderr
   done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == 2
-  assert done.stderr == f'error: {tmp_path / "out"} exists already; give another --out.\n'
+  assert done.stderr == f'error: {tmp_path / "out"} exists already; --out is a new folder.\n'
