@@ -46,6 +46,10 @@ _IF_SSR = _IF | {
 }
 
 
+# Training here is by L_simple, which says nothing of the variance: what is learned of it drifts.
+_TRAINED = {'sampler': 'ddpm_small'}
+
+
 def _stages(base: int, large: int):
   """The stages of two image models of these widths, in channels of the finest level."""
   wide = {'channels': tuple(base * k for k in (1, 2, 3, 4)), 'text_features': 4 * base}
@@ -54,7 +58,7 @@ def _stages(base: int, large: int):
   clips = {'data': {'size': 64}, 'loader': {'batch': 64}, 'mesh': (('data', 1), ('fsdp', -1))}
   # IF was trained at up to 1e-4, its temporal layers begin at the rate of Lumiere's at its size.
   optim = {'optim': {'name': 'adafactor', 'learning_rate': 1e-5, 'warmup': 10_000}}
-  sampling = {'sampling': _IF_SAMPLING}
+  sampling, trained = {'sampling': _IF_SAMPLING}, {'sampling': _IF_SAMPLING | _TRAINED}
   wide = {
     'channels': tuple(large * k for k in (1, 2, 4, 6, 8)),
     'text_features': 8 * large,
@@ -63,15 +67,16 @@ def _stages(base: int, large: int):
   upscaler = _IF_SSR | {'model': _IF_SSR_MODEL | wide} | optim
   return {
     't2i': _IF | model | sampling | images | optim,
-    't2v': _IF | model | sampling | clips | optim | {'steps': 200_000},
-    't2v_masked': _IF | model | sampling | clips | optim | {'steps': 50_000},
+    't2v': _IF | model | trained | clips | optim | {'steps': 200_000},
+    't2v_masked': _IF | model | trained | clips | optim | {'steps': 50_000},
     'style': _IF
     | model
-    | sampling
+    | trained
     | optim
     | {'steps': 500, 'data': {'size': 64, 'frames': 1}, 'loader': {'batch': 8}},
     'ssr_image': upscaler | {'data': {'size': 256, 'shorter_side': 256, 'frames': 1}},
     'ssr': upscaler
+    | {'sampling': _IF_SSR['sampling'] | _TRAINED}
     | {'steps': 200_000, 'data': {'size': 256, 'shorter_side': 256}, 'loader': {'batch': 64}},
   }
 
