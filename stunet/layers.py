@@ -3,6 +3,7 @@
 The vocabulary is that of Imagen (Saharia et al., 2022) and of DeepFloyd IF, whose weights fit.
 """
 
+import functools
 import math
 
 import flax.linen as nn
@@ -60,20 +61,27 @@ class GroupNorm(nn.Module):
   ) -> Frames:
     weight = self.param('scale', nn.initializers.ones, x.shape[-1:])
     bias = self.param('bias', zeros, x.shape[-1:])
-    x = x.astype(jnp.float32)
-    mean, square = self._of_groups(x, mask), self._of_groups(jnp.square(x), mask)
-    variance = jnp.maximum(square - jnp.square(mean), 0)
-    factor, offset = weight[None] * jax.lax.rsqrt(variance + 1e-5), bias[None]
-    if scale is not None:
-      factor, offset = factor * (1 + scale), offset * (1 + scale) + shift
-    mean, factor, offset = (s[:, None, None] for s in (mean, factor, offset))
-    return ((x - mean) * factor + offset).astype(self.dtype)
+    return _normed(x, weight, bias, scale, shift, mask, self.groups).astype(self.dtype)
 
-  def _of_groups(self, x: Frames, mask) -> Float['bt c']:
-    """Of each channel the mean over its group."""
-    each = x.mean((1, 2), where=None if mask is None else mask[..., None])
-    groups = reduce(each, 'b (g k) -> b g', 'mean', g=self.groups)
-    return repeat(groups, 'b g -> b (g k)', k=x.shape[-1] // self.groups)
+
+# Of all that a network is made of these are the most operations; a shape of them is traced once.
+@functools.partial(jax.jit, static_argnames='groups', inline=True)
+def _normed(x, weight, bias, scale, shift, mask, groups: int) -> Frames:
+  x = x.astype(jnp.float32)
+  mean, square = _of_groups(x, mask, groups), _of_groups(jnp.square(x), mask, groups)
+  variance = jnp.maximum(square - jnp.square(mean), 0)
+  factor, offset = weight[None] * jax.lax.rsqrt(variance + 1e-5), bias[None]
+  if scale is not None:
+    factor, offset = factor * (1 + scale), offset * (1 + scale) + shift
+  mean, factor, offset = (s[:, None, None] for s in (mean, factor, offset))
+  return (x - mean) * factor + offset
+
+
+def _of_groups(x: Frames, mask, groups: int) -> Float['bt c']:
+  """Of each channel the mean over its group."""
+  each = x.mean((1, 2), where=None if mask is None else mask[..., None])
+  found = reduce(each, 'b (g k) -> b g', 'mean', g=groups)
+  return repeat(found, 'b g -> b (g k)', k=x.shape[-1] // groups)
 
 
 class AttentionPooling(nn.Module):
