@@ -1,6 +1,7 @@
-"""A folder that is whole or not there."""
+"""Folders and files that are whole or not there."""
 
 import contextlib
+import os
 import pathlib
 import shutil
 from collections.abc import Iterator
@@ -22,3 +23,18 @@ def new_folder(out: pathlib.Path) -> Iterator[pathlib.Path]:
     incomplete.rename(out)
   finally:
     shutil.rmtree(incomplete, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def new_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """A name in the same folder to write to, which takes the place of `path` when all went well, and
+  else is gone; OSError where that can't be written."""
+  incomplete = path.with_name(f'.{path.name}.{os.getpid()}.part')
+  try:
+    yield incomplete
+    os.replace(incomplete, path)
+  except OSError as error:
+    raise OSError(f'Cannot write {path}: {error.strerror or error}.') from error
+  finally:
+    with contextlib.suppress(OSError):  # which would hide why nothing was written
+      incomplete.unlink()

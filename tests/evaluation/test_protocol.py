@@ -1,0 +1,146 @@
+import json
+
+import numpy as np
+import pytest
+
+from evaluation.protocol import (
+  ABSENT,
+  cell,
+  compared,
+  differing,
+  flat,
+  read_score,
+  table,
+  write_score,
+)
+
+PROTOCOL = {'clips': 40, 'sampling': {'steps': 25, 'guidance': 3.0}, 'size': (32, 32)}
+
+
+def score(of, value=1.0, metric='fvd', **changes):
+  return {'metric': metric, 'of': of, 'score': {metric: value}, 'protocol': PROTOCOL | changes}
+
+
+def test_a_score_is_read_as_it_was_written_with_sorted_keys(tmp_path):
+  path = tmp_path / 'a.json'
+  found = {'b': np.float32(0.5), 'a': {'y': 2, 'x': float('inf')}}
+  write_score(path, 'fvd', 'the model', found, PROTOCOL, videos=[{'z': np.arange(2)}])
+  text = path.read_text()
+  expected = {
+    'metric': 'fvd',
+    'of': 'the model',
+    'protocol': {'clips': 40, 'sampling': {'guidance': 3.0, 'steps': 25}, 'size': [32, 32]},
+    'score': {'a': {'x': None, 'y': 2}, 'b': 0.5},
+    'videos': [{'z': [0, 1]}],
+  }
+  assert text == json.dumps(expected, indent=2, sort_keys=True) + '\n'
+  assert read_score(path) == expected
+  assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+  ('found', 'protocol', 'message'),
+  [
+    ({}, PROTOCOL, 'Got an empty score of fvd; allowed is one number or more'),
+    ({'a': {'b': 'high'}}, PROTOCOL, "The score a.b of fvd is 'high'; allowed is a number"),
+    ({'a': 1}, {'f': {1, 2}}, 'Got {1, 2}, a set; allowed in a score is what JSON has'),
+  ],
+)
+def test_what_is_no_score_is_not_written(tmp_path, found, protocol, message):
+  with pytest.raises(ValueError, match=message):
+    write_score(tmp_path / 'a.json', 'fvd', 'x', found, protocol)
+  assert not list(tmp_path.iterdir())
+
+
+def test_an_older_score_is_named_by_its_file(tmp_path):
+  path = tmp_path / 'shapes.json'
+  path.write_text('{"score": {"colour": 1}, "protocol": {}}')
+  found = read_score(path)
+  assert (found['metric'], found['of']) == ('shapes', 'shapes')
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    ('{"score', 'a.json is not JSON: '),
+    ('[1]', 'a.json is no score: it has a list, not keys'),
+    ('{"score": {"a": 1}}', "a.json is no score: it has no 'protocol' with names and values"),
+    ('{"protocol": {}, "score": 1}', "a.json is no score: it has no 'score' with names"),
+  ],
+)
+def test_what_is_no_score_is_not_read(tmp_path, text, message):
+  path = tmp_path / 'a.json'
+  path.write_text(text)
+  with pytest.raises(ValueError, match=message):
+    read_score(path)
+
+
+def test_nested_keys_are_joined_with_dots():
+  assert flat({'a': {'b': {'c': 1}, 'd': {}}, 'e': [{'f': 1}]}) == {
+    'a.b.c': 1,
+    'a.d': {},
+    'e': [{'f': 1}],
+  }
+
+
+def test_what_json_has_as_equal_does_not_differ():
+  same = {'size': [32, 32.0], 'clips': 40.0, 'sampling': {'guidance': 3, 'steps': np.int64(25)}}
+  assert differing([PROTOCOL, same]) == {}
+  assert differing([PROTOCOL]) == differing([]) == {}
+
+
+def test_what_differs_is_told_by_key_with_each_protocols_value():
+  other = {'clips': 40, 'sampling': {'steps': 50, 'guidance': 3.0, 'sampler': None}}
+  assert differing([PROTOCOL, other, PROTOCOL]) == {
+    'sampling.sampler': [ABSENT, None, ABSENT],
+    'sampling.steps': [25, 50, 25],
+    'size': [[32, 32], ABSENT, [32, 32]],
+  }
+
+
+def test_true_is_not_one():
+  assert differing([{'a': True}, {'a': 1}]) == {'a': [True, 1]}
+
+
+def test_one_protocol_needs_no_mark():
+  assert table([score('a'), score('b', 1234.56)]).splitlines() == [
+    '| fvd of | fvd |',
+    '|---|---:|',
+    '| a | 1 |',
+    '| b | 1235 |',
+  ]
+
+
+def test_another_protocol_is_marked_and_what_differs_is_a_column():
+  lines = table([score('a'), score('b', clips=8), score('c')]).splitlines()
+  assert lines[:5] == [
+    '| fvd of | fvd | *clips* |',
+    '|---|---:|---|',
+    '| a | 1 | 40 |',
+    '| c | 1 | 40 |',
+    '| b † | 1 | 8 |',
+  ]
+  assert lines[6].startswith('† of another protocol than the first row: clips differ.')
+
+
+def test_metrics_have_tables_of_their_own_and_do_not_mark_one_another():
+  scores = [score('a'), score('a', metric='clip', clips=8), score('b')]
+  first, second = compared(scores)
+  assert [row.of for row in first.rows] == ['a', 'b']
+  assert (second.metric, len(second.rows), second.keys) == ('clip', 1, ())
+  assert '†' not in table(scores)
+
+
+def test_scores_of_other_names_leave_cells_empty_and_text_does_not_break_the_table():
+  one, other = score('a|b\nc'), score('d') | {'score': {'of': {'red': float('nan')}}}
+  assert table([one, other]).splitlines() == [
+    '| fvd of | fvd | of.red |',
+    '|---|---:|---:|',
+    '| a\\|b c | 1 |  |',
+    '| d |  | null |',
+  ]
+
+
+def test_cells_are_short():
+  values = [None, 'a', 0.123456, 12345.6, 3, True, [1, 'x']]
+  assert list(map(cell, values)) == ['null', 'a', '0.1235', '12346', '3', 'true', '[1, "x"]']
