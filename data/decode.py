@@ -51,12 +51,13 @@ class Frame:
 def decode(
   file: Source,
   *,
-  fps: float = 16.0,
+  fps: float | None = 16.0,
   start: float = 0.0,
   count: int | None = None,
   size: int | None = None,
 ) -> UInt8[np.ndarray, 't h w 3']:
-  """Frames at `fps`: for each of the times `start + k / fps` the one which is shown then.
+  """Frames at `fps`: for each of the times `start + k / fps` the one which is shown then; without
+  `fps` those from `start` on, as they are stored.
 
   Times are seconds from the first frame.  A frame is shown until the next one's presentation time,
   the last one for its duration.  Frames are upright and their pixels square.  With `size` that is
@@ -66,10 +67,10 @@ def decode(
   damage begins: no frame stands in for a lost one.  A ValueError tells of a file which cannot be
   opened, has no frame, has frames of more than `MAX_PIXELS`, or ends before there are `count`.
   """
-  if fps <= 0 or start < 0 or (count is not None and count < 1):
+  if (fps is not None and fps <= 0) or start < 0 or (count is not None and count < 1):
     raise ValueError(
-      f'Got fps={fps:g}, start={start:g} and count={count}; allowed are fps > 0, start >= 0 and '
-      'count >= 1 or none.'
+      f'Got fps={fps}, start={start:g} and count={count}; allowed are fps > 0 or none, start >= 0 '
+      'and count >= 1 or none.'
     )
   pictures, shown, shape, damage = [], None, None, None
   with contextlib.closing(read(file, start)) as frames:
@@ -81,7 +82,8 @@ def decode(
     except ValueError as error:
       damage = error
   if len(pictures) < (count or 1):
-    reason = f'ends early: {len(pictures)} of {count or 1} frames at {fps:g} a second'
+    rate = '' if fps is None else f' at {fps:g} a second'
+    reason = f'ends early: {len(pictures)} of {count or 1} frames{rate}'
     raise damage if damage and not pictures else ValueError(_named(file, reason)) from damage
   return np.stack(pictures)
 
@@ -214,8 +216,11 @@ def _decoded(container, stream, file: Source) -> Iterator[av.VideoFrame]:
     raise ValueError(_named(file, f'damaged, {at}: {_reason(error)}')) from error
 
 
-def _sampled(frames: Iterator[Frame], fps: float, start: float) -> Iterator[Frame]:
-  """The frame shown at each of `start + k / fps`."""
+def _sampled(frames: Iterator[Frame], fps: float | None, start: float) -> Iterator[Frame]:
+  """The frame shown at each of `start + k / fps`, or all from `start` on."""
+  if fps is None:
+    yield from (frame for frame in frames if frame.time > start - SLACK)
+    return
   shown, damage, k = None, None, 0
   try:
     for frame in frames:

@@ -1,0 +1,144 @@
+import json
+
+import numpy as np
+import pytest
+
+from core import video
+from evaluation.videos import Reading, batched, clips, open_folder, read
+
+
+def numbered(frames, side=8):
+  """A video of which every frame is of its number."""
+  return np.tile(np.arange(frames, dtype=np.uint8)[:, None, None, None], (1, side, side, 3))
+
+
+def refuse(file, reason):
+  raise AssertionError(f'{file} was skipped: {reason}')
+
+
+def first(clip):
+  return clip[:, 0, 0, 0].tolist()
+
+
+@pytest.fixture
+def folder(tmp_path):
+  (tmp_path / 'deep').mkdir()
+  for name, frames in {'b': 9, 'a': 5, 'deep/c': 3}.items():
+    np.save(tmp_path / f'{name}.npy', numbered(frames))
+  (tmp_path / '.hidden.mp4').write_bytes(b'')
+  (tmp_path / 'notes.txt').write_text('none')
+  return tmp_path
+
+
+def test_videos_are_found_in_order(folder):
+  assert open_folder(folder).files == ('a.npy', 'b.npy', 'deep/c.npy')
+
+
+def test_first_window_and_stride(folder):
+  assert [first(c) for c in read(folder / 'b.npy', Reading(3, stride=2))] == [[0, 2, 4]]
+
+
+def test_all_windows_have_no_frame_in_common(folder):
+  found = read(folder / 'b.npy', Reading(2, stride=2, windows='all'))
+  assert [first(c) for c in found] == [[0, 2], [3, 5], [6, 8]]
+
+
+def test_no_number_of_frames_is_all_of_them(folder):
+  assert first(read(folder / 'b.npy', Reading(0))[0]) == list(range(9))
+  assert first(read(folder / 'b.npy', Reading(0, stride=4))[0]) == [0, 4, 8]
+
+
+def test_stored_frames_and_a_rate(tmp_path):
+  path = tmp_path / 'v.mp4'
+  shown = np.repeat(25 * numbered(6, 16), 1, 0)
+  video.write(path, shown, fps=8.0)
+  stored, sampled = (read(path, Reading(4, fps))[0].mean((1, 2, 3)) for fps in (None, 16.0))
+  np.testing.assert_allclose(stored, [0, 25, 50, 75], atol=2)
+  np.testing.assert_allclose(sampled, [0, 0, 25, 25], atol=2)
+
+
+def test_what_is_too_short_is_told_of_and_left_out(folder):
+  skipped = {}
+  found = dict(clips(open_folder(folder), Reading(4), first, skip=skipped.__setitem__))
+  assert found == {'a.npy': [0, 1, 2, 3], 'b.npy': [0, 1, 2, 3]}
+  assert skipped == {'deep/c.npy': f'{folder}/deep/c.npy ends early: 3 of 4 frames.'}
+
+
+@pytest.mark.parametrize('broken', [b'', b'no video at all', b'\0' * 5000])
+def test_broken_files_are_told_of_and_left_out(folder, broken):
+  (folder / 'z.mp4').write_bytes(broken)
+  np.save(folder / 'y.npy', np.zeros(3))
+  (folder / 'x.npy').write_bytes(broken)
+  skipped = {}
+  list(clips(open_folder(folder), Reading(2), first, skip=skipped.__setitem__))
+  assert sorted(skipped) == ['x.npy', 'y.npy', 'z.mp4']
+  assert all(str(folder / file) in reason for file, reason in skipped.items())
+
+
+def test_a_count_is_exact_and_drawn_by_the_seed(folder):
+  for i in range(20):
+    np.save(folder / f'n{i}.npy', numbered(2))
+
+  def draw(seed):
+    found = clips(open_folder(folder), Reading(2), first, skip=refuse, count=8, seed=seed)
+    return [file for file, _ in found]
+
+  assert draw(0) == draw(0) != draw(1)
+  assert len(set(draw(0))) == 8
+
+
+def test_too_few_are_an_error(folder):
+  with pytest.raises(ValueError, match=r'has 2 clips of 4 frames, and 3 are asked for\.'):
+    list(clips(open_folder(folder), Reading(4), first, skip=lambda *_: None, count=3))
+  with pytest.raises(ValueError, match=r'has 0 clips of 10 frames, and there is none to score\.'):
+    list(clips(open_folder(folder), Reading(10), first, skip=lambda *_: None))
+
+
+def test_digest_tells_names_and_contents_apart(folder):
+  before = open_folder(folder).digest()
+  assert before == open_folder(folder).digest()
+  (folder / 'a.npy').rename(folder / 'd.npy')
+  renamed = open_folder(folder).digest()
+  np.save(folder / 'd.npy', numbered(6))
+  assert len({before, renamed, open_folder(folder).digest()}) == 3
+
+
+def test_prompts_are_those_of_the_index(folder):
+  index = folder / 'index.jsonl'
+  lines = [{'file': file, 'prompt': f'of {file}'} for file in open_folder(folder).files]
+  index.write_text(''.join(json.dumps(line) + '\n' for line in lines))
+  assert open_folder(folder).prompts()['deep/c.npy'] == 'of deep/c.npy'
+  index.write_text(json.dumps(lines[0]))
+  with pytest.raises(ValueError, match=r'index\.jsonl has no prompt of 2 videos, as b\.npy\.'):
+    open_folder(folder).prompts()
+  index.write_text('[]')
+  with pytest.raises(ValueError, match=r'is no list of objects with "file" and "prompt"\.'):
+    open_folder(folder).prompts()
+  index.unlink()
+  with pytest.raises(ValueError, match=r'has no index\.jsonl, which says of what text'):
+    open_folder(folder).prompts()
+
+
+def test_batches_keep_order_and_the_rest():
+  found = list(batched([(str(i), np.full(2, i)) for i in range(5)], 2))
+  assert [b[:, 0].tolist() for b in found] == [[0, 1], [2, 3], [4]]
+
+
+@pytest.mark.parametrize(
+  ('wrong', 'message'),
+  [
+    ({'frames': -1}, 'Got -1 frames, every 1. of all a second; allowed are 1 or more'),
+    ({'frames': 2, 'fps': -1.0}, 'Got 2 frames, every 1. of -1.0 a second'),
+    ({'frames': 2, 'windows': 'last'}, "Got windows='last'; allowed are first, all."),
+  ],
+)
+def test_what_is_no_clip(wrong, message):
+  with pytest.raises(ValueError, match=message):
+    Reading(**wrong)
+
+
+def test_no_folder_and_no_video(tmp_path):
+  with pytest.raises(ValueError, match='There is no folder'):
+    open_folder(tmp_path / 'none')
+  with pytest.raises(ValueError, match=r'has no video; allowed are \.avi, \.flv'):
+    open_folder(tmp_path)
