@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
+from jaxtyping import Float as HostFloat
 from jaxtyping import UInt8
 from ml_collections import ConfigDict
 from PIL import Image
@@ -32,6 +33,7 @@ from core import command, video
 from core.condition import Condition
 from core.typing import Float, Video
 from data.pipeline import batches, open_source
+from evaluation import image_quality
 from pipelines.sampling import video_keys
 from pipelines.stage import open_stage, super_resolution_config
 from ssr.degrade import downsample
@@ -102,11 +104,14 @@ def make_enlarge(config: ConfigDict) -> Callable:
   return enlarge
 
 
-@jax.jit
-def psnr(made: Video, truth: Video) -> Float['b']:
+def psnr(made: Video, truth: Video) -> HostFloat[np.ndarray, 'b']:
   """In dB, of each video in [-1, 1], whose pixels count as [0, 1].  It ends at 100."""
-  error = jnp.mean(jnp.square((made - truth) / 2), (1, 2, 3, 4))
-  return -10 * jnp.log10(jnp.maximum(error, 1e-10))
+  return image_quality.decibels(np.asarray(_squared_error(made, truth)))
+
+
+@jax.jit
+def _squared_error(made: Video, truth: Video) -> Float['b']:
+  return jnp.mean(jnp.square((made - truth) / 2), (1, 2, 3, 4))
 
 
 @jax.jit
