@@ -137,27 +137,29 @@ class Ours:
     return ddim(denoiser, cond, xt, self.process, jnp.array(TIMES), keys=keys)
 
 
-def check(python: str | None) -> None:
-  """Raises ValueError unless it is a Python of an environment with both libraries."""
+def check(python: str | None, how: str = HOW) -> None:
+  """Raises ValueError unless it is a Python of an environment with what `how` installs."""
   if not python:
-    raise ValueError(f'--torch_python is missing: the Python of another environment; {HOW}.')
+    raise ValueError(f'--torch_python is missing: the Python of another environment; {how}.')
+  *_, installed = how.partition('pip install ')
+  libraries = ', '.join(installed.replace('-', '_').split())
   try:
-    libraries = [python, '-I', '-c', 'import torch, lumiere_pytorch']
-    found = subprocess.run(libraries, capture_output=True, text=True)
+    called = [python, '-I', '-c', f'import {libraries}']
+    found = subprocess.run(called, capture_output=True, text=True)
   except OSError as error:
     raise ValueError(
-      f'--torch_python={python} does not start ({error.strerror}); {HOW}.'
+      f'--torch_python={python} does not start ({error.strerror}); {how}.'
     ) from error
   if found.returncode:
     *_, why = found.stderr.strip().splitlines() or ['no word why']
-    raise ValueError(f'--torch_python={python} lacks torch or lumiere-pytorch ({why}); {HOW}.')
+    raise ValueError(f'--torch_python={python} cannot import {libraries} ({why}); {how}.')
 
 
 @contextlib.contextmanager
-def theirs(python: str, shape: dict) -> Iterator[tuple[dict, Timed]]:
+def theirs(python: str, shape: dict, worker: pathlib.Path = WORKER) -> Iterator[tuple[dict, Timed]]:
   """What the other process says of itself, and its steps; it ends afterwards."""
   # Isolated, as the folder of the worker has this file, which is called as the library is.
-  called = [python, '-I', WORKER, json.dumps(shape)]
+  called = [python, '-I', worker, json.dumps(shape)]
   with subprocess.Popen(
     called, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
   ) as process:
@@ -165,7 +167,7 @@ def theirs(python: str, shape: dict) -> Iterator[tuple[dict, Timed]]:
     def answer():
       line = process.stdout.readline()
       if not line:
-        raise ValueError(f'{WORKER.name} has ended before it answered; its own words are above.')
+        raise ValueError(f'{worker.name} has ended before it answered; its own words are above.')
       return json.loads(line)
 
     def seconds(name):

@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+
+from core.params import matches
 
 SHARD_BYTES = 2 * 2**30
 PICKLES = ('.bin', '.ckpt', '.pt', '.pth')
@@ -42,7 +44,7 @@ def find(folder: pathlib.Path) -> dict[str, Stored]:
   if not paths:
     raise ValueError(f'{folder} has no *.safetensors.{_of_pickles(folder)}')
   found: dict[str, Stored] = {}
-  for stored in (stored for path in paths for stored in _listed(path)):
+  for stored in (stored for path in paths for stored in listed(path)):
     if twice := found.get(stored.name):
       raise ValueError(f'{stored.name} is in both {twice.path} and {stored.path}.')
     found[stored.name] = stored
@@ -68,10 +70,11 @@ def _of_pickles(folder):
   )
 
 
-def _listed(path):
+def listed(path: pathlib.Path, ignored: Sequence[str] = ()) -> Iterator[Stored]:
+  """The tensors of one file, but those whose names one of the patterns matches; errors as above."""
   try:
     with safe_open(path, 'np') as file:
-      for name in file.keys():
+      for name in (name for name in file.keys() if not matches(name, ignored)):
         part = file.get_slice(name)
         if (kind := part.get_dtype()) not in _DTYPES:
           allowed = ', '.join(sorted(_DTYPES))
