@@ -6,20 +6,14 @@ r"""Measures whether a large video shows the windows that it was made in (Lumier
 Each small video, of the model in `--workdir` or with `--small=truth` drawn as it should be, is made
 large twice from the same noise: in windows that overlap, and in windows that only touch.
 
-Two adjacent frames are at a border unless both are in the same single window.  Windows that touch
-have one such pair for each seam; those that overlap have one more for each frame they share, as the
-weights of both change in all of them.  The ratio is the mean squared difference of the pairs at
-borders over that of the pairs inside windows; 1 is a video without seams.
-
-Both means are over all pairs of all videos.  A ratio of every video would be one of noise to noise
-where a shape stands still.  And as motion is not the same in all frames, there is the ratio of the
-small videos besides, in the same pairs: what is beyond it is due to the windows.
+The ratio is that of `evaluation.seams`, of all videos together; 1 is a video without seams.  As
+motion is not the same in all frames, there is the ratio of the small videos besides, in the same
+pairs: what is beyond it is due to the windows.
 """
 
 import pathlib
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
@@ -34,42 +28,16 @@ from core import command, video
 from core.typing import Float, Params
 from data import synthetic
 from data.pipeline import SHAPES
+from evaluation.seams import borders, differences, ratio
 from pipelines.cascade import one_by_one
 from pipelines.stage import open_stage, super_resolution_config
 from pipelines.text_to_video import in_batches
-from ssr.multidiffusion import starts
 from text.encoder import open_encoder
 from training import checkpoint
 from training.sharding import make_mesh
 
 # The number of a video -> its prompt and the small video.
 Small = Callable[[int], tuple[str, Float['t h w c']]]
-
-
-def borders(frames: int, window: int, overlap: int) -> Bool[np.ndarray, 'pairs']:
-  """Of all pairs of adjacent frames, whether more than one window has a part in them.
-
-  ValueError where there is one window alone, or `starts` raises it.
-  """
-  if frames <= window:
-    raise ValueError(f'Got {frames} frames, which are in one window of {window}; allowed are more.')
-  into = np.arange(frames)[:, None] - starts(frames, window, overlap)
-  within = (into >= 0) & (into < window)
-  return (within[1:] | within[:-1]).sum(1) > 1
-
-
-@jax.jit
-def differences(frames: Float['t h w c']) -> Float['pairs']:
-  """The mean squared difference of adjacent frames."""
-  return jnp.square(jnp.diff(frames, axis=0)).mean((1, 2, 3))
-
-
-def ratio(found: HostFloat[np.ndarray, 'n pairs'], at: Bool[np.ndarray, 'pairs']) -> float:
-  """The mean difference of the pairs `at` borders over that of the others, of all videos."""
-  inside = found[:, ~at].mean()
-  if not inside > 0:
-    raise ValueError('Got videos in which nothing changes within a window; there is no ratio.')
-  return float(found[:, at].mean() / inside)
 
 
 def from_model(workdir: pathlib.Path, frames: int, seed: int) -> tuple[Small, int]:
@@ -146,9 +114,10 @@ def main() -> None:
   before, found = [], {overlap: [] for overlap in at}
   for i in tqdm(range(f.videos), unit='video'):
     prompt, frames = small(i)
-    before.append(differences(frames))
+    before.append(differences(np.asarray(frames)))
     for overlap in at:
-      found[overlap].append(differences(upscale[overlap](prompt, i, frames)))
+      large = np.asarray(upscale[overlap](prompt, i, frames))
+      found[overlap].append(differences(large))
   before, found = np.stack(before), {overlap: np.stack(of) for overlap, of in found.items()}
   print('| overlap | large videos | small videos, same pairs |', '|---|---|---|', sep='\n')
   for overlap in at:
