@@ -1,12 +1,12 @@
 """Charts and strips of frames, drawn with Pillow alone."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from core.video import Pixels
+from evaluation.curves import ticks
 
 COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115))  # told apart by every eye (Okabe & Ito)
 WIDTH = 960  # of everything here, in pixels
@@ -46,15 +46,6 @@ def line_chart(
     draw.line([at, (at[0] + 24 * _FINE, at[1])], colour, 2 * _FINE)
     write((at[0] + 32 * _FINE, at[1]), name, 'lm')
   return image.reduce(_FINE)
-
-
-def ticks(low: float, high: float, most: int = 6) -> list[float]:
-  """At most `most + 2` evenly spaced round numbers, from `low` or below to `high` or above."""
-  span = (high - low) or abs(high) or 1.0
-  power = 10.0 ** math.floor(math.log10(span / most))
-  step = next(power * m for m in (1, 2, 5, 10) if power * m * most >= span * (1 - 1e-9))
-  first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-  return [float(f'{i * step:.12g}') for i in range(first, max(last, first + 1) + 1)]
 
 
 def filmstrip(name: str, video: Pixels, *, frames: int = 8) -> Image.Image:

@@ -1,27 +1,6 @@
 import numpy as np
-import pytest
 
 from benchmarks import chart
-
-
-@pytest.mark.parametrize(
-  ('low', 'high', 'expected'),
-  [
-    (0, 300, [0, 50, 100, 150, 200, 250, 300]),
-    (0.13, 0.71, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]),
-    (-1, 1, [-1, -0.5, 0, 0.5, 1]),
-    (0, 1e-3, [0, 2e-4, 4e-4, 6e-4, 8e-4, 1e-3]),
-  ],
-)
-def test_ticks_are_round_and_span_the_values(low, high, expected):
-  assert chart.ticks(low, high) == expected
-
-
-@pytest.mark.parametrize('value', [0.0, 0.5, -3.0, 1e5])
-def test_ticks_span_a_single_value(value):
-  first, *_, last = chart.ticks(value, value)
-  assert first <= value <= last
-  assert first < last
 
 
 def test_curves_lie_as_their_values_do():

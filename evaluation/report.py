@@ -1,0 +1,234 @@
+"""A page about a run, in one HTML file: curves, samples by step, their X-T slices, and scores.
+
+It is made of what the workdir holds, and needs no network and no script.
+"""
+
+import base64
+import dataclasses
+import html
+import json
+import math
+import os
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+
+from core.folder import new_file
+from core.video import read_metadata
+from evaluation import curves
+from evaluation.page import STYLE
+from evaluation.protocol import MARK, Comparison, cell, compared, flat, read_score
+from training import account
+
+EMBED = 2**18  # bytes of a file that becomes part of the page; larger ones are linked
+SHOWN = 6  # steps of which samples are shown
+
+# The charts of metrics that belong together.  All others have one of their own.
+CHARTS = {
+  'loss': ('loss', 'evaluation_loss'),
+  'norm of gradients': ('grad_norm',),
+  'norm of updates': ('update_norm',),
+  'norm of parameters': ('param_norm',),
+  'seconds a step': ('step_s', 'data_wait_s'),
+  'frames a second': ('frames_per_s',),
+  'memory, GiB': ('host_gib', 'device_gib', 'device_peak_gib'),
+}
+_TYPES = {'.mp4': 'video/mp4', '.png': 'image/png', '.gif': 'image/gif', '.webp': 'image/webp'}
+_STEP = re.compile(r'step_(\d+)$')
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+  """Where a page lies, and of which workdir it is."""
+
+  workdir: pathlib.Path
+  path: pathlib.Path
+
+
+def write_report(workdir: pathlib.Path, output: pathlib.Path | None = None) -> pathlib.Path:
+  """Returns the path of the page, `report.html` in the workdir by default, when it is written.
+
+  It appears whole or not at all.  Files of `EMBED` bytes or less are part of it.  Larger ones are
+  linked, by their path from the page's folder, where that is the workdir or in it, and else named.
+
+  ValueError, before anything is written, where there is no workdir or the name ends otherwise.
+  """
+  output = output or workdir / 'report.html'
+  if not (workdir / 'config.json').is_file():
+    raise ValueError(f'{workdir} is no workdir of a run: it has no config.json.')
+  if output.suffix != '.html':
+    raise ValueError(f'Got a report of the name {output}; allowed is one that ends in .html.')
+  text = render(workdir, output)
+  with new_file(output) as file:
+    file.write_text(text)
+  return output
+
+
+def render(workdir: pathlib.Path, output: pathlib.Path) -> str:
+  """The page, as it is to lie at `output`."""
+  page = Page(workdir, output)
+  config = json.loads((workdir / 'config.json').read_text())
+  metrics = curves.read(workdir / 'metrics.jsonl')
+  name = html.escape(workdir.resolve().name)
+  parts = [
+    f'<h1>{name}</h1>',
+    _facts(config, metrics),
+    '<h2>Curves</h2>',
+    _curves(metrics),
+    '<h2>Samples</h2>',
+    _samples(page),
+    '<h2>Scores</h2>',
+    _scores(workdir / 'evaluation'),
+    '<h2>Run</h2>',
+    _account(workdir / 'metrics.jsonl'),
+    _details('config', json.dumps(config, indent=2)),
+  ]
+  head = f'<meta charset="utf-8"><title>{name}</title>\n{STYLE}'
+  view = '<meta name="viewport" content="width=device-width, initial-scale=1">'
+  body = '\n'.join(parts)
+  return (
+    f'<!doctype html>\n<html lang="en"><head>{view}{head}</head>\n<body>\n{body}\n</body></html>\n'
+  )
+
+
+def _facts(config: Mapping, metrics: Mapping[str, curves.Points]) -> str:
+  """What one wants to know first."""
+  data, last = config.get('data', {}), max((of[-1][0] for of in metrics.values()), default=0)
+  facts = {
+    'stage': config.get('stage'),
+    'step': f'{last:,} of {config.get("steps", 0):,}',
+    'videos': f'{data.get("frames")} frames of {data.get("size")} pixels, {data.get("source")}',
+    'begun from': config.get('init_from'),
+  }
+  for name in ('loss', 'evaluation_loss'):
+    if known := [(value, step) for step, value in metrics.get(name, ()) if math.isfinite(value)]:
+      least, at = min(known)
+      facts[name] = f'{known[-1][0]:.4g}, at least {least:.4g} at step {at:,}'
+  cells = (f'<div><dt>{k}</dt><dd>{html.escape(str(v))}</dd></div>' for k, v in facts.items() if v)
+  return f'<dl class="facts">{"".join(cells)}</dl>'
+
+
+def _curves(metrics: dict[str, curves.Points]) -> str:
+  """The charts; a metric that never changes is told in words."""
+  if not metrics:
+    return '<p>The run has told nothing yet.</p>'
+  metrics = {k: of for k, of in metrics.items() if not k.startswith(account.SECONDS)}
+  if rates := metrics.pop('steps_per_s', None):
+    metrics['step_s'] = [(step, 1 / rate if rate else math.nan) for step, rate in rates]
+  constant = {k: of[0][1] for k, of in metrics.items() if len({value for _, value in of}) == 1}
+  changing = {k: of for k, of in metrics.items() if k not in constant}
+  charts = {title: [n for n in names if n in changing] for title, names in CHARTS.items()}
+  grouped = {name for names in charts.values() for name in names}
+  charts |= {name: [name] for name in sorted(changing.keys() - grouped)}
+  figures = []
+  for title, names in charts.items():
+    if drawn := curves.svg({n: changing[n] for n in names}):
+      keys = ''.join(f'<span class="c{i}">{html.escape(n)}</span>' for i, n in enumerate(names))
+      caption = f'<figcaption>{html.escape(title)} {keys if len(names) > 1 else ""}</figcaption>'
+      figures.append(f'<figure>{caption}{drawn}</figure>')
+  words = ', '.join(f'{html.escape(name)} {cell(value)}' for name, value in constant.items())
+  note = f'<p class="note">The same at every step: {words}.</p>' if words else ''
+  return f'<div class="charts">{"".join(figures)}</div>{note}'
+
+
+def _samples(page: Page) -> str:
+  """A table with a column for each step that is shown, and a row for each example."""
+  folders = sorted((page.workdir / 'samples').glob('step_*'), key=lambda folder: folder.name)
+  folders = [folder for folder in folders if _STEP.match(folder.name)]
+  shown = spread(folders, SHOWN)
+  files = {folder: _examples(folder) for folder in shown}
+  names = sorted({name for of in files.values() for name in of}, key=lambda n: (len(n), n))
+  if not names:
+    return '<p>There are no samples yet.</p>'
+  steps = ''.join(f'<th>step {int(_STEP.match(folder.name)[1]):,}</th>' for folder in shown)
+  rows = []
+  for name in names:
+    of = [files[folder].get(name) for folder in shown]
+    prompt = next((read_metadata(file).get('prompt', '') for file in of if file), '')
+    title = f'<tr><th class="prompt" colspan="{len(shown)}">{html.escape(prompt or name)}</th></tr>'
+    cells = ''.join(f'<td>{_sample(page, file) if file else ""}</td>' for file in of)
+    rows.append(f'{title}<tr>{cells}</tr>')
+  note = f'{len(shown)} of {len(folders)} steps.  Below a video its X-T slice: time runs down.'
+  table = f'<table class="samples"><tr>{steps}</tr>{"".join(rows)}</table>'
+  return f'<p class="note">{note}</p><div class="wide">{table}</div>'
+
+
+def spread(folders: Sequence[pathlib.Path], most: int) -> list[pathlib.Path]:
+  """At most so many of them, the first and the last among them, evenly spread."""
+  if len(folders) <= most:
+    return list(folders)
+  return [folders[round(i * (len(folders) - 1) / (most - 1))] for i in range(most)]
+
+
+def _examples(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+  files = (file for file in folder.iterdir() if file.suffix in _TYPES)
+  return {file.stem: file for file in files if not file.stem.endswith('_xt')}
+
+
+def _sample(page: Page, file: pathlib.Path) -> str:
+  slice_ = file.with_name(f'{file.stem}_xt.png')
+  return _media(page, file) + (_media(page, slice_) if slice_.exists() else '')
+
+
+def _media(page: Page, file: pathlib.Path) -> str:
+  """A video or an image, as a part of the page or a link."""
+  kind, size = _TYPES[file.suffix], file.stat().st_size
+  beside = page.path.resolve().parent
+  if size <= EMBED:
+    source = f'data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}'
+  elif beside.is_relative_to(page.workdir.resolve()):
+    source = pathlib.Path(os.path.relpath(file.resolve(), beside)).as_posix()
+  else:
+    return f'<p class="note">{html.escape(str(file))}: {size / 2**20:.1f} MiB, not shown</p>'
+  source = html.escape(source)
+  if kind.startswith('video'):
+    return f'<video src="{source}" autoplay loop muted playsinline controls></video>'
+  return f'<img src="{source}" alt="{html.escape(file.name)}">'
+
+
+def _scores(folder: pathlib.Path) -> str:
+  """A table for each metric, and what could not be read."""
+  scores, faults = [], []
+  for path in sorted(folder.rglob('*.json')):
+    try:
+      scores.append(read_score(path))
+    except ValueError as error:
+      faults.append(f'<p class="note">{html.escape(str(error))}</p>')
+  if not scores and not faults:
+    return '<p>There are no scores yet.</p>'
+  tables = [_comparison(of) for of in compared(scores)]
+  protocols = [
+    _details(f'protocol of {one["metric"]}, {one["of"]}', _lines(one['protocol'])) for one in scores
+  ]
+  return '\n'.join([*tables, *faults, *protocols])
+
+
+def _comparison(of: Comparison) -> str:
+  keys = [f'<i>{html.escape(key)}</i>' for key in of.keys]
+  head = ''.join(f'<th>{text}</th>' for text in ['', *map(html.escape, of.names), *keys])
+  rows = []
+  for row in of.rows:
+    title = html.escape(row.of) + (f' <sup>{MARK}</sup>' if row.marked else '')
+    values = [cell(row.score[name]) if name in row.score else '' for name in of.names]
+    values += [cell(row.protocol[key]) for key in of.keys]
+    cells = ''.join(f'<td>{html.escape(value)}</td>' for value in values)
+    rows.append(f'<tr><th>{title}</th>{cells}</tr>')
+  note = f'<p class="note">{html.escape(of.footnote)}</p>' if of.footnote else ''
+  table = f'<table class="scores"><tr>{head}</tr>{"".join(rows)}</table>'
+  return f'<h3>{html.escape(of.metric)}</h3><div class="wide">{table}</div>{note}'
+
+
+def _account(path: pathlib.Path) -> str:
+  """Where the time went, until the run last told something."""
+  if not (starts := account.starts(path)):
+    return ''
+  rows = account.account(starts, path.stat().st_mtime)
+  return f'<pre>{html.escape(account.table(rows))}</pre>'
+
+
+def _lines(protocol: Mapping) -> str:
+  return '\n'.join(f'{key}: {cell(value)}' for key, value in flat(protocol).items())
+
+
+def _details(title: str, text: str) -> str:
+  return f'<details><summary>{html.escape(title)}</summary><pre>{html.escape(text)}</pre></details>'
