@@ -225,7 +225,8 @@ def _make(
   what = dict(given=given and given(d, factor * d.size), source=source and source(d))
   seed = _SEED.value
   made_by = base.made_by('', seed) | (ssr.made_by('ssr_', seed) if ssr else {}) | brought
-  for job, pixels in run(todo, base, ssr, batch=_BATCH.value, seed=seed, styled=styled, **what):
+  batch = min(_BATCH.value, len(todo))
+  for job, pixels in run(todo, base, ssr, batch=batch, seed=seed, styled=styled, **what):
     job.write(pixels, fps=d.fps, upscale=_UPSCALE.value, made_by=made_by)
     print(*filter(None, (job.path, job.xt_slice)), sep='\n')
   if _PROMPTS_FILE.value is not None:

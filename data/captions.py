@@ -23,8 +23,8 @@ def read(path: pathlib.Path) -> dict[str, Line]:
   """The lines by the file which each names, relative to the folder of videos.
 
   A line is an object with `file`, and `caption` or `label` or both.  `split` is 'train' where it is
-  missing; other keys are ignored.  A label stands in for a missing caption as its plain words:
-  'UCF101:ApplyEyeMakeup' is 'apply eye makeup'.  A mistake is a ValueError with the line's number.
+  missing; other keys are ignored.  A label stands in for a missing caption as its plain `words`.
+  A mistake is a ValueError with the line's number.
   """
   if not path.is_file():
     raise ValueError(f'There is no file {path}; the captions are a file of JSON lines.')
@@ -60,10 +60,11 @@ def _parse(text: bytes) -> tuple[str, Line]:
     raise ValueError(f'got the file {line["file"]!r}, which is not below the folder')
   if not re.fullmatch('[a-z][a-z0-9_]*', line['split']):
     raise ValueError(f'got the split {line["split"]!r}, which is no lower-case name')
-  caption = (line['caption'] or '').strip() or _words(line['label'] or '')
+  caption = (line['caption'] or '').strip() or words(line['label'] or '')
   return str(path), Line(caption or None, line['split'])
 
 
-def _words(label: str) -> str:
+def words(label: str) -> str:
+  """A label as text in lower case: 'UCF101:ApplyEyeMakeup' is 'apply eye makeup'."""
   name = label.split(':')[-1]
   return ' '.join(re.sub('(?<=[a-z0-9])(?=[A-Z])|_', ' ', name).lower().split())

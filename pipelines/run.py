@@ -80,7 +80,7 @@ def run(
 ) -> Iterator[tuple[Job, UInt8[np.ndarray, 't h w 3']]]:
   """Each job with its video, as they are made: by `base`, and made large by `ssr`.
 
-  batch: small videos made at once.
+  batch: small videos made at once; fewer jobs cost as much.
   given: what is, of the large video.
   source: of the small one, which is made of it.
   styled: what is done to the parameters of `base`.
@@ -90,7 +90,6 @@ def run(
   # XLA keeps no program that calls the host in its cache, so without a terminal none does.
   shown = sys.stderr.isatty()
   on_step = (lambda i: bar.update(i + 1 - bar.n)) if shown else None
-  batch = min(batch, len(jobs))
   with tqdm(desc='compiling', unit='step', disable=not shown) as bar:
     begin = time.perf_counter()
     make, enlarge = _compiled(base, ssr, on_step, batch, seed, given, source, styled)

@@ -1,0 +1,83 @@
+"""Videos of many prompts as a folder: made by any number of hosts, killed and gone on with.
+
+What a video is depends on its prompt, its place in the list and the seed alone.  Batches are cut
+at the same places however many are missing, so that what is made after an interruption has the
+bits it would have had.
+"""
+
+import json
+import pathlib
+import re
+from collections.abc import Sequence
+
+from core.folder import new_file
+from evaluation.videos import INDEX, Folder
+from pipelines.jobs import Job
+from pipelines.run import Model, run
+
+
+def plan(
+  prompts: Sequence[str], folder: pathlib.Path, extension: str, per_prompt: int = 1
+) -> list[Job]:
+  """A job for each of so many videos of every prompt, numbered through; nothing is written."""
+  every = [prompt for prompt in prompts for _ in range(per_prompt)]
+  slugs = (re.sub(r'\W+', '_', prompt.lower()).strip('_')[:60] for prompt in every)
+  return [
+    Job(prompt, i, folder / f'{i:05}_{slug}{extension}')
+    for i, (prompt, slug) in enumerate(zip(every, slugs))
+  ]
+
+
+def sample(
+  jobs: Sequence[Job],
+  base: Model,
+  ssr: Model | None = None,
+  *,
+  batch: int,
+  seed: int,
+  host: int = 0,
+  hosts: int = 1,
+) -> list[Job]:
+  """The jobs whose videos are not there yet, after this host made those of its share that were not.
+
+  The folder's index says what made the videos; ValueError where they were made by another model,
+  with other settings, or of other prompts.
+  """
+  if not 0 <= host < hosts:
+    raise ValueError(f'Got host {host} of {hosts}; allowed are 0 to {hosts - 1}.')
+  made_by = base.made_by('', seed) | (ssr.made_by('ssr_', seed) if ssr else {}) | {'batch': batch}
+  _begin(jobs, made_by)
+  batches = [jobs[i : i + batch] for i in range(0, len(jobs), batch)]
+  missing = [some for some in batches[host::hosts] if not all(job.path.exists() for job in some)]
+  if todo := [job for some in missing for job in some]:
+    for job, pixels in run(todo, base, ssr, batch=batch, seed=seed):
+      job.write(pixels, fps=base.config.data.fps, upscale=1, made_by=made_by)
+  return [job for job in jobs if not job.path.exists()]
+
+
+def sampled(jobs: Sequence[Job]) -> Folder:
+  """The folder of the jobs' videos, all of which are there."""
+  # What else lies there is of a longer list.
+  return Folder(jobs[0].path.parent, tuple(job.path.name for job in jobs))
+
+
+def _begin(jobs, made_by):
+  """Writes the index, or compares with the one that is there."""
+  index = jobs[0].path.with_name(INDEX)
+  lines = [{'file': job.path.name} | job.metadata(made_by) for job in jobs]
+  if index.exists():
+    found = [json.loads(line) for line in index.read_text('utf-8').splitlines()]
+    both = [{}, {}] if not found else [found[0], lines[0]]
+    if differ := sorted(
+      k for k in both[0].keys() | both[1].keys() if both[0].get(k) != both[1].get(k)
+    ):
+      raise ValueError(
+        f'{index.parent} holds samples that were made otherwise: {", ".join(differ)} differ.  '
+        'Another folder is needed.'
+      )
+    if found != lines:
+      raise ValueError(f'{index.parent} holds samples of other prompts.  Another folder is needed.')
+    return
+  index.parent.mkdir(parents=True, exist_ok=True)
+  with new_file(index) as file:
+    file.write_text(''.join(json.dumps(line) + '\n' for line in lines), 'utf-8')

@@ -1,0 +1,108 @@
+"""The zero-shot protocol of UCF101 (Lumiere, Sec. 5.2): what to make, and what others reached."""
+
+import pathlib
+from collections.abc import Mapping
+
+from data.captions import words
+
+COUNT = 10_235  # videos that Lumiere made
+
+# Clips of every class in UCF101 (Soomro et al., 2012): 13,320, of at least 100 each.
+CLIPS = {
+  'ApplyEyeMakeup': 145, 'ApplyLipstick': 114, 'Archery': 145, 'BabyCrawling': 132,
+  'BalanceBeam': 108, 'BandMarching': 155, 'BaseballPitch': 150, 'Basketball': 134,
+  'BasketballDunk': 131, 'BenchPress': 160, 'Biking': 134, 'Billiards': 150, 'BlowDryHair': 131,
+  'BlowingCandles': 109, 'BodyWeightSquats': 112, 'Bowling': 155, 'BoxingPunchingBag': 163,
+  'BoxingSpeedBag': 134, 'BreastStroke': 101, 'BrushingTeeth': 131, 'CleanAndJerk': 112,
+  'CliffDiving': 138, 'CricketBowling': 139, 'CricketShot': 167, 'CuttingInKitchen': 110,
+  'Diving': 150, 'Drumming': 161, 'Fencing': 111, 'FieldHockeyPenalty': 126,
+  'FloorGymnastics': 125, 'FrisbeeCatch': 126, 'FrontCrawl': 137, 'GolfSwing': 139, 'Haircut': 130,
+  'Hammering': 140, 'HammerThrow': 150, 'HandstandPushups': 128, 'HandstandWalking': 111,
+  'HeadMassage': 147, 'HighJump': 123, 'HorseRace': 124, 'HorseRiding': 164, 'HulaHoop': 125,
+  'IceDancing': 158, 'JavelinThrow': 117, 'JugglingBalls': 121, 'JumpingJack': 123,
+  'JumpRope': 144, 'Kayaking': 141, 'Knitting': 123, 'LongJump': 131, 'Lunges': 127,
+  'MilitaryParade': 125, 'Mixing': 136, 'MoppingFloor': 110, 'Nunchucks': 132, 'ParallelBars': 114,
+  'PizzaTossing': 113, 'PlayingCello': 164, 'PlayingDaf': 151, 'PlayingDhol': 164,
+  'PlayingFlute': 155, 'PlayingGuitar': 160, 'PlayingPiano': 105, 'PlayingSitar': 157,
+  'PlayingTabla': 111, 'PlayingViolin': 100, 'PoleVault': 149, 'PommelHorse': 123, 'PullUps': 100,
+  'Punch': 160, 'PushUps': 102, 'Rafting': 111, 'RockClimbingIndoor': 144, 'RopeClimbing': 119,
+  'Rowing': 137, 'SalsaSpin': 133, 'ShavingBeard': 161, 'Shotput': 144, 'SkateBoarding': 120,
+  'Skiing': 135, 'Skijet': 100, 'SkyDiving': 110, 'SoccerJuggling': 147, 'SoccerPenalty': 137,
+  'StillRings': 112, 'SumoWrestling': 116, 'Surfing': 126, 'Swing': 131, 'TableTennisShot': 140,
+  'TaiChi': 100, 'TennisSwing': 166, 'ThrowDiscus': 130, 'TrampolineJumping': 119, 'Typing': 136,
+  'UnevenBars': 104, 'VolleyballSpiking': 116, 'WalkingWithDog': 123, 'WallPushups': 130,
+  'WritingOnBoard': 152, 'YoYo': 128,
+}  # fmt: skip
+
+# Lumiere, Table 1: FVD and IS of methods that were not trained on UCF101; what each did otherwise
+# is not said.
+PUBLISHED = {
+  'MagicVideo': (655.00, None),
+  'Emu Video': (606.20, 42.70),
+  'Video LDM': (550.61, 33.45),
+  'Show-1': (394.46, 35.42),
+  'Make-A-Video': (367.23, 33.00),
+  'PYoCo': (355.19, 47.76),
+  'SVD': (242.02, None),
+  'Lumiere (Google)': (332.49, 37.54),
+}
+
+
+def proportional(count: int, clips: Mapping[str, int] = CLIPS) -> dict[str, int]:
+  """How many of `count` videos each class gets, in proportion to its clips.
+
+  By largest remainders, of equal ones the first: none is off by one or more.
+  """
+  total = sum(clips.values())
+  shares = {name: divmod(count * n, total) for name, n in clips.items()}
+  left = count - sum(whole for whole, _ in shares.values())
+  more = set(sorted(shares, key=lambda name: -shares[name][1])[:left])
+  return {name: whole + (name in more) for name, (whole, _) in shares.items()}
+
+
+def class_prompts(path: pathlib.Path | None) -> dict[str, str]:
+  """A prompt for every class: of a file, or the class's name in words.
+
+  path: lines of a class, a tab and its prompt; those that begin with # are none.  ValueError where
+  it is not of all classes and them alone.
+  """
+  if path is None:
+    return {name: words(name) for name in CLIPS}
+  try:
+    lines = [line for line in path.read_text('utf-8').splitlines() if line.strip()]
+  except (OSError, UnicodeDecodeError) as error:
+    raise ValueError(f'Cannot read the prompts of {path}: {error}.') from error
+  pairs = [line.split('\t') for line in lines if not line.startswith('#')]
+  found = {pair[0]: pair[-1].strip() for pair in pairs if len(pair) > 1}
+  if wrong := sorted(found.keys() ^ CLIPS.keys()):
+    raise ValueError(
+      f'{path} has not the 101 classes of UCF101, each with a tab and its prompt: '
+      f'{", ".join(wrong[:5])} {"differs" if len(wrong) == 1 else "differ"}.'
+    )
+  return {name: found[name] for name in CLIPS}
+
+
+def prompts(count: int, of: Mapping[str, str]) -> list[str]:
+  """The prompt of every video, class after class."""
+  return [of[name] for name, n in proportional(count).items() for _ in range(n)]
+
+
+def described(count: int, of: Mapping[str, str]) -> str:
+  """The plan as a table: class, videos, clips of UCF101 and prompt."""
+  counts = proportional(count)
+  lines = [f'{name:20} {counts[name]:6,} {n:6,}  {of[name]}' for name, n in CLIPS.items()]
+  head = f'{"class":20} {"videos":>6} {"UCF101":>6}  prompt'
+  total = f'{"all":20} {sum(counts.values()):6,} {sum(CLIPS.values()):6,}'
+  return '\n'.join([head, *lines, total])
+
+
+def beside_published(name: str, fvd: float | None, inception_score: float | None) -> str:
+  """A table of what was published, and ours, which is marked: protocols are not known to agree."""
+  rows = [*PUBLISHED.items(), (f'{name} †', (fvd, inception_score))]
+  cell = lambda value: '-' if value is None else f'{value:.2f}'
+  lines = (f'| {of} | {cell(a)} | {cell(b)} |' for of, (a, b) in rows)
+  note = (
+    '† by the protocol beside the score.  The published rows say neither their reference set nor '
+    'how they resize and count frames.'
+  )
+  return '\n'.join(['| zero-shot UCF101 | FVD | IS |', '|---|---:|---:|', *lines, '', note])

@@ -1,0 +1,129 @@
+import json
+import pathlib
+import types
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from evaluation import samples
+from evaluation.videos import open_folder
+from pipelines.run import Model
+
+PROMPTS = ['a cat', 'A dog!', 'a cat', 'two birds', 'rain']
+
+
+class Killed(Exception):
+  pass
+
+
+def model(name='model', steps=4):
+  """A model of which nothing is asked here but how it is told of."""
+  config = ConfigDict({'data': {'fps': 16.0}, 'sampling': {'steps': steps}})
+  return Model(pathlib.Path(name), config)
+
+
+def drawn(job, batch, seed, place, size):
+  """Pixels that depend on all that real ones might: the rounding of a batch too."""
+  numbers = [len(job.prompt), job.number, batch, seed, place, size]
+  return np.random.default_rng(numbers).integers(0, 256, (3, 4, 4, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def made(monkeypatch):
+  """Batches as they are made; what is `left` in it is how many videos are made before a kill."""
+  state = types.SimpleNamespace(batches=[], left=99)
+
+  def run(jobs, base, ssr, *, batch, seed):
+    for at in range(0, len(jobs), batch):
+      some = jobs[at : at + batch]
+      state.batches.append([job.number for job in some])
+      for place, job in enumerate(some):
+        if state.left == 0:
+          raise Killed
+        state.left -= 1
+        yield job, drawn(job, batch, seed, place, len(some))
+
+  monkeypatch.setattr(samples, 'run', run)
+  return state
+
+
+def jobs_in(folder, **options):
+  return samples.plan(PROMPTS, folder, '.npy', **options)
+
+
+def sample(jobs, **options):
+  return samples.sample(jobs, model(), **{'batch': 2, 'seed': 0} | options)
+
+
+def contents(folder):
+  return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_names_say_number_and_prompt(tmp_path):
+  jobs = jobs_in(tmp_path / 'out', per_prompt=2)
+  assert [job.number for job in jobs] == list(range(10))
+  assert [job.path.name for job in jobs[2:5]] == [
+    '00002_a_dog.npy', '00003_a_dog.npy', '00004_a_cat.npy',
+  ]  # fmt: skip
+  assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('left', range(5))
+def test_killed_anywhere_and_gone_on_with_is_the_same(tmp_path, made, left):
+  assert sample(jobs_in(tmp_path / 'whole')) == []
+  made.left = left
+  with pytest.raises(Killed):
+    sample(jobs_in(tmp_path / 'killed'))
+  made.left, made.batches = 99, []
+  assert sample(jobs_in(tmp_path / 'killed')) == []
+  assert contents(tmp_path / 'killed') == contents(tmp_path / 'whole')
+  assert len(made.batches) == 3 - left // 2
+
+
+def test_nothing_is_made_twice(tmp_path, made):
+  sample(jobs_in(tmp_path))
+  made.batches.clear()
+  assert sample(jobs_in(tmp_path)) == []
+  assert made.batches == []
+
+
+def test_hosts_share_the_batches_and_find_the_others_missing(tmp_path, made):
+  sample(jobs_in(tmp_path / 'whole'))
+  made.batches.clear()
+  jobs = jobs_in(tmp_path / 'shared')
+  missing = sample(jobs, host=1, hosts=2)
+  assert [job.number for job in missing] == [0, 1, 4]
+  assert made.batches == [[2, 3]]
+  assert sample(jobs, host=0, hosts=2) == []
+  assert contents(tmp_path / 'shared') == contents(tmp_path / 'whole')
+
+
+def test_the_index_says_what_each_is_of(tmp_path, made):
+  jobs = jobs_in(tmp_path)
+  sample(jobs)
+  lines = [json.loads(line) for line in (tmp_path / 'index.jsonl').read_text().splitlines()]
+  assert [line['file'] for line in lines] == [job.path.name for job in jobs]
+  assert lines[3] == {
+    'file': '00003_two_birds.npy', 'prompt': 'two birds', 'number': '3', 'model': 'model step None',
+    'seed': '0', 'steps': '4', 'batch': '2',
+  }  # fmt: skip
+  assert list(open_folder(tmp_path).prompts().values()) == PROMPTS
+
+
+def test_samples_made_otherwise_are_not_mixed_in(tmp_path, made):
+  sample(jobs_in(tmp_path))
+  before = contents(tmp_path)
+  with pytest.raises(ValueError, match='made otherwise: model, steps differ'):
+    samples.sample(jobs_in(tmp_path), model('another', 5), batch=2, seed=0)
+  with pytest.raises(ValueError, match='made otherwise: batch, seed differ'):
+    sample(jobs_in(tmp_path), batch=3, seed=1)
+  with pytest.raises(ValueError, match='holds samples of other prompts'):
+    sample(samples.plan([*PROMPTS[:-1], 'snow'], tmp_path, '.npy'))
+  assert contents(tmp_path) == before
+
+
+def test_a_host_is_one_of_the_hosts(tmp_path, made):
+  with pytest.raises(ValueError, match='Got host 2 of 2; allowed are 0 to 1'):
+    sample(jobs_in(tmp_path / 'out'), host=2, hosts=2)
+  assert not (tmp_path / 'out').exists()
