@@ -33,6 +33,7 @@ from core.typing import Params
 from data.masks import Masked
 from data.pictures import Picture
 from data.pipeline import batches, open_source
+from evaluation.in_training import make_scoring
 from pipelines import forecasts
 from pipelines.plan import initialise, lowered_step, make_plan
 from pipelines.sampling import video_keys
@@ -83,6 +84,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, clock: Clock, stopped=lambd
   say(f'{count(plan.state.params):,} parameters to train, {count(plan.frozen):,} frozen')
   state, frozen = initialise(plan, image, key_init)
 
+  score = make_scoring(config, plan.stage, workdir, **config.scores)
   checkpoint.save_config(workdir, config)
   if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
     jax.config.update('jax_compilation_cache_dir', str((workdir / 'compiled').resolve()))
@@ -110,6 +112,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, clock: Clock, stopped=lambd
       step=lambda state, frozen, batch, stop: step(state, frozen, inputs(batch, stop), key_step),
       evaluate=lambda params: evaluate(params, fixed, key_evaluate),
       sample=make_sampling(config, stage, fixed, workdir),
+      score=score,
     )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """What every stage has.  A stage says what trains from what; `scales.py` has the sizes.
 
-The keys under `model`, `schedule`, `text`, `data`, `degrade`, `loader`, `optim` and `sampling` are
-the keyword arguments of one function each, so a misspelt one is an error before anything is
-compiled.
+The keys under `model`, `schedule`, `text`, `data`, `degrade`, `loader`, `optim`, `sampling` and
+`scores` are the keyword arguments of one function each, so a misspelt one is an error before
+anything is compiled.
 """
 
 from ml_collections import ConfigDict
@@ -78,6 +78,28 @@ def get_config() -> ConfigDict:
   c.sample_prompts = (
     'a red circle moving right on a black background',
     'a white square spinning on a navy background',
+  )
+  # evaluation.in_training.make_scoring: scores of videos by the averaged parameters.
+  c.score_every = 0
+  c.scores = ConfigDict(
+    {
+      'metrics': (),  # names of evaluation.scores.METRICS; none is no scores
+      'videos': 16,
+      'prompts': '',  # a file; '' is sample_prompts
+      'frames': 0,  # what follows: evaluation.scores.Settings
+      'fps': 0.0,
+      'stride': 1,
+      'windows': 'first',
+      'reference': '',
+      'reference_count': 0,
+      'i3d': '',
+      'c3d': '',
+      'clip': '',
+      'clip_network': 'clip_b32',
+      'vocabulary': '',
+      'splits': 1,
+      'batch': 8,
+    }
   )
   c.save_every = 500
   # Of all checkpoints the last so many stay, those of every so many steps, and those of the lowest

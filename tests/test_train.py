@@ -35,6 +35,8 @@ CHANGES = runs.CHANGES | {
   'sample_prompts': (PROMPT,),
   'loader.batch': 2,
   'data.frames': 4,
+  'scores.metrics': ('motion',),
+  'scores.videos': 2,
 }
 SMALLEST = {f'model.{key}': value for key, value in SMALL.items()}
 
@@ -124,6 +126,7 @@ def test_two_processes_are_one(tmp_path):
   """Of a run that was begun by one of them, on other devices, to which they come later."""
   one, two = tmp_path / 'one', tmp_path / 'two'
   few = SMALLEST | {'steps': 10, 'save_every': 5}
+  few |= {'scores.metrics': ('shapes',), 'scores.videos': 1}
   runs.finished(runs.start(one, few, devices=4), one)
   shutil.copytree(one, two)
   shutil.rmtree(two / 'checkpoints/10')
@@ -135,6 +138,7 @@ def test_two_processes_are_one(tmp_path):
   assert [line['step'] for line in got] == [6, 7, 8, 9, 10]
   for line in got:
     assert line['loss'] == pytest.approx(want[line['step']], rel=1e-5)
+  assert (two / 'evaluation/step_00000010/shapes.json').is_file()
 
 
 def test_the_temporal_parameters_alone_change(folder, whole):
@@ -189,6 +193,17 @@ def test_samples_are_videos_of_the_prompts(whole):
     assert len(list(container.decode(video=0))) == 4
 
 
+def test_scores_are_in_metrics_and_with_their_protocol(whole):
+  workdir, _ = whole
+  folder = workdir / 'evaluation' / f'step_{STEPS:08}'
+  kept = json.loads((folder / 'motion.json').read_text())
+  assert kept['protocol']['clips'] == 2
+  told = [line for line in runs.lines(workdir) if 'motion/motion' in line]
+  assert [line['step'] for line in told] == [STEPS]
+  assert told[0]['motion/motion'] == kept['score']['motion']
+  assert sorted(p.suffix for p in (folder / 'videos').iterdir()) == ['.jsonl', '.mp4', '.mp4']
+
+
 FLAGS = (
   'config', 'workdir', 'coordinator', 'num_processes', 'process_id', 'compile_for', 'output'
 )  # fmt: skip
@@ -211,7 +226,13 @@ def train():
 def test_super_resolution_is_trained_in_two_stages(tmp_path):
   """Of crops of larger frames; the second trains no parameter of the first."""
   few = CHANGES | SMALLEST
-  few |= {'steps': 2, 'data.shorter_side': 16, 'evaluate_every': 0, 'save_every': 0}
+  few |= {
+    'steps': 2,
+    'data.shorter_side': 16,
+    'evaluate_every': 0,
+    'save_every': 0,
+    'scores.metrics': (),
+  }
   image, both = tmp_path / 'ssr_image', tmp_path / 'ssr'
   run = runs.start(image, few | {'data.frames': 1}, config='configs/ssr_image.py:tiny')
   runs.finished(run, image)

@@ -1,4 +1,4 @@
-"""The order of things in training: evaluate, sample, save, step."""
+"""The order of things in training: evaluate, sample, score, save, step."""
 
 import functools
 import pathlib
@@ -31,12 +31,13 @@ def run(
   step: Callable[[State, Params, dict, bool], tuple[State, dict]],
   evaluate: Callable[[Params], float],
   sample: Callable[[Params, int], None],
+  score: Callable[[Params, int], dict[str, float]],
 ) -> State:
   """The state after `config.steps` steps, from wherever `state` and the iterator `data` are.
 
-  Averaged parameters are evaluated and sampled, and the state is saved, every so many steps as the
-  config says, at the end, and but for saving at the beginning.  The run ends early, and is saved,
-  soon after `stopped` has said in any process that it was told to stop.
+  Averaged parameters are evaluated, sampled and scored, and the state is saved, every so many steps
+  as the config says, at the end, and but for saving at the beginning.  The run ends early, and is
+  saved, soon after `stopped` has said in any process that it was told to stop.
 
   What a step came to is read while the next one runs, in all processes alike.  A save is whole
   before the next step begins, so that a run which is killed loses `save_every` steps at most;
@@ -52,7 +53,9 @@ def run(
     unheard, stopping = None, False
     for i in range(start, config.steps + 1):
       end = i == config.steps
-      due = {what for what in ('evaluate', 'sample', 'save') if _due(i, config[f'{what}_every'])}
+      due = {
+        what for what in ('evaluate', 'sample', 'score', 'save') if _due(i, config[f'{what}_every'])
+      }
       if unheard and (due or end or stopping):  # before anything of it is kept
         with clock.during('step'):
           stopping |= hear(*unheard)
@@ -69,6 +72,10 @@ def run(
       if not stopping and (end or 'sample' in due):
         with clock.during('sample'):
           sample(merge(state.ema, frozen), i)
+      if not stopping and (end or 'score' in due):
+        with clock.during('sample'):
+          if scores := score(merge(state.ema, frozen), i):
+            tell(i, scores)
       batch = None
       if not (end or stopping):
         with clock.during('data'):

@@ -1,0 +1,95 @@
+"""Scores of a model while it is trained, of the averaged parameters."""
+
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from core import video
+from core.condition import Condition
+from core.folder import new_file
+from core.typing import Params
+from evaluation import prompts as lists
+from evaluation import samples
+from evaluation.protocol import flat, write_score
+from evaluation.scores import METRICS, Settings, require
+from evaluation.videos import INDEX
+from pipelines.jobs import Job
+from pipelines.sampling import video_keys
+from pipelines.stage import Stage
+from text.encoder import open_encoder
+from training import processes
+
+Scoring = Callable[[Params, int], dict[str, float]]
+
+
+def make_scoring(
+  config: ConfigDict,
+  stage: Stage,
+  workdir: pathlib.Path,
+  *,
+  metrics: Sequence[str],
+  videos: int,
+  prompts: str,
+  **settings,
+) -> Scoring:
+  """Returns `score(params, step)`: what the metrics say of videos by these parameters.
+
+  metrics: names of `scores.METRICS`; none is no videos either.
+  videos: how many, of the list `prompts`, or of `config.sample_prompts`, over and over.
+  settings: `scores.Settings`.
+
+  Videos, and each score with its protocol, are in `WORKDIR/evaluation/step_N`.  It is to be called
+  in all processes; the first one writes and scores, the others say nothing.  ValueError where
+  metrics are unknown or lack what they need, and for stages whose videos are not of texts alone.
+  """
+  if not metrics:
+    return lambda params, step: {}
+  told = Settings(**settings)
+  for metric in metrics:
+    require(metric, told)
+  if config.get('degrade') or videos < 1:
+    raise ValueError(
+      f'Got scores of {videos} videos in the stage {config.stage!r}; allowed are 1 or more in a '
+      'stage that makes videos of texts.'
+    )
+  texts = lists.read(pathlib.Path(prompts)) if prompts else list(config.sample_prompts)
+  texts = [texts[i % len(texts)] for i in range(videos)]
+
+  def score(params: Params, step: int) -> dict[str, float]:
+    folder = workdir / 'evaluation' / f'step_{step:08}'
+    jobs = samples.plan(texts, folder / 'videos', '.mp4' if config.data.frames > 1 else '.png')
+    _sample(config, stage, params, jobs, step)
+    if jax.process_index() > 0:
+      return {}
+    found = {}
+    for metric in metrics:
+      of = METRICS[metric](samples.sampled(jobs), told)
+      write_score(folder / f'{metric}.json', **of | {'of': f'step {step}'})
+      found |= {f'{metric}/{name}': value for name, value in flat(of['score']).items()}
+    return found
+
+  return score
+
+
+def _sample(config, stage, params, jobs: Sequence[Job], step: int) -> None:
+  """Makes the videos, so many at once as `config.sample_prompts`, and their index."""
+  d, encode, batch = config.data, open_encoder(**config.text), len(config.sample_prompts)
+  made_by = {'step': step, 'seed': config.seed} | config.sampling.to_dict()
+  for at in range(0, len(jobs), batch):
+    some = jobs[at : at + batch]
+    full = [*some, *some[:1] * (batch - len(some))]
+    cond = Condition(*map(jnp.asarray, encode([job.prompt for job in full])))
+    keys = video_keys(config.seed, jnp.array([job.number for job in full]))
+    made = processes.gathered(stage.generate(params, cond, keys))
+    if jax.process_index() == 0:
+      for job, frames in zip(some, map(video.to_uint8, made)):
+        job.path.parent.mkdir(parents=True, exist_ok=True)
+        job.write(frames, fps=d.fps, upscale=1, made_by=made_by)
+  if jax.process_index() == 0:
+    lines = [{'file': job.path.name} | job.metadata(made_by) for job in jobs]
+    with new_file(jobs[0].path.with_name(INDEX)) as file:
+      file.write_text(''.join(json.dumps(line) + '\n' for line in lines), 'utf-8')

@@ -1,0 +1,80 @@
+import json
+
+import pytest
+
+from configs import ssr, t2v
+from data.synthetic import SCENES
+from evaluation.in_training import make_scoring
+from pipelines.stage import open_stage
+from tests.conftest import SMALL
+from tests.scripts import save
+from training import checkpoint
+
+
+@pytest.fixture
+def config():
+  config = t2v.get_config('tiny')
+  config.data.update(size=16, frames=16)
+  config.model.update(SMALL)
+  config.sampling.steps = 1
+  config.scores.update(metrics=('motion', 'shapes'), videos=3)
+  return config
+
+
+def test_scores_are_of_videos_by_these_parameters(tmp_path, config):
+  workdir = save(tmp_path / 'run', config)
+  _, params, _ = checkpoint.load(workdir)
+  score = make_scoring(config, open_stage(config), workdir, **config.scores)
+  found = score(params, 7)
+  folder = workdir / 'evaluation' / 'step_00000007'
+  lines = [json.loads(line) for line in (folder / 'videos/index.jsonl').read_text().splitlines()]
+  first, second = config.sample_prompts
+  assert [line['prompt'] for line in lines] == [first, second, first]
+  for metric in ('motion', 'shapes'):
+    kept = json.loads((folder / f'{metric}.json').read_text())
+    assert kept['of'] == 'step 7'
+    assert kept['protocol']['clips'] == 3
+    assert all(found[f'{metric}/{name}'] == value for name, value in kept['score'].items())
+  # The same again, whatever was there.
+  assert score(params, 7) == found
+
+
+def test_prompts_are_those_of_a_file(tmp_path, config):
+  (tmp_path / 'list.txt').write_text(SCENES[0].caption)
+  list_of_one = {'prompts': str(tmp_path / 'list.txt'), 'videos': 2, 'metrics': ('shapes',)}
+  told = config.scores.to_dict() | list_of_one
+  workdir = save(tmp_path / 'run', config)
+  _, params, _ = checkpoint.load(workdir)
+  make_scoring(config, open_stage(config), workdir, **told)(params, 1)
+  index = workdir / 'evaluation/step_00000001/videos/index.jsonl'
+  assert index.read_text().count(SCENES[0].caption) == 2
+
+
+def test_no_metrics_are_no_videos(tmp_path, config):
+  config.scores.metrics = ()
+  score = make_scoring(config, open_stage(config), tmp_path, **config.scores)
+  assert score({}, 1) == {}
+  assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+  ('told', 'message'),
+  [
+    ({'metrics': ('psnr',)}, "Unknown metric: 'psnr'.  Allowed: clip_score, fvd,"),
+    ({'metrics': ('fvd',)}, 'fvd needs reference and i3d'),
+    ({'videos': 0}, "Got scores of 0 videos in the stage 't2v'; allowed are 1 or more"),
+    ({'prompts': 'none.txt'}, 'Cannot read the prompts of none'),
+  ],
+)
+def test_mistakes_come_first(tmp_path, config, told, message):
+  config.scores.update(told)
+  with pytest.raises(ValueError, match=message):
+    make_scoring(config, open_stage(config), tmp_path, **config.scores)
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_super_resolution_has_no_prompts_to_score(tmp_path):
+  config = ssr.get_config('tiny')
+  config.scores.metrics = ('motion',)
+  with pytest.raises(ValueError, match='1 or more in a stage that makes videos of texts'):
+    make_scoring(config, open_stage(config), tmp_path, **config.scores)
