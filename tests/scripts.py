@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import io
+import re
 import sys
 from collections.abc import Iterator
 from unittest import mock
@@ -65,21 +66,22 @@ def save_style(path, workdir, descriptor):
 
 
 @contextlib.contextmanager
-def sample_script():
-  """The script; its flags, of which other scripts have some too, are gone afterwards."""
-  before = {name: flags.FLAGS[name] for name in flags.FLAGS}
-  if 'workdir' in before:
-    delattr(flags.FLAGS, 'workdir')
-  module, devices = importlib.import_module('sample'), jax.devices()[:1]
+def script(name):
+  """The script `sample` or `evaluate`; its flags, of which other scripts have some too, are gone
+  afterwards."""
+  defined = re.findall(r"DEFINE_\w+\(\s*'(\w+)'", (command.ROOT / f'{name}.py').read_text())
+  others = {flag: flags.FLAGS[flag] for flag in defined if flag in flags.FLAGS}
+  for flag in others:
+    delattr(flags.FLAGS, flag)
+  module, devices = importlib.import_module(name), jax.devices()[:1]
   # To share a video between more of them takes long to compile.
   with mock.patch.object(jax, 'devices', return_value=devices):
     yield module
-  del sys.modules['sample']
-  # Once imported, a module's flags are on its list for ever, and again for each time.
-  for name in {flag.name for flag in flags.FLAGS.flags_by_module_dict()['sample']}:
-    delattr(flags.FLAGS, name)
-  if 'workdir' in before:
-    flags.FLAGS['workdir'] = before['workdir']
+  del sys.modules[name]
+  for flag in defined:
+    delattr(flags.FLAGS, flag)
+  for flag, of in others.items():
+    flags.FLAGS[flag] = of
 
 
 class Terminal(io.StringIO):

@@ -12,7 +12,7 @@ from core import video
 from data import transforms
 from data.decode import decode
 from tests.conftest import SMALL
-from tests.scripts import call, sample_script, save, save_style
+from tests.scripts import call, save, save_style, script
 
 RNG = np.random.default_rng(0)
 FRAMES, SIDE = 8, 32
@@ -41,7 +41,7 @@ def models(tmp_path_factory):
 @pytest.fixture(scope='module')
 def run(models):
   """Runs a verb with the models it needs; returns exit status, stdout and stderr."""
-  with sample_script() as sample:
+  with script('sample') as sample:
 
     def run(verb, *argv):
       model = models / ('t2v' if verb in ('edit', 'stylize', 'text_to_video') else 't2v_masked')

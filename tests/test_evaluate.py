@@ -1,41 +1,48 @@
 import json
 import pathlib
-import subprocess
-import sys
+import re
 
 import pytest
 from PIL import Image
 
-from configs import t2v_masked
+from configs import t2v, t2v_masked
 from data.synthetic import prompt
 from tests.conftest import SMALL
-from tests.scripts import save, save_style
+from tests.scripts import call, save, save_style, script
 
 APPLICATIONS = ('image_to_video', 'inpainting', 'cinemagraph', 'edit')
 ROOT = pathlib.Path(__file__).parents[1]
 WORKDIR = f'--workdir={ROOT}/checkpoints/demo/t2v'
 
 
-def run(folder, *argv):
-  argv = [sys.executable, str(ROOT / 'evaluate.py'), *argv]
-  return subprocess.run(argv, cwd=folder, capture_output=True, text=True)
+@pytest.fixture(scope='module')
+def evaluate():
+  with script('evaluate') as module:
+    yield module
 
 
-def test_shapes_judges_a_video_of_every_seed(tmp_path):
-  options = ('--prompts=2', '--batch=2', '--steps=2', '--output=score.json')
-  done = run(tmp_path, 'shapes', WORKDIR, *options)
-  assert done.returncode == 0, done.stderr
+@pytest.fixture
+def run(evaluate, tmp_path, monkeypatch):
+  """Calls the script in the test's folder: exit status, stdout and stderr."""
+  monkeypatch.chdir(tmp_path)
+  return lambda *argv: call(evaluate, *argv)
+
+
+def test_shapes_judges_a_video_of_every_seed(run, tmp_path):
+  options = ('--count=2', '--batch=2', '--steps=2', '--output=score.json')
+  status, _, err = run('shapes', WORKDIR, *options)
+  assert status == 0, err
   report = json.loads((tmp_path / 'score.json').read_text())
   assert [v['caption'] for v in report['videos']] == [prompt(seed).caption for seed in (0, 1)]
   for fact in ('colour', 'shape', 'motion', 'background'):
     right = [asked == seen for asked, seen in (v[fact] for v in report['videos'])]
     assert report['score'][fact] == sum(right) / 2
     assert [v[fact][0] for v in report['videos']] == [getattr(prompt(s), fact) for s in (0, 1)]
-  assert report['protocol']['steps'] == 2
-  assert report['protocol']['seeds'] == 2
+  assert report['protocol']['clips'] == 2
+  assert not (tmp_path / 'samples').exists()
 
 
-def test_applications_are_scored_on_held_out_clips(tmp_path):
+def test_applications_are_scored_on_held_out_clips(run, tmp_path):
   config = t2v_masked.get_config('tiny')
   config.data.update(size=32, frames=80)
   config.model.update(SMALL)
@@ -51,32 +58,89 @@ def test_applications_are_scored_on_held_out_clips(tmp_path):
     '--clips=1',
     '--output=score.json',
   )
-  done = run(tmp_path, 'applications', *options)
-  assert done.returncode == 0, done.stderr
+  status, _, err = run('applications', *options)
+  assert status == 0, err
   report = json.loads((tmp_path / 'score.json').read_text())
-  assert list(report['score']) == [*APPLICATIONS, 'style neon']
+  assert sorted(report['score']) == sorted([*APPLICATIONS, 'style neon'])
   assert report['score']['style neon'].keys() == {'look', 'motion'}
   assert report['score']['edit'].keys() == {'path', 'colour'}
-  assert [row['application'] for row in report['clips']] == list(report['score'])
+  assert [row['application'] for row in report['clips']] == [*APPLICATIONS, 'style neon']
   for row in report['clips']:
     for key, share in report['score'][row['application']].items():
       assert share == row[key]
   assert report['protocol']['inpainting']['clips'] == 1
 
 
+@pytest.fixture(scope='module')
+def small(tmp_path_factory):
+  """A workdir of a model that is made quickly, and makes nothing that can be seen."""
+  config = t2v.get_config('tiny')
+  config.data.update(size=16, frames=16)
+  config.model.update(SMALL)
+  config.sampling.steps = 1
+  return save(tmp_path_factory.mktemp('small') / 't2v', config)
+
+
+def test_ucf101_says_its_plan_and_makes_nothing(run, tmp_path):
+  status, out, err = run('ucf101', '--dry_run')
+  assert status == 0, err
+  assert re.search(r'Archery +111 +145  archery\n', out)
+  assert out.splitlines()[-1].split() == ['all', '10,235', '13,320']
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_ucf101_is_gone_on_with_to_the_same_score(run, tmp_path, small):
+  options = ('--count=5', '--batch=2', '--c3d=random:0', '--splits=1', f'--workdir={small}')
+  argv = ('ucf101', *options, '--samples=made', '--output=score.json')
+  status, out, err = run(*argv)
+  assert status == 0, err
+  assert '| Lumiere (Google) | 332.49 | 37.54 |' in out
+  before = {path.name: path.read_bytes() for path in (tmp_path / 'made').iterdir()}
+  assert len(before) == 6
+  score = (tmp_path / 'score.json').read_text()
+  found = json.loads(score)
+  assert found['score'].keys() == {'inception_score'}
+  assert found['protocol']['inception_score']['clips'] == 5
+  for gone in sorted(before)[1:4:2]:
+    (tmp_path / 'made' / gone).unlink()
+  (tmp_path / 'score.json').unlink()
+  assert run(*argv)[0] == 0
+  assert {path.name: path.read_bytes() for path in (tmp_path / 'made').iterdir()} == before
+  assert (tmp_path / 'score.json').read_text() == score
+
+
+def test_hosts_make_their_shares_of_a_list(run, tmp_path, small):
+  (tmp_path / 'list.txt').write_text('a cat\na dog\na bird\n')
+  argv = ('prompts', '--prompts=list.txt', '--samples=made', f'--workdir={small}', '--hosts=2')
+  (_, first, _), (_, second, _) = (run(*argv, f'--host={i}') for i in range(2))
+  assert '1 of 3 videos are not there yet: other hosts make them.' in first
+  assert '3 videos: made' in second
+  index = [json.loads(line) for line in (tmp_path / 'made/index.jsonl').read_text().splitlines()]
+  assert [line['prompt'] for line in index] == ['a cat', 'a dog', 'a bird']
+
+
 @pytest.mark.parametrize(
   ('argv', 'message'),
   [
-    (['fvd'], "Unknown verb: 'fvd'.  Allowed: applications, shapes."),
+    (['sing'], "Unknown verb: 'sing'.  Allowed: applications, clip_score, fvd,"),
+    (['fvd'], 'fvd needs reference and i3d.'),
+    (['fvd', '--reference=none', '--i3d=random:0'], 'Neither --videos=DIR nor --prompts=FILE says'),
+    (['fvd', '--reference=none', '--i3d=random:0', '--videos=none'], 'There is no folder none.'),
+    (['inception_score', '--c3d=none.npz', '--videos=.'], '. has no video; allowed are .avi,'),
+    (['prompts', '--prompts=none.txt'], 'prompts needs --samples=DIR.'),
+    (['prompts', '--prompts=none.txt', '--samples=s'], 'Cannot read the prompts of none.txt'),
+    (['ucf101'], 'ucf101 needs --i3d=FILE and --reference=DIR, --c3d=FILE, or all of these.'),
+    (['ucf101', '--c3d=random:0'], 'ucf101 needs --samples=DIR, or the --videos that were made.'),
+    (['ucf101', '--dry_run', '--class_prompts=none'], 'Cannot read the prompts of none'),
     (['--output=score.txt'], '--output=score.txt is not allowed: it is a .json file.'),
     (['--output=no/score.json'], '--output=no/score.json: there is no folder no.'),
     (['applications', '--styles=none'], '--styles=none: there is no such folder.'),
     (['--workdir=nowhere'], 'nowhere is not a workdir: it has no config.json'),
   ],
 )
-def test_bad_input_is_one_line(tmp_path, argv, message):
-  done = run(tmp_path, *argv)
-  assert done.returncode == 2
-  assert ' '.join(message.split()) in done.stderr
-  assert done.stderr.count('\n') == 1
+def test_bad_input_is_one_line(run, tmp_path, argv, message):
+  status, _, err = run(*argv)
+  assert status == 2
+  assert ' '.join(message.split()) in err
+  assert err.count('\n') == 1
   assert list(tmp_path.iterdir()) == []

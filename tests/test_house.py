@@ -15,8 +15,13 @@ from packaging.utils import canonicalize_name
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 README = (ROOT / 'README.md').read_text('utf-8')
 SOURCES = sorted(p for p in [*ROOT.glob('*.py'), *ROOT.glob('[a-z]*/**/*.py')])
-# Runs in an environment of its own, of another library with which this project is compared.
-ELSEWHERE = ROOT / 'benchmarks' / 'lumiere_pytorch_worker.py'
+# Run in an environment of their own: of another library with which this project is compared, and
+# of the one that wrote weights which are read here.
+ELSEWHERE = (
+  ROOT / 'benchmarks' / 'features_worker.py',
+  ROOT / 'benchmarks' / 'lumiere_pytorch_worker.py',
+  ROOT / 'evaluation' / 'from_torch.py',
+)
 # Compared with other libraries, in an environment that has them: make test-parity.
 PARITY = sorted((ROOT / 'tests' / 'parity').glob('*.py'))
 FOLDERS = sorted({p.relative_to(ROOT).parts[0] for p in SOURCES if p.parent != ROOT})
@@ -82,7 +87,7 @@ def flags_of(path: pathlib.Path) -> set[str]:
 
 def test_requirements_are_what_the_code_imports():
   required = requirements('requirements.txt').keys()
-  imported = distributions(p for p in SOURCES if 'tests' not in p.parts and p != ELSEWHERE)
+  imported = distributions(p for p in SOURCES if 'tests' not in p.parts and p not in ELSEWHERE)
   assert imported == required - NOT_IMPORTED
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from configs import ssr, t2v
 from core import video
 from tests.conftest import TINY
-from tests.scripts import call, sample_script, save
+from tests.scripts import call, save, script
 from training import checkpoint
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -41,7 +41,7 @@ def ssr_workdir(tmp_path_factory):
 @pytest.fixture(scope='module')
 def run(workdir):
   """Runs the command; returns exit status, stdout and stderr."""
-  with sample_script() as sample:
+  with script('sample') as sample:
     yield lambda *argv: call(sample, f'--workdir={workdir}', *argv)
 
 
