@@ -29,7 +29,7 @@ from evaluation.motion import motion_score, summary
 from evaluation.protocol import write_score
 
 FEWEST = 16  # frames
-CRF = 28  # of x264
+CRF = 23  # x264's default
 
 # name: what it is, and what makes it of a clip and a seed.
 KINDS: dict[str, tuple[str, Callable[[Pixels, int], Pixels]]] = {

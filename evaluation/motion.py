@@ -138,7 +138,7 @@ def flicker(of: Trace) -> float:
   brighter by the share p; 0.83 s where each is brighter by a share of its own, which is normal of a
   small standard deviation s.  It is the median over frames of what cells have in common: their
   median, each as heavy as it is bright, less its standard error, which says what motion explains.
-  So neither a cut nor an object that passes is flicker.
+  So neither a cut nor an object that passes is flicker; frames in an arbitrary order may be.
   """
   levels = of.cells.mean(-1)
   # A cell is as heavy as it is at its darkest: one into which something moves weighs nothing.

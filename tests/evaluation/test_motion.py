@@ -225,6 +225,7 @@ def test_damage_to_moving_shapes_is_told():
 
 @pytest.mark.skipif('LUMIERE_DATA' not in os.environ, reason='LUMIERE_DATA is not set')
 def test_damage_to_videos_is_told():
+  # A few of one source, which are told apart easily: benchmarks.motion has all of them.
   files = sorted(pathlib.Path(os.environ['LUMIERE_DATA'], 'videos').glob('panda70m__*.mp4'))[:8]
   assert told_apart([(decode(file, count=20, size=32), 16.0) for file in files]) >= 0.95
 
