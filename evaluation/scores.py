@@ -77,9 +77,11 @@ def inception_score(videos: Folder, s: Settings) -> dict:
   logits = np.concatenate(
     list(_features(network, videos, reading, s.count, s.seed, s.batch, skipped))
   )
-  mean, spread = _inception_score(logits, s.splits)
+  # Files are often in order of classes, and a split has to have them all.
+  order = np.random.default_rng(s.seed).permutation(len(logits))
+  mean, spread = _inception_score(logits[order], s.splits)
   score = {'inception_score': mean, 'spread_of_splits': spread}
-  protocol = {'splits': s.splits}
+  protocol = {'splits': s.splits, 'split_by_seed': s.seed}
   return _score(
     'inception_score', videos, score, s, reading, len(logits), skipped, network, protocol
   )
@@ -99,6 +101,7 @@ def clip_score(videos: Folder, s: Settings) -> dict:
     adjacent = (seen[1:] * seen[:-1]).sum(-1).mean() if len(seen) > 1 else 1.0
     row = {'text': 100 * float((seen @ said).mean()), 'adjacent_frames': 100 * float(adjacent)}
     rows.append({'file': file, 'prompt': prompts[file]} | row)
+  rows.sort(key=lambda row: row['file'])
   score = {key: float(np.mean([row[key] for row in rows])) for key in ('text', 'adjacent_frames')}
   of = _score('clip_score', videos, score, s, reading, len(rows), skipped, clip.frames, {})
   return of | {'videos': rows}
@@ -117,6 +120,7 @@ def shapes(videos: Folder, s: Settings) -> dict:
     asked = scenes[prompts[file]]
     row = {fact: [getattr(asked, fact), getattr(seen, fact)] for fact in FACTS}
     rows.append({'file': file, 'caption': asked.caption, **row})
+  rows.sort(key=lambda row: row['file'])
   score = {fact: sum(row[fact][0] == row[fact][1] for row in rows) / len(rows) for fact in FACTS}
   return _score('shapes', videos, score, s, reading, len(rows), skipped) | {'videos': rows}
 
@@ -130,6 +134,7 @@ def motion(videos: Folder, s: Settings) -> dict:
   measure = lambda clip: motion_score(clip, reading.fps / reading.stride)
   for file, found in _clips(measure, videos, reading, s.count, s.seed, skipped):
     rows.append({'file': file} | found)
+  rows.sort(key=lambda row: row['file'])
   every = summary([{k: v for k, v in row.items() if k != 'file'} for row in rows])
   score = {name: of['median'] for name, of in every.items()}
   of = _score('motion', videos, score, s, reading, len(rows), skipped)

@@ -117,11 +117,23 @@ def test_inception_score_of_what_the_network_says(tmp_path, networks):
   clips = write(tmp_path / 'ours', 7) // 20
   for i, clip in enumerate(clips):
     np.save(tmp_path / 'ours' / f'{i:03}.npy', clip)
-  found = scores.inception_score(open_folder(tmp_path / 'ours'), TOLD)
-  wanted = inception_score(features(clips, 15), 2)
+  found = scores.inception_score(open_folder(tmp_path / 'ours'), dataclasses.replace(TOLD, seed=3))
+  order = np.random.default_rng(3).permutation(7)
+  wanted = inception_score(features(clips, 15)[order], 2)
   assert tuple(found['score'].values()) == pytest.approx(wanted)
   assert networks == [('c3d', 'random:1', 3)]
   assert found['protocol']['splits'] == 2
+  assert found['protocol']['split_by_seed'] == 3
+
+
+def test_splits_have_all_classes_though_files_are_in_their_order(tmp_path, networks):
+  clips = np.zeros((40, 16, 1, 1, 3), np.uint8)
+  for i, clip in enumerate(clips):
+    clip[..., i // 14] = 99  # sure of one of three classes
+    np.save(tmp_path / f'{i:02}.npy', clip)
+  found = scores.inception_score(open_folder(tmp_path), TOLD)
+  assert inception_score(features(clips, 15), 2)[0] < 2.1
+  assert found['score']['inception_score'] > 2.7
 
 
 def test_shapes_are_what_their_prompts_say(tmp_path):
