@@ -98,9 +98,8 @@ def test_an_open_clip_compares_frames_with_texts(monkeypatch):
   """Of random weights: frames and texts are unit vectors, the same wherever they are."""
   of = NETWORKS['clip_b32']
   examples = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32), of.examples[1]
-  few = features.Network(
-    CLIP(24, 32, 1, 4, 8, 24, 1, 3), examples, (), lambda x: of.prepare(x)[:, ::14, ::14], of.apply
-  )
+  small, prepare = CLIP(24, 32, 1, 4, 8, 24, 1, 3), lambda x: of.prepare(x)[:, ::14, ::14]
+  few = features.Network(small, examples, (), '', prepare, of.apply)
   monkeypatch.setitem(NETWORKS, 'clip_b32', few)
   opened = open_clip('clip_b32', 'random:1', str(VOCABULARY), batch=2)
   videos = np.random.default_rng(0).integers(0, 256, (3, 2, 20, 24, 3), np.uint8)

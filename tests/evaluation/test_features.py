@@ -24,7 +24,7 @@ EXAMPLES = (jax.ShapeDtypeStruct((1, 2, 4, 4, 3), jnp.float32),)
 def mean(monkeypatch):
   prepare = lambda video: video.astype(np.float32) / 255
   apply = lambda model, params, clips: model.apply({'params': params}, clips)
-  monkeypatch.setitem(features.NETWORKS, 'mean', Network(Mean(), EXAMPLES, (), prepare, apply))
+  monkeypatch.setitem(features.NETWORKS, 'mean', Network(Mean(), EXAMPLES, (), '', prepare, apply))
 
 
 @pytest.mark.parametrize('batch', [1, 3, 8, 13])
