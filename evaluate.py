@@ -157,6 +157,8 @@ def ucf101() -> None:
     found = {metric: METRICS[metric](folder, settings) for metric in metrics}
   scores = {name: one['score'][name] for name, one in found.items()}
   print(zero_shot.beside_published(str(folder.path), *map(scores.get, ('fvd', 'inception_score'))))
+  for one in found.values():
+    _warn_of_random_weights(one)
   protocol = {name: one['protocol'] for name, one in found.items()} | {'class_prompts': of}
   if output:
     write_score(output, 'ucf101', str(folder.path), scores, protocol, parts=list(found.values()))
@@ -277,10 +279,16 @@ def _tell(found: dict, output: pathlib.Path | None) -> None:
     print(_line(row))
   numbers = ', '.join(f'{name} {value:.4g}' for name, value in flat(found['score']).items())
   print(f'{numbers}: {found["metric"]} of {found["protocol"]["clips"]} clips in {found["of"]}')
-  if 'random' in str(found['protocol'].get('network')):
-    print('The network has random weights: only scores by the same ones compare, roughly.')
+  _warn_of_random_weights(found)
   if output:
     write_score(output, **found)
+
+
+def _warn_of_random_weights(found: dict) -> None:
+  if found['protocol'].get('network', {}).get('weights', '').startswith('random:'):
+    print(
+      f'{found["metric"]} is by random weights: it compares with others by them alone, roughly.'
+    )
 
 
 def _line(row: dict) -> str:
