@@ -5,6 +5,7 @@ at the same places however many are missing, so that what is made after an inter
 bits it would have had.
 """
 
+import glob
 import json
 import pathlib
 import re
@@ -50,6 +51,9 @@ def sample(
   batches = [jobs[i : i + batch] for i in range(0, len(jobs), batch)]
   missing = [some for some in batches[host::hosts] if not all(job.path.exists() for job in some)]
   if todo := [job for some in missing for job in some]:
+    for job in todo:  # what a killed run had begun to write
+      for stray in job.path.parent.glob(f'.{glob.escape(job.path.name)}.*.part'):
+        stray.unlink()
     for job, pixels in run(todo, base, ssr, batch=batch, seed=seed):
       job.write(pixels, fps=base.config.data.fps, upscale=1, made_by=made_by)
   return [job for job in jobs if not job.path.exists()]

@@ -75,6 +75,7 @@ def test_killed_anywhere_and_gone_on_with_is_the_same(tmp_path, made, left):
   made.left = left
   with pytest.raises(Killed):
     sample(jobs_in(tmp_path / 'killed'))
+  (tmp_path / 'killed' / f'.{jobs_in(tmp_path)[left].path.name}.123.part').write_bytes(b'half')
   made.left, made.batches = 99, []
   assert sample(jobs_in(tmp_path / 'killed')) == []
   assert contents(tmp_path / 'killed') == contents(tmp_path / 'whole')
