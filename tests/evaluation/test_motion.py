@@ -92,11 +92,11 @@ def test_every_second_frame_that_is_brighter_by_a_share_flickers_by_it(share):
 
 def test_random_light_flickers_by_its_deviation():
   sigma = 0.05
-  level = 200 * (1 + sigma * RNG.standard_normal(1500))
+  level = 200 * (1 + sigma * np.random.default_rng(0).standard_normal(4_000))
   found = measure('flicker', halves(level, level)[:, :2, 7:9])
   # A normal variable less the mean of two more has 1.5 times the variance, and without its sign the
   # median 0.6745 deviations.
-  assert found == pytest.approx(0.6745 * np.sqrt(1.5) * sigma, rel=0.08)
+  assert found == pytest.approx(0.6745 * np.sqrt(1.5) * sigma, rel=0.05)
 
 
 def test_neither_what_passes_nor_a_cut_nor_a_fade_is_flicker():
