@@ -8,12 +8,11 @@ bits it would have had.
 import glob
 import json
 import pathlib
-import re
 from collections.abc import Sequence
 
 from core.folder import new_file
 from evaluation.videos import INDEX, Folder
-from pipelines.jobs import Job
+from pipelines.jobs import Job, slug
 from pipelines.run import Model, run
 
 
@@ -22,10 +21,8 @@ def plan(
 ) -> list[Job]:
   """A job for each of so many videos of every prompt, numbered through; nothing is written."""
   every = [prompt for prompt in prompts for _ in range(per_prompt)]
-  slugs = (re.sub(r'\W+', '_', prompt.lower()).strip('_')[:60] for prompt in every)
   return [
-    Job(prompt, i, folder / f'{i:05}_{slug}{extension}')
-    for i, (prompt, slug) in enumerate(zip(every, slugs))
+    Job(prompt, i, folder / f'{i:05}_{slug(prompt)}{extension}') for i, prompt in enumerate(every)
   ]
 
 

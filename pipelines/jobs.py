@@ -64,15 +64,19 @@ def of_file(file: pathlib.Path, videos: int, folder: pathlib.Path) -> list[Job]:
     raise ValueError(f'Cannot read --prompts_file={file}: {error}.') from error
   if not prompts:
     raise ValueError(f'--prompts_file={file} is empty; allowed is a prompt a line.')
-  slugs = [re.sub(r'\W+', '_', prompt.lower()).strip('_')[:60] for prompt in prompts]
   jobs = [
-    Job(prompt, n, _numbered(folder / f'{i:03}_{slug}.mp4', n, videos))
-    for i, (prompt, slug) in enumerate(zip(prompts, slugs))
+    Job(prompt, n, _numbered(folder / f'{i:03}_{slug(prompt)}.mp4', n, videos))
+    for i, prompt in enumerate(prompts)
     for n in range(videos)
   ]
   # Nothing is made yet: a later error should not leave an empty folder.
   video.check_writable((folder if folder.exists() else folder.parent) / jobs[0].path.name)
   return jobs
+
+
+def slug(prompt: str) -> str:
+  """The beginning of a prompt as a part of a file's name."""
+  return re.sub(r'\W+', '_', prompt.lower()).strip('_')[:60]
 
 
 def write_index(jobs: Sequence[Job], made_by: dict) -> pathlib.Path:
