@@ -1,6 +1,5 @@
 """Scores of a model while it is trained, of the averaged parameters."""
 
-import json
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -10,14 +9,12 @@ from ml_collections import ConfigDict
 
 from core import video
 from core.condition import Condition
-from core.folder import new_file
 from core.typing import Params
 from evaluation import prompts as lists
 from evaluation import samples
 from evaluation.protocol import flat, write_score
 from evaluation.scores import METRICS, Settings, require
-from evaluation.videos import INDEX
-from pipelines.jobs import Job
+from pipelines.jobs import Job, write_index
 from pipelines.sampling import video_keys
 from pipelines.stage import Stage
 from text.encoder import open_encoder
@@ -90,6 +87,4 @@ def _sample(config, stage, params, jobs: Sequence[Job], step: int) -> None:
         job.path.parent.mkdir(parents=True, exist_ok=True)
         job.write(frames, fps=d.fps, upscale=1, made_by=made_by)
   if jax.process_index() == 0:
-    lines = [{'file': job.path.name} | job.metadata(made_by) for job in jobs]
-    with new_file(jobs[0].path.with_name(INDEX)) as file:
-      file.write_text(''.join(json.dumps(line) + '\n' for line in lines), 'utf-8')
+    write_index(jobs, made_by)

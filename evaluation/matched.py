@@ -2,54 +2,49 @@
 
 import base64
 import io
-import json
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from PIL import Image
 
 from core import video
 from data import pictures
 from data.decode import decode
+from evaluation.videos import Folder
 
 Path = pathlib.Path
 
 
-def matched(ours: Path, theirs: Path) -> dict[str, tuple[Path, Path]]:
+def matched(ours: Folder, theirs: Folder) -> dict[str, tuple[Path, Path]]:
   """Both files of each name, which is a file's without its extension; ValueError for one alone."""
-  a, b = videos_in(ours), videos_in(theirs)
-  alone = [f'{a[n].name} only in {ours}' for n in sorted(a.keys() - b.keys())]
-  alone += [f'{b[n].name} only in {theirs}' for n in sorted(b.keys() - a.keys())]
+  a, b = by_name(ours), by_name(theirs)
+  alone = [f'{a[n].name} only in {ours.path}' for n in sorted(a.keys() - b.keys())]
+  alone += [f'{b[n].name} only in {theirs.path}' for n in sorted(b.keys() - a.keys())]
   if alone:
     raise ValueError(f'Every video needs one of its name in the other folder; {few(alone)}.')
   return {name: (a[name], b[name]) for name in sorted(a)}
 
 
-def videos_in(folder: Path) -> dict[str, Path]:
-  """The files of a folder by their names, but for `index.jsonl` and hidden ones."""
-  if not folder.is_dir():
-    raise ValueError(f'There is no folder {folder}; allowed is one of videos.')
+def by_name(folder: Folder) -> dict[str, Path]:
+  """The files of a folder by their names; ValueError where two have the same."""
   files = {}
-  for file in sorted(folder.iterdir()):
-    if file.suffix == '.jsonl' or file.name.startswith('.') or file.is_dir():
-      continue
-    if file.stem in files:
-      raise ValueError(f'{files[file.stem]} and {file.name}: allowed is one video of a name.')
-    files[file.stem] = file
-  if not files:
-    raise ValueError(f'{folder} has no videos; allowed is a folder of some.')
+  for file in folder.files:
+    if (name := _name(file)) in files:
+      raise ValueError(f'{files[name]} and {file}: allowed is one video of a name.')
+    files[name] = folder.path / file
   return files
 
 
-def prompts(folders: Iterable[Path]) -> dict[str, str]:
-  """The prompt of each name in `index.jsonl`, where there is one; ValueError where two disagree."""
+def prompts(folders: Sequence[Folder]) -> dict[str, str]:
+  """The prompt of each name that has one; ValueError where two disagree."""
   found = {}
-  for index in (folder / 'index.jsonl' for folder in folders):
-    lines = index.read_text('utf-8').splitlines() if index.is_file() else []
-    for number, line in enumerate(lines, 1):
-      name, prompt = _entry(line, f'{index}, line {number}')
+  for folder in folders:
+    for file, prompt in folder.some_prompts().items():
+      name = _name(file)
       if found.setdefault(name, prompt) != prompt:
-        raise ValueError(f'{index}: {name} has the prompt {prompt!r}, elsewhere {found[name]!r}.')
+        raise ValueError(
+          f'{folder.path}: {name} has the prompt {prompt!r}, elsewhere {found[name]!r}.'
+        )
   return found
 
 
@@ -76,9 +71,5 @@ def few(names: Sequence[str]) -> str:
   return ', '.join(names[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
 
 
-def _entry(line: str, where: str) -> tuple[str, str]:
-  try:
-    fields = json.loads(line)
-    return Path(fields['file']).stem, str(fields['prompt'])
-  except (ValueError, KeyError, TypeError) as error:
-    raise ValueError(f'{where}: allowed is a JSON object with file and prompt.') from error
+def _name(file: str) -> str:
+  return str(Path(file).with_suffix(''))

@@ -10,9 +10,8 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-from core.folder import new_file
-from evaluation.videos import INDEX, Folder
-from pipelines.jobs import Job, slug
+from evaluation.videos import Folder
+from pipelines.jobs import INDEX, Job, index, slug, write_index
 from pipelines.run import Model, run
 
 
@@ -64,21 +63,19 @@ def sampled(jobs: Sequence[Job]) -> Folder:
 
 def _begin(jobs, made_by):
   """Writes the index, or compares with the one that is there."""
-  index = jobs[0].path.with_name(INDEX)
-  lines = [{'file': job.path.name} | job.metadata(made_by) for job in jobs]
-  if index.exists():
-    found = [json.loads(line) for line in index.read_text('utf-8').splitlines()]
-    both = [{}, {}] if not found else [found[0], lines[0]]
-    if differ := sorted(
-      k for k in both[0].keys() | both[1].keys() if both[0].get(k) != both[1].get(k)
-    ):
-      raise ValueError(
-        f'{index.parent} holds samples that were made otherwise: {", ".join(differ)} differ.  '
-        'Another folder is needed.'
-      )
-    if found != lines:
-      raise ValueError(f'{index.parent} holds samples of other prompts.  Another folder is needed.')
+  path = jobs[0].path.with_name(INDEX)
+  if not path.exists():
+    write_index(jobs, made_by)
     return
-  index.parent.mkdir(parents=True, exist_ok=True)
-  with new_file(index) as file:
-    file.write_text(''.join(json.dumps(line) + '\n' for line in lines), 'utf-8')
+  lines = index(jobs, made_by)
+  found = [json.loads(line) for line in path.read_text('utf-8').splitlines()]
+  both = [{}, {}] if not found else [found[0], lines[0]]
+  if differ := sorted(
+    k for k in both[0].keys() | both[1].keys() if both[0].get(k) != both[1].get(k)
+  ):
+    raise ValueError(
+      f'{path.parent} holds samples that were made otherwise: {", ".join(differ)} differ.  '
+      'Another folder is needed.'
+    )
+  if found != lines:
+    raise ValueError(f'{path.parent} holds samples of other prompts.  Another folder is needed.')

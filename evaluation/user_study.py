@@ -22,8 +22,9 @@ from tqdm import tqdm
 
 from core import video
 from data.decode import decode
-from evaluation.matched import clips, few, image, matched, prompts, videos_in
+from evaluation.matched import by_name, clips, few, image, matched, prompts
 from evaluation.motion import FEWEST, motion, trace
+from evaluation.videos import Folder, open_folder
 
 Path = pathlib.Path
 
@@ -105,8 +106,8 @@ def write_study(
 
   ValueError where `out` is there, names or prompts do not match, or there are too few videos.
   """
-  files = matched(ours, theirs)
-  of = prompts(filter(None, (ours, theirs, real)))
+  folders = [open_folder(folder) for folder in (ours, theirs, real) if folder]
+  files, of = matched(*folders[:2]), prompts(folders)
   _require(files, of, questions, pairs, vigilance, size, out)
   connect = _origin(post_url)
   given = {name: image(images, name, size=size) for name in files} if images else {}
@@ -117,7 +118,7 @@ def write_study(
     folder.mkdir(parents=True)
     items, moving = _pairs(files, questions, of, given, folder, rng, size, fps)
     if real:
-      moving = list(_real(real, vigilance, folder, rng, size, fps))
+      moving = list(_real(folders[-1], vigilance, folder, rng, size, fps))
     items += _checks(moving, vigilance, questions, of, folder, rng, fps)
     rng.shuffle(items)  # their order tells which are checks, and whose name is first
     study = _identity(items, folder, facts)
@@ -212,8 +213,8 @@ def _moves(clip: video.Pixels) -> float:
   return motion(trace(clip)) if len(clip) >= FEWEST else 0.0
 
 
-def _real(real: Path, count: int, folder: Path, rng, size, fps) -> Iterator[tuple[float, str, str]]:
-  for name, file in list(videos_in(real).items())[:count]:
+def _real(real: Folder, count: int, folder: Path, rng, size, fps) -> Iterator[tuple]:
+  for name, file in list(by_name(real).items())[:count]:
     (clip,) = clips([file], size=size, fps=fps)
     yield _moves(clip), _add(clip, folder, fps, rng), name
 

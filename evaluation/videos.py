@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from data.decode import decode
+from pipelines.jobs import INDEX
 
 Pixels = UInt8[np.ndarray, 't h w 3']
 T, U = TypeVar('T'), TypeVar('U')
@@ -23,7 +24,7 @@ EXTENSIONS = (
   '.wmv',
 )  # fmt: skip
 WINDOWS = ('first', 'all')
-INDEX = 'index.jsonl'
+INDICES = (INDEX, 'captions.jsonl')  # of what the prompt of each video is read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,23 +67,24 @@ class Folder:
     return total.hexdigest()
 
   def prompts(self) -> dict[str, str]:
-    """The prompt of each file, as `index.jsonl` or `captions.jsonl` in the folder say.
+    """The prompt of each file; ValueError where one has none, and those of `some_prompts`."""
+    found = self.some_prompts()
+    if missing := [file for file in self.files if file not in found]:
+      raise ValueError(
+        f'{self.path} has no prompt of {len(missing)} videos, as {missing[0]}; in {INDEX} there '
+        'each has a line with file and prompt.'
+      )
+    return found
 
-    ValueError where neither is there, is no such file, or leaves out a video.
+  def some_prompts(self) -> dict[str, str]:
+    """The prompt of each file that has one, as `index.jsonl`, or else `captions.jsonl`, tells.
+
+    ValueError where a line of it tells of none.
     """
-    path = next(
-      (p for name in (INDEX, 'captions.jsonl') if (p := self.path / name).is_file()), None
-    )
-    if path is None:
-      raise ValueError(f'{self.path} has no {INDEX}, which says of what text each video was made.')
-    try:
-      lines = [json.loads(line) for line in path.read_text('utf-8').splitlines() if line.strip()]
-      found = {line['file']: line.get('prompt') or line['caption'] for line in lines}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-      raise ValueError(f'{path} is no list of objects with "file" and "prompt".') from error
-    if missing := [file for file in self.files if not found.get(file)]:
-      raise ValueError(f'{path} has no prompt of {len(missing)} videos, as {missing[0]}.')
-    return {file: found[file] for file in self.files}
+    path = next((p for name in INDICES if (p := self.path / name).is_file()), None)
+    lines = enumerate(path.read_text('utf-8').splitlines() if path else [], 1)
+    found = dict(_entry(line, f'{path}, line {n}') for n, line in lines if line.strip())
+    return {file: found[file] for file in self.files if found.get(file, '').strip()}
 
 
 def open_folder(path: str | os.PathLike) -> Folder:
@@ -182,6 +184,14 @@ def batched(items: Iterable[tuple[str, np.ndarray]], size: int) -> Iterator[np.n
       held = []
   if held:
     yield np.stack(held)
+
+
+def _entry(line: str, where: str) -> tuple[str, str]:
+  try:
+    fields = json.loads(line)
+    return fields['file'], str(fields['prompt'] if 'prompt' in fields else fields['caption'])
+  except (ValueError, KeyError, TypeError) as error:
+    raise ValueError(f'{where}: allowed is a JSON object with file and prompt.') from error
 
 
 def _array(path) -> Pixels:

@@ -7,6 +7,9 @@ import re
 from collections.abc import Sequence
 
 from core import video
+from core.folder import new_file
+
+INDEX = 'index.jsonl'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,12 +82,19 @@ def slug(prompt: str) -> str:
   return re.sub(r'\W+', '_', prompt.lower()).strip('_')[:60]
 
 
+def index(jobs: Sequence[Job], made_by: dict) -> list[dict[str, str]]:
+  """What is to be said of each video, by the name of its file."""
+  return [{'file': job.path.name} | job.metadata(made_by) for job in jobs]
+
+
 def write_index(jobs: Sequence[Job], made_by: dict) -> pathlib.Path:
-  """Writes, and returns, a file beside the videos with a line for what is to be said of each."""
-  index = jobs[0].path.with_name('index.jsonl')
-  lines = ({'file': job.path.name} | job.metadata(made_by) for job in jobs)
-  index.write_text(''.join(json.dumps(line) + '\n' for line in lines))
-  return index
+  """Writes the index, and returns its file: a line for each video, in the folder of them all."""
+  path = jobs[0].path.with_name(INDEX)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with new_file(path) as file:
+    lines = (json.dumps(line) + '\n' for line in index(jobs, made_by))
+    file.write_text(''.join(lines), 'utf-8')
+  return path
 
 
 def _numbered(path: pathlib.Path, number: int, videos: int) -> pathlib.Path:

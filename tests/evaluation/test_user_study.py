@@ -207,7 +207,7 @@ def study_scripts(page):
     (lambda a, b: (a / 'index.jsonl').write_text('{}'), {}, 'index.jsonl, line 1: allowed is a JS'),
     (
       lambda a, b: (b / 'index.jsonl').write_text(
-        json.dumps({'file': NAMES[0], 'prompt': 'other'})
+        json.dumps({'file': f'{NAMES[0]}.mp4', 'prompt': 'other'})
       ),
       {},
       "has the prompt 'other', elsewhere 'of 000'",
@@ -241,7 +241,7 @@ def test_what_is_too_large_or_still_leaves_nothing(two, tmp_path, monkeypatch):
   still = tmp_path / 'still'
   still.mkdir()
   for name in NAMES:
-    video.write(still / f'{name}.png', clip(RED))
+    video.write(still / f'{name}.mp4', clip(RED, frames=1))
   before = sorted(tmp_path.rglob('*'))
   with pytest.raises(ValueError, match=r'changes by 0.0 of 255 levels a frame, .* real videos'):
     write_study(still, still, tmp_path / 'out', **FEW, questions=['quality'])

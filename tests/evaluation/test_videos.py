@@ -109,13 +109,13 @@ def test_prompts_are_those_of_the_index(folder):
   index.write_text(''.join(json.dumps(line) + '\n' for line in lines))
   assert open_folder(folder).prompts()['deep/c.npy'] == 'of deep/c.npy'
   index.write_text(json.dumps(lines[0]))
-  with pytest.raises(ValueError, match=r'index\.jsonl has no prompt of 2 videos, as b\.npy\.'):
+  with pytest.raises(ValueError, match=r'has no prompt of 2 videos, as b\.npy; in index\.jsonl'):
     open_folder(folder).prompts()
   index.write_text('[]')
-  with pytest.raises(ValueError, match=r'is no list of objects with "file" and "prompt"\.'):
+  with pytest.raises(ValueError, match=r'index\.jsonl, line 1: allowed is a JSON object'):
     open_folder(folder).prompts()
   index.unlink()
-  with pytest.raises(ValueError, match=r'has no index\.jsonl, which says of what text'):
+  with pytest.raises(ValueError, match=r'has no prompt of 3 videos, as a\.npy; in index\.jsonl'):
     open_folder(folder).prompts()
 
 
