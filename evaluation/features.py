@@ -46,7 +46,6 @@ class Clip:
 
   frames: Features  # of prepared clips, a unit vector for each frame: b t d
   texts: Callable[[Sequence[str]], Float[np.ndarray, 'n d']]  # unit vectors
-  scale: float  # by which CLIP itself multiplies their products
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +135,7 @@ def open_clip(network: str, source: str, vocabulary: str, batch: int) -> Clip:
   see = batched(functools.partial(_of_texts, of.model), params, TEXTS)
   texts = lambda texts: see(tokenize(texts))
   frames = _features(network, of, params, told, batch)
-  return Clip(frames, texts, float(np.exp(params['log_scale'])))
+  return Clip(frames, texts)
 
 
 def _opened(network, source, allowed) -> tuple[Network, Params, str]:
@@ -163,7 +162,7 @@ def batched(apply: Callable[[Params, jax.Array], jax.Array], params: Params, bat
   """`apply` of any number of rows, `batch` at once, on all devices of this process.
 
   The last are filled up with copies, so that one compilation does.  Products are float32 on every
-  device: others take fewer bits where they may.
+  device: others take fewer bits where they may.  ValueError of what is no finite number.
   """
   if batch < 1:
     raise ValueError(f'Got a batch of {batch}; allowed is 1 or more.')
@@ -183,9 +182,13 @@ def batched(apply: Callable[[Params, jax.Array], jax.Array], params: Params, bat
     for i in range(0, len(clips), rows):
       some = clips[i : i + rows]
       full = np.concatenate([some, *[some[-1:]] * (rows - len(some))])
-      made.append(np.asarray(run(params, jax.device_put(full, spread)))[: len(some)])
+      with jax.set_mesh(mesh):  # whoever asks may have set that of training
+        made.append(np.asarray(run(params, jax.device_put(full, spread)))[: len(some)])
     if not made:
       raise ValueError('Got nothing to see; at least 1 clip or text is.')
-    return np.concatenate(made)
+    found = np.concatenate(made)
+    if not np.isfinite(found).all():
+      raise ValueError('The network sees what is no finite number; its weights may be damaged.')
+    return found
 
   return see

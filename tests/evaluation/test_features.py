@@ -3,6 +3,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
 
 from evaluation import features
 from evaluation.features import Network, batched, open_features, shapes
@@ -25,6 +26,24 @@ def mean(monkeypatch):
   prepare = lambda video: video.astype(np.float32) / 255
   apply = lambda model, params, clips: model.apply({'params': params}, clips)
   monkeypatch.setitem(features.NETWORKS, 'mean', Network(Mean(), EXAMPLES, (), '', prepare, apply))
+
+
+@pytest.mark.parametrize('kind', [AxisType.Auto, AxisType.Explicit])
+@pytest.mark.parametrize('batch', [1, 8])
+def test_it_runs_under_the_mesh_of_training(mean, batch, kind):
+  clips = np.random.default_rng(0).uniform(size=(3, 2, 4, 4, 3)).astype(np.float32)
+  wanted = open_features('mean', 'random:3', batch).see(clips)
+  devices = jax.devices()[::-1]  # a mesh may have them in any order
+  mesh = jax.make_mesh((2, 4), ('data', 'fsdp'), axis_types=(kind,) * 2, devices=devices)
+  with jax.set_mesh(mesh):
+    got = open_features('mean', 'random:3', batch).see(clips)
+    assert jax.sharding.get_abstract_mesh().shape == {'data': 2, 'fsdp': 4}
+  np.testing.assert_allclose(got, wanted, rtol=1e-5)
+
+
+def test_what_is_no_number_is_no_score(mean):
+  with pytest.raises(ValueError, match='sees what is no finite number'):
+    open_features('mean', 'random:3', 2).see(np.full((1, 2, 4, 4, 3), np.nan, np.float32))
 
 
 @pytest.mark.parametrize('batch', [1, 3, 8, 13])
