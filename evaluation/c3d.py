@@ -3,7 +3,8 @@
 Saito et al. (TGAN, 2017; TGANv2, 2020) published the weights that all such scores are by, which
 were trained in Caffe, as two files for chainer: `conv3d_deepnetA_ucf.npz`, and `mean2.npz` with the
 mean clip of the training set.  `conv3d_deepnetA_ucf.npz,mean2.npz` is the source of both.  Network
-and mean take blue first, as TGAN's `calc_inception.py` says and does.
+and mean take blue first.  What goes in is as of TGANv2's `c3d_ucf101.py`, by which the scores of
+text-to-video models are; that of TGAN, of 2017, has squares of 128 pixels and cuts 112 out of them.
 """
 
 import flax.linen as nn
@@ -16,9 +17,11 @@ from core.typing import Float, Video
 from evaluation import resize, volume
 
 FRAMES = 16
-SHORTER, LONGER, SIZE = 128, 171, 112  # of frames, and of the squares cut out of them
+HEIGHT, WIDTH, SIZE = 128, 171, 112  # of the mean's frames, and the side of what the network takes
+CORNER = 8  # of the mean: its rows and columns before those that are taken away
 PREPARED = (
-  'shorter side 128, bilinear without antialiasing; centre 112x112; blue first; less the mean'
+  'centre square to 112x112, bilinear with aligned corners, without antialiasing; blue first; less '
+  "the mean's rows and columns 8 to 119"
 )
 
 
@@ -35,17 +38,16 @@ class C3D(nn.Module):
     widths = {'1a': one, '2a': two, '3a': three, '3b': three, '4a': four, '4b': four}
     widths |= {'5a': five, '5b': five}
     self.convs = {name: _Conv(width, name=f'conv{name}') for name, width in widths.items()}
-    self.mean = self.param('mean', nn.initializers.zeros, (FRAMES, SHORTER, LONGER, 3))
+    self.mean = self.param('mean', nn.initializers.zeros, (FRAMES, HEIGHT, WIDTH, 3))
     self.fc6, self.fc7 = nn.Dense(self.hidden, name='fc6'), nn.Dense(self.hidden, name='fc7')
     self.fc8 = nn.Dense(self.classes, name='fc8')
 
   def __call__(self, video: Video) -> Float['b k']:
     """Logits."""
-    return self.fc8(self.embed(video))
-
-  def embed(self, video: Video) -> Float['b d']:
-    """What the last layer sees (fc7), by which TGANv2 has a Fréchet distance too."""
-    x = self.convs['1a'](video - self._middle(*video.shape[1:4])[None])
+    if video.shape[1] != FRAMES:
+      raise ValueError(f'Got videos of {video.shape[1]} frames; C3D takes {FRAMES}.')
+    rows, columns = (slice(CORNER, CORNER + n) for n in video.shape[2:4])
+    x = self.convs['1a'](video - self.mean[None, :, rows, columns])
     x = self.convs['2a'](volume.max_pool(x, (1, 2, 2), (1, 2, 2)))
     for stage in '345':
       x = self.convs[f'{stage}a'](volume.max_pool(x, (2, 2, 2), (2, 2, 2)))
@@ -53,14 +55,7 @@ class C3D(nn.Module):
     # An odd row or column is pooled by itself, as in Caffe; torch's versions often do otherwise.
     x = volume.max_pool(x, (2, 2, 2), (2, 2, 2))
     x = rearrange(x, 'b t h w c -> b (c t h w)')
-    return nn.relu(self.fc7(nn.relu(self.fc6(x))))
-
-  def _middle(self, frames, height, width):
-    """The mean of what the middle of the frames shows."""
-    if frames != FRAMES:
-      raise ValueError(f'Got videos of {frames} frames; C3D takes {FRAMES}.')
-    top, left = (SHORTER - height) // 2, (LONGER - width) // 2
-    return self.mean[:, top : top + height, left : left + width]
+    return self.fc8(nn.relu(self.fc7(nn.relu(self.fc6(x)))))
 
 
 class _Conv(nn.Module):
@@ -75,10 +70,9 @@ class _Conv(nn.Module):
 
 
 def preprocess(video: UInt8[np.ndarray, 't h w 3']) -> jaxtyping.Float[np.ndarray, 't 112 112 3']:
-  """The middle of the frames at the network's size, float32 from 0 to 255, blue first.
+  """The middle square of the frames at the network's size, float32 from 0 to 255, blue first.
 
-  Their shorter side becomes 128, and the middle 112 x 112 pixels are left.  For frames of 4:3 these
-  are 128 x 171, as the network was trained (C3D's `sports1m` and UCF101 recipes), and for squares
-  128 x 128, as TGAN measures what is generated.  The network takes the mean away.
+  Of generated squares that is all of them, as TGANv2 measures them; the network takes the mean
+  away.
   """
-  return np.ascontiguousarray(resize.resized(video, SHORTER, SIZE)[..., ::-1])
+  return np.ascontiguousarray(resize.cornered(video, SIZE)[..., ::-1])

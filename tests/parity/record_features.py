@@ -108,7 +108,7 @@ def record() -> None:
   model = filled(networks.C3D(**C3D_SIZES, last=(2, 2)))
   # The mean has pixels of its own wherever it may be cut out.
   mean = drawn.normal('mean', (3, 16, 128, 171)).transpose(1, 2, 3, 0)
-  video = drawn.normal('video', C3D_CLIP) - mean[:, 40:88, 65:105]
+  video = drawn.normal('video', C3D_CLIP) - mean[:, 8:56, 8:48]
   drawn.record(OUT / 'c3d.npz', shapes(model), answer(model, video))
   model = filled(clip(CLIP_SIZES, TEXT_SIZES))
   drawn.record(OUT / 'clip.npz', shapes(model), np.stack(clip_answers(model, 50, IMAGES)))

@@ -102,7 +102,7 @@ def test_c3d(rename, tmp_path):
   np.savez(tmp_path / 'mean2.npz', mean=mean)
   source = saved(model, tmp_path / 'c3d.safetensors', rename)
   clips = np.stack([c3d.preprocess(video) for video in videos])
-  known = answer(model, clips - mean[:, :, 8:120, 29:141].transpose(1, 2, 3, 0))
+  known = answer(model, clips - mean[:, :, 8:120, 8:120].transpose(1, 2, 3, 0))
   report('C3D', seen('c3d', f'{source},{tmp_path}/mean2.npz', videos), known)
 
 
