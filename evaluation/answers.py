@@ -10,6 +10,9 @@ from evaluation.user_study import FORMAT
 
 Path = pathlib.Path
 
+FACTS = ('study', 'ours', 'theirs', 'pairs', 'vigilance', 'size', 'fps', 'seed')  # of a key
+_OF_ITEMS = {'kind', 'name', 'known', 'questions'}
+
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
@@ -35,8 +38,13 @@ class Session:
 def read_key(file: Path) -> dict:
   """What raters of a study must not know; ValueError where the file is no key."""
   known = _object(file)
-  if not isinstance(known.get('items'), dict):
-    raise ValueError(f'{file} is no key; allowed is key.json of a study.')
+  items = known.get('items')
+  whole = isinstance(items, dict) and all(
+    isinstance(item, dict) and item.keys() >= _OF_ITEMS for item in items.values()
+  )
+  if not whole or not known.keys() >= set(FACTS):
+    needed = ', '.join(sorted([*FACTS, 'items']))
+    raise ValueError(f'{file} is no key; allowed is key.json of a study, which has {needed}.')
   return known
 
 

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 import numpy as np
 from scipy import special
 
-from evaluation.answers import Answer, Session, read_key, read_sessions
+from evaluation.answers import FACTS, Answer, Session, read_key, read_sessions
 
 Path = pathlib.Path
 
@@ -99,8 +99,7 @@ def report(
     interval = f'{of.low:.1%} to {of.high:.1%}'
     alpha = '-' if of.alpha is None else f'{of.alpha:.2f}'
     print(f'{question:10}{of.ours:7.1%}{of.n:6}{interval:>18}{of.p:10.2g}{alpha:>8}')
-  facts = ('study', 'ours', 'theirs', 'vigilance', 'size', 'fps', 'seed')
-  protocol = {name: known[name] for name in facts} | {'pairs_per_rater': known['pairs']}
+  protocol = {'pairs_per_rater' if name == 'pairs' else name: known[name] for name in FACTS}
   protocol |= {'raters': result.raters, 'failed': result.failed, 'dropped': result.dropped}
   protocol |= {'allowed_fails': allowed, 'confidence': confidence, 'interval': 'Clopper-Pearson'}
   score = {question: dataclasses.asdict(of) for question, of in result.questions.items()}

@@ -10,7 +10,7 @@ from PIL import Image
 from core import video
 from data import pictures
 from data.decode import decode
-from evaluation.videos import Folder
+from evaluation.videos import EXTENSIONS, Folder
 
 Path = pathlib.Path
 
@@ -26,9 +26,12 @@ def matched(ours: Folder, theirs: Folder) -> dict[str, tuple[Path, Path]]:
 
 
 def by_name(folder: Folder) -> dict[str, Path]:
-  """The files of a folder by their names; ValueError where two have the same."""
+  """The files of a folder by their names; ValueError where two have the same, and for a .npy."""
   files = {}
   for file in folder.files:
+    if file.lower().endswith('.npy'):
+      allowed = ', '.join(extension for extension in EXTENSIONS if extension != '.npy')
+      raise ValueError(f'{folder.path / file} has no frame rate, as all .npy; allowed: {allowed}.')
     if (name := _name(file)) in files:
       raise ValueError(f'{files[name]} and {file}: allowed is one video of a name.')
     files[name] = folder.path / file
@@ -56,8 +59,12 @@ def clips(files: Sequence[Path], *, size: int, fps: float) -> list[video.Pixels]
 
 
 def image(folder: Path, name: str, *, size: int) -> str:
-  """The square from the middle of a picture, as a data URI; ValueError where it is not there."""
-  files = sorted(file for file in folder.glob('*.*') if file.stem == name)
+  """The square from the middle of a picture, as a data URI; ValueError where it is not there.
+
+  name: that of its video, which may be in a folder below.
+  """
+  path = folder / name
+  files = sorted(file for file in path.parent.glob('*.*') if file.stem == path.name)
   if len(files) != 1:
     raise ValueError(f'There are {len(files)} images {name} in {folder}; allowed is one.')
   pixels = pictures.read_image(files[0], tell=print)

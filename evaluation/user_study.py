@@ -5,26 +5,25 @@ reads the answers.
 """
 
 import base64
-import contextlib
 import dataclasses
 import hashlib
 import html
 import json
-import os
 import pathlib
 import random
 import shutil
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import numpy as np
 from tqdm import tqdm
 
 from core import video
+from core.folder import new_folder
 from data.decode import decode
+from evaluation import checks
+from evaluation.checks import Moving
 from evaluation.matched import by_name, clips, few, image, matched, prompts
-from evaluation.motion import FEWEST, motion, trace
-from evaluation.videos import Folder, open_folder
+from evaluation.videos import open_folder
 
 Path = pathlib.Path
 
@@ -36,10 +35,8 @@ QUESTIONS = {
 }
 FORMAT = 1  # of keys and answers
 MAX_EMBEDDED = 64  # MiB of videos in one page, which a phone still opens
-STILL = 1.0  # levels of 255 between frames: a video that changes less does not move
 
 _TEMPLATE = Path(__file__).with_suffix('.html')
-_GRAIN = 8  # pixels: of finer noise, a check would be larger than all other videos
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,8 +95,11 @@ def write_study(
 
   Videos of one name make a pair.  Their prompts are in `index.jsonl` of a folder, as `sample.py`
   writes it.  A rater sees `pairs` pairs, of which `vigilance` are checks: in turn a video beside
-  its own first frame, and one beside noise.  Those are videos from the folder `real`, or else the
-  ones here that move most.  Pictures that both systems were given are in `images`, by these names.
+  its own first frame, and one beside noise.  Those are videos from the folder `real`, with its own
+  prompts: the first by name of which enough move.  Without, they are the ones here that move by
+  about the median, as those that move most may flicker.  Real ones are better, and the paper's: a
+  careful rater may prefer a still to what is generated.  Pictures that both systems were given are
+  in `images`, by the names of the pairs.
 
   Raters save their answers as files, or the page POSTs them to `post_url`, as text/plain.  All
   videos are alike: `size` pixels, `fps` frames a second, H.264.  `place`: `embedded` or `beside`.
@@ -107,19 +107,19 @@ def write_study(
   ValueError where `out` is there, names or prompts do not match, or there are too few videos.
   """
   folders = [open_folder(folder) for folder in (ours, theirs, real) if folder]
-  files, of = matched(*folders[:2]), prompts(folders)
+  files, of = matched(*folders[:2]), prompts(folders[:2])
+  known, told = (by_name(folders[2]), prompts(folders[2:])) if real else ({}, of)
   _require(files, of, questions, pairs, vigilance, size, out)
   connect = _origin(post_url)
   given = {name: image(images, name, size=size) for name in files} if images else {}
-  rng = random.Random(_secret(files, seed))
+  rng, kinds = random.Random(_secret(files, seed)), checks.kinds(vigilance, questions)
   facts = dict(pairs=pairs, vigilance=vigilance, size=size, fps=fps, seed=seed)
-  with _whole(out) as temporary:
+  with new_folder(out) as temporary:
     folder = temporary / 'page' / 'videos'
     folder.mkdir(parents=True)
     items, moving = _pairs(files, questions, of, given, folder, rng, size, fps)
-    if real:
-      moving = list(_real(folders[-1], vigilance, folder, rng, size, fps))
-    items += _checks(moving, vigilance, questions, of, folder, rng, fps)
+    moving = _real(known, kinds, folder, rng, size, fps) if real else checks.from_the_middle(moving)
+    items += _checks(moving, kinds, questions, told, folder, rng, fps)
     rng.shuffle(items)  # their order tells which are checks, and whose name is first
     study = _identity(items, folder, facts)
     key = {'version': FORMAT, 'study': study, 'ours': str(ours), 'theirs': str(theirs), **facts}
@@ -155,8 +155,12 @@ def _origin(post_url: str | None) -> str:
   """Where the page may connect to, in words of its Content-Security-Policy."""
   if post_url is None:
     return "'none'"
-  parts = urllib.parse.urlsplit(post_url)
-  if parts.scheme not in ('http', 'https') or not parts.netloc:
+  try:
+    parts = urllib.parse.urlsplit(post_url)
+    sound = parts.scheme in ('http', 'https') and parts.hostname and parts.port != 0
+  except ValueError:  # of a host in brackets, or of a port
+    sound = False
+  if not sound:
     raise ValueError(f'Cannot post to {post_url!r}; allowed are addresses of http:// or https://.')
   return f'{parts.scheme}://{parts.netloc}'
 
@@ -167,17 +171,6 @@ def _secret(files: Mapping[str, tuple[Path, Path]], seed: int) -> str:
   for file in (file for both in files.values() for file in both):
     digest.update(hashlib.sha256(file.read_bytes()).digest())
   return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def _whole(out: Path) -> Iterator[Path]:
-  """A folder which becomes `out` at the end, or is removed."""
-  temporary = out.with_name(f'.{out.name}.{os.getpid()}.part')
-  try:
-    yield temporary
-    os.replace(temporary, out)
-  finally:
-    shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _opaque(rng: random.Random) -> str:
@@ -203,47 +196,27 @@ def _pairs(files, questions, of, given, folder: Path, rng, size, fps) -> tuple[l
   for name, both in tqdm(files.items(), desc='encoding', unit='pair'):
     found = clips(both, size=size, fps=fps)
     ids = [_add(clip, folder, fps, rng) for clip in found]
-    moving += [(_moves(clip), id, name) for clip, id in zip(found, ids)]
+    moving += [Moving(checks.moves(clip), id, name) for clip, id in zip(found, ids)]
     items.append(_item(rng, ids, 'pair', name, questions, of.get(name, ''), given.get(name, '')))
   return items, moving
 
 
-def _moves(clip: video.Pixels) -> float:
-  """How much, in levels of 255 from a frame to the next."""
-  return motion(trace(clip)) if len(clip) >= FEWEST else 0.0
+def _real(files: Mapping[str, Path], kinds, folder: Path, rng, size, fps) -> list[Moving]:
+  """Of the videos those that checks need."""
+
+  read = lambda name: clips([files[name]], size=size, fps=fps)[0]
+  found = checks.enough((Moving(checks.moves(read(name)), '', name) for name in files), kinds)
+  return [one._replace(id=_add(read(one.name), folder, fps, rng)) for one in found]
 
 
-def _real(real: Folder, count: int, folder: Path, rng, size, fps) -> Iterator[tuple]:
-  for name, file in list(by_name(real).items())[:count]:
-    (clip,) = clips([file], size=size, fps=fps)
-    yield _moves(clip), _add(clip, folder, fps, rng), name
-
-
-def _checks(moving, count: int, questions, of, folder: Path, rng, fps: float) -> Iterator[Item]:
-  """Checks of the videos that move most; which questions one is asked, is what it can answer."""
-  moving = sorted(moving, reverse=True)
-  for i in range(count):
-    amount, id, name = moving[i % len(moving)]
-    # Whether a still matches a text, is no question of vigilance.
-    kind = 'noise' if i % 2 or 'quality' not in questions else 'still'
-    if kind == 'still' and amount <= STILL:
-      raise ValueError(
-        f'{name} changes by {amount:.1f} of 255 levels a frame, and hardly any here by more; a '
-        f'check needs one that moves, by more than {STILL}: allowed is a folder of real videos.'
-      )
+def _checks(moving, kinds, questions, of, folder: Path, rng, fps: float) -> Iterator[Item]:
+  """Items of which one side is wrong.  Which questions one is asked, is what it can answer."""
+  for kind, (_, id, name) in checks.chosen(moving, kinds):
     asked = [q for q in questions if q == 'quality' or (kind == 'noise' and of.get(name))]
     if not asked:
       raise ValueError(f'{name} has no prompt in index.jsonl; a check of the text needs one.')
-    clip = decode(folder / f'{id}.mp4', fps=fps)
-    wrong = np.repeat(clip[:1], len(clip), 0) if kind == 'still' else _noise(clip.shape, rng)
+    wrong = checks.spoilt(decode(folder / f'{id}.mp4', fps=fps), kind, rng)
     yield _item(rng, [id, _add(wrong, folder, fps, rng)], kind, name, asked, of.get(name, ''))
-
-
-def _noise(shape: tuple[int, ...], rng: random.Random) -> video.Pixels:
-  t, h, w, c = shape
-  coarse = (t, -(-h // _GRAIN), -(-w // _GRAIN), c)
-  pixels = np.random.default_rng(rng.getrandbits(64)).integers(0, 256, coarse, np.uint8)
-  return video.upscaled(pixels, _GRAIN)[:, :h, :w]
 
 
 def _identity(items: Sequence[Item], folder: Path, facts: dict) -> str:

@@ -79,6 +79,11 @@ def answer_all(tab, page, press):
   return steps
 
 
+def stored(tab):
+  """What the browser keeps of the rater who is next on a page."""
+  return tab.evaluate('JSON.parse(localStorage.getItem(place))')
+
+
 def saved(tab, folder):
   """Presses save; the file that comes."""
   with tab.expect_download() as download:

@@ -185,6 +185,12 @@ def test_no_answers_no_key_and_numbers_beyond_are_errors(tmp_path, write):
   file = write('r', session('r', lambda *_: True))
   with pytest.raises(ValueError, match=r'r\.json is no key; allowed is key\.json of a study'):
     read_key(file)
+  item = KEY['items']['p0']
+  spoilt = [{k: v for k, v in KEY.items() if k != name} for name in KEY if name != 'version']
+  spoilt += [KEY | {'items': {'p0': {k: item[k] for k in item if k != name}}} for name in item]
+  for known in spoilt:
+    with pytest.raises(ValueError, match=r'key\.json is no key; .* which has fps, items, ours, '):
+      read_key(write('key', known))
   for options in ({'allowed': -1}, {'confidence': 1.0}):
     with pytest.raises(ValueError, match='allowed are 0 or more, and numbers between 0 and 1'):
       result(tmp_path, **options)

@@ -13,54 +13,18 @@ from scipy import stats
 from core import video
 from data.decode import decode
 from evaluation import matched, user_study
-from evaluation.motion import motion, trace
 from evaluation.user_study import beside, write_study
-
-NAMES = [f'{i:03}_a_secret_name' for i in range(4)]
-FEW = {'pairs': 4, 'vigilance': 2, 'size': 16, 'fps': 8.0}
-RED, BLUE = (200, 40, 40), (40, 40, 200)
-
-
-def clip(colour, height=16, width=24, frames=6):
-  """A field of a colour over which a white bar moves."""
-  out = np.full((frames, height, width, 3), colour, np.uint8)
-  for t in range(frames):
-    out[t, (3 * t) % height] = 255
-  return out
-
-
-def folder_of(root, name, colour, *, prompts=True, fps=8.0, names=NAMES, **shape):
-  folder = root / name
-  folder.mkdir()
-  for one in names:
-    video.write(folder / f'{one}.mp4', clip(colour, **shape), fps=fps)
-  if prompts:
-    lines = [json.dumps({'file': f'{one}.mp4', 'prompt': f'of {one[:3]}'}) for one in names]
-    (folder / 'index.jsonl').write_text('\n'.join(lines))
-  return folder
+from tests.evaluation.studied import FEW, NAMES, RED, clip, folder_of, shown, told, two_in
 
 
 @pytest.fixture(scope='module')
 def two(tmp_path_factory):
-  root = tmp_path_factory.mktemp('two')
-  theirs = folder_of(root, 'theirs', BLUE, prompts=False, fps=16.0, height=32, width=20, frames=9)
-  return folder_of(root, 'ours', RED), theirs
+  return two_in(tmp_path_factory.mktemp('two'))
 
 
 @pytest.fixture(scope='module')
 def study(two, tmp_path_factory):
   return write_study(*two, tmp_path_factory.mktemp('study') / 'out', **FEW)
-
-
-def told(page):
-  text = re.search(r'id="study">(.*?)</script>', page.read_text(), re.DOTALL).group(1)
-  return json.loads(text)
-
-
-def shown(page):
-  """The files that the page holds, by their names."""
-  found = re.findall(r'id="v(\w+)">([^<]+)<', page.read_text())
-  return {id: base64.b64decode(data) for id, data in found}
 
 
 def test_the_key_tells_whose_is_what_and_the_page_does_not(two, study):
@@ -105,42 +69,12 @@ def test_what_is_shown_is_the_middle(tmp_path):
   assert (found == pixels[:1, :, 16:32]).all()
 
 
-def test_checks_are_a_still_and_noise(study):
-  key, films = json.loads((study.parent.parent / 'key.json').read_text()), shown(study)
-  items = {item['id']: item for item in told(study)['items']}
-  checks = {item['kind']: id for id, item in key['items'].items() if item['kind'] != 'pair'}
-  assert checks.keys() == {'still', 'noise'}
-  assert {id for id, item in items.items() if item['always']} == set(checks.values())
-  for kind, id in checks.items():
-    right = key['items'][id]['known']
-    sides = {side: decode(films[items[id][side]], fps=8.0).astype(float) for side in 'ab'}
-    good, bad = sides.pop(right), *sides.values()
-    assert motion(trace(good.astype(np.uint8))) > user_study.STILL
-    if kind == 'still':
-      assert np.abs(np.diff(bad, axis=0)).max() < 8
-      assert np.abs(bad[0] - good[0]).mean() < 8
-    else:  # of blocks of 8 pixels: as many grays as there are, and no frame like the last
-      assert bad.std() > 50
-      assert np.abs(np.diff(bad, axis=0)).mean() > 40
-  assert [items[checks[kind]]['questions'] for kind in ('still', 'noise')] == [
-    ['quality'],
-    ['quality', 'text'],
-  ]
-
-
-def test_real_videos_are_checks_where_there_are_some(two, tmp_path):
-  green = folder_of(tmp_path, 'real', (40, 200, 40), prompts=False, names=['x', 'y', 'z'])
-  page = write_study(*two, tmp_path / 'out', **FEW, questions=['quality'], real=green)
-  key = json.loads((tmp_path / 'out' / 'key.json').read_text())['items']
-  films = shown(page)
-  for item in told(page)['items']:
-    if item['always']:
-      mean = decode(films[item[key[item['id']]['known']]]).mean((0, 1, 2))
-      assert mean.argmax() == 1
-  with pytest.raises(
-    ValueError, match=r'x has no prompt in index\.jsonl; a check of the text needs'
-  ):
-    write_study(*two, tmp_path / 'other', **FEW, questions=['text'], real=green)
+def test_what_a_killed_run_left_is_removed(two, tmp_path):
+  (tmp_path / 'out.incomplete' / 'page' / 'videos').mkdir(parents=True)
+  (tmp_path / 'out.incomplete' / 'page' / 'videos' / 'a.mp4').touch()
+  page = write_study(*two, tmp_path / 'out', **FEW)
+  assert list(tmp_path.iterdir()) == [tmp_path / 'out']
+  assert sorted(page.parent.iterdir()) == [page]
 
 
 def test_sides_are_drawn_evenly():
@@ -179,6 +113,17 @@ def test_videos_beside_the_page_and_given_images(two, tmp_path):
   assert sum(bool(item['image']) for item in items) == len(NAMES)
 
 
+def test_images_are_in_folders_as_their_videos_are(tmp_path):
+  (tmp_path / 'walk').mkdir()
+  for file, colour in (('01.png', RED), ('walk/01.png', (10, 200, 10))):
+    Image.new('RGB', (16, 16), colour).save(tmp_path / file)
+  data = matched.image(tmp_path, 'walk/01', size=16).removeprefix('data:image/jpeg;base64,')
+  with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+    assert np.abs(np.asarray(image).mean((0, 1)) - (10, 200, 10)).max() < 5
+  with pytest.raises(ValueError, match=r'There are 0 images run/01 in '):
+    matched.image(tmp_path, 'run/01', size=16)
+
+
 def test_a_prompt_may_be_anything(two, tmp_path):
   folder = folder_of(tmp_path, 'ours', RED)
   nasty = '</script><script>alert("{videos}")</script> “é” {study}'
@@ -213,11 +158,19 @@ def study_scripts(page):
       "has the prompt 'other', elsewhere 'of 000'",
     ),
     (lambda a, b: (a / f'{NAMES[0]}.gif').touch(), {}, 'allowed is one video of a name'),
+    (
+      lambda a, b: np.save(a / 'x.npy', clip(RED)),
+      {},
+      r'ours/x\.npy has no frame rate, as all \.npy; allowed: [^n]*\.mp4',
+    ),
     (None, {'pairs': 7}, 'Got 7 pairs a rater with 2 checks among them, and 4 pairs of videos; al'),
     (None, {'vigilance': 4}, 'allowed are checks from 0 on, and 1 to 4 pairs that are none'),
     (None, {'questions': ['taste']}, r"Got the questions \['taste'\]; allowed are some of \['qual"),
     (None, {'size': 8}, 'Got videos of 8 pixels; allowed are 16 or more'),
     (None, {'post_url': 'ftp://x'}, "Cannot post to 'ftp://x'; allowed are addresses of http:// "),
+    (None, {'post_url': 'http://[x'}, r"Cannot post to 'http://\[x'; allowed are addresses of htt"),
+    (None, {'post_url': 'http://x:y'}, "Cannot post to 'http://x:y'; allowed are addresses of h"),
+    (None, {'post_url': 'http://:80'}, "Cannot post to 'http://:80'; allowed are addresses of h"),
     (lambda a, b: (a.parent / 'out').mkdir(), {}, 'out is there, perhaps with the key to answers'),
     (lambda a, b: (a.parent / 'im').mkdir(), {'images': 'im'}, f'There are 0 images {NAMES[0]} in'),
   ],
@@ -243,6 +196,6 @@ def test_what_is_too_large_or_still_leaves_nothing(two, tmp_path, monkeypatch):
   for name in NAMES:
     video.write(still / f'{name}.mp4', clip(RED, frames=1))
   before = sorted(tmp_path.rglob('*'))
-  with pytest.raises(ValueError, match=r'changes by 0.0 of 255 levels a frame, .* real videos'):
+  with pytest.raises(ValueError, match=r'No video changes by more than 1.0 of 255 .* real videos'):
     write_study(still, still, tmp_path / 'out', **FEW, questions=['quality'])
   assert sorted(tmp_path.rglob('*')) == before

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 
 import numpy as np
+import pytest
 from scipy import stats
 
 from evaluation.judgements import analyse
@@ -84,6 +85,24 @@ def test_both_videos_loop_together(tab, study):
   assert np.abs(np.subtract(first, second)).max() < 20  # ms
   assert min(np.diff(first)) >= 240  # of 250, which the videos are long
   assert all(tab.evaluate("[...document.querySelectorAll('#pair video')].map((v) => v.muted)"))
+
+
+@pytest.mark.parametrize('press', ['a click', 'a key'])
+def test_replay_plays_while_its_press_still_allows_it(tab, study, press):
+  tab.get_by_role('button', name='Start').click()
+  asked(tab)
+  calls = tab.evaluate(
+    """(press) => {
+    let calls = 0;
+    HTMLMediaElement.prototype.play = async () => { calls++; };
+    ready = () => new Promise(() => {});  // as where nothing loads before it plays
+    if (press === 'a click') $('replay').click();
+    else document.dispatchEvent(new KeyboardEvent('keydown', {key: ' '}));
+    return calls;
+  }""",
+    press,
+  )
+  assert calls == 2
 
 
 def test_going_back_and_replaying(tab, study):
