@@ -2,6 +2,7 @@
 
 import functools
 import gzip
+import hashlib
 import itertools
 import json
 import pathlib
@@ -19,6 +20,7 @@ Merges = Sequence[tuple[str, str]]
 TOKENS = 77  # of a text, with its begin and its end
 VOCABULARY = 49408
 MERGES = VOCABULARY - 2 * 256 - 2  # OpenAI's file has more, which are not used
+SHA256 = 'f61f2adf497e6f5357c347aeb4646fabe82f341e946de5bdec5d2858e41bef4a'  # of CLIP's pairs
 
 _SPACES = '\t\n\v\f\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000'  # Unicode's
 _CONTRACTION = re.compile("'(?:s|t|re|ve|m|ll|d)")
@@ -42,10 +44,17 @@ def open_tokenizer(path: pathlib.Path) -> Tokenizer:
   merges = [tuple(line.split()) for line in lines[1 : MERGES + 1]]
   if len(merges) < MERGES or any(len(pair) != 2 for pair in merges):
     raise ValueError(f'{file} is not of CLIP: it has no {MERGES} pairs after its first line.')
+  if digest(merges) != SHA256:
+    raise ValueError(f'{file} is not of CLIP: it has the pairs of another vocabulary.')
   said = path / 'vocab.json'
-  if path.is_dir() and said.is_file() and json.loads(said.read_bytes()) != _numbers(merges):
+  if path.is_dir() and said.is_file() and _read_json(said) != _numbers(merges):
     raise ValueError(f'{said} is not what {file} says.')
   return tokenizer(merges)
+
+
+def digest(merges: Merges) -> str:
+  """SHA-256 of the pairs in their order, a line for each, the same of both kinds of files."""
+  return hashlib.sha256('\n'.join(map(' '.join, merges)).encode()).hexdigest()
 
 
 def tokenizer(merges: Merges) -> Tokenizer:
@@ -92,6 +101,13 @@ def words(text: str) -> list[str]:
     found += [text[at:end]] if match else []
     at = end
   return found
+
+
+def _read_json(path: pathlib.Path) -> object:
+  try:
+    return json.loads(path.read_bytes())
+  except ValueError as error:
+    raise ValueError(f'{path} is damaged: {error}.') from error
 
 
 def _kind(letter: str) -> str:

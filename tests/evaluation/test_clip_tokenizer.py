@@ -5,7 +5,8 @@ import pathlib
 
 import pytest
 
-from evaluation.clip_tokenizer import open_tokenizer, tokenizer, words
+from evaluation import clip_tokenizer
+from evaluation.clip_tokenizer import digest, open_tokenizer, tokenizer, words
 
 RECORDED = pathlib.Path(__file__).parent / 'recorded' / 'clip_tokens.json'
 VOCABULARY = pathlib.Path(os.environ.get('LUMIERE_DATA', ''), 'tokenizers')
@@ -32,8 +33,22 @@ def test_a_folder_of_hugging_face_is_the_same_vocabulary(tmp_path):
   texts = ['A photo of a cat.', "it's 4k", '猫']
   known = open_tokenizer(VOCABULARY)(texts)
   assert (open_tokenizer(tmp_path)(texts) == known).all()
-  (tmp_path / 'vocab.json').write_text('{"a": 0}')
-  with pytest.raises(ValueError, match=r'vocab\.json is not what .*merges\.txt says\.$'):
+
+
+@pytest.mark.parametrize(
+  ('vocabulary', 'said'),
+  [
+    ('{"a": 0}', r'vocab\.json is not what .*merges\.txt says\.$'),
+    ('{"a": 0', r'vocab\.json is damaged: Expecting .*\.$'),
+    ('{"\xe9": 0}', r'vocab\.json is damaged: .*utf-8'),
+  ],
+)
+def test_a_folder_that_says_two_things_is_refused(vocabulary, said, tmp_path, monkeypatch):
+  monkeypatch.setattr(clip_tokenizer, 'SHA256', digest([('a', 'b')] * 48894))
+  (tmp_path / 'merges.txt').write_text('#version: 0.2\n' + 'a b\n' * 48894)
+  assert open_tokenizer(tmp_path)(['ab']).shape == (1, 77)
+  (tmp_path / 'vocab.json').write_text(vocabulary, 'latin-1')
+  with pytest.raises(ValueError, match=said):
     open_tokenizer(tmp_path)
 
 
@@ -84,6 +99,7 @@ def test_words_are_letters_or_a_digit_or_signs(text, known):
     ('none.txt', None, r'^There is no file .*none\.txt: merges\.txt, or bpe_simple_vocab_16e6'),
     ('short.txt', b'#version\na b\n', r'short\.txt is not of CLIP: it has no 48894 pairs'),
     ('t5.txt', b'a\n' * 50000, r't5\.txt is not of CLIP: '),
+    ('gpt2.txt', b'#version: 0.2\n' + b'a b\n' * 50000, r'gpt2\.txt is not of CLIP: .* another '),
     ('cut.txt.gz', gzip.compress(b'a b\n' * 50000)[:-9], r'cut\.txt\.gz is damaged: '),
     ('no.txt.gz', b'a b\n', r'no\.txt\.gz is damaged: '),
     ('latin.txt', b'\xe9\n', r'latin\.txt is damaged: '),
