@@ -1,5 +1,6 @@
 """The share of held-out clips of moving shapes with which each application does what it is for."""
 
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
@@ -7,14 +8,14 @@ from collections.abc import Callable, Iterator, Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from core.condition import Condition
 from core.typing import Params
-from data import synthetic
+from data import pictures, synthetic
 from data.pipeline import SHAPES
 from evaluation.applications import Task, cinemagraph, edit, image_to_video, inpainting, stylize
+from evaluation.weights import identity
 from pipelines import style
 from pipelines.cascade import to_host
 from pipelines.sampling import video_keys
@@ -22,8 +23,19 @@ from pipelines.stage import open_stage
 from text.encoder import open_encoder
 from training import checkpoint
 
-# Its name, its model, what it makes of a clip, and of the parameters.
-Application = tuple[str, pathlib.Path, Callable[[dict], Task], Callable[[Params], Params]]
+SEED = 0  # of all noise
+ALPHA = 1.0  # of styles: all the way
+
+
+@dataclasses.dataclass(frozen=True)
+class Application:
+  """What is done to each clip, with which model."""
+
+  name: str
+  workdir: pathlib.Path
+  task: Callable[[dict], Task]  # of a clip
+  protocol: Mapping[str, object] = dataclasses.field(default_factory=dict)  # beyond that of all
+  styled: Callable[[Params], Params] = lambda params: params
 
 
 def applications(
@@ -42,49 +54,56 @@ def applications(
   strength: of edits.
   sampling: what differs from the models' configs.
 
-  ValueError where a folder is not there, or not what it should be.
+  Models are told of beside the protocol: those of two steps of a training compare.  ValueError,
+  before anything is made, where a folder is not there, or not what it should be.
   """
-  if not styles.is_dir():
-    raise ValueError(f'--styles={styles}: there is no such folder.')
+  listed = list(_applications(workdir, masked_workdir, styles, strength))
   opened = functools.cache(functools.partial(_opened, sampling=sampling))
+  models = ', '.join(f'{model} step {opened(model)[2]}' for model in (workdir, masked_workdir))
+  for of in listed:
+    of.styled(opened(of.workdir)[1])  # a style of another image model is told of now
   rows, score, protocol = [], {}, {}
-  for name, model, task_of, styled in _applications(workdir, masked_workdir, styles, strength):
-    config, params, step, generate = opened(model)
-    encode, d, params = open_encoder(**config.text), config.data, styled(params)
+  for of in listed:
+    config, params, _, generate = opened(of.workdir)
+    encode, d, params = open_encoder(**config.text), config.data, of.styled(params)
     clip = functools.partial(
       synthetic.clip, size=d.size, frames=d.frames, fps=d.fps, seed=SHAPES['test']
     )
     found = []
-    for i in tqdm(range(clips), desc=name, unit='clip'):
-      task = task_of(clip(i))
+    for i in tqdm(range(clips), desc=of.name, unit='clip'):
+      task = of.task(clip(i))
       cond = Condition(*map(jnp.asarray, encode([task.prompt])))
-      keys = video_keys(0, jnp.array([i]))
+      keys = video_keys(SEED, jnp.array([i]))
       pixels = to_host(generate(params, cond, keys, task.given, task.source)[0])
       found.append(task.score(pixels))
-      rows.append({'application': name, 'clip': i, 'prompt': task.prompt, **found[-1]})
-    score[name] = {key: float(np.mean([one[key] for one in found])) for key in found[0]}
-    of = {'model': f'{model} step {step}', 'frames': d.frames, 'size': d.size, 'clips': clips}
-    protocol[name] = of | config.sampling.to_dict() | {'jax': jax.__version__}
-    print(f'{name}: ' + ', '.join(f'{key} {share:.1%}' for key, share in score[name].items()))
-  models = f'{workdir}, {masked_workdir}'
-  of = {'metric': 'applications', 'of': models, 'score': score, 'protocol': protocol}
-  return of | {'clips': rows}
+      rows.append({'application': of.name, 'clip': i, 'prompt': task.prompt, **found[-1]})
+    shares = {key: float(np.mean([one[key] for one in found])) for key in found[0]}
+    drawn = {'frames': d.frames, 'size': d.size, 'fps': d.fps, 'clips': clips}
+    made = config.sampling.to_dict() | {'seed': SEED, 'jax': jax.__version__}
+    score[of.name], protocol[of.name] = shares, drawn | made | of.protocol
+    print(f'{of.name}: ' + ', '.join(f'{key} {share:.1%}' for key, share in shares.items()))
+  found = {'metric': 'applications', 'of': models, 'score': score, 'protocol': protocol}
+  return found | {'clips': rows}
 
 
 def _applications(workdir, masked_workdir, styles, strength) -> Iterator[Application]:
-  same = lambda params: params
-  for task_of in (image_to_video, inpainting, cinemagraph):
-    yield task_of.__name__, masked_workdir, task_of, same
-  yield 'edit', workdir, functools.partial(edit, strength=strength), same
+  if not styles.is_dir():
+    raise ValueError(f'--styles={styles}: there is no such folder.')
+  for task in (image_to_video, inpainting, cinemagraph):
+    yield Application(task.__name__, masked_workdir, task)
+  task = functools.partial(edit, strength=strength)
+  yield Application('edit', workdir, task, {'strength': strength})
   files = {file.stem: file for file in sorted(styles.glob('*.npz'))}
-  pictures = {
-    name: np.asarray(Image.open(file.with_suffix('.png'))) for name, file in files.items()
-  }
+  images = {name: file.with_suffix('.png') for name, file in files.items()}
+  references = {name: pictures.read_image(file, tell=print)[0] for name, file in images.items()}
+  # A look is the nearest of all: it depends on the pictures of the other styles too.
+  looks = {name: identity([file]) for name, file in images.items()}
   for name, file in files.items():
     of = style.load(file)
-    task_of = functools.partial(stylize, name=name, descriptor=of.descriptor, references=pictures)
-    styled = functools.partial(style.blended, style=of, alpha=1.0)
-    yield f'style {name}', workdir, task_of, styled
+    task = functools.partial(stylize, name=name, descriptor=of.descriptor, references=references)
+    protocol = {'alpha': ALPHA, 'style': identity([file]), 'looks': looks}
+    styled = functools.partial(style.blended, style=of, alpha=ALPHA)
+    yield Application(f'style {name}', workdir, task, protocol, styled)
 
 
 def _opened(workdir: pathlib.Path, sampling: Mapping[str, float]):

@@ -1,10 +1,17 @@
+import pathlib
+
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
+from configs import t2v
 from data import synthetic
-from evaluation import applications
+from evaluation import applications, held_out
 from evaluation.applications import boxes, cinemagraph, distance, edit, image_to_video, inpainting
+from evaluation.protocol import differing
 from evaluation.shapes import centres
+from pipelines import style
 
 FORMAT = dict(size=32, frames=80, fps=16)
 CLIPS = [synthetic.clip(i, seed=2, **FORMAT) for i in range(30)]
@@ -106,3 +113,73 @@ def test_centres_are_where_shapes_are():
   seen = centres(drawn(CLIPS[0], **still, radii=(0.2, 0.2), shape='circle'))
   np.testing.assert_allclose(seen, [[0.3, 0.6]] * 80, atol=0.01)
   assert np.isinf(distance(seen, centres(np.zeros((80, 32, 32, 3), np.uint8))))
+
+
+@pytest.fixture
+def scored(monkeypatch, tmp_path):
+  """Scores models that make black videos; `folder` has two styles, which change nothing."""
+  for name in ('ink', 'neon'):
+    style.save(tmp_path / f'{name}.npz', style.Style(f'in {name}', {}, {}))
+    Image.new('P', (7, 8)).save(tmp_path / f'{name}.png')
+  steps = {'videos': 3, 'masked': 5}
+  config = t2v.get_config('tiny')
+  config.data.update(size=32, frames=8)
+  black = -jnp.ones((1, 8, 32, 32, 3))
+
+  def opened(workdir, sampling):
+    if workdir.name == 'nowhere':
+      raise ValueError(f'{workdir} is not a workdir.')
+    return config, {}, steps[workdir.name], lambda *inputs: black
+
+  def score(workdir='videos', strength=0.6):
+    models = pathlib.Path(workdir), pathlib.Path('masked')
+    return held_out.applications(*models, tmp_path, clips=1, strength=strength, sampling={})
+
+  monkeypatch.setattr(held_out, '_opened', opened)
+  score.folder, score.steps = tmp_path, steps
+  return score
+
+
+def test_the_protocol_is_of_all_but_the_models(scored):
+  first = scored()
+  assert first['of'] == 'videos step 3, masked step 5'
+  scored.steps['videos'] = 4
+  later = scored()
+  assert later['of'] == 'videos step 4, masked step 5'
+  assert differing([first['protocol'], later['protocol']]) == {}
+  assert all(of['seed'] == 0 for of in first['protocol'].values())
+  other = scored(strength=0.5)
+  assert differing([first['protocol'], other['protocol']]) == {'edit.strength': [0.6, 0.5]}
+
+
+def test_the_protocol_tells_styles_from_others_of_their_names(scored):
+  first = scored()
+  assert first['protocol']['style neon']['alpha'] == 1
+  style.save(scored.folder / 'neon.npz', style.Style('in other neon', {}, {}))
+  other = scored()
+  assert differing([first['protocol'], other['protocol']]).keys() == {'style neon.style'}
+  # A look is the nearest of all pictures.
+  Image.new('P', (7, 8), 1).save(scored.folder / 'ink.png')
+  again = differing([other['protocol'], scored()['protocol']])
+  assert again.keys() == {'style ink.looks.ink', 'style neon.looks.ink'}
+
+
+def test_nothing_is_made_of_what_is_not_whole(scored, monkeypatch):
+  made = []
+  monkeypatch.setattr(held_out, 'to_host', made.append)
+  with pytest.raises(ValueError, match='nowhere is not a workdir'):
+    scored('nowhere')
+  style.save(scored.folder / 'other.npz', style.Style('in other', {'conv/kernel': 1}, {}))
+  with pytest.raises(ValueError, match=r'There is no file .*other\.png'):
+    scored()
+  Image.new('P', (7, 8)).save(scored.folder / 'other.png')
+  with pytest.raises(ValueError, match='The style began from another image model'):
+    scored()
+  (scored.folder / 'other.npz').write_bytes(b'none')
+  with pytest.raises(ValueError, match=r'other\.npz is not a style'):
+    scored()
+  (scored.folder / 'other.npz').unlink()
+  (scored.folder / 'neon.png').write_bytes(b'')
+  with pytest.raises(ValueError, match=r'neon\.png is not an image that Pillow can read'):
+    scored()
+  assert not made
