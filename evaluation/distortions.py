@@ -93,12 +93,16 @@ def alternation(clip: Pixels, share: float) -> Pixels:
 def compression(clip: Pixels, crf: int) -> Pixels:
   """After x264, in 4:2:0 as files have it, at this constant rate factor (0 to 51).
 
-  Where a side is odd, its last row or column is there twice meanwhile.
+  Where a side is odd, its last row or column is there twice meanwhile.  Equal clips are equal
+  afterwards.
   """
   even = [(0, 0), *((0, side % 2) for side in clip.shape[1:3]), (0, 0)]
   padded, file = np.pad(clip, even, mode='edge'), io.BytesIO()
   with av.open(file, 'w', format='mp4') as container:
-    options = {'crf': str(crf), 'threads': '1'}
+    # Bits depend on the number of threads, and on what was in memory before, of which x264's tree
+    # of macroblocks reads some where it is written in assembly.  Files have the tree: without it
+    # what is still does not stay so.
+    options = {'crf': str(crf), 'threads': '1', 'x264-params': 'asm=0'}
     stream = container.add_stream('libx264', rate=fractions.Fraction(16), options=options)
     stream.height, stream.width, stream.pix_fmt = *padded.shape[1:3], 'yuv420p'
     for frame in padded:

@@ -171,12 +171,10 @@ def period(of: Trace) -> int:
   at which frames differ less than at those around it, and much less than at one before.
   """
   lags = range(1, len(of.cells) // 2 + 2)
-  far = np.array(
-    [np.square(of.cells[k:] - of.cells[:-k]).mean() for k in lags if k < len(of.cells)]
-  )
-  for i in range(1, len(of.cells) // 2):
+  far = np.array([np.square(of.cells[k:] - of.cells[:-k]).mean() for k in lags])
+  for i in range(1, len(far) - 1):
     most = far[:i].max()
-    least = far[i] <= far[i - 1] and (i + 1 == len(far) or far[i] <= far[i + 1])
+    least = far[i] <= far[i - 1] and far[i] <= far[i + 1]
     if least and most > FLOOR**2 and far[i] <= ALIKE * most:
       return i + 1
   return 0

@@ -12,11 +12,11 @@ ALLOWED = (
 def read(path: pathlib.Path) -> list[str]:
   """The prompts of a file, in its order, as often as they are there.
 
-  In a table, lines that begin with # are no prompts.  ValueError where the file can't be read, has
-  none, or is another format's.
+  Blank ones are none, and in a table lines that begin with # either.  ValueError where the file
+  can't be read, has no prompt, or is another format's.
   """
   try:
-    text = path.read_text('utf-8')
+    text = path.read_text('utf-8-sig')
     match path.suffix:
       case '.txt':
         found = text.splitlines()
@@ -48,4 +48,4 @@ def _said(item: str | dict) -> str:
     return item
   if 'prompt' not in item and 'caption' not in item:
     raise ValueError(f'{json.dumps(item)[:60]} has neither "prompt" nor "caption"')
-  return item.get('prompt') or item['caption']
+  return item.get('prompt') or item.get('caption') or ''

@@ -16,13 +16,20 @@ from ssr.multidiffusion import starts
 def borders(frames: int, window: int, overlap: int) -> Bool[np.ndarray, 'pairs']:
   """Of all pairs of adjacent frames, whether more than one window has a part in them.
 
-  ValueError where there is one window alone, or `starts` raises it.
+  ValueError where there is one window alone, or where no pair is in one alone, so that there is
+  nothing to compare borders with, or `starts` raises it.
   """
   if frames <= window:
     raise ValueError(f'Got {frames} frames, which are in one window of {window}; allowed are more.')
   into = np.arange(frames)[:, None] - starts(frames, window, overlap)
   within = (into >= 0) & (into < window)
-  return (within[1:] | within[:-1]).sum(1) > 1
+  at = (within[1:] | within[:-1]).sum(1) > 1
+  if at.all():
+    raise ValueError(
+      f'Got {frames} frames in windows of {window} with an overlap of {overlap}, and no two are in '
+      'one window alone; allowed are a smaller overlap, larger windows or more frames.'
+    )
+  return at
 
 
 def differences(video: Shaped[np.ndarray, 't h w c']) -> Float[np.ndarray, 'pairs']:

@@ -1,5 +1,6 @@
 """The zero-shot protocol of UCF101 (Lumiere, Sec. 5.2): what to make, and what others reached."""
 
+import collections
 import pathlib
 from collections.abc import Mapping
 
@@ -64,21 +65,27 @@ def class_prompts(path: pathlib.Path | None) -> dict[str, str]:
   """A prompt for every class: of a file, or the class's name in words.
 
   path: lines of a class, a tab and its prompt; those that begin with # are none.  ValueError where
-  it is not of all classes and them alone.
+  it is not of all classes and them alone, each once and with a prompt.
   """
   if path is None:
     return {name: words(name) for name in CLIPS}
   try:
-    lines = [line for line in path.read_text('utf-8').splitlines() if line.strip()]
+    lines = [line for line in path.read_text('utf-8-sig').splitlines() if line.strip()]
   except (OSError, UnicodeDecodeError) as error:
     raise ValueError(f'Cannot read the prompts of {path}: {error}.') from error
   pairs = [line.split('\t') for line in lines if not line.startswith('#')]
-  found = {pair[0]: pair[-1].strip() for pair in pairs if len(pair) > 1}
+  found = {pair[0]: pair[-1].strip() if len(pair) > 1 else '' for pair in pairs}
   if wrong := sorted(found.keys() ^ CLIPS.keys()):
     raise ValueError(
       f'{path} has not the 101 classes of UCF101, each with a tab and its prompt: '
       f'{", ".join(wrong[:5])} {"differs" if len(wrong) == 1 else "differ"}.'
     )
+  if len(pairs) > len(found):
+    times = collections.Counter(pair[0] for pair in pairs)
+    again = ', '.join(sorted(name for name, n in times.items() if n > 1))
+    raise ValueError(f'{path} has more than one line of {again}; allowed is one for each class.')
+  if blank := sorted(name for name, prompt in found.items() if not prompt):
+    raise ValueError(f'{path} has no prompt of {", ".join(blank)}; each class needs one.')
   return {name: found[name] for name in CLIPS}
 
 

@@ -98,6 +98,22 @@ def test_compression_keeps_the_picture_and_its_size(side):
   assert np.abs(grey_of(made.astype(float)) - grey_of(clip.astype(float))).mean() < 3
 
 
+def test_compression_is_the_same_whatever_was_in_memory():
+  clip = synthetic.clip(3, size=96, frames=80, fps=16)['video']
+  made = set()
+  for level in range(8):
+    junk = [np.full(RNG.integers(10**3, 10**6), 31 * level + 1, np.uint8) for _ in range(20)]
+    del junk
+    made.add(compression(clip, 30).tobytes())
+  assert len(made) == 1
+
+
+def test_what_is_still_stays_so_when_it_is_compressed():
+  still = np.repeat(synthetic.clip(3, size=96, frames=1, fps=16)['video'], 20, 0)
+  made = compression(still, 23).astype(int)
+  assert np.abs(np.diff(made, axis=0)).max() <= 1
+
+
 def test_what_is_not_known_is_told():
   with pytest.raises(ValueError, match="Got the distortion 'rain'; allowed are alternation, blur,"):
     distorted(CLIP, 'rain', 1)

@@ -40,10 +40,31 @@ def test_every_format_says_the_same(tmp_path, name, text):
 
 
 @pytest.mark.parametrize(
+  ('name', 'text'),
+  [
+    ('a.txt', 'one\n'),
+    ('a.tsv', '# a comment\nx\tone'),
+    ('a.json', '["one"]'),
+    ('a.jsonl', '{"prompt": "one"}'),
+  ],
+)
+def test_the_mark_before_utf_8_is_no_part_of_a_prompt(tmp_path, name, text):
+  (tmp_path / name).write_text(text, 'utf-8-sig')
+  assert prompts.read(tmp_path / name) == ['one']
+
+
+def test_a_blank_prompt_is_none(tmp_path):
+  items = [{'prompt': ''}, {'prompt': ' ', 'caption': 'no'}, {'prompt': '', 'caption': 'one'}, '']
+  (tmp_path / 'a.json').write_text(json.dumps(items))
+  assert prompts.read(tmp_path / 'a.json') == ['one']
+
+
+@pytest.mark.parametrize(
   ('name', 'text', 'message'),
   [
     ('a.csv', 'one', r'a\.csv: it is \.csv; allowed are \.txt with a prompt a line'),
     ('a.txt', ' \n', r'a\.txt has no prompt; allowed are'),
+    ('a.json', '[{"prompt": ""}]', r'a\.json has no prompt; allowed are'),
     ('a.json', '{"a": 1}', r'Cannot read the prompts of .*a\.json'),
     ('a.json', '[{"text": "x"}]', 'has neither "prompt" nor "caption"'),
     ('a.jsonl', 'one', r'Cannot read the prompts of .*a\.jsonl'),

@@ -37,6 +37,16 @@ def test_one_window_has_no_border():
     borders(8, 8, 2)
 
 
+@pytest.mark.parametrize(('frames', 'window', 'overlap'), [(80, 3, 2), (9, 8, 0), (5, 1, 0)])
+def test_borders_everywhere_compare_with_nothing(frames, window, overlap):
+  said = (
+    f'^Got {frames} frames in windows of {window} with an overlap of {overlap}, and no two are in '
+    'one window alone; allowed are a smaller overlap, larger windows or more frames'
+  )
+  with pytest.raises(ValueError, match=said):
+    borders(frames, window, overlap)
+
+
 def test_the_ratio_is_that_of_squared_jumps():
   at = borders(20, 8, 2)
   levels = np.cumsum(np.concatenate([[0], np.where(at, 3.0, -1.0)]))

@@ -76,6 +76,29 @@ def test_a_list_of_other_classes_is_refused(tmp_path):
     ucf101.class_prompts(tmp_path / 'none.tsv')
 
 
+@pytest.mark.parametrize(
+  ('line', 'message'),
+  [
+    ('Archery\t', 'has no prompt of Archery; each class needs one'),
+    ('Archery\tshooting\t ', 'has no prompt of Archery; each class needs one'),
+    ('Archery', 'has no prompt of Archery; each class needs one'),
+    ('YoYo\tx\nArchery\tx', 'has more than one line of YoYo; allowed is one for each class'),
+    ('Chess', 'has not the 101 classes of UCF101.*: Archery, Chess differ'),
+  ],
+)
+def test_each_class_has_one_prompt(tmp_path, line, message):
+  path = tmp_path / 'classes.tsv'
+  path.write_text('\n'.join([*(f'{name}\tx' for name in ucf101.CLIPS if name != 'Archery'), line]))
+  with pytest.raises(ValueError, match=message):
+    ucf101.class_prompts(path)
+
+
+def test_the_mark_before_utf_8_is_no_part_of_a_class(tmp_path):
+  path = tmp_path / 'classes.tsv'
+  path.write_text('\n'.join(f'{name}\tx' for name in ucf101.CLIPS), 'utf-8-sig')
+  assert ucf101.class_prompts(path) == dict.fromkeys(ucf101.CLIPS, 'x')
+
+
 def test_the_plan_is_shown_whole():
   lines = ucf101.described(ucf101.COUNT, ucf101.class_prompts(None)).splitlines()
   assert len(lines) == 103
