@@ -17,6 +17,7 @@ in the folder --samples; what is there already is not made again.
 """
 
 import contextlib
+import dataclasses
 import functools
 import pathlib
 import sys
@@ -34,8 +35,8 @@ from evaluation import ucf101 as zero_shot
 from evaluation import xt_slice as slices
 from evaluation.protocol import flat, write_score
 from evaluation.report import write_report
-from evaluation.scores import METRICS, Settings, require
-from evaluation.user_study import beside, embedded, write_study
+from evaluation.scores import METRICS, Settings, network_of, require
+from evaluation.user_study import QUESTIONS, beside, embedded, write_study
 from evaluation.videos import Folder, open_folder, read
 from pipelines.jobs import Job
 from pipelines.run import Model
@@ -55,25 +56,31 @@ _SAMPLES = flags.DEFINE_string('samples', None, 'A folder for what is made; none
 _EXTENSION = flags.DEFINE_enum('extension', '.mp4', ('.mp4', '.npy'), 'A .npy loses nothing.')
 _HOST = flags.DEFINE_integer('host', 0, 'Which of --hosts this is.', lower_bound=0)
 _HOSTS = flags.DEFINE_integer('hosts', 1, 'That share what is made, each alone.', lower_bound=1)
-_SEED = flags.DEFINE_integer('seed', 0, 'Of all that is drawn.', lower_bound=0)
+_SEED = flags.DEFINE_integer(
+  'seed', 0, 'Of all that is drawn.', lower_bound=0, upper_bound=2**32 - 1
+)
 _BATCH = flags.DEFINE_integer('batch', 1, 'Videos made, or clips seen, at once.', lower_bound=1)
 _STEPS = flags.DEFINE_integer('steps', None, "The model's by default.", lower_bound=1)
 _GUIDANCE = flags.DEFINE_float('guidance', None, "The model's by default.", lower_bound=0.0)
 
 # How it is scored: evaluation.scores.Settings has a flag for each of its fields.
 _FRAMES = flags.DEFINE_integer('frames', 0, 'Of a clip; 0 is as many as the score takes.')
-_FPS = flags.DEFINE_float('fps', 0.0, 'Frames a second; 0 is those that are stored.')
+_FPS = flags.DEFINE_float(
+  'fps', 0.0, 'Frames a second; 0 is those that are stored, and 16 in a study.'
+)
 _STRIDE = flags.DEFINE_integer('stride', 1, 'Every so many of them.')
 _WINDOWS = flags.DEFINE_string('windows', 'first', 'The first clip of a video, or all.')
 _REFERENCE = flags.DEFINE_string('reference', '', 'A folder of real videos.')
-_REFERENCE_COUNT = flags.DEFINE_integer('reference_count', 0, 'Clips of it; 0 is all.')
+_REFERENCE_COUNT = flags.DEFINE_integer(
+  'reference_count', 0, 'Clips of it; 0 is all.', lower_bound=0
+)
 _WEIGHTS = 'Weights: .safetensors, .npz, or random:SEED.'
 _I3D = flags.DEFINE_string('i3d', '', _WEIGHTS)
 _C3D = flags.DEFINE_string('c3d', '', _WEIGHTS)
 _CLIP = flags.DEFINE_string('clip', '', _WEIGHTS)
 _CLIP_NETWORK = flags.DEFINE_string('clip_network', 'clip_b32', 'Or clip_l14.')
 _VOCABULARY = flags.DEFINE_string('vocabulary', '', "CLIP's bpe_simple_vocab_16e6.txt.gz.")
-_SPLITS = flags.DEFINE_integer('splits', 10, 'Of the inception score.', lower_bound=1)
+_SPLITS = flags.DEFINE_integer('splits', 1, 'Of the inception score.', lower_bound=1)
 
 # Of single verbs.
 _CLASS_PROMPTS = flags.DEFINE_string(
@@ -102,7 +109,13 @@ for _place in (_ROW, _COLUMN):
 _OURS = flags.DEFINE_string('ours', None, 'A folder of videos to ask raters about.')
 _THEIRS = flags.DEFINE_string('theirs', None, 'A folder of the same names, of another system.')
 _STUDY = flags.DEFINE_string('study', None, 'A new folder for the page and its key.')
-_REAL = flags.DEFINE_string('real', None, 'A folder of real videos, for checks of vigilance.')
+_REAL = flags.DEFINE_string(
+  'real',
+  None,
+  'A folder of real videos, with prompts of its own, for checks of vigilance; advised.',
+)
+_QUESTIONS = flags.DEFINE_list('questions', list(QUESTIONS), 'That are asked of a pair.')
+_SIZE = flags.DEFINE_integer('size', 512, 'Of videos that raters see, in pixels.', lower_bound=16)
 _IMAGES = flags.DEFINE_string('images', None, 'A folder of what both systems were given.')
 _PAIRS = flags.DEFINE_integer('pairs', 10, 'That a rater sees.', lower_bound=1)
 _VIGILANCE = flags.DEFINE_integer('vigilance', 2, 'Of these, checks.', lower_bound=0)
@@ -116,7 +129,7 @@ _ALLOWED = flags.DEFINE_integer('allowed_fails', 0, 'Of checks, by a rater who c
 def score(metric: str) -> None:
   """One of `METRICS` of the videos."""
   output, settings = command.json_file(_OUTPUT.value), _settings()
-  require(metric, settings)
+  _prepare([metric], settings)
   texts = None
   if not _VIDEOS.value:
     if metric == 'shapes' and not _PROMPTS.value:
@@ -147,10 +160,9 @@ def ucf101() -> None:
   metrics = [name for name, told in (('fvd', _I3D), ('inception_score', _C3D)) if told.value]
   if not metrics:
     raise ValueError('ucf101 needs --i3d=FILE and --reference=DIR, --c3d=FILE, or all of these.')
-  for metric in metrics:
-    require(metric, settings)
   if not _VIDEOS.value and not _SAMPLES.value:
     raise ValueError('ucf101 needs --samples=DIR, or the --videos that were made.')
+  _prepare(metrics, settings)
   with _videos(None if _VIDEOS.value else zero_shot.prompts(count, of)) as folder:
     if not folder:
       return
@@ -161,7 +173,8 @@ def ucf101() -> None:
     _warn_of_random_weights(one)
   protocol = {name: one['protocol'] for name, one in found.items()} | {'class_prompts': of}
   if output:
-    write_score(output, 'ucf101', str(folder.path), scores, protocol, parts=list(found.values()))
+    parts = list(found.values())
+    write_score(output, 'ucf101', parts[0]['of'], scores, protocol, parts=parts)
 
 
 def applications() -> None:
@@ -185,9 +198,9 @@ def xt_slice() -> None:
   if not _OUTPUT.value or not _OUTPUT.value.endswith('.png') or not _VIDEOS.value:
     raise ValueError('xt_slice needs --videos=DIR and --output=FILE.png.')
   video.check_writable(_OUTPUT.value)
-  folder, reading = open_folder(_VIDEOS.value), _settings().reading(0)
+  folder, reading = open_folder(_VIDEOS.value), _settings().reading('xt_slice')
   files = folder.files[: _COUNT.value or len(folder.files)]
-  clips = {file: read(folder.path / file, reading)[0] for file in files}
+  clips = ((file, next(read(folder.path / file, reading))) for file in files)
   place = lambda text: text and (float(text) if '.' in text else int(text))
   image = slices.picture(clips, row=place(_ROW.value), column=place(_COLUMN.value))
   video.write(_OUTPUT.value, image[None])
@@ -210,10 +223,13 @@ def user_study() -> None:
     pathlib.Path(_OURS.value),
     pathlib.Path(_THEIRS.value),
     pathlib.Path(_STUDY.value),
+    questions=_QUESTIONS.value,
     pairs=_PAIRS.value,
     vigilance=_VIGILANCE.value,
     real=_REAL.value and pathlib.Path(_REAL.value),
     images=_IMAGES.value and pathlib.Path(_IMAGES.value),
+    size=_SIZE.value,
+    fps=_FPS.value or 16.0,
     seed=_SEED.value,
     post_url=_POST_URL.value,
     place=beside if _BESIDE.value else embedded,
@@ -228,7 +244,16 @@ def report() -> None:
 
 
 def _settings() -> Settings:
-  return Settings(**{name: flags.FLAGS[name].value for name in vars(Settings())})
+  told = Settings(**{name: flags.FLAGS[name].value for name in vars(Settings())})
+  # Of videos that are made, --count says how many they are, and all of them are scored.
+  return told if _VIDEOS.value else dataclasses.replace(told, count=0)
+
+
+def _prepare(metrics: Sequence[str], settings: Settings) -> None:
+  """Opens all that metrics need, before hours of sampling."""
+  for metric in metrics:
+    require(metric, settings)
+    network_of(metric, settings)
 
 
 def _listed() -> list[str]:
@@ -247,6 +272,8 @@ def _videos(texts: Sequence[str] | None) -> Iterator[Folder | None]:
     return
   with contextlib.ExitStack() as stack:
     kept, extension = _SAMPLES.value, _EXTENSION.value
+    if not kept and _HOSTS.value > 1:
+      raise ValueError('--hosts needs --samples=DIR, a folder that all of them see.')
     if not kept:
       kept, extension = stack.enter_context(tempfile.TemporaryDirectory()), '.npy'
     jobs = sampling.plan(texts, pathlib.Path(kept), extension, _PER_PROMPT.value)

@@ -2,35 +2,41 @@ r"""Measures how many clips a second I3D sees here, beside the same network in P
 
   python -m venv ENV; ENV/bin/pip install torch numpy
   python -m benchmarks.features --torch_python=ENV/bin/python
-  python -m benchmarks.features --clips=2048
+  python -m benchmarks.features --clips=2048 --videos=DIR
 
 Both have all cores and compute in float32 on clips that are in memory, and they take turns; the
 ratio is of their medians.  PyTorch has its channels last where that is faster: it is measured both
-ways.  With `--clips` that many clips are drawn, prepared and seen one batch after the other, as
-FVD does, and the memory of the process is printed along the way.
+ways.  With `--clips` that many clips, of the videos of a folder over and over, are read, prepared,
+seen and summed up as FVD does it, and the most memory that the process ever had is printed along
+the way.
 """
 
 import contextlib
+import functools
+import itertools
 import os
 import pathlib
+import resource
 import statistics
+import tempfile
 import time
+from collections.abc import Iterator
 
 import jax
 import numpy as np
-import psutil
 from absl import flags
 from tqdm import tqdm
 
 from benchmarks.lumiere_pytorch import Timed, check, cpu, theirs
 from core import command
+from evaluation import frechet
 from evaluation.features import Features, open_features
+from evaluation.videos import Folder, Reading, batched, clips, open_folder
 
 WARM_UP = 1  # turns that do not count
 WORKER = pathlib.Path(__file__).with_name('features_worker.py')
 HOW = 'make one: python -m venv ENV; ENV/bin/pip install torch numpy'
 LINES = 8  # of memory, along the way
-DECODED = (240, 320)  # pixels of a clip before it is prepared, as UCF101 has
 
 
 def ours(i3d: Features, batch: int, frames: int) -> Timed:
@@ -76,34 +82,42 @@ def compare(i3d: Features, batch: int, frames: int, runs: int, python: str) -> s
   return '\n'.join(rows)
 
 
-def stream(i3d: Features, clips: int, batch: int, frames: int) -> None:
-  """Sees so many clips, and prints the memory of the process along the way."""
-  process, rng = psutil.Process(), np.random.default_rng(0)
-  seen, begin, peak, printed = [], time.perf_counter(), 0.0, 0
-  for first in range(0, clips, batch):
-    n = min(batch, clips - first)
-    drawn = (rng.integers(0, 256, (frames, *DECODED, 3), np.uint8) for _ in range(n))
-    seen.append(i3d.see(np.stack([i3d.prepare(clip) for clip in drawn])))
-    peak = max(peak, process.memory_info().rss / 2**30)
-    done = first + n
-    if done * LINES // clips > printed or done == n:
-      printed = done * LINES // clips
+def stream(i3d: Features, folder: Folder, batch: int, frames: int) -> None:
+  """Sums up what is seen in the videos, and prints the memory that it took along the way."""
+  skipped, begin, done = {}, time.perf_counter(), 0
+  found = clips(folder, Reading(frames), i3d.prepare, skip=skipped.__setitem__)
+  parts = []
+  for some in batched(found, batch):
+    parts = [functools.reduce(frechet.joined, [*parts, frechet.moments(i3d.see(some))])]
+    before, done = done, done + len(some)
+    if before * LINES // len(folder.files) < done * LINES // len(folder.files) or not before:
       rate = done / (time.perf_counter() - begin)
-      print(f'{done:6} clips  {rate:.2f} a second  peak {peak:.3f} GiB', flush=True)
-  print(
-    f'features {np.concatenate(seen).shape}, standard deviation {np.concatenate(seen).std():.3f}'
-  )
+      most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+      print(f'{done:6} clips  {rate:.2f} a second  at most {most:.3f} GiB', flush=True)
+  print(f'{parts[0].count} clips, {len(skipped)} left out; {cpu()}; jax {jax.__version__}')
+
+
+@contextlib.contextmanager
+def repeated(folder: Folder, count: int) -> Iterator[Folder]:
+  """So many names of the videos, over and over."""
+  with tempfile.TemporaryDirectory() as name:
+    again, files = pathlib.Path(name), itertools.islice(itertools.cycle(folder.files), count)
+    for i, file in enumerate(files):
+      (again / f'{i:06}{pathlib.Path(file).suffix}').symlink_to((folder.path / file).resolve())
+    yield open_folder(again)
 
 
 def main() -> None:
   f = flags.FLAGS
   if not f.clips:
     check(f.torch_python, HOW)
-  i3d = open_features('i3d', f.weights, f.batch)
-  if f.clips:
-    stream(i3d, f.clips, f.batch, f.frames)
-  else:
+    i3d = open_features('i3d', f.weights, f.batch)
     print(compare(i3d, f.batch, f.frames, f.runs, f.torch_python))
+    return
+  if not f.videos:
+    raise ValueError('--clips needs --videos=DIR.')
+  with repeated(open_folder(f.videos), f.clips) as folder:
+    stream(open_features('i3d', f.weights, f.batch), folder, f.batch, f.frames)
 
 
 if __name__ == '__main__':
@@ -112,5 +126,6 @@ if __name__ == '__main__':
   flags.DEFINE_integer('frames', 16, 'Of each clip.', lower_bound=9)
   flags.DEFINE_integer('batch', 2, 'Clips seen at once.', lower_bound=1)
   flags.DEFINE_integer('runs', 10, 'Turns of each that count.', lower_bound=1)
-  flags.DEFINE_integer('clips', 0, 'So many are seen instead, one batch after the other.', 0)
+  flags.DEFINE_integer('clips', 0, 'So many are summed up instead, as FVD does it.', 0)
+  flags.DEFINE_string('videos', None, 'A folder of videos of which these clips are.')
   command.run(main)

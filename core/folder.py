@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import secrets
 import shutil
 from collections.abc import Iterator
 
@@ -29,7 +30,8 @@ def new_folder(out: pathlib.Path) -> Iterator[pathlib.Path]:
 def new_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """A name in the same folder to write to, which takes the place of `path` when all went well, and
   else is gone; OSError where that can't be written."""
-  incomplete = path.with_name(f'.{path.name}.{os.getpid()}.part')
+  # Not of the process alone: hosts share disks.
+  incomplete = path.with_name(f'.{path.name}.{secrets.token_hex(4)}.part')
   try:
     yield incomplete
     os.replace(incomplete, path)

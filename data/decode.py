@@ -72,20 +72,34 @@ def decode(
       f'Got fps={fps}, start={start:g} and count={count}; allowed are fps > 0 or none, start >= 0 '
       'and count >= 1 or none.'
     )
-  pictures, shown, shape, damage = [], None, None, None
-  with contextlib.closing(read(file, start)) as frames:
+  found, damage = [], None
+  with contextlib.closing(pictures(file, fps=fps, start=start, size=size)) as every:
     try:
-      for frame in itertools.islice(_sampled(frames, fps, start), count):
-        shape = shape or _stored_shape(frame, size)
-        pictures.append(pictures[-1] if frame is shown else _picture(frame.image, shape))
-        shown = frame
+      for picture in itertools.islice(every, count):
+        found.append(picture)
     except ValueError as error:
       damage = error
-  if len(pictures) < (count or 1):
+  if len(found) < (count or 1):
     rate = '' if fps is None else f' at {fps:g} a second'
-    reason = f'ends early: {len(pictures)} of {count or 1} frames{rate}'
-    raise damage if damage and not pictures else ValueError(_named(file, reason)) from damage
-  return np.stack(pictures)
+    reason = f'ends early: {len(found)} of {count or 1} frames{rate}'
+    raise damage if damage and not found else ValueError(_named(file, reason)) from damage
+  return np.stack(found)
+
+
+def pictures(
+  file: Source, *, fps: float | None = 16.0, start: float = 0.0, size: int | None = None
+) -> Iterator[UInt8[np.ndarray, 'h w 3']]:
+  """The frames of `decode` one after the other; its ValueErrors, of damage after the last good one.
+
+  A frame that is shown again is the same array.
+  """
+  picture, shown, shape = None, None, None
+  with contextlib.closing(read(file, start)) as frames:
+    for frame in _sampled(frames, fps, start):
+      shape = shape or _stored_shape(frame, size)
+      picture = picture if frame is shown else _picture(frame.image, shape)
+      shown = frame
+      yield picture
 
 
 def available(seconds: float, fps: float) -> int:

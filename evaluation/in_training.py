@@ -10,10 +10,11 @@ from ml_collections import ConfigDict
 from core import video
 from core.condition import Condition
 from core.typing import Params
+from data.decode import available
 from evaluation import prompts as lists
 from evaluation import samples
 from evaluation.protocol import flat, write_score
-from evaluation.scores import METRICS, Settings, require
+from evaluation.scores import METRICS, Settings, network_of, require
 from pipelines.jobs import Job, write_index
 from pipelines.sampling import video_keys
 from pipelines.stage import Stage
@@ -46,20 +47,17 @@ def make_scoring(
   if not metrics:
     return lambda params, step: {}
   told = Settings(**settings)
-  for metric in metrics:
-    require(metric, told)
-  if config.get('degrade') or videos < 1:
-    raise ValueError(
-      f'Got scores of {videos} videos in the stage {config.stage!r}; allowed are 1 or more in a '
-      'stage that makes videos of texts.'
-    )
+  _require(config, metrics, videos, told)
+  if jax.process_index() == 0:
+    for metric in metrics:  # now, and not after hours of training
+      network_of(metric, told)
   texts = lists.read(pathlib.Path(prompts)) if prompts else list(config.sample_prompts)
   texts = [texts[i % len(texts)] for i in range(videos)]
 
   def score(params: Params, step: int) -> dict[str, float]:
     folder = workdir / 'evaluation' / f'step_{step:08}'
     jobs = samples.plan(texts, folder / 'videos', '.mp4' if config.data.frames > 1 else '.png')
-    _sample(config, stage, params, jobs, step)
+    _sample(config, stage, params, jobs, workdir.resolve().name, step)
     if jax.process_index() > 0:
       return {}
     found = {}
@@ -72,10 +70,28 @@ def make_scoring(
   return score
 
 
-def _sample(config, stage, params, jobs: Sequence[Job], step: int) -> None:
+def _require(config: ConfigDict, metrics: Sequence[str], videos: int, told: Settings) -> None:
+  for metric in metrics:
+    require(metric, told)
+  if config.get('degrade') or videos < 1:
+    raise ValueError(
+      f'Got scores of {videos} videos in the stage {config.stage!r}; allowed are 1 or more in a '
+      'stage that makes videos of texts.'
+    )
+  frames, fps = config.data.frames, config.data.fps
+  there = available(frames / fps, told.fps) if told.fps else frames
+  for metric in metrics:
+    if (span := told.reading(metric).span) > there:
+      raise ValueError(f'{metric} takes clips of {span} frames; videos here have {there}.')
+  if 'inception_score' in metrics and told.splits > videos:
+    raise ValueError(f'Got {told.splits} splits of {videos} videos; allowed are 1 to that many.')
+
+
+def _sample(config, stage, params, jobs: Sequence[Job], name: str, step: int) -> None:
   """Makes the videos, so many at once as `config.sample_prompts`, and their index."""
   d, encode, batch = config.data, open_encoder(**config.text), len(config.sample_prompts)
-  made_by = {'step': step, 'seed': config.seed} | config.sampling.to_dict()
+  made_by = {'model': f'{name} step {step}', 'seed': config.seed, 'fps': d.fps}
+  made_by |= config.sampling.to_dict()
   for at in range(0, len(jobs), batch):
     some = jobs[at : at + batch]
     full = [*some, *some[:1] * (batch - len(some))]

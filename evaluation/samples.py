@@ -42,7 +42,9 @@ def sample(
   """
   if not 0 <= host < hosts:
     raise ValueError(f'Got host {host} of {hosts}; allowed are 0 to {hosts - 1}.')
-  made_by = base.made_by('', seed) | (ssr.made_by('ssr_', seed) if ssr else {}) | {'batch': batch}
+  fps = base.config.data.fps
+  made_by = base.made_by('', seed) | (ssr.made_by('ssr_', seed) if ssr else {})
+  made_by |= {'batch': batch, 'fps': fps}
   _begin(jobs, made_by)
   batches = [jobs[i : i + batch] for i in range(0, len(jobs), batch)]
   missing = [some for some in batches[host::hosts] if not all(job.path.exists() for job in some)]
@@ -51,31 +53,40 @@ def sample(
       for stray in job.path.parent.glob(f'.{glob.escape(job.path.name)}.*.part'):
         stray.unlink()
     for job, pixels in run(todo, base, ssr, batch=batch, seed=seed):
-      job.write(pixels, fps=base.config.data.fps, upscale=1, made_by=made_by)
+      job.write(pixels, fps=fps, upscale=1, made_by=made_by)
   return [job for job in jobs if not job.path.exists()]
 
 
 def sampled(jobs: Sequence[Job]) -> Folder:
   """The folder of the jobs' videos, all of which are there."""
-  # What else lies there is of a longer list.
+  # What else lies there is none of theirs.
   return Folder(jobs[0].path.parent, tuple(job.path.name for job in jobs))
 
 
 def _begin(jobs, made_by):
-  """Writes the index, or compares with the one that is there."""
+  """Writes the index, and compares with the one of videos that are there."""
   path = jobs[0].path.with_name(INDEX)
-  if not path.exists():
+  if path.parent.exists() and not path.parent.is_dir():
+    raise ValueError(f'{path.parent} is a file; allowed is a folder of samples, or a new one.')
+  # Without a video an index is of a run that came to nothing, perhaps for its batch.
+  if not any((path.parent / line['file']).exists() for line in _indexed(path)):
     write_index(jobs, made_by)
-    return
-  lines = index(jobs, made_by)
-  found = [json.loads(line) for line in path.read_text('utf-8').splitlines()]
-  both = [{}, {}] if not found else [found[0], lines[0]]
-  if differ := sorted(
-    k for k in both[0].keys() | both[1].keys() if both[0].get(k) != both[1].get(k)
-  ):
+  found, lines = _indexed(path), index(jobs, made_by)
+  keys = found[0].keys() | lines[0].keys()
+  if differ := sorted(k for k in keys if found[0].get(k) != lines[0].get(k)):
     raise ValueError(
       f'{path.parent} holds samples that were made otherwise: {", ".join(differ)} differ.  '
       'Another folder is needed.'
     )
   if found != lines:
     raise ValueError(f'{path.parent} holds samples of other prompts.  Another folder is needed.')
+
+
+def _indexed(path) -> list[dict[str, str]]:
+  """The lines of an index, none where it is not there."""
+  try:
+    text = path.read_text('utf-8') if path.exists() else ''
+    lines = [json.loads(line) for line in text.splitlines()]
+    return [line for line in lines if line['file']]
+  except (ValueError, KeyError, TypeError) as error:
+    raise ValueError(f'{path} is none of samples.  Another folder is needed.') from error

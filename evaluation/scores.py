@@ -11,12 +11,14 @@ import numpy as np
 
 from data import synthetic
 from evaluation import frechet
-from evaluation.features import Features, open_clip, open_features
+from evaluation.features import Clip, Features, open_clip, open_features
 from evaluation.inception_score import inception_score as _inception_score
 from evaluation.motion import motion_score, summary
 from evaluation.shapes import judge
 from evaluation.videos import Folder, Reading, batched, clips, open_folder
 
+# Of a clip, by metric, where nothing else is told; all there are for the others.
+FRAMES = {'fvd': 16, 'inception_score': 16, 'clip_score': 16}
 # The facts of a scene that a judge can tell from pixels.
 FACTS = ('colour', 'shape', 'motion', 'background')
 
@@ -46,23 +48,25 @@ class Settings:
   clip: str = ''
   clip_network: str = 'clip_b32'
   vocabulary: str = ''
-  splits: int = 10
+  splits: int = 1
 
-  def reading(self, frames: int) -> Reading:
-    """That of clips which have `frames` where nothing else is told."""
-    return Reading(self.frames or frames, self.fps or None, self.stride, self.windows)
+  def reading(self, metric: str) -> Reading:
+    """What of a video is a clip; ValueError for numbers that are none."""
+    frames = self.frames or FRAMES.get(metric, 0)
+    return Reading(frames, self.fps or None, self.stride, self.windows)
 
 
 def fvd(videos: Folder, s: Settings) -> dict:
   """Fréchet video distance to the reference: Unterthiner et al., 2018."""
   require('fvd', s)
-  network, reading, skipped = _network('i3d', s.i3d, s.batch), s.reading(16), {}
+  network, reading, skipped = network_of('fvd', s), s.reading('fvd'), {}
   reference, digest = _reference(network, s.reference, reading, s.reference_count, s.seed, s.batch)
-  found = _moments(network, videos, reading, s.count, s.seed, s.batch, skipped)
+  found = _moments(network, videos, reading, s.count, s.seed, s.batch, skipped.__setitem__)
   dimensions = len(found.mean)
   protocol = {
     'reference': digest,
     'reference_clips': reference.count,
+    'reference_drawn_by_seed': s.seed if s.reference_count else None,
     # Below this a covariance is singular, and the distance of few samples is too large.
     'fewer_clips_than_features': bool(min(found.count, reference.count) <= dimensions),
   }
@@ -71,12 +75,11 @@ def fvd(videos: Folder, s: Settings) -> dict:
 
 
 def inception_score(videos: Folder, s: Settings) -> dict:
-  """Inception score by C3D: Saito et al., 2020."""
+  """Inception score by C3D: Saito et al., 2020, who have one split, of all."""
   require('inception_score', s)
-  network, reading, skipped = _network('c3d', s.c3d, s.batch), s.reading(16), {}
-  logits = np.concatenate(
-    list(_features(network, videos, reading, s.count, s.seed, s.batch, skipped))
-  )
+  network, reading, skipped = network_of('inception_score', s), s.reading('inception_score'), {}
+  skip = skipped.__setitem__
+  logits = np.concatenate([*_features(network, videos, reading, s.count, s.seed, s.batch, skip)])
   # Files are often in order of classes, and a split has to have them all.
   order = np.random.default_rng(s.seed).permutation(len(logits))
   mean, spread = _inception_score(logits[order], s.splits)
@@ -91,18 +94,19 @@ def clip_score(videos: Folder, s: Settings) -> dict:
   """How well frames fit their prompt, and each other, by CLIP's cosines, times 100.
 
   Of a video it is the mean over frames of the cosine to its prompt (CLIPSIM, Wu et al., 2021,
-  "GODIVA"), and that of adjacent frames' cosines.
+  "GODIVA"), and that of adjacent frames' cosines, where there are two.
   """
   require('clip_score', s)
-  prompts, reading, skipped, rows = videos.prompts(), s.reading(16), {}, []
-  clip = _clip(s.clip_network, s.clip, s.vocabulary, 1)
-  for file, frames in _clips(clip.frames.prepare, videos, reading, s.count, s.seed, skipped):
+  prompts, reading, skipped, rows = videos.prompts(), s.reading('clip_score'), {}, []
+  clip = network_of('clip_score', s)
+  for file, frames in _clips(videos, reading, clip.frames.prepare, s, skipped):
     seen, (said,) = clip.frames.see(frames[None])[0], clip.texts([prompts[file]])
-    adjacent = (seen[1:] * seen[:-1]).sum(-1).mean() if len(seen) > 1 else 1.0
-    row = {'text': 100 * float((seen @ said).mean()), 'adjacent_frames': 100 * float(adjacent)}
+    row = {'text': 100 * float((seen @ said).mean())}
+    if len(seen) > 1:
+      row['adjacent_frames'] = 100 * float((seen[1:] * seen[:-1]).sum(-1).mean())
     rows.append({'file': file, 'prompt': prompts[file]} | row)
   rows.sort(key=lambda row: row['file'])
-  score = {key: float(np.mean([row[key] for row in rows])) for key in ('text', 'adjacent_frames')}
+  score = {key: float(np.mean([of[key] for of in rows if key in of])) for key in row}
   of = _score('clip_score', videos, score, s, reading, len(rows), skipped, clip.frames, {})
   return of | {'videos': rows}
 
@@ -113,10 +117,10 @@ def shapes(videos: Folder, s: Settings) -> dict:
   ValueError where a prompt is no scene of them.
   """
   scenes = {scene.caption: scene for scene in synthetic.SCENES}
-  prompts, reading, skipped, rows = videos.prompts(), s.reading(0), {}, []
+  prompts, reading, skipped, rows = videos.prompts(), s.reading('shapes'), {}, []
   if strange := [prompt for prompt in prompts.values() if prompt not in scenes]:
     raise ValueError(f'Got the prompt {strange[0]!r}; allowed are those as {next(iter(scenes))!r}.')
-  for file, seen in _clips(judge, videos, reading, s.count, s.seed, skipped):
+  for file, seen in _clips(videos, reading, judge, s, skipped):
     asked = scenes[prompts[file]]
     row = {fact: [getattr(asked, fact), getattr(seen, fact)] for fact in FACTS}
     rows.append({'file': file, 'caption': asked.caption, **row})
@@ -128,11 +132,13 @@ def shapes(videos: Folder, s: Settings) -> dict:
 def motion(videos: Folder, s: Settings) -> dict:
   """How much and how steadily videos move, as `motion.motion_score` tells, at 16 frames a second.
 
+  Samples of a model that makes fewer are seen at its own rate: frames shown twice would be frozen.
   The score is a median over videos; `quantiles` has more of each measure.
   """
-  reading, skipped, rows = dataclasses.replace(s.reading(0), fps=s.fps or 16.0), {}, []
+  fps = s.fps or min(16.0, float(videos.made_by().get('fps', 16)))
+  reading, skipped, rows = dataclasses.replace(s.reading('motion'), fps=fps), {}, []
   measure = lambda clip: motion_score(clip, reading.fps / reading.stride)
-  for file, found in _clips(measure, videos, reading, s.count, s.seed, skipped):
+  for file, found in _clips(videos, reading, measure, s, skipped):
     rows.append({'file': file} | found)
   rows.sort(key=lambda row: row['file'])
   every = summary([{k: v for k, v in row.items() if k != 'file'} for row in rows])
@@ -155,11 +161,26 @@ NEEDED = {
 
 
 def require(metric: str, s: Settings) -> None:
-  """Raises ValueError for a metric that is unknown, or that lacks what it needs."""
+  """Raises ValueError for a metric that is unknown, lacks what it needs, or has wrong settings."""
   if metric not in METRICS:
     raise ValueError(f'Unknown metric: {metric!r}.  Allowed: {", ".join(sorted(METRICS))}.')
   if missing := [name for name in NEEDED.get(metric, ()) if not getattr(s, name)]:
     raise ValueError(f'{metric} needs {" and ".join(missing)}.')
+  s.reading(metric)
+  if 'reference' in NEEDED.get(metric, ()):
+    open_folder(s.reference)
+
+
+def network_of(metric: str, s: Settings) -> Features | Clip | None:
+  """What the metric sees with, if it does; the errors of `features.open_features`."""
+  match metric:
+    case 'fvd':
+      return _network('i3d', s.i3d, s.batch)
+    case 'inception_score':
+      return _network('c3d', s.c3d, s.batch)
+    case 'clip_score':
+      return _clip(s.clip_network, s.clip, s.vocabulary, 1)
+  return None
 
 
 # A run that is scored again and again opens each once.
@@ -167,13 +188,14 @@ _network = functools.lru_cache(maxsize=4)(open_features)
 _clip = functools.lru_cache(maxsize=1)(open_clip)
 
 
-def _clips(prepare, folder, reading, count, seed, skipped):
-  options = dict(count=count or None, seed=seed, skip=skipped.__setitem__)
-  return clips(folder, reading, prepare, **options)
+def _clips(videos, reading, prepare, s, skipped):
+  skip = skipped.__setitem__
+  return clips(videos, reading, prepare, skip=skip, count=s.count or None, seed=s.seed)
 
 
-def _features(network: Features, folder, reading, count, seed, batch, skipped):
-  for some in batched(_clips(network.prepare, folder, reading, count, seed, skipped), batch):
+def _features(network: Features, folder, reading, count, seed, batch, skip):
+  found = clips(folder, reading, network.prepare, skip=skip, count=count or None, seed=seed)
+  for some in batched(found, batch):
     yield network.see(some)
 
 
@@ -187,26 +209,30 @@ def _reference(network, folder: str, reading, count, seed, batch):
 
   They are kept, for a run that is scored again and again.
   """
-  videos, skipped = open_folder(folder), {}
-  found = _moments(network, videos, reading, count, seed, batch, skipped)
-  if skipped:
-    file, reason = next(iter(skipped.items()))
-    raise ValueError(f'{len(skipped)} videos of the reference cannot be used, as {file}: {reason}')
-  return found, videos.digest()
+
+  def refuse(file, reason):  # at the first, and not after hours
+    raise ValueError(f'{file} of the reference cannot be used: {reason}')
+
+  videos = open_folder(folder)
+  return _moments(network, videos, reading, count, seed, batch, refuse), videos.digest()
 
 
 def _score(metric, videos, score, s, reading, count, skipped, network=None, more=()) -> dict:
   """What `protocol.write_score` writes."""
-  stored = sorted({pathlib.Path(file).suffix for file in videos.files})
+  stored = sorted({pathlib.Path(file).suffix.lower() for file in videos.files})
+  made_by = videos.made_by()
+  models = ', '.join(made_by[key] for key in ('model', 'ssr_model') if key in made_by)
   protocol = {
     'clips': count,
-    'reading': dataclasses.asdict(reading),
+    'reading': dataclasses.asdict(reading) | {'pixels': 'upright and square'},
+    # How it samples is of a model's protocol; which model it is, is what is compared.
+    'sampling': {k: v for k, v in made_by.items() if not k.endswith(('model', 'weights'))} or None,
     'drawn_by_seed': s.seed if s.count else None,
     'stored': stored,
     'versions': {'jax': jax.__version__, 'av': av.__version__, 'numpy': np.__version__},
   }
   if network:
     protocol['network'] = {key: getattr(network, key) for key in ('name', 'weights', 'prepared')}
-  facts = {'digest': videos.digest(), 'skipped': dict(sorted(skipped.items()))}
-  of = {'metric': metric, 'of': str(videos.path), 'score': score, 'protocol': protocol | dict(more)}
-  return of | facts
+  of = {'metric': metric, 'of': models or str(videos.path), 'score': score}
+  of |= {'protocol': protocol | dict(more), 'made_by': made_by, 'digest': videos.digest()}
+  return of | {'skipped': dict(sorted(skipped.items()))}

@@ -4,6 +4,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -13,18 +14,19 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import UInt8
 
-from data.decode import decode
+from data.decode import pictures
 from pipelines.jobs import INDEX
 
 Pixels = UInt8[np.ndarray, 't h w 3']
 T, U = TypeVar('T'), TypeVar('U')
 
 EXTENSIONS = (
-  '.avi', '.flv', '.gif', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.npy', '.ogv', '.webm',
-  '.wmv',
+  '.3gp', '.avi', '.flv', '.gif', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.mts', '.npy',
+  '.ogv', '.ts', '.webm', '.webp', '.wmv',
 )  # fmt: skip
 WINDOWS = ('first', 'all')
-INDICES = (INDEX, 'captions.jsonl')  # of what the prompt of each video is read
+INDICES = (INDEX, 'captions.jsonl')  # the first of which is there tells of the videos
+OF_EACH = ('prompt', 'number')  # what an index says of one video, and not of what made it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Reading:
   """What of a video is a clip: so many frames, every `stride`-th of `fps` or as they are stored.
 
   frames: 0 is all there are.
-  windows: the first such clip of a video, or all that follow each other without a frame in common.
+  windows: the first such clip of a video, or all that follow each other without a frame in common,
+    of which all of a video are in memory at once.
   ValueError for numbers that are no clip.
   """
 
@@ -49,6 +52,11 @@ class Reading:
       )
     if self.windows not in WINDOWS:
       raise ValueError(f'Got windows={self.windows!r}; allowed are {", ".join(WINDOWS)}.')
+
+  @property
+  def span(self) -> int:
+    """Of how many frames a clip is; 1 or more."""
+    return max((self.frames - 1) * self.stride + 1, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,10 +89,23 @@ class Folder:
 
     ValueError where a line of it tells of none.
     """
-    path = next((p for name in INDICES if (p := self.path / name).is_file()), None)
-    lines = enumerate(path.read_text('utf-8').splitlines() if path else [], 1)
-    found = dict(_entry(line, f'{path}, line {n}') for n, line in lines if line.strip())
+    said = dict(self._said())
+    found = {file: str(of.get('prompt') or of.get('caption') or '') for file, of in said.items()}
     return {file: found[file] for file in self.files if found.get(file, '').strip()}
+
+  def made_by(self) -> dict[str, str]:
+    """The model and the settings that made all of the files, where the index tells of them."""
+    said = dict(self._said())
+    ours = [said.get(file, {}) for file in self.files]
+    same = {k: v for k, v in ours[0].items() if all(of.get(k) == v for of in ours)}
+    return {k: v for k, v in same.items() if k not in OF_EACH} if 'model' in same else {}
+
+  def _said(self) -> Iterator[tuple[str, dict]]:
+    """Every file of the index, which may be longer, and what it says of it."""
+    path = next((p for name in INDICES if (p := self.path / name).is_file()), None)
+    for n, line in enumerate(path.read_text('utf-8-sig').splitlines() if path else [], 1):
+      if line.strip():
+        yield _entry(line, f'{path}, line {n}')
 
 
 def open_folder(path: str | os.PathLike) -> Folder:
@@ -95,30 +116,30 @@ def open_folder(path: str | os.PathLike) -> Folder:
   path = pathlib.Path(path)
   if not path.is_dir():
     raise ValueError(f'There is no folder {path}.')
-  found = (p.relative_to(path) for p in path.rglob('*') if p.suffix.lower() in EXTENSIONS)
+  every = (p for p in path.rglob('*') if p.suffix.lower() in EXTENSIONS and p.is_file())
+  found = (p.relative_to(path) for p in every)
   files = sorted(str(p) for p in found if not any(part.startswith('.') for part in p.parts))
   if not files:
     raise ValueError(f'{path} has no video; allowed are {", ".join(EXTENSIONS)}.')
   return Folder(path, tuple(files))
 
 
-def read(path: pathlib.Path, reading: Reading) -> list[Pixels]:
-  """The clips of a video, one or more; ValueError where it is damaged before or has too few frames.
+def read(path: pathlib.Path, reading: Reading) -> Iterator[Pixels]:
+  """The clips of a video, one or more.
 
-  A `.npy` is taken to have the frames a second that are asked for.
+  A `.npy` is taken to have the frames a second that are asked for.  ValueError where there are too
+  few frames, or damage before the end of what is asked for.
   """
-  span = max((reading.frames - 1) * reading.stride + 1, 1)
-  first = reading.windows == 'first'
-  if path.suffix == '.npy':
-    video = _array(path)
-  else:
-    video = decode(path, fps=reading.fps, count=span if first and reading.frames else None)
-  if len(video) < span:
-    raise ValueError(f'{path} ends early: {len(video)} of {span} frames.')
-  if not reading.frames:
-    return [video[:: reading.stride]]
-  starts = [0] if first else range(0, len(video) - span + 1, span)
-  return [video[at : at + span : reading.stride] for at in starts]
+  is_array = path.suffix.lower() == '.npy'
+  frames = _array(path) if is_array else pictures(path, fps=reading.fps)
+  frames, span, given = iter(frames), reading.span, 0
+  while len(taken := list(itertools.islice(frames, span if reading.frames else None))) >= span:
+    yield np.stack(taken[:: reading.stride])
+    given += 1
+    if reading.windows == 'first':
+      return
+  if not given:
+    raise ValueError(f'{path} ends early: {len(taken)} of {span} frames.')
 
 
 def clips(
@@ -137,7 +158,7 @@ def clips(
 
   ValueError, at the end, where there are fewer.
   """
-  files, given = list(folder.files), 0
+  files, given, skipped = list(folder.files), 0, []
   if count is not None:
     files = [files[i] for i in np.random.default_rng(seed).permutation(len(files))]
 
@@ -149,6 +170,7 @@ def clips(
 
   for file, made, reason in ahead(load, files):
     if reason:
+      skipped.append(reason)
       skip(file, reason)
     for one in made[: None if count is None else count - given]:
       yield file, one
@@ -158,7 +180,8 @@ def clips(
   if not given or (count and given < count):
     asked = f'{count} are asked for' if count else 'there is none to score'
     of = f'of {reading.frames} frames, ' if reading.frames else ''
-    raise ValueError(f'{folder.path} has {given} clips {of}and {asked}.')
+    why = f'  {len(skipped)} videos are of no use, as: {skipped[0]}' if skipped else ''
+    raise ValueError(f'{folder.path} has {given} clips {of}and {asked}.{why}')
 
 
 def ahead(function: Callable[[U], T], items: Iterable[U]) -> Iterator[T]:
@@ -186,19 +209,20 @@ def batched(items: Iterable[tuple[str, np.ndarray]], size: int) -> Iterator[np.n
     yield np.stack(held)
 
 
-def _entry(line: str, where: str) -> tuple[str, str]:
+def _entry(line: str, where: str) -> tuple[str, dict]:
+  """What a line says of a file, without its name."""
   try:
     fields = json.loads(line)
-    return fields['file'], str(fields['prompt'] if 'prompt' in fields else fields['caption'])
-  except (ValueError, KeyError, TypeError) as error:
+    return fields.pop('file'), fields
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(f'{where}: allowed is a JSON object with file and prompt.') from error
 
 
 def _array(path) -> Pixels:
   try:
-    video = np.load(path, mmap_mode='r')
-  except (ValueError, EOFError) as error:
+    video = np.lib.format.open_memmap(path, mode='r')
+  except Exception as error:  # NumPy raises whatever the header makes it
     raise ValueError(f'{path} is no array: {error}.') from error
-  if video.ndim != 4 or video.shape[-1] != 3 or video.dtype != np.uint8:
+  if video.ndim != 4 or video.shape[-1] != 3 or video.dtype != np.uint8 or not video.size:
     raise ValueError(f'{path} is {video.dtype} {video.shape}; allowed is uint8 t h w 3.')
   return video

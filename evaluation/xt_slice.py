@@ -5,8 +5,8 @@ moves smoothly draws a smooth line, what stands still an upright one; what flick
 across, frames in disorder tear lines to pieces, and a loop draws a pattern again.
 """
 
-import pathlib
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -24,14 +24,25 @@ _PAPER, _INK, _PALE, _MARK = (255, 255, 255), (30, 30, 30), (110, 110, 110), (25
 _LINE = TEXT + TEXT // 2
 
 Place = float | int | None
-Videos = Mapping[str, UInt8[np.ndarray, '_ _ _ 3']]  # by name, each of a shape of its own
+Named = tuple[str, UInt8[np.ndarray, '_ _ _ 3']]  # a video, and what it is called
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+  """What is drawn of a video."""
+
+  name: str
+  thumb: UInt8[np.ndarray, 'h w 3']
+  slice_: UInt8[np.ndarray, 't s 3']
+  where: str  # the row or column
 
 
 def picture(
-  videos: Videos, *, row: Place = None, column: Place = None
+  videos: Iterable[Named], *, row: Place = None, column: Place = None
 ) -> UInt8[np.ndarray, 'h w 3']:
   """The slices of videos, each below its name and beside its first frame, where a line is marked.
 
+  videos: with their names, each of a shape of its own.  No more than the one at hand is held.
   row: of pixels from the top, or, with a point as in 0.5, that share of each video's height; the
     middle one by default.
   column: the same from the left, instead of a row.  Then the frame's top is left in the slice.
@@ -40,30 +51,17 @@ def picture(
   all, so that videos of other lengths are of other heights.  ValueError where there is no video, a
   video has no such row or column, or both are given.
   """
-  if not videos:
-    raise ValueError('Got no videos; allowed is one or more.')
   if row is not None and column is not None:
     raise ValueError(f'Got row {row} and column {column}; allowed is one of the two.')
-  of_row = column is None
-  places = {name: _place(name, v, row, column) for name, v in videos.items()}
-  frame_height = min(max(TALL // max(map(len, videos.values())), 1), MOST)
-  panels = [_panel(name, v, of_row, places[name], frame_height) for name, v in videos.items()]
-  axis = 'left to right in the frame' if of_row else 'top to bottom of the frame'
+  parts = [_part(name, video, row, column) for name, video in videos]
+  if not parts:
+    raise ValueError('Got no videos; allowed is one or more.')
+  frame_height = min(max(TALL // max(len(part.slice_) for part in parts), 1), MOST)
+  panels = [_panel(part, frame_height) for part in parts]
+  axis = 'left to right in the frame' if column is None else 'top to bottom of the frame'
   many = 'row of pixels' if frame_height == 1 else 'rows of pixels'
   note = f'time: down, {frame_height} {many} a frame; across: {axis}'
   return np.concatenate([*panels, _text(note, _PALE)])
-
-
-def labels(paths: Sequence[pathlib.Path]) -> list[str]:
-  """A name for each file: its own without an ending, or as much of its path as tells it from the
-  others."""
-  whole = [path.with_suffix('').parts for path in paths]
-  found = []
-  for parts in whole:
-    lengths = range(1, len(parts) + 1)
-    alone = (n for n in lengths if sum(other[-n:] == parts[-n:] for other in whole) == 1)
-    found.append('/'.join(parts[-next(alone, len(parts)) :]))
-  return found
 
 
 def scaled(
@@ -90,19 +88,23 @@ def _place(name: str, video: Pixels, row: Place, column: Place) -> int:
   return int(place * size) if share else int(place)
 
 
-def _panel(name: str, video: Pixels, of_row: bool, place: int, frame_height: int):
+def _part(name: str, video: Pixels, row: Place, column: Place) -> _Part:
+  """What is drawn of a video; nothing of it is a view, which would keep the whole of it."""
+  place = _place(name, video, row, column)
+  kind, size = ('row', video.shape[1]) if column is None else ('column', video.shape[2])
+  thumb = _thumb(video[0], kind == 'row', place)
+  return _Part(name, thumb, xt_slice(video, **{kind: place}).copy(), f'{kind} {place} of {size}')
+
+
+def _panel(part: _Part, frame_height: int) -> UInt8[np.ndarray, 'h w 3']:
   """A label, and below it the first frame and the slice."""
-  kind, size = ('row', video.shape[1]) if of_row else ('column', video.shape[2])
-  slice_ = xt_slice(video, **{kind: place})
-  slice_ = scaled(slice_, len(video) * frame_height, WIDTH)
-  thumb = _thumb(video[0], of_row, place)
+  frames, thumb = len(part.slice_), part.thumb
+  slice_ = scaled(part.slice_, frames * frame_height, WIDTH)
   panel = np.full((max(len(slice_), len(thumb)), 3 * MARGIN + THUMB + WIDTH, 3), _PAPER, np.uint8)
   panel[: len(thumb), MARGIN : MARGIN + thumb.shape[1]] = thumb
   panel[: len(slice_), -MARGIN - WIDTH : -MARGIN] = slice_
-  s = '' if len(video) == 1 else 's'
-  return np.concatenate(
-    [_text(name, _INK, f'{len(video)} frame{s}, {kind} {place} of {size}'), panel]
-  )
+  s = '' if frames == 1 else 's'
+  return np.concatenate([_text(part.name, _INK, f'{frames} frame{s}, {part.where}'), panel])
 
 
 def _thumb(frame, of_row: bool, place: int) -> UInt8[np.ndarray, 'h w 3']:

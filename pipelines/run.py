@@ -41,6 +41,10 @@ class Model:
     ValueError where it is not.  What is None is left as it was in training.
     """
     config = checkpoint.load_config(workdir)
+    if config.get('degrade'):
+      raise ValueError(
+        f'{workdir} makes videos large; allowed is a model that makes them of texts.'
+      )
     if masked and not config.get('masks'):
       raise ValueError(
         f'{workdir} is not a model that is given part of a video; configs/t2v_masked.py trains one.'
@@ -57,7 +61,8 @@ class Model:
   def made_by(self, prefix: str, seed: int) -> dict:
     """What is said of it in a video's metadata, in keys of this prefix."""
     step = checkpoint.latest_step(self.workdir)
-    facts = {'model': f'{self.workdir.resolve().name} step {step}', 'seed': seed}
+    facts = {'model': f'{self.workdir.resolve().name} step {step}'}
+    facts |= {'weights': checkpoint.fingerprint(self.workdir, step), 'seed': seed}
     return {prefix + k: v for k, v in (facts | self.config.sampling.to_dict()).items()}
 
 

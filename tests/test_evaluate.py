@@ -2,12 +2,15 @@ import json
 import pathlib
 import re
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from configs import t2v, t2v_masked
+from core import video
 from data.synthetic import prompt
 from tests.conftest import SMALL
+from tests.raters import two_systems
 from tests.scripts import call, save, save_style, script
 
 APPLICATIONS = ('image_to_video', 'inpainting', 'cinemagraph', 'edit')
@@ -120,14 +123,93 @@ def test_hosts_make_their_shares_of_a_list(run, tmp_path, small):
   assert [line['prompt'] for line in index] == ['a cat', 'a dog', 'a bird']
 
 
+def test_all_of_what_is_made_is_scored_and_says_what_made_it(run, tmp_path, small):
+  (tmp_path / 'list.txt').write_text('a cat\na dog\n')
+  argv = ('motion', '--prompts=list.txt', f'--workdir={small}', '--per_prompt=2', '--count=1')
+  status, _, err = run(*argv, '--guidance=2', '--output=score.json')
+  assert status == 0, err
+  found = json.loads((tmp_path / 'score.json').read_text())
+  assert found['of'] == found['made_by']['model'] == 't2v step 3'
+  assert len(found['made_by']['weights']) == 12
+  protocol = found['protocol']
+  assert (protocol['clips'], protocol['drawn_by_seed']) == (2, None)
+  assert protocol['sampling'].items() >= {'guidance': '2.0', 'seed': '0', 'steps': '1'}.items()
+
+
+@pytest.fixture
+def videos(tmp_path):
+  """Three videos, and a folder of others."""
+  for i, folder in enumerate(('v', 'v', 'v', 'real', 'real', 'real')):
+    (tmp_path / folder).mkdir(exist_ok=True)
+    clip = np.random.default_rng(i).integers(0, 256, (16, 24, 32, 3), dtype=np.uint8)
+    video.write(tmp_path / folder / f'{i % 3}.mp4', clip)
+
+
+def test_fvd_is_of_two_folders(run, tmp_path, videos):
+  (tmp_path / 'v' / 'broken.mp4').write_bytes(b'none')
+  argv = ('fvd', '--videos=v', '--reference=real', '--i3d=random:0', '--batch=2', '--frames=9')
+  status, out, err = run(*argv, '--output=score.json')
+  assert status == 0, err
+  assert 'skipped broken.mp4: ' in err
+  assert re.search(r'fvd of 3 clips in v\nfvd is by random weights', out)
+  found = json.loads((tmp_path / 'score.json').read_text())
+  assert found['score']['fvd'] > 0
+  assert found['protocol']['reading']['frames'] == 9
+  assert found['protocol']['reference_clips'] == 3
+
+
+@pytest.mark.parametrize('line', ['--row=3', '--row=0.5', '--column=31', '--column=0.0'])
+def test_slices_are_of_a_row_or_a_column(run, tmp_path, videos, line):
+  status, _, err = run('xt_slice', '--videos=v', '--output=slices.png', '--count=2', line)
+  assert status == 0, err
+  picture = Image.open(tmp_path / 'slices.png')
+  assert picture.width == 640 + 160 + 3 * 16
+
+
+def test_motion_is_told_of_each_video(run, videos):
+  status, out, err = run('motion', '--videos=v')
+  assert status == 0, err
+  assert [line.split('  ')[0] for line in out.splitlines()[:3]] == [
+    f'file {i}.mp4' for i in range(3)
+  ]
+
+
+def test_a_run_has_a_report(run, tmp_path, small):
+  assert run('report', f'--workdir={small}', '--output=page.html')[0] == 0
+  assert '<h1>t2v</h1>' in (tmp_path / 'page.html').read_text()
+
+
+def test_a_study_is_made_and_its_answers_are_analysed(run, tmp_path):
+  two_systems(tmp_path)
+  argv = ('user_study', '--ours=ours', '--theirs=theirs', '--study=study', '--pairs=3')
+  status, out, err = run(*argv, '--size=32', '--fps=12', '--real=ours')
+  assert status == 0, err
+  assert 'for raters: study/page/index.html' in out
+  key = json.loads((tmp_path / 'study/key.json').read_text())
+  assert (key['size'], key['fps']) == (32, 12)
+  answers = [
+    {'pair': id, 'question': question, 'left': 'a', 'choice': item['known'], 'ms': 1000}
+    for id, item in key['items'].items()
+    for question in item['questions']
+  ]
+  said = {'version': key['version'], 'study': key['study'], 'rater': 'r', 'finished': 'now'}
+  (tmp_path / 'answers').mkdir()
+  (tmp_path / 'answers/r.json').write_text(json.dumps(said | {'answers': answers}))
+  argv = ('user_study', '--analyse=answers', '--key=study/key.json', '--output=score.json')
+  status, _, err = run(*argv)
+  assert status == 0, err
+  found = json.loads((tmp_path / 'score.json').read_text())
+  assert found['score']['quality']['ours'] == found['score']['text']['ours'] == 1
+
+
 @pytest.mark.parametrize(
   ('argv', 'message'),
   [
     (['sing'], "Unknown verb: 'sing'.  Allowed: applications, clip_score, fvd,"),
     (['fvd'], 'fvd needs reference and i3d.'),
-    (['fvd', '--reference=none', '--i3d=random:0'], 'Neither --videos=DIR nor --prompts=FILE says'),
-    (['fvd', '--reference=none', '--i3d=random:0', '--videos=none'], 'There is no folder none.'),
-    (['inception_score', '--c3d=none.npz', '--videos=.'], '. has no video; allowed are .avi,'),
+    (['motion'], 'Neither --videos=DIR nor --prompts=FILE says'),
+    (['motion', '--videos=none'], 'There is no folder none.'),
+    (['motion', '--videos=.'], '. has no video; allowed are .3gp, .avi,'),
     (['prompts', '--prompts=none.txt'], 'prompts needs --samples=DIR.'),
     (['prompts', '--prompts=none.txt', '--samples=s'], 'Cannot read the prompts of none.txt'),
     (['ucf101'], 'ucf101 needs --i3d=FILE and --reference=DIR, --c3d=FILE, or all of these.'),
@@ -136,6 +218,15 @@ def test_hosts_make_their_shares_of_a_list(run, tmp_path, small):
     (['--output=score.txt'], '--output=score.txt is not allowed: it is a .json file.'),
     (['--output=no/score.json'], '--output=no/score.json: there is no folder no.'),
     (['applications', '--styles=none'], '--styles=none: there is no such folder.'),
+    ([f'--workdir={ROOT}/checkpoints/demo/ssr'], 'makes videos large; allowed is a model that'),
+    (
+      ['user_study', '--ours=.', '--theirs=.', '--study=s', '--questions=taste'],
+      '. has no video; allowed are',
+    ),
+    (['--hosts=2'], '--hosts needs --samples=DIR, a folder that all of them see.'),
+    (['--seed=4294967296'], '--seed'),
+    (['fvd', '--videos=.', '--reference=none', '--i3d=random:0'], 'There is no folder none.'),
+    (['inception_score', '--videos=.', '--c3d=none.npz'], 'There is no file none.npz.'),
     (['--workdir=nowhere'], 'nowhere is not a workdir: it has no config.json'),
   ],
 )

@@ -50,7 +50,7 @@ def save_config(workdir: pathlib.Path, config: ConfigDict) -> None:
   path = workdir / 'config.json'
   if path.exists():
     old = json.loads(path.read_text())
-    free = {'steps', 'mesh', 'shard_above', 'keep', 'keep_best', 'watchdog'}
+    free = {'steps', 'mesh', 'shard_above', 'keep', 'keep_best', 'watchdog', 'scores'}
     free = free & new.keys() | {k for k in new if k.endswith('_every')}
     # A key of a later version that is at nothing is as good as none.
     value = lambda config, key: config.get(key) or None
@@ -110,6 +110,11 @@ def latest_step(workdir: pathlib.Path) -> int | None:
   """The step of the latest whole checkpoint, if there is one."""
   whole = (step for step in steps(workdir) if not integrity.damage(folder(workdir) / str(step)))
   return next(whole, None)
+
+
+def fingerprint(workdir: pathlib.Path, step: int | None) -> str:
+  """What tells the parameters of a checkpoint from all others, copies aside; '' of none."""
+  return '' if step is None else integrity.fingerprint(folder(workdir) / str(step) / 'ema')
 
 
 def save(

@@ -6,6 +6,7 @@ finished, its files are listed with their sizes and checksums in `files.json`, s
 found without reading all of it.
 """
 
+import hashlib
 import json
 import pathlib
 import shutil
@@ -91,6 +92,14 @@ def damage(folder: pathlib.Path) -> str:
     elif wanted[name] != found[name]:
       problems.append(f'{name} has another checksum')
   return '; '.join(problems[:5]) + ('' if len(problems) <= 5 else f'; {len(problems)} in all')
+
+
+def fingerprint(folder: pathlib.Path) -> str:
+  """What tells the files of a folder from those of others, without reading the large ones.
+
+  Orbax draws a name for each of these, so that no two times it saves are alike.
+  """
+  return hashlib.sha256(json.dumps(_listed(folder)).encode()).hexdigest()[:12]
 
 
 def _listed(folder):

@@ -64,6 +64,21 @@ def test_no_metrics_are_no_videos(tmp_path, config):
     ({'metrics': ('fvd',)}, 'fvd needs reference and i3d'),
     ({'videos': 0}, "Got scores of 0 videos in the stage 't2v'; allowed are 1 or more"),
     ({'prompts': 'none.txt'}, 'Cannot read the prompts of none'),
+    ({'metrics': ('fvd',), 'reference': 'no', 'i3d': 'random:0'}, 'There is no folder no'),
+    ({'metrics': ('inception_score',), 'c3d': 'no.npz'}, 'There is no file no'),
+    (
+      {'metrics': ('inception_score',), 'c3d': 'random:0', 'frames': 20},
+      'inception_score takes clips of 20 frames; videos here have 16',
+    ),
+    (
+      {'metrics': ('inception_score',), 'c3d': 'random:0', 'fps': 8.0},
+      'inception_score takes clips of 16 frames; videos here have 8',
+    ),
+    (
+      {'metrics': ('inception_score',), 'c3d': 'random:0', 'splits': 4},
+      'Got 4 splits of 3 videos; allowed are 1 to that many',
+    ),
+    ({'windows': 'frist'}, "Got windows='frist'; allowed are first, all"),
   ],
 )
 def test_mistakes_come_first(tmp_path, config, told, message):

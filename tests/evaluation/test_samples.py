@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from evaluation import samples
 from evaluation.videos import open_folder
+from pipelines import run
 from pipelines.run import Model
 
 PROMPTS = ['a cat', 'A dog!', 'a cat', 'two birds', 'rain']
@@ -107,7 +108,7 @@ def test_the_index_says_what_each_is_of(tmp_path, made):
   assert [line['file'] for line in lines] == [job.path.name for job in jobs]
   assert lines[3] == {
     'file': '00003_two_birds.npy', 'prompt': 'two birds', 'number': '3', 'model': 'model step None',
-    'seed': '0', 'steps': '4', 'batch': '2',
+    'weights': '', 'seed': '0', 'steps': '4', 'batch': '2', 'fps': '16.0',
   }  # fmt: skip
   assert list(open_folder(tmp_path).prompts().values()) == PROMPTS
 
@@ -121,7 +122,35 @@ def test_samples_made_otherwise_are_not_mixed_in(tmp_path, made):
     sample(jobs_in(tmp_path), batch=3, seed=1)
   with pytest.raises(ValueError, match='holds samples of other prompts'):
     sample(samples.plan([*PROMPTS[:-1], 'snow'], tmp_path, '.npy'))
+  with pytest.raises(ValueError, match='made otherwise: file, prompt differ'):
+    sample(samples.plan(['snow'], tmp_path, '.npy'))
   assert contents(tmp_path) == before
+
+
+def test_other_weights_of_the_same_name_are_another_model(tmp_path, made, monkeypatch):
+  drawn = iter('ab')
+  monkeypatch.setattr(run.checkpoint, 'fingerprint', lambda workdir, step: next(drawn))
+  sample(jobs_in(tmp_path))
+  with pytest.raises(ValueError, match='made otherwise: weights differ'):
+    sample(jobs_in(tmp_path))
+
+
+def test_a_run_that_came_to_nothing_binds_nobody(tmp_path, made):
+  made.left = 0
+  with pytest.raises(Killed):
+    sample(jobs_in(tmp_path))
+  made.left = 99
+  assert sample(jobs_in(tmp_path), batch=3) == []
+  assert open_folder(tmp_path).made_by()['batch'] == '3'
+
+
+@pytest.mark.parametrize('text', ['none', '[]', '{"prompt": "x"}'])
+def test_a_folder_of_something_else_is_refused(tmp_path, made, text):
+  (tmp_path / 'index.jsonl').write_text(text)
+  with pytest.raises(ValueError, match='is none of samples'):
+    sample(jobs_in(tmp_path))
+  with pytest.raises(ValueError, match='is a file; allowed is a folder of samples'):
+    sample(jobs_in(tmp_path / 'index.jsonl'))
 
 
 def test_a_host_is_one_of_the_hosts(tmp_path, made):

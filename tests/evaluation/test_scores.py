@@ -4,9 +4,10 @@ import json
 import numpy as np
 import pytest
 
+from core import video
 from data import synthetic
-from evaluation import frechet, scores
-from evaluation.features import Features
+from evaluation import frechet, protocol, scores
+from evaluation.features import Clip, Features
 from evaluation.inception_score import inception_score
 from evaluation.scores import Settings
 from evaluation.videos import open_folder
@@ -49,13 +50,14 @@ def test_fvd_is_the_distance_of_what_the_network_sees(tmp_path, networks):
   found = scores.fvd(open_folder(tmp_path / 'ours'), told)
   wanted = frechet.distance(*(frechet.moments(features(clips, 15)) for clips in (ours, real)))
   assert found['score']['fvd'] == pytest.approx(wanted, rel=1e-6)
-  protocol = found['protocol']
-  assert (protocol['clips'], protocol['reference_clips']) == (8, 11)
-  assert protocol['reading'] == {'frames': 16, 'fps': None, 'stride': 1, 'windows': 'first'}
-  assert protocol['reference'] == open_folder(tmp_path / 'real').digest()
-  assert protocol['network'] == {'name': 'i3d', 'weights': 'random:0', 'prepared': 'one pixel'}
-  assert protocol['stored'] == ['.npy']
-  assert not protocol['fewer_clips_than_features']
+  of = found['protocol']
+  assert (of['clips'], of['reference_clips']) == (8, 11)
+  reading = {'frames': 16, 'fps': None, 'stride': 1, 'windows': 'first'}
+  assert of['reading'] == reading | {'pixels': 'upright and square'}
+  assert of['reference'] == open_folder(tmp_path / 'real').digest()
+  assert of['network'] == {'name': 'i3d', 'weights': 'random:0', 'prepared': 'one pixel'}
+  assert of['stored'] == ['.npy']
+  assert not of['fewer_clips_than_features']
   assert found['digest'] == open_folder(tmp_path / 'ours').digest()
   json.dumps(found)
 
@@ -69,13 +71,69 @@ def test_fvd_of_a_set_with_itself_is_nothing(tmp_path, networks):
 
 
 def test_reading_is_what_was_told(tmp_path, networks):
-  clips = write(tmp_path / 'real', 6, 20)
+  ours, real = write(tmp_path / 'ours', 8, 20), write(tmp_path / 'real', 6, 20, 1)
   told = dataclasses.replace(TOLD, reference=str(tmp_path / 'real'), frames=3, stride=4)
-  found = scores.fvd(open_folder(tmp_path / 'real'), told)
+  found = scores.fvd(open_folder(tmp_path / 'ours'), told)
+  wanted = frechet.distance(*(frechet.moments(features(clips, 8)) for clips in (ours, real)))
+  assert found['score']['fvd'] == pytest.approx(wanted, rel=1e-6)
   assert found['protocol']['reading']['stride'] == 4
-  write(tmp_path / 'real', 6, 9)
-  changed = scores.fvd(open_folder(tmp_path / 'real'), dataclasses.replace(told, seed=1))
-  assert len(features(clips, 8)) == changed['protocol']['clips'] == 6
+
+
+def test_clips_of_the_reference_are_drawn_by_a_seed_that_is_told(tmp_path, networks):
+  write(tmp_path / 'real', 20)
+  told = dataclasses.replace(TOLD, reference=str(tmp_path / 'real'), reference_count=5)
+  one, two = (
+    scores.fvd(open_folder(tmp_path / 'real'), dataclasses.replace(told, seed=s)) for s in (0, 1)
+  )
+  assert one['score'] != two['score']
+  differ = protocol.differing([one['protocol'], two['protocol']])
+  assert differ == {'reference_drawn_by_seed': [0, 1]}
+
+
+def test_how_samples_were_made_is_in_the_protocol_and_which_model_is_not(tmp_path, networks):
+  write(tmp_path / 'ours', 3)
+  made = {'model': 't2v step 3', 'weights': 'ab', 'guidance': '7.5', 'seed': '1'}
+  index = tmp_path / 'ours/index.jsonl'
+  lines = ({'file': f'{i:03}.npy', 'prompt': 'a cat', 'number': str(i)} | made for i in range(3))
+  index.write_text('\n'.join(map(json.dumps, lines)))
+  found = scores.inception_score(open_folder(tmp_path / 'ours'), TOLD)
+  assert (found['of'], found['made_by']) == ('t2v step 3', made)
+  assert found['protocol']['sampling'] == {'guidance': '7.5', 'seed': '1'}
+  index.unlink()
+  found = scores.inception_score(open_folder(tmp_path / 'ours'), TOLD)
+  assert (found['of'], found['protocol']['sampling']) == (str(tmp_path / 'ours'), None)
+
+
+@pytest.mark.parametrize(('frames', 'adjacent'), [(2, 0.0), (1, None)])
+def test_clip_score_is_of_frames_and_their_prompt(tmp_path, monkeypatch, frames, adjacent):
+  """Frames that point along axes 0 and 1, and texts along 0 but for one, along 1."""
+  see = lambda clips: np.eye(3, dtype=np.float32)[None, : clips.shape[1]]
+  texts = lambda texts: np.eye(3, dtype=np.float32)[[int(text == 'other') for text in texts]]
+  clip = Clip(Features('clip_b32', 'random:0', '', lambda clip: clip, see), texts)
+  monkeypatch.setattr(scores, '_clip', lambda *told: clip)
+  write(tmp_path, 2, 2)
+  lines = [{'file': f'{i:03}.npy', 'prompt': text} for i, text in enumerate(['one', 'other'])]
+  (tmp_path / 'index.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+  told = Settings(clip='random:0', vocabulary='some', frames=frames)
+  found = scores.clip_score(open_folder(tmp_path), told)
+  assert [row['text'] for row in found['videos']] == ([50, 50] if frames == 2 else [100, 0])
+  assert found['score']['text'] == 50
+  assert found['score'].get('adjacent_frames') == adjacent
+
+
+def test_motion_of_samples_is_at_their_own_rate(tmp_path):
+  clips = np.random.default_rng(0).integers(0, 256, (2, 8, 32, 32, 3), dtype=np.uint8)
+  lines = [{'file': f'{i}.mp4', 'model': 'm', 'fps': '4.0', 'number': str(i)} for i in range(2)]
+  for line, clip in zip(lines, clips):
+    video.write(tmp_path / line['file'], clip, fps=4.0)
+  repeated = scores.motion(open_folder(tmp_path), Settings())
+  (tmp_path / 'index.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+  found = scores.motion(open_folder(tmp_path), Settings())
+  assert (repeated['score']['frozen'], found['score']['frozen']) == (
+    pytest.approx(24 / 31),
+    0,
+  )
+  assert found['protocol']['reading']['fps'] == 4
 
 
 def test_what_is_broken_is_counted_in_ours_and_an_error_in_the_reference(tmp_path, networks):
@@ -88,7 +146,7 @@ def test_what_is_broken_is_counted_in_ours_and_an_error_in_the_reference(tmp_pat
   assert list(found['skipped']) == ['broken.mp4', 'short.npy']
   assert found['protocol']['clips'] == 4
   backwards = dataclasses.replace(TOLD, reference=str(tmp_path / 'ours'))
-  with pytest.raises(ValueError, match='2 videos of the reference cannot be used, as broken'):
+  with pytest.raises(ValueError, match=r'broken\.mp4 of the reference cannot be used: '):
     scores.fvd(open_folder(tmp_path / 'real'), backwards)
 
 
@@ -166,3 +224,18 @@ def test_shapes_are_what_their_prompts_say(tmp_path):
 def test_what_a_metric_needs_is_said(metric, message):
   with pytest.raises(ValueError, match=message):
     scores.require(metric, Settings())
+
+
+def test_settings_are_looked_at_before_anything_is_made(tmp_path):
+  told = Settings(reference=str(tmp_path / 'none'), i3d='random:0')
+  with pytest.raises(ValueError, match='There is no folder'):
+    scores.require('fvd', told)
+  with pytest.raises(ValueError, match="Got windows='frist'; allowed are first, all"):
+    scores.require('motion', Settings(windows='frist'))
+  for metric, settings, message in (
+    ('fvd', Settings(i3d='none.npz'), 'There is no file none'),
+    ('inception_score', Settings(c3d='none.pt'), 'is a pickle'),
+    ('clip_score', Settings(clip='random:0', vocabulary='none'), 'There is no file none'),
+  ):
+    with pytest.raises(ValueError, match=message):
+      scores.network_of(metric, settings)

@@ -44,15 +44,15 @@ def test_all_windows_have_no_frame_in_common(folder):
 
 
 def test_no_number_of_frames_is_all_of_them(folder):
-  assert first(read(folder / 'b.npy', Reading(0))[0]) == list(range(9))
-  assert first(read(folder / 'b.npy', Reading(0, stride=4))[0]) == [0, 4, 8]
+  assert first(next(read(folder / 'b.npy', Reading(0)))) == list(range(9))
+  assert first(next(read(folder / 'b.npy', Reading(0, stride=4)))) == [0, 4, 8]
 
 
 def test_stored_frames_and_a_rate(tmp_path):
   path = tmp_path / 'v.mp4'
   shown = np.repeat(25 * numbered(6, 16), 1, 0)
   video.write(path, shown, fps=8.0)
-  stored, sampled = (read(path, Reading(4, fps))[0].mean((1, 2, 3)) for fps in (None, 16.0))
+  stored, sampled = (next(read(path, Reading(4, fps))).mean((1, 2, 3)) for fps in (None, 16.0))
   np.testing.assert_allclose(stored, [0, 25, 50, 75], atol=2)
   np.testing.assert_allclose(sampled, [0, 0, 25, 25], atol=2)
 
@@ -64,15 +64,42 @@ def test_what_is_too_short_is_told_of_and_left_out(folder):
   assert skipped == {'deep/c.npy': f'{folder}/deep/c.npy ends early: 3 of 4 frames.'}
 
 
-@pytest.mark.parametrize('broken', [b'', b'no video at all', b'\0' * 5000])
+@pytest.mark.parametrize(
+  'broken',
+  [
+    b'',
+    b'no video at all',
+    b'\0' * 5000,
+    b'PK\3\4',
+    b'\x93NUMPY\1\0\5\0{"a\n',
+    b'\x93NUMPY\1\0\2\0{}',
+  ],
+)
 def test_broken_files_are_told_of_and_left_out(folder, broken):
   (folder / 'z.mp4').write_bytes(broken)
   np.save(folder / 'y.npy', np.zeros(3))
-  (folder / 'x.npy').write_bytes(broken)
-  skipped = {}
-  list(clips(open_folder(folder), Reading(2), first, skip=skipped.__setitem__))
-  assert sorted(skipped) == ['x.npy', 'y.npy', 'z.mp4']
+  np.save(folder / 'w.npy', np.zeros((16, 0, 5, 3), np.uint8))
+  (folder / 'x.NPY').write_bytes(broken)
+  (folder / 'frames.mp4').mkdir()
+  (folder / 'gone.mp4').symlink_to('nowhere')
+  skipped, found = {}, open_folder(folder)
+  list(clips(found, Reading(2), first, skip=skipped.__setitem__))
+  found.digest()
+  assert sorted(skipped) == ['w.npy', 'x.NPY', 'y.npy', 'z.mp4']
   assert all(str(folder / file) in reason for file, reason in skipped.items())
+
+
+@pytest.mark.parametrize('reading', [Reading(0), Reading(4, windows='all')])
+def test_damage_is_told_of_where_all_of_a_video_is_asked_for(tmp_path, reading):
+  noise = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), np.uint8)
+  video.write(tmp_path / 'whole.gif', noise)
+  (tmp_path / 'cut.gif').write_bytes((tmp_path / 'whole.gif').read_bytes()[:-2000])
+  skipped = {}
+  found = dict(clips(open_folder(tmp_path), reading, len, skip=skipped.__setitem__))
+  assert found.keys() == {'whole.gif'}
+  assert skipped.keys() == {'cut.gif'}
+  begun = clips(open_folder(tmp_path), Reading(4), len, skip=refuse)
+  assert dict(begun).keys() == {'whole.gif', 'cut.gif'}
 
 
 def test_a_count_is_exact_and_drawn_by_the_seed(folder):
@@ -88,9 +115,11 @@ def test_a_count_is_exact_and_drawn_by_the_seed(folder):
 
 
 def test_too_few_are_an_error(folder):
-  with pytest.raises(ValueError, match=r'has 2 clips of 4 frames, and 3 are asked for\.'):
+  few = r'has 2 clips of 4 frames, and 3 are asked for\.  1 videos are of no use, as: .*c\.npy ends'
+  with pytest.raises(ValueError, match=few):
     list(clips(open_folder(folder), Reading(4), first, skip=lambda *_: None, count=3))
-  with pytest.raises(ValueError, match=r'has 0 clips of 10 frames, and there is none to score\.'):
+  none = r'has 0 clips of 10 frames, and there is none to score\.  3 videos are of no use, as: '
+  with pytest.raises(ValueError, match=none):
     list(clips(open_folder(folder), Reading(10), first, skip=lambda *_: None))
 
 
@@ -119,6 +148,24 @@ def test_prompts_are_those_of_the_index(folder):
     open_folder(folder).prompts()
 
 
+def test_what_made_the_videos_is_what_the_index_says_of_all(folder):
+  index, files = folder / 'index.jsonl', open_folder(folder).files
+  of = lambda i, file: {
+    'file': file,
+    'prompt': 'same',
+    'number': str(i),
+    'model': 'm',
+    'at': i // 2,
+  }
+  lines = [of(i, file) for i, file in enumerate([*files, 'gone.mp4'])]
+  index.write_text('\n'.join(map(json.dumps, lines)))
+  assert open_folder(folder).made_by() == {'model': 'm'}
+  index.write_text('\n'.join(map(json.dumps, lines[1:])))
+  assert open_folder(folder).made_by() == {}
+  index.unlink()
+  assert open_folder(folder).made_by() == {}
+
+
 def test_batches_keep_order_and_the_rest():
   found = list(batched([(str(i), np.full(2, i)) for i in range(5)], 2))
   assert [b[:, 0].tolist() for b in found] == [[0, 1], [2, 3], [4]]
@@ -140,5 +187,5 @@ def test_what_is_no_clip(wrong, message):
 def test_no_folder_and_no_video(tmp_path):
   with pytest.raises(ValueError, match='There is no folder'):
     open_folder(tmp_path / 'none')
-  with pytest.raises(ValueError, match=r'has no video; allowed are \.avi, \.flv'):
+  with pytest.raises(ValueError, match=r'has no video; allowed are \.3gp, \.avi'):
     open_folder(tmp_path)

@@ -114,6 +114,13 @@ def test_a_run_goes_on_with_keys_that_came_later_and_are_at_nothing(tmp_path):
     checkpoint.save_config(tmp_path, ConfigDict(CONFIG | {'masks': {'box': 1.0}, 'residual': True}))
 
 
+def test_how_a_run_is_scored_may_change_and_come_later(tmp_path):
+  checkpoint.save_config(tmp_path, ConfigDict(CONFIG))
+  for scores in ({'videos': 8}, {'videos': 9}):
+    checkpoint.save_config(tmp_path, ConfigDict(CONFIG | {'scores': scores}))
+    assert checkpoint.load_config(tmp_path).scores.to_dict() == scores
+
+
 def test_a_run_of_another_config_is_refused_and_kept(tmp_path):
   checkpoint.save_config(tmp_path, ConfigDict(CONFIG))
   other = CONFIG | {'model': {'channels': [8]}, 'seed': 1, 'steps': 20}
