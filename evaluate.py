@@ -27,9 +27,9 @@ from collections.abc import Iterator, Sequence
 from absl import flags
 
 from core import command, video
+from data import prompts as lists
 from data import synthetic
 from evaluation import held_out, judgements
-from evaluation import prompts as lists
 from evaluation import samples as sampling
 from evaluation import ucf101 as zero_shot
 from evaluation import xt_slice as slices

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from core import command, video
 from core.given import Given
 from core.typing import Params
-from data import pictures
+from data import pictures, prompts
 from pipelines import conditional, forecasts, jobs, style
 from pipelines.run import Model, run
 from pipelines.sampling import SAMPLERS, Source
@@ -36,7 +36,9 @@ from pipelines.stage import open_stage
 _PROMPT = flags.DEFINE_string(
   'prompt', 'a red circle moving right on a black background', 'What the video shows.'
 )
-_PROMPTS_FILE = flags.DEFINE_string('prompts_file', None, 'One prompt a line, instead of --prompt.')
+_PROMPTS_FILE = flags.DEFINE_string(
+  'prompts_file', None, 'A list of prompts, instead of --prompt: .txt, .tsv, .json or .jsonl.'
+)
 _WORKDIR = flags.DEFINE_string(
   'workdir',
   None,
@@ -224,7 +226,8 @@ def _make(
   d, factor = base.config.data, ssr.config.degrade.factor if ssr else 1
   what = dict(given=given and given(d, factor * d.size), source=source and source(d))
   seed = _SEED.value
-  made_by = base.made_by('', seed) | (ssr.made_by('ssr_', seed) if ssr else {}) | brought
+  made_by = base.made_by('', seed) | (ssr.made_by('ssr_', seed) if ssr else {})
+  made_by |= {'fps': d.fps} | brought
   batch = min(_BATCH.value, len(todo))
   for job, pixels in run(todo, base, ssr, batch=batch, seed=seed, styled=styled, **what):
     job.write(pixels, fps=d.fps, upscale=_UPSCALE.value, made_by=made_by)
@@ -284,7 +287,7 @@ def _jobs() -> list[jobs.Job]:
   if xt_slice:
     raise ValueError('--xt_slice is for one --prompt, not for a --prompts_file.')
   folder = pathlib.Path(_OUTPUT.value or 'out')
-  return jobs.of_file(pathlib.Path(_PROMPTS_FILE.value), _NUM_VIDEOS.value, folder)
+  return jobs.of_list(prompts.read(pathlib.Path(_PROMPTS_FILE.value)), _NUM_VIDEOS.value, folder)
 
 
 def _clip(data: ConfigDict):

@@ -40,7 +40,7 @@ def enough(videos: Iterable[Moving], asked: Sequence[str]) -> list[Moving]:
   No more are taken from the iterable: there may be thousands.
   """
   found, still = [], 0
-  for one in videos:
+  for one in videos if asked else ():
     still += one.amount <= STILL
     if one.amount > STILL or still <= asked.count('noise'):
       found.append(one)

@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 from core import video
 from core.condition import Condition
 from core.typing import Params
+from data import prompts as lists
 from data.decode import available
-from evaluation import prompts as lists
 from evaluation import samples
 from evaluation.protocol import flat, write_score
 from evaluation.scores import METRICS, Settings, network_of, require
@@ -83,15 +83,16 @@ def _require(config: ConfigDict, metrics: Sequence[str], videos: int, told: Sett
   for metric in metrics:
     if (span := told.reading(metric).span) > there:
       raise ValueError(f'{metric} takes clips of {span} frames; videos here have {there}.')
-  if 'inception_score' in metrics and told.splits > videos:
-    raise ValueError(f'Got {told.splits} splits of {videos} videos; allowed are 1 to that many.')
+  of_each = there // told.reading('inception_score').span if told.windows == 'all' else 1
+  if 'inception_score' in metrics and told.splits > (clips := videos * of_each):
+    raise ValueError(f'Got {told.splits} splits of {clips} clips; allowed are 1 to that many.')
 
 
 def _sample(config, stage, params, jobs: Sequence[Job], name: str, step: int) -> None:
   """Makes the videos, so many at once as `config.sample_prompts`, and their index."""
   d, encode, batch = config.data, open_encoder(**config.text), len(config.sample_prompts)
   made_by = {'model': f'{name} step {step}', 'seed': config.seed, 'fps': d.fps}
-  made_by |= config.sampling.to_dict()
+  made_by |= config.sampling.to_dict() | {'batch': batch}
   for at in range(0, len(jobs), batch):
     some = jobs[at : at + batch]
     full = [*some, *some[:1] * (batch - len(some))]

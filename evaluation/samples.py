@@ -52,7 +52,9 @@ def sample(
     for job in todo:  # what a killed run had begun to write
       for stray in job.path.parent.glob(f'.{glob.escape(job.path.name)}.*.part'):
         stray.unlink()
-    for job, pixels in run(todo, base, ssr, batch=batch, seed=seed):
+    for i, (job, pixels) in enumerate(run(todo, base, ssr, batch=batch, seed=seed)):
+      if i == 0:  # while this one compiled, another host may have begun otherwise
+        _compare(jobs, made_by)
       job.write(pixels, fps=fps, upscale=1, made_by=made_by)
   return [job for job in jobs if not job.path.exists()]
 
@@ -64,13 +66,19 @@ def sampled(jobs: Sequence[Job]) -> Folder:
 
 
 def _begin(jobs, made_by):
-  """Writes the index, and compares with the one of videos that are there."""
+  """Writes the index, or compares with the one of videos that are there."""
   path = jobs[0].path.with_name(INDEX)
   if path.parent.exists() and not path.parent.is_dir():
     raise ValueError(f'{path.parent} is a file; allowed is a folder of samples, or a new one.')
   # Without a video an index is of a run that came to nothing, perhaps for its batch.
   if not any((path.parent / line['file']).exists() for line in _indexed(path)):
     write_index(jobs, made_by)
+  _compare(jobs, made_by)
+
+
+def _compare(jobs, made_by):
+  """Raises ValueError where the index is of other videos, or of others' making."""
+  path = jobs[0].path.with_name(INDEX)
   found, lines = _indexed(path), index(jobs, made_by)
   keys = found[0].keys() | lines[0].keys()
   if differ := sorted(k for k in keys if found[0].get(k) != lines[0].get(k)):

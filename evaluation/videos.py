@@ -22,7 +22,7 @@ T, U = TypeVar('T'), TypeVar('U')
 
 EXTENSIONS = (
   '.3gp', '.avi', '.flv', '.gif', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.mts', '.npy',
-  '.ogv', '.ts', '.webm', '.webp', '.wmv',
+  '.ogv', '.webm', '.wmv',
 )  # fmt: skip
 WINDOWS = ('first', 'all')
 INDICES = (INDEX, 'captions.jsonl')  # the first of which is there tells of the videos
@@ -94,11 +94,14 @@ class Folder:
     return {file: found[file] for file in self.files if found.get(file, '').strip()}
 
   def made_by(self) -> dict[str, str]:
-    """The model and the settings that made all of the files, where the index tells of them."""
-    said = dict(self._said())
+    """The model and the settings that made all of the files, where an index of ours tells."""
+    try:
+      said = dict(self._said())
+    except ValueError:
+      return {}  # it is somebody else's
     ours = [said.get(file, {}) for file in self.files]
     same = {k: v for k, v in ours[0].items() if all(of.get(k) == v for of in ours)}
-    return {k: v for k, v in same.items() if k not in OF_EACH} if 'model' in same else {}
+    return {k: str(v) for k, v in same.items() if k not in OF_EACH} if 'model' in same else {}
 
   def _said(self) -> Iterator[tuple[str, dict]]:
     """Every file of the index, which may be longer, and what it says of it."""
@@ -213,7 +216,7 @@ def _entry(line: str, where: str) -> tuple[str, dict]:
   """What a line says of a file, without its name."""
   try:
     fields = json.loads(line)
-    return fields.pop('file'), fields
+    return str(fields.pop('file')), fields
   except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(f'{where}: allowed is a JSON object with file and prompt.') from error
 

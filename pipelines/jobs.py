@@ -53,20 +53,13 @@ def of_prompt(
   return jobs
 
 
-def of_file(file: pathlib.Path, videos: int, folder: pathlib.Path) -> list[Job]:
-  """So many videos of every line of a file of prompts.
+def of_list(prompts: Sequence[str], videos: int, folder: pathlib.Path) -> list[Job]:
+  """So many videos of every prompt.
 
-  ValueError where the file can't be read or has none, or the folder is a file; the errors of
-  `video.check_writable`.
+  ValueError where the folder is a file; the errors of `video.check_writable`.
   """
   if folder.suffix in video.EXTENSIONS or (folder.exists() and not folder.is_dir()):
     raise ValueError(f'--output={folder} is a file; with --prompts_file a folder is allowed.')
-  try:
-    prompts = [line.strip() for line in file.read_text('utf-8').splitlines() if line.strip()]
-  except (OSError, UnicodeDecodeError) as error:
-    raise ValueError(f'Cannot read --prompts_file={file}: {error}.') from error
-  if not prompts:
-    raise ValueError(f'--prompts_file={file} is empty; allowed is a prompt a line.')
   jobs = [
     Job(prompt, n, _numbered(folder / f'{i:03}_{slug(prompt)}.mp4', n, videos))
     for i, prompt in enumerate(prompts)

@@ -76,7 +76,7 @@ def load(path: pathlib.Path) -> Style:
     with np.load(path) as file:
       arrays = {name: file[name] for name in file.files}
     facts = json.loads(str(arrays.pop(_FACTS)))
-  except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+  except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
     raise ValueError(f'{path} is not a style, as pipelines.style writes one.') from error
   return Style(facts['descriptor'], facts['began'], nest(arrays))
 

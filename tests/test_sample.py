@@ -1,6 +1,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -54,10 +55,13 @@ def test_a_prompt_becomes_a_video_the_same_in_every_process(run, workdir, tmp_pa
   assert 'compiled in' in out.splitlines()[2]
   assert '2/2' in err  # the bar came to its end
   assert Image.open(files[1]).size == (16, 8)
-  assert video.read_metadata(files[0]) == {
+  told = video.read_metadata(files[0])
+  assert re.fullmatch('[0-9a-f]{12}', told.pop('weights'))
+  assert told == {
     'prompt': PROMPT,
     'number': '0',
     'model': 't2v step 3',
+    'fps': '16.0',
     'seed': '5',
     'sampler': 'dpmpp_2m',
     'steps': '2',
@@ -179,13 +183,13 @@ def test_a_video_model_is_no_super_resolution(run, workdir, tmp_path):
       'flag --sampler=euler: value should be one of <ddim|ddpm|ddpm_learned|ddpm_small|dpmpp_2m>',
     ),
     (['--workdir=none'], 'none is not a workdir'),
-    (['--prompts_file=none.txt', '--output=new'], 'Cannot read --prompts_file=none.txt: '),
+    (['--prompts_file=none.txt', '--output=new'], 'Cannot read the prompts of none.txt: '),
     (
       ['--prompts_file=/dev/null', '--output=new'],
-      '--prompts_file=/dev/null is empty; allowed is a prompt a line.',
+      '/dev/null has no prompt; allowed are .txt with a prompt a line',
     ),
     (
-      ['--prompts_file=x', '--output=a.mp4'],
+      [f'--prompts_file={ROOT}/requirements.txt', '--output=a.mp4'],
       '--output=a.mp4 is a file; with --prompts_file a folder',
     ),
     (

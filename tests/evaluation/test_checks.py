@@ -5,7 +5,7 @@ import pytest
 
 from core import video
 from data.decode import decode
-from evaluation.checks import STILL
+from evaluation.checks import STILL, Moving, enough
 from evaluation.motion import motion, trace
 from evaluation.user_study import write_study
 from tests.evaluation.studied import BLUE, FEW, NAMES, RED, clip, folder_of, shown, told, two_in
@@ -108,3 +108,9 @@ def test_without_real_videos_checks_neither_flicker_nor_stand_still(tmp_path):
     video.write(folder / f'{NAMES[3]}.mp4', flicker[:1].repeat(6, 0), fps=8.0)
   page = write_study(*both, tmp_path / 'out', **FEW)
   assert {name for _, name in checks_of(page)} <= {NAMES[1], NAMES[2]}
+
+
+def test_no_checks_need_no_videos():
+  moving = iter([Moving(9.0, 'id', 'name')])
+  assert enough(moving, []) == []
+  assert len(list(moving)) == 1

@@ -76,7 +76,7 @@ def test_no_metrics_are_no_videos(tmp_path, config):
     ),
     (
       {'metrics': ('inception_score',), 'c3d': 'random:0', 'splits': 4},
-      'Got 4 splits of 3 videos; allowed are 1 to that many',
+      'Got 4 splits of 3 clips; allowed are 1 to that many',
     ),
     ({'windows': 'frist'}, "Got windows='frist'; allowed are first, all"),
   ],

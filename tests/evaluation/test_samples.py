@@ -144,6 +144,20 @@ def test_a_run_that_came_to_nothing_binds_nobody(tmp_path, made):
   assert open_folder(tmp_path).made_by()['batch'] == '3'
 
 
+def test_of_hosts_that_begin_otherwise_at_once_one_is_refused(tmp_path, made, monkeypatch):
+  begun = samples.run
+
+  def run(*argv, **options):
+    """Another host begins while this one compiles."""
+    samples.write_index(jobs_in(tmp_path), {'seed': 1})
+    return begun(*argv, **options)
+
+  monkeypatch.setattr(samples, 'run', run)
+  with pytest.raises(ValueError, match=r'made otherwise: .*, seed'):
+    sample(jobs_in(tmp_path))
+  assert [path.name for path in tmp_path.iterdir()] == ['index.jsonl']
+
+
 @pytest.mark.parametrize('text', ['none', '[]', '{"prompt": "x"}'])
 def test_a_folder_of_something_else_is_refused(tmp_path, made, text):
   (tmp_path / 'index.jsonl').write_text(text)

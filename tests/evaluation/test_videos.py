@@ -162,6 +162,9 @@ def test_what_made_the_videos_is_what_the_index_says_of_all(folder):
   assert open_folder(folder).made_by() == {'model': 'm'}
   index.write_text('\n'.join(map(json.dumps, lines[1:])))
   assert open_folder(folder).made_by() == {}
+  for foreign in ('{"video": "a.npy"}', '{"file": ["a.npy"]}', '[]', 'none'):
+    index.write_text(foreign)
+    assert open_folder(folder).made_by() == {}
   index.unlink()
   assert open_folder(folder).made_by() == {}
 

@@ -66,10 +66,10 @@ def test_a_file_has_all_of_a_style(tmp_path):
   assert [path.name for path in tmp_path.iterdir()] == ['neon.npz']
 
 
-@pytest.mark.parametrize('content', [None, b'not a style'])
+@pytest.mark.parametrize('content', [None, b'', b'not a style'])
 def test_what_is_no_style_is_one_line(tmp_path, content):
   path = tmp_path / 'neon.npz'
-  if content:
+  if content is not None:
     path.write_bytes(content)
   with pytest.raises(ValueError, match='is not a style, as '):
     style.load(path)

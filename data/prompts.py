@@ -12,13 +12,13 @@ ALLOWED = (
 def read(path: pathlib.Path) -> list[str]:
   """The prompts of a file, in its order, as often as they are there.
 
-  Blank ones are none, and in a table lines that begin with # either.  ValueError where the file
-  can't be read, has no prompt, or is another format's.
+  Blank ones are none, and in a table lines that begin with # either; without an extension it is a
+  .txt.  ValueError where the file can't be read, has no prompt, or is another format's.
   """
   try:
     text = path.read_text('utf-8-sig')
-    match path.suffix:
-      case '.txt':
+    match path.suffix.lower():
+      case '.txt' | '':
         found = text.splitlines()
       case '.tsv':
         lines = (line for line in text.splitlines() if line.strip() and line[0] != '#')
@@ -28,7 +28,7 @@ def read(path: pathlib.Path) -> list[str]:
       case '.jsonl':
         found = [_said(json.loads(line)) for line in text.splitlines() if line.strip()]
       case other:
-        raise ValueError(f'it is {other or "of no format"}')
+        raise ValueError(f'it is {other}')
     prompts = [prompt.strip() for prompt in found if prompt.strip()]
   except (OSError, ValueError, TypeError, AttributeError) as error:
     raise ValueError(f'Cannot read the prompts of {path}: {error}; {ALLOWED}.') from error

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from evaluation import prompts
+from data import prompts
 
 LISTS = pathlib.Path(os.environ.get('LUMIERE_DATA', 'none'), 'prompts')
 
