@@ -20,7 +20,6 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 
@@ -33,9 +32,10 @@ from evaluation import held_out, judgements
 from evaluation import samples as sampling
 from evaluation import ucf101 as zero_shot
 from evaluation import xt_slice as slices
-from evaluation.protocol import flat, write_score
+from evaluation.protocol import write_score
 from evaluation.report import write_report
 from evaluation.scores import METRICS, Settings, network_of, require
+from evaluation.telling import tell
 from evaluation.user_study import QUESTIONS, beside, embedded, write_study
 from evaluation.videos import Folder, open_folder, read
 from pipelines.jobs import Job
@@ -138,7 +138,7 @@ def score(metric: str) -> None:
       texts = _listed()
   with _videos(texts) as folder:
     if folder:
-      _tell(METRICS[metric](folder, settings), output)
+      tell(METRICS[metric](folder, settings), output)
 
 
 def prompts() -> None:
@@ -170,7 +170,7 @@ def ucf101() -> None:
   scores = {name: one['score'][name] for name, one in found.items()}
   print(zero_shot.beside_published(str(folder.path), *map(scores.get, ('fvd', 'inception_score'))))
   for one in found.values():
-    _warn_of_random_weights(one)
+    tell(one, None)
   protocol = {name: one['protocol'] for name, one in found.items()} | {'class_prompts': of}
   if output:
     parts = list(found.values())
@@ -296,32 +296,6 @@ def _made(jobs: Sequence[Job]) -> bool:
   if missing:
     print(f'{len(missing)} of {len(jobs)} videos are not there yet: other hosts make them.')
   return not missing
-
-
-def _tell(found: dict, output: pathlib.Path | None) -> None:
-  """Prints a score, and writes it with its protocol."""
-  for file, reason in found['skipped'].items():
-    print(f'skipped {file}: {reason}', file=sys.stderr)
-  for row in found.get('videos', ()):
-    print(_line(row))
-  numbers = ', '.join(f'{name} {value:.4g}' for name, value in flat(found['score']).items())
-  print(f'{numbers}: {found["metric"]} of {found["protocol"]["clips"]} clips in {found["of"]}')
-  _warn_of_random_weights(found)
-  if output:
-    write_score(output, **found)
-
-
-def _warn_of_random_weights(found: dict) -> None:
-  if found['protocol'].get('network', {}).get('weights', '').startswith('random:'):
-    print(
-      f'{found["metric"]} is by random weights: it compares with others by them alone, roughly.'
-    )
-
-
-def _line(row: dict) -> str:
-  """What is said of one video."""
-  said = (f'{k} {v:.4g}' if isinstance(v, float) else f'{k} {v}' for k, v in row.items())
-  return '  '.join(said)
 
 
 VERBS = {name: functools.partial(score, name) for name in METRICS} | {

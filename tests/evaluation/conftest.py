@@ -7,7 +7,13 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from evaluation.user_study import write_study
+from tests.evaluation.studied import two_in
 from tests.raters import FEW, LAUNCH, opened, two_systems
+
+
+@pytest.fixture(scope='module')
+def two(tmp_path_factory):
+  return two_in(tmp_path_factory.mktemp('two'))
 
 
 @pytest.fixture(scope='module')

@@ -8,20 +8,11 @@ from data.decode import decode
 from evaluation.checks import STILL, Moving, enough
 from evaluation.motion import motion, trace
 from evaluation.user_study import write_study
-from tests.evaluation.studied import BLUE, FEW, NAMES, RED, clip, folder_of, shown, told, two_in
+from tests.evaluation.studied import BLUE, FEW, NAMES, RED, clip, folder_of, shown, told
 
 
-@pytest.fixture(scope='module')
-def two(tmp_path_factory):
-  return two_in(tmp_path_factory.mktemp('two'))
-
-
-@pytest.fixture(scope='module')
-def study(two, tmp_path_factory):
-  return write_study(*two, tmp_path_factory.mktemp('study') / 'out', **FEW)
-
-
-def test_checks_are_a_still_and_noise(study):
+def test_checks_are_a_still_and_noise(two, tmp_path):
+  study = write_study(*two, tmp_path / 'out', **FEW)
   key, films = json.loads((study.parent.parent / 'key.json').read_text()), shown(study)
   items = {item['id']: item for item in told(study)['items']}
   checks = {item['kind']: id for id, item in key['items'].items() if item['kind'] != 'pair'}

@@ -14,12 +14,7 @@ from core import video
 from data.decode import decode
 from evaluation import matched, user_study
 from evaluation.user_study import beside, write_study
-from tests.evaluation.studied import FEW, NAMES, RED, clip, folder_of, shown, told, two_in
-
-
-@pytest.fixture(scope='module')
-def two(tmp_path_factory):
-  return two_in(tmp_path_factory.mktemp('two'))
+from tests.evaluation.studied import FEW, NAMES, RED, clip, folder_of, shown, told
 
 
 @pytest.fixture(scope='module')
