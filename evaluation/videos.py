@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import pathlib
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -27,6 +28,10 @@ EXTENSIONS = (
 WINDOWS = ('first', 'all')
 INDICES = (INDEX, 'captions.jsonl')  # the first of which is there tells of the videos
 OF_EACH = ('prompt', 'number')  # what an index says of one video, and not of what made it
+
+# NumPy parses the header as Python, and of two threads that parse one may fail where garbage is
+# collected on the way (python/cpython#106905).
+_parsing = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,7 +228,8 @@ def _entry(line: str, where: str) -> tuple[str, dict]:
 
 def _array(path) -> Pixels:
   try:
-    video = np.lib.format.open_memmap(path, mode='r')
+    with _parsing:
+      video = np.lib.format.open_memmap(path, mode='r')
   except Exception as error:  # NumPy raises whatever the header makes it
     raise ValueError(f'{path} is no array: {error}.') from error
   if video.ndim != 4 or video.shape[-1] != 3 or video.dtype != np.uint8 or not video.size:

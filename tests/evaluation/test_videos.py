@@ -1,4 +1,6 @@
+import gc
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -62,6 +64,24 @@ def test_what_is_too_short_is_told_of_and_left_out(folder):
   found = dict(clips(open_folder(folder), Reading(4), first, skip=skipped.__setitem__))
   assert found == {'a.npy': [0, 1, 2, 3], 'b.npy': [0, 1, 2, 3]}
   assert skipped == {'deep/c.npy': f'{folder}/deep/c.npy ends early: 3 of 4 frames.'}
+
+
+def test_arrays_are_read_in_threads_while_garbage_is_collected(tmp_path):
+  """As JAX does, a callback of the collector runs Python, where threads take turns."""
+  for i in range(600):
+    np.save(tmp_path / f'{i}.npy', numbered(2, 1))
+  threshold, interval = gc.get_threshold(), sys.getswitchinterval()
+  turn = lambda *_: [None for _ in range(3)]
+  gc.callbacks.append(turn)
+  gc.set_threshold(50)
+  sys.setswitchinterval(1e-6)
+  try:
+    found = list(clips(open_folder(tmp_path), Reading(1), first, skip=refuse))
+  finally:
+    gc.callbacks.remove(turn)
+    gc.set_threshold(*threshold)
+    sys.setswitchinterval(interval)
+  assert len(found) == 600
 
 
 @pytest.mark.parametrize(
