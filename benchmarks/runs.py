@@ -63,10 +63,10 @@ def start(
   arguments = [f'{key}={value}' for key, value in changes.items()]
   code = f'import sys; sys.argv[0] = "train.py"\n{before}\n{MAIN}'
   line = [sys.executable, '-c', code, f'--config={config}', f'--workdir={workdir}']
-  flags = f'--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0'
+  flags = os.environ.get('XLA_FLAGS', '--xla_backend_optimization_level=0')
   environment = {
     **os.environ,
-    'XLA_FLAGS': flags,
+    'XLA_FLAGS': f'{flags} --xla_force_host_platform_device_count={devices}',
     'JAX_COMPILATION_CACHE_DIR': str(command.ROOT / '.jax_cache'),
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.2',
   }

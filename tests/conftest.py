@@ -1,6 +1,8 @@
 """What all tests share: 8 devices, a cache of what is compiled, and one tiny video model."""
 
 import dataclasses
+import gc
+import os
 import pathlib
 from collections.abc import Callable
 
@@ -11,9 +13,14 @@ import pytest
 
 from core.condition import Condition
 from stunet.unet import STUNet
-from tests.oracles import compiled, random_params
+from tests.oracles import random_params
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# Tests compile most of the time, for networks that hardly run: this takes XLA a third of it.  What
+# tests start inherits it.
+QUICKLY = '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
+os.environ.setdefault('XLA_FLAGS', QUICKLY)
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_num_cpu_devices', 8)
@@ -49,6 +56,12 @@ def pytest_collection_modifyitems(items):
   items.sort(key=lambda item: len(item.path.relative_to(ROOT).parts))
 
 
+def pytest_collection_finish():
+  """What is there stays: to look for garbage in it takes a seventh of the time of tracing."""
+  gc.freeze()
+  gc.set_threshold(100_000, 50, 100)
+
+
 @dataclasses.dataclass(frozen=True)
 class Tiny:
   """A video model of random weights, the temporal ones too, and an example of its inputs."""
@@ -79,5 +92,5 @@ def tiny():
   """The tiny video model; tests that need a network share it, because compiling takes longest."""
   model, example = STUNet(**TINY), inputs()
   shapes = jax.eval_shape(model.init, jax.random.key(0), *example)['params']
-  apply = compiled(lambda params, *inputs: model.apply({'params': params}, *inputs))
+  apply = jax.jit(lambda params, *inputs: model.apply({'params': params}, *inputs))
   return Tiny(model, random_params(shapes), apply, *example)

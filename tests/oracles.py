@@ -17,11 +17,6 @@ ACTIVATIONS = {
 }
 
 
-def compiled(function):
-  """`jax.jit` which compiles twice as fast, for networks that hardly run."""
-  return jax.jit(function, compiler_options={'xla_backend_optimization_level': 0})
-
-
 def random_params(shapes, seed=0):
   """Parameters of these shapes, of which none is zero or one as it would be when new."""
   rng = np.random.default_rng(seed)
@@ -39,7 +34,7 @@ def layer(module, *inputs, seed=0):
   """A layer of random parameters: these in float64, and the compiled layer, of numpy arrays."""
   shapes = jax.eval_shape(module.init, jax.random.key(0), *inputs)['params']
   params = random_params(shapes, seed)
-  apply = compiled(lambda *inputs: module.apply({'params': params}, *inputs))
+  apply = jax.jit(lambda *inputs: module.apply({'params': params}, *inputs))
   float64 = jax.tree.map(lambda p: np.asarray(p, np.float64), params)
   return float64, lambda *inputs: np.asarray(apply(*inputs))
 
@@ -48,7 +43,7 @@ def fresh(module, *inputs, of=lambda params: params):
   """New parameters of a network, or what `of` makes of them, without computing the others."""
   inputs = jax.tree.map(jax.numpy.asarray, inputs)
   key = jax.random.key(0, impl='unsafe_rbg')  # which compiles faster
-  return compiled(lambda key: of(module.init(key, *inputs)['params']))(key)
+  return jax.jit(lambda key: of(module.init(key, *inputs)['params']))(key)
 
 
 def relative_error(got, want):

@@ -12,7 +12,7 @@ from evaluation import published, weights
 from evaluation.c3d import C3D, preprocess
 from evaluation.features import NETWORKS, shapes
 from tests.evaluation import drawn
-from tests.oracles import compiled, relative_error
+from tests.oracles import relative_error
 
 RECORDED = pathlib.Path(__file__).parent / 'recorded' / 'c3d.npz'
 SMALL = C3D(channels=(8, 16, 24, 32, 40), hidden=48)
@@ -35,7 +35,7 @@ def stored(tmp_path, rename=lambda named: named):
 
 def test_logits_are_those_of_torch_without_the_mean(ours, tmp_path):
   params, _ = weights.load(ours, published.C3D, stored(tmp_path))
-  got = compiled(SMALL.apply)({'params': params}, jnp.asarray(drawn.normal('video', CLIP)))
+  got = jax.jit(SMALL.apply)({'params': params}, jnp.asarray(drawn.normal('video', CLIP)))
   assert relative_error(got, drawn.recorded(RECORDED)[1]) <= 1e-5
 
 

@@ -13,7 +13,7 @@ from evaluation.clip import CLIP, preprocess
 from evaluation.clip_tokenizer import tokenizer
 from evaluation.features import NETWORKS, open_clip, shapes
 from tests.evaluation import drawn
-from tests.oracles import compiled, relative_error
+from tests.oracles import relative_error
 
 RECORDED = pathlib.Path(__file__).parent / 'recorded'
 SMALL = CLIP(24, 32, 3, 4, 8, 24, 2, 3, vocabulary=50)
@@ -42,7 +42,7 @@ def params(named, ours, tmp_path_factory):
 
 def test_both_towers_answer_as_those_of_transformers(params):
   images, tokens = jnp.asarray(drawn.normal('images', IMAGES)), jnp.asarray(drawn.tokens(50))
-  seen, read = compiled(SMALL.apply)({'params': params}, images, tokens)
+  seen, read = jax.jit(SMALL.apply)({'params': params}, images, tokens)
   for got, known in zip((seen, read), drawn.recorded(RECORDED / 'clip.npz')[1]):
     assert relative_error(got, known) <= 1e-5
 
@@ -131,6 +131,6 @@ def test_a_text_hears_nothing_after_its_end(params):
   tokens = drawn.tokens(50)[:1]
   changed = tokens.copy()
   changed[0, tokens[0].argmax() + 1 :] = 0  # as OpenAI fills a row
-  apply = compiled(lambda params, tokens: SMALL.apply(params, tokens, method='of_texts'))
+  apply = jax.jit(lambda params, tokens: SMALL.apply(params, tokens, method='of_texts'))
   one, two = (apply({'params': params}, jnp.asarray(t)) for t in (tokens, changed))
   np.testing.assert_array_equal(one, two)

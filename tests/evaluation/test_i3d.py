@@ -16,7 +16,7 @@ from evaluation.features import NETWORKS, shapes
 from evaluation.i3d import I3D, preprocess
 from evaluation.resize import resized
 from tests.evaluation import drawn
-from tests.oracles import compiled, relative_error
+from tests.oracles import relative_error
 
 RECORDED = pathlib.Path(__file__).parent / 'recorded' / 'i3d.npz'
 CLIP = (2, 17, 37, 42, 3)
@@ -43,7 +43,7 @@ def params(named, ours, tmp_path_factory):
 
 
 def test_logits_are_those_of_torch(params):
-  got = compiled(I3D().apply)({'params': params}, jnp.asarray(drawn.normal('video', CLIP)))
+  got = jax.jit(I3D().apply)({'params': params}, jnp.asarray(drawn.normal('video', CLIP)))
   assert relative_error(got, drawn.recorded(RECORDED)[1]) <= 1e-5
 
 

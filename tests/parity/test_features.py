@@ -15,7 +15,7 @@ from evaluation import c3d, clip, features, i3d, published, weights
 from evaluation.clip_tokenizer import open_tokenizer
 from evaluation.features import NETWORKS, open_features
 from tests.evaluation import drawn
-from tests.oracles import compiled, relative_error
+from tests.oracles import relative_error
 from tests.parity import networks
 from tests.parity.record_features import (
   WORDS,
@@ -118,7 +118,7 @@ def test_clip(network, tmp_path):
   params, _ = weights.load(features.shapes(few, *of.examples), of.namings, str(tmp_path))
   known = clip_answers(model, 49408, (2, 224, 224, 3))
   inputs = drawn.normal('images', (2, 224, 224, 3)), drawn.tokens(49408)
-  got = compiled(few.apply)({'params': params}, *map(jnp.asarray, inputs))
+  got = jax.jit(few.apply)({'params': params}, *map(jnp.asarray, inputs))
   for what, ours, theirs in zip(('images', 'texts'), got, known):
     report(f'{network} of {what}', ours, theirs)
 

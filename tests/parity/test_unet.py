@@ -13,7 +13,6 @@ from core.params import names
 from stunet.convert import from_diffusers, to_diffusers
 from stunet.inflate import inflate
 from stunet.unet import STUNet
-from tests.oracles import compiled
 from tests.parity.deepfloyd import CONFIGS, answer, inputs, random_unet
 from training import checkpoint
 
@@ -46,7 +45,7 @@ def test_a_converted_network_answers_as_diffusers_does_and_so_does_what_goes_bac
   assert n == sum(p.numel() for p in unet.parameters())
   config, params, _ = checkpoint.load(tmp_path / 'ours')
   model = STUNet(**image_half(config))
-  apply = compiled(lambda params, *inputs: model.apply({'params': params}, *inputs))
+  apply = jax.jit(lambda params, *inputs: model.apply({'params': params}, *inputs))
   got = apply(params, *ours(given, config.text.width))
   want = rearrange(answer(unet, given), 'b c h w -> b 1 h w c')
   error = relative(got, want)
@@ -71,7 +70,7 @@ def test_a_still_clip_through_the_inflated_network_is_diffusers_answer_in_every_
   x, t, cond = ours(given, config.text.width, frames=model.temporal_factor)
   video = jax.jit(model.init)(jax.random.key(0), x, t, cond)['params']
   assert any('temporal' in name for name in names(video))
-  got = compiled(lambda params: model.apply({'params': params}, x, t, cond))(inflate(image, video))
+  got = jax.jit(lambda params: model.apply({'params': params}, x, t, cond))(inflate(image, video))
   want = rearrange(answer(unet, given), 'b c h w -> b 1 h w c')
   for frame in range(x.shape[1]):
     assert relative(got[:, frame : frame + 1], want) <= 1e-4

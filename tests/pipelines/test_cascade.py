@@ -44,14 +44,9 @@ def make(apply, size=(4, 8), **options):
   return make_super_resolution(beside_upsampled(apply), PROCESS, size, **OPTIONS | options)
 
 
-def run(generate, *inputs):
-  """Its video, compiled as fast as can be."""
-  return np.asarray(generate.lower(*inputs).compile({'xla_backend_optimization_level': 0})(*inputs))
-
-
 def upscale(cond, apply, numbers=None, seed=0, **options):
   numbers = jnp.arange(len(cond.text)) if numbers is None else jnp.asarray(numbers)
-  return run(make(apply, **options), {}, cond, video_keys(seed, numbers))
+  return np.asarray(make(apply, **options)({}, cond, video_keys(seed, numbers)))
 
 
 def seen(params, xt, t, cond):
@@ -111,7 +106,7 @@ def test_many_devices_make_the_video_of_one(axes):
   def on(mesh):
     options = dict(guidance=2.0, aug_level=0.4, mesh=mesh, sampler='dpmpp_2m', steps=2)
     with jax.set_mesh(mesh):
-      return run(make(apply, (8, 8), **options), params, cond, keys)
+      return np.asarray(make(apply, (8, 8), **options)(params, cond, keys))
 
   one, many = on(make_mesh((('data', 1),), jax.devices()[:1])), on(make_mesh(axes))
   assert np.std(one) > 0.1
@@ -226,7 +221,7 @@ def test_a_large_video_keeps_what_is_given():
   known = jnp.asarray(rng.random((1, 10, 4, 8, 1)) < 0.5, jnp.float32)
   large = Given.of(jnp.asarray(rng.uniform(-1, 1, (1, 10, 4, 8, 3)), jnp.float32), known)
   keys = video_keys(0, jnp.arange(1))
-  made = run(make(pull), {}, cond, keys, large)
+  made = np.asarray(make(pull)({}, cond, keys, large))
   at = np.broadcast_to(known == 1, made.shape)
   np.testing.assert_array_equal(made[at], np.asarray(large.frames)[at])
   assert np.std(made[~at]) > 0

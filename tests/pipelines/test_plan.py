@@ -71,7 +71,7 @@ def losses(axes, begun, clips):
   homes = jax.tree.map(lambda x: x.sharding, (plan.state, plan.frozen))
   state, frozen = jax.device_put(begun, homes)
   lowered, _ = lowered_step(plan, key)
-  step = lowered.compile(compiler_options={'xla_backend_optimization_level': 0})
+  step = lowered.compile()
   found = []
   for batch in clips:
     inputs = put_batch(batch, mesh) | {'stop': of_each(False, mesh)}

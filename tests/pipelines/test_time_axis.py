@@ -10,8 +10,7 @@ from tests.oracles import relative_error
 def measured(devices):
   """The operations of a device, for the answer and for its gradient, and the answer."""
   lowered, inputs = programs(80, 16, devices, **TINY | {'temporal_strides': (1, 8)})
-  quickly = {'xla_backend_optimization_level': 0}
-  answer, gradient = (program.compile(quickly) for program in lowered)
+  answer, gradient = (program.compile() for program in lowered)
   flops = [program.cost_analysis()['flops'] for program in (answer, gradient)]
   return np.array(flops), np.asarray(answer(*inputs))
 

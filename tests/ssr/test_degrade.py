@@ -7,7 +7,6 @@ import pytest
 
 from core.condition import Condition
 from ssr.degrade import augmented, blurred, downsample, make_degrade, upsample, upsample_corners
-from tests.oracles import compiled
 
 COND = Condition(jnp.ones((2, 3, 4)), jnp.asarray([[True, True, False]] * 2))
 STD = jnp.float32([0.7, 2.0])
@@ -40,7 +39,7 @@ def filtered(video, weights):
 
 
 def blur(video, std, reach):
-  return compiled(lambda video, std: blurred(video, std, reach))(video, std)
+  return jax.jit(lambda video, std: blurred(video, std, reach))(video, std)
 
 
 def is_uniform(values, low, high):
@@ -138,7 +137,7 @@ def test_noise_of_a_level_keeps_the_variance():
 
 
 def degraded(x0, seed=0, **options):
-  degrade = compiled(make_degrade(**dict(factor=2, level=0.0, blur=0.0) | options))
+  degrade = jax.jit(make_degrade(**dict(factor=2, level=0.0, blur=0.0) | options))
   text = jnp.ones((len(x0), 1, 1))
   batch = {'text': text, 'mask': jnp.ones(text.shape[:2], bool)}
   return degrade(jax.random.key(seed), x0, batch)
@@ -208,7 +207,7 @@ def test_what_is_not_allowed_is_named(options, message):
 def test_upsampled_corners_stay_in_the_corners():
   """By the definition: pixel i of n lies at i (m - 1) / (n - 1) of m."""
   small = np.float64(normal(1, 2, 3, 4, 2))
-  got = np.float64(compiled(lambda x: upsample_corners(x, 6, 8))(jnp.float32(small)))
+  got = np.float64(jax.jit(lambda x: upsample_corners(x, 6, 8))(jnp.float32(small)))
   for i in range(6):
     for j in range(8):
       (a, u), (b, v) = np.divmod(i * 2 / 5, 1), np.divmod(j * 3 / 7, 1)

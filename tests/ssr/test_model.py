@@ -20,7 +20,7 @@ from ssr.model import beside_upsampled, beyond_upsampled
 from stunet.inflate import TEMPORAL, inflate
 from stunet.unet import STUNet
 from tests.conftest import SMALL, TINY, inputs
-from tests.oracles import compiled, fresh, random_params, relative_error
+from tests.oracles import fresh, random_params, relative_error
 from training.state import State
 from training.step import make_step
 
@@ -40,7 +40,7 @@ def shapes_of(model, *inputs):
 
 
 def answers(model, params):
-  return compiled(functools.partial(beside_upsampled(model.apply), {'params': params}))
+  return jax.jit(functools.partial(beside_upsampled(model.apply), {'params': params}))
 
 
 def test_a_network_sees_the_small_frames_at_the_size_of_the_large_ones():
@@ -126,7 +126,7 @@ def training(trainable):
 def test_a_step_changes_the_temporal_parameters_and_leaves_the_others_their_bits():
   step, state, frozen, batch = training(TEMPORAL)
   before = {name: np.array(p) for name, p in names(frozen).items()}
-  after, metrics = compiled(step)(state, frozen, batch, KEY)
+  after, metrics = jax.jit(step)(state, frozen, batch, KEY)
   assert np.isfinite(metrics['loss'])
   new, old = names(after.params), names(state.params)
   moments = (names(moment) for moment in after.opt[0][1:])

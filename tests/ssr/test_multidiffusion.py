@@ -14,7 +14,6 @@ from pipelines.cascade import make_super_resolution
 from pipelines.sampling import video_keys
 from ssr.model import beside_upsampled
 from ssr.multidiffusion import coverage, over_windows, starts, weights
-from tests.oracles import compiled
 from training.sharding import make_mesh, over_batch
 
 MESH = (('data', -1), ('fsdp', 1))
@@ -88,7 +87,7 @@ WINDOWS = [
 @pytest.mark.parametrize(('frames', 'window', 'overlap'), WINDOWS)
 def test_windows_of_what_sees_one_frame_are_the_whole(frames, window, overlap):
   inputs = example(frames)
-  got = compiled(over_windows(framewise, window=window, overlap=overlap))(*inputs)
+  got = jax.jit(over_windows(framewise, window=window, overlap=overlap))(*inputs)
   np.testing.assert_allclose(got, framewise(*inputs), rtol=1e-6, atol=1e-6)
 
 
@@ -104,13 +103,13 @@ def test_windows_are_the_video_nearest_to_all_answers(frames, window, overlap, s
 
   want = nearest_to_all(by_hand, *inputs, window, overlap)
   assert np.abs(want - by_hand(*inputs)).max() > 0.1  # what a window does not see matters
-  np.testing.assert_allclose(compiled(got)(*inputs), want, rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(jax.jit(got)(*inputs), want, rtol=1e-5, atol=1e-5)
 
 
 @functools.cache
 def one_after_the_other(scale):
   denoiser = over_windows(guided(together, scale), window=4, overlap=1)
-  return compiled(denoiser)(*example(20))
+  return jax.jit(denoiser)(*example(20))
 
 
 # Of 7 windows, the last are fewer than those at once, just as many, or none of some devices'.
@@ -119,7 +118,7 @@ def one_after_the_other(scale):
 def test_windows_at_once_are_windows_one_after_the_other(at_once, spread, scale):
   sharding = over_batch(make_mesh(MESH)) if spread else None
   options = dict(window=4, overlap=1, at_once=at_once, sharding=sharding)
-  got = compiled(over_windows(guided(together, scale), **options))(*example(20))
+  got = jax.jit(over_windows(guided(together, scale), **options))(*example(20))
   np.testing.assert_allclose(got, one_after_the_other(scale), rtol=1e-5, atol=1e-5)
 
 
@@ -128,7 +127,7 @@ def test_windows_at_once_are_windows_one_after_the_other(at_once, spread, scale)
 )
 def test_a_video_no_longer_than_a_window_is_one(frames, window, overlap):
   inputs = example(frames)
-  got = compiled(over_windows(together, window=window, overlap=overlap))(*inputs)
+  got = jax.jit(over_windows(together, window=window, overlap=overlap))(*inputs)
   np.testing.assert_allclose(got, together(*inputs), rtol=1e-6, atol=1e-6)
 
 
@@ -216,7 +215,7 @@ def convolutions(params, xt, t, cond):
 
 
 def compile(function, *inputs):
-  return jax.jit(function).lower(*inputs).compile({'xla_backend_optimization_level': 0})
+  return jax.jit(function).lower(*inputs).compile()
 
 
 @pytest.mark.parametrize('guidance', [1.0, 3.0])

@@ -19,7 +19,7 @@ from stunet import deepfloyd
 from stunet.convert import from_diffusers, to_diffusers
 from stunet.inflate import inflate
 from stunet.unet import STUNet
-from tests.oracles import compiled, random_params, relative_error
+from tests.oracles import random_params, relative_error
 from training import checkpoint
 from training.export import write_model
 
@@ -50,7 +50,7 @@ def test_a_converted_network_answers_as_diffusers_did(name, tmp_path):
   assert step == 0
   assert config.stage == ('t2i' if name == 'if_i' else 'ssr_image')
   inputs, want = ours(name)
-  got = compiled(lambda params: network(config).apply({'params': params}, *inputs))(params)
+  got = jax.jit(lambda params: network(config).apply({'params': params}, *inputs))(params)
   assert relative_error(got, want) <= 1e-4
 
 
@@ -62,7 +62,7 @@ def test_a_still_clip_through_the_inflated_network_is_the_images_answer_in_every
   inputs, want = ours('if_i', frames=4)
   video = jax.jit(model.init)(jax.random.key(0), *inputs)['params']
   assert any('temporal' in name for name in names(video))
-  apply = compiled(lambda params: model.apply({'params': params}, *inputs))
+  apply = jax.jit(lambda params: model.apply({'params': params}, *inputs))
   assert relative_error(apply(inflate(image, video)), want) <= 1e-4
 
 

@@ -17,7 +17,7 @@ from stunet.temporal import (
   frame_positions,
 )
 from tests import oracles
-from tests.oracles import compiled, dense, fresh, layer, relative_error
+from tests.oracles import dense, fresh, layer, relative_error
 
 RNG = np.random.default_rng(0)
 GROUPS = 4
@@ -44,8 +44,8 @@ def test_conv1d_is_a_sum_over_three_frames(t, stride):
 def test_a_bias_is_added_and_its_gradient_is_the_sum_over_all_places(dtype, error):
   x, bias, outer = clip(3).astype(dtype), RNG.normal(size=8).astype(FLOAT), clip(3)
   total = lambda x, bias: (biased(x, bias) * outer).sum()
-  np.testing.assert_array_equal(compiled(biased)(x, bias), x + bias.astype(dtype))
-  of_x, of_bias = compiled(jax.grad(total, (0, 1)))(jnp.asarray(x), jnp.asarray(bias))
+  np.testing.assert_array_equal(jax.jit(biased)(x, bias), x + bias.astype(dtype))
+  of_x, of_bias = jax.jit(jax.grad(total, (0, 1)))(jnp.asarray(x), jnp.asarray(bias))
   np.testing.assert_array_equal(of_x, outer.astype(dtype))
   assert of_bias.dtype == FLOAT
   assert relative_error(of_bias, outer.sum((0, 1, 2, 3))) < error
@@ -55,7 +55,7 @@ def test_a_bias_is_added_and_its_gradient_is_the_sum_over_all_places(dtype, erro
 def test_resampling_is_nearest_neighbour_at_birth(stride):
   x = clip(6)
   down, up = TemporalDown(stride, FLOAT), TemporalUp(stride, FLOAT)
-  at_birth = lambda module: compiled(module.apply)({'params': fresh(module, x)}, x)
+  at_birth = lambda module: jax.jit(module.apply)({'params': fresh(module, x)}, x)
   np.testing.assert_array_equal(at_birth(down), x[:, ::stride])
   np.testing.assert_array_equal(at_birth(up), np.repeat(x, stride, 1))
 
@@ -79,7 +79,7 @@ ATTENTION = TemporalAttention(4, GROUPS, 'silu', FLOAT)
 @pytest.mark.parametrize('module', [CONV, ATTENTION], ids=['conv', 'attention'])
 def test_what_is_added_to_a_unit_is_nothing_at_birth(module, emb):
   inputs = clip(3), emb
-  got = compiled(module.apply)({'params': fresh(module, *inputs)}, *inputs)
+  got = jax.jit(module.apply)({'params': fresh(module, *inputs)}, *inputs)
   np.testing.assert_array_equal(got, inputs[0])
 
 
@@ -153,7 +153,7 @@ def test_frames_of_which_some_are_left_out_keep_their_positions():
   for module in (CONV, ATTENTION):
     p, got = layer(module, x, EMB)
     apart = module.clone(frame_step=4.0)
-    assert relative_error(got(x, EMB), compiled(apart.apply)({'params': p}, x, EMB)) > 1e-3
+    assert relative_error(got(x, EMB), jax.jit(apart.apply)({'params': p}, x, EMB)) > 1e-3
 
 
 @pytest.mark.parametrize('module', [

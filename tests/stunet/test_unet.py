@@ -14,7 +14,7 @@ from core.params import matches, names, nest, partition
 from stunet.inflate import TEMPORAL, inflate
 from stunet.unet import STUNet, shuffle, unshuffle
 from tests.conftest import SMALL, TINY, inputs
-from tests.oracles import compiled, fresh, random_params, relative_error
+from tests.oracles import fresh, random_params, relative_error
 
 # Each differs from the tiny model in what it names: together every option, and every factor N.
 VARIANTS = {
@@ -80,8 +80,8 @@ def inflated(request):
 
   frames = rearrange(x[:, ::n], 'b t h w c -> (b t) 1 h w c')
   told = jax.tree.map(lambda a: repeat(a, 'b ... -> (b t) ...', t=2), (t, cond))
-  wanted = compiled(image.apply)({'params': params}, frames, *told)
-  return Inflated(n, x, compiled(apply), rearrange(wanted, '(b t) 1 h w c -> b t h w c', t=2))
+  wanted = jax.jit(image.apply)({'params': params}, frames, *told)
+  return Inflated(n, x, jax.jit(apply), rearrange(wanted, '(b t) 1 h w c -> b t h w c', t=2))
 
 
 def test_a_static_clip_is_the_image_models_answer_in_every_frame(inflated):
@@ -119,7 +119,7 @@ def test_all_that_is_inserted_is_named_temporal_and_nothing_else(options):
 def test_the_image_model_sees_every_frame_alone(tiny):
   image = STUNet(**TINY, temporal=False)
   params = partition(tiny.params, SPATIAL)[0]
-  apply = compiled(lambda x: image.apply({'params': params}, x, tiny.t, tiny.cond))
+  apply = jax.jit(lambda x: image.apply({'params': params}, x, tiny.t, tiny.cond))
   before, after = apply(tiny.x), apply(tiny.x.at[:, 2].multiply(10))
   np.testing.assert_array_equal(np.delete(before, 2, 1), np.delete(after, 2, 1))
   assert relative_error(after[:, 2], before[:, 2]) > 0.1
@@ -151,7 +151,7 @@ def test_bfloat16_is_close_to_float32_and_keeps_its_parameters(tiny):
   model = STUNet(**TINY, dtype='bfloat16')
   shapes = shapes_of(model, *tiny.inputs)
   assert {p.dtype for p in jax.tree.leaves(shapes)} == {jnp.dtype('float32')}
-  got = compiled(model.apply)({'params': tiny.params}, *tiny.inputs)
+  got = jax.jit(model.apply)({'params': tiny.params}, *tiny.inputs)
   assert got.dtype == jnp.float32
   error = relative_error(got, tiny.apply(tiny.params, *tiny.inputs))
   assert 1e-4 < error < 0.05  # not none: then nothing would be computed in bfloat16
@@ -167,7 +167,7 @@ def test_recomputation_changes_no_gradient():
     model = STUNet(**options, remat=remat)
     return lambda params: jnp.mean(model.apply({'params': params}, x, *told) ** 2)
 
-  want, got = (compiled(jax.grad(loss(remat)))(params) for remat in (False, True))
+  want, got = (jax.jit(jax.grad(loss(remat)))(params) for remat in (False, True))
   for name, gradient in names(want).items():
     np.testing.assert_allclose(names(got)[name], gradient, rtol=1e-4, atol=1e-6, err_msg=name)
   steps = [str(jax.make_jaxpr(jax.grad(loss(remat)))(params)) for remat in (False, True)]
@@ -258,5 +258,5 @@ def test_no_mask_is_a_mask_of_all():
   x, t, cond = inputs(frames=1)
   model, every = STUNet(**SMALL, temporal=False), Condition(cond.text, jnp.ones_like(cond.mask))
   params = random_params(shapes_of(model, x, t, every))
-  apply = compiled(lambda cond: model.apply({'params': params}, x, t, cond))
+  apply = jax.jit(lambda cond: model.apply({'params': params}, x, t, cond))
   assert relative_error(apply(Condition(cond.text)), apply(every)) < 1e-6

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from core.params import names
-from tests.oracles import compiled, random_params, relative_error
+from tests.oracles import random_params, relative_error
 from text.t5 import T5Encoder, bucket, shapes
 
 SIZES = dict(vocabulary=50, width=24, heads=3, head_features=4, hidden=40, layers=2, buckets=8)
@@ -17,7 +17,7 @@ def network(**sizes):
   model = T5Encoder(**SIZES | sizes)
   example = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
   params = random_params(jax.eval_shape(model.init, jax.random.key(0), *example)['params'])
-  return compiled(lambda *inputs: model.apply({'params': params}, *map(jnp.asarray, inputs)))
+  return jax.jit(lambda *inputs: model.apply({'params': params}, *map(jnp.asarray, inputs)))
 
 
 def drawn(n, b=2):

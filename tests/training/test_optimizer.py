@@ -4,7 +4,6 @@ import numpy as np
 import optax
 import pytest
 
-from tests.oracles import compiled
 from training.optimizer import decayed, make_optimizer, rate
 
 OPTIONS = {
@@ -26,7 +25,7 @@ def updates(params, *grads, **options):
   """The update of the last of the gradients, the parameters staying as they are."""
   tx = make_optimizer(100, **(OPTIONS | options))
 
-  @compiled
+  @jax.jit
   def run(params, grads):
     state = tx.init(params)
     for g in grads:
