@@ -25,7 +25,7 @@ os.environ.setdefault('XLA_FLAGS', QUICKLY)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_compilation_cache_dir', str(ROOT / '.jax_cache'))
-jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.05)
 
 # The smallest model with a resampling in space and time, and every kind of layer.
 TINY = {
