@@ -63,7 +63,7 @@ def start(
   arguments = [f'{key}={value}' for key, value in changes.items()]
   code = f'import sys; sys.argv[0] = "train.py"\n{before}\n{MAIN}'
   line = [sys.executable, '-c', code, f'--config={config}', f'--workdir={workdir}']
-  flags = os.environ.get('XLA_FLAGS', '--xla_backend_optimization_level=0')
+  flags = f'--xla_backend_optimization_level=0 {os.environ.get("XLA_FLAGS", "")}'
   environment = {
     **os.environ,
     'XLA_FLAGS': f'{flags} --xla_force_host_platform_device_count={devices}',

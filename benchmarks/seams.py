@@ -76,7 +76,7 @@ def open_upscale(
 
 
 def picture(
-  found: dict[int, HostFloat[np.ndarray, 'n pairs']], at: dict[int, Bool[np.ndarray, 'pairs']]
+  found: dict[int, HostFloat[np.ndarray, 'n pairs']], at: dict[int, Bool[np.ndarray, ' pairs']]
 ) -> Image.Image:
   """A chart for each overlap: the mean over videos by the frame, and lines where borders are."""
   means = {overlap: of.mean(0) for overlap, of in found.items()}

@@ -104,18 +104,18 @@ def make_enlarge(config: ConfigDict) -> Callable:
   return enlarge
 
 
-def psnr(made: Video, truth: Video) -> HostFloat[np.ndarray, 'b']:
+def psnr(made: Video, truth: Video) -> HostFloat[np.ndarray, ' b']:
   """In dB, of each video in [-1, 1], whose pixels count as [0, 1].  It ends at 100."""
   return image_quality.decibels(np.asarray(_squared_error(made, truth)))
 
 
 @jax.jit
-def _squared_error(made: Video, truth: Video) -> Float['b']:
+def _squared_error(made: Video, truth: Video) -> Float[' b']:
   return jnp.mean(jnp.square((made - truth) / 2), (1, 2, 3, 4))
 
 
 @jax.jit
-def gradient_energy(frames: Video) -> Float['b']:
+def gradient_energy(frames: Video) -> Float[' b']:
   """The mean square of what neighbouring pixels of each video differ by, down plus across."""
   down, across = (jnp.square(jnp.diff(frames, axis=axis)) for axis in (2, 3))
   return down.mean((1, 2, 3, 4)) + across.mean((1, 2, 3, 4))

@@ -141,7 +141,7 @@ class MovingShapes:
 
 
 def render(
-  facts: Facts, times: Float[np.ndarray, 't'], size: int
+  facts: Facts, times: Float[np.ndarray, ' t'], size: int
 ) -> tuple[UInt8[np.ndarray, 't h w 3'], Bool[np.ndarray, 't h w']]:
   """The frames at `times` (seconds in [0, `DURATION`]) and where the shape is in them."""
   u = (times / DURATION).astype(np.float32)[:, None, None]

@@ -61,7 +61,7 @@ def guided(denoiser: Denoiser, scale: float | Callable[[Time], Time]) -> Denoise
 
 
 def oscillating(
-  high: float, low: float, times: Float['n'], constant: int
+  high: float, low: float, times: Float[' n'], constant: int
 ) -> Callable[[Time], Time]:
   """The guidance scale at time t: oscillating guidance (Imagen Video, Ho et al. 2022).
 

@@ -12,7 +12,7 @@ def squared_error(
   x0: Float['b ... c'],
   t: Time,
   eps: Float['b ... c'],
-) -> Float['b']:
+) -> Float[' b']:
   """The mean squared error of a network's answer to `process.corrupt(x0, t, eps)`, per example.
 
   A network with a learned variance answers 2 c channels; the first c are its prediction, and only

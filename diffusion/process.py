@@ -91,7 +91,7 @@ class Process:
     return a, b, per_example(self.alpha(t), a), per_example(self.sigma(t), a)
 
 
-def per_example(values: Float['b'], like: Float['b ...']) -> Float['b ...']:
+def per_example(values: Float[' b'], like: Float['b ...']) -> Float['b ...']:
   """`values` shaped so that it multiplies arrays shaped as `like`, example by example."""
   return values.reshape(values.shape + (1,) * (like.ndim - 1))
 

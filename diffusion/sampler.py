@@ -122,12 +122,12 @@ def ddpm(
   )  # fmt: skip
 
 
-def midpoint(h: Float['n']) -> Float['n']:
+def midpoint(h: Float[' n']) -> Float[' n']:
   """How much of its change over a step x_0 is ahead of its beginning: half."""
   return jnp.full_like(h, 0.5)
 
 
-def heun(h: Float['n']) -> Float['n']:
+def heun(h: Float[' n']) -> Float[' n']:
   """The same where x_0 is linear in the log-SNR:  1 / (1 - exp(-h)) - 1 / h."""
   return jnp.where(h < 0.1, 0.5 + h / 12, 1 / -jnp.expm1(-h) - 1 / jnp.maximum(h, 0.1))
 
@@ -141,7 +141,7 @@ def dpmpp_2m(
   *,
   keys: Keys,
   on_step: OnStep | None = None,
-  ahead: Callable[[Float['n']], Float['n']] = midpoint,
+  ahead: Callable[[Float[' n']], Float[' n']] = midpoint,
 ) -> Video:
   """The video at the last time, by DPM-Solver++ 2M (Lu et al. 2022, Algorithm 2).
 

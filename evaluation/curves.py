@@ -42,7 +42,7 @@ def read(path: pathlib.Path) -> dict[str, Points]:
   return {name: sorted(of.items()) for name, of in found.items() if of}
 
 
-def smoothed(values: Float[np.ndarray, 'n']) -> Float[np.ndarray, 'n']:
+def smoothed(values: Float[np.ndarray, ' n']) -> Float[np.ndarray, ' n']:
   """The mean of a twenty-fifth of the values, around each, of fewer at the ends; NaN counts for
   nothing."""
   known = np.isfinite(values)
@@ -110,7 +110,7 @@ def svg(curves: Mapping[str, Points]) -> str:
   return '\n'.join([*parts, '</svg>'])
 
 
-def _curve(x: Float[np.ndarray, 'n'], y: Float[np.ndarray, 'n'], kind: str, name: str) -> str:
+def _curve(x: Float[np.ndarray, ' n'], y: Float[np.ndarray, ' n'], kind: str, name: str) -> str:
   """A line, broken where there is no number; a point that stands alone is a dot."""
   parts, last = [], False
   for i in _extremes(y):
@@ -122,7 +122,7 @@ def _curve(x: Float[np.ndarray, 'n'], y: Float[np.ndarray, 'n'], kind: str, name
   return f'<path class="{kind}" d="{"".join(parts)}">{title}</path>'
 
 
-def _extremes(y: Float[np.ndarray, 'n']) -> list[int]:
+def _extremes(y: Float[np.ndarray, ' n']) -> list[int]:
   """The indices to draw: all, or of each of so many parts the least and the largest value."""
   if len(y) <= 2 * MOST:
     return list(range(len(y)))

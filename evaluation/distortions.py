@@ -56,7 +56,7 @@ def frame_shuffling(clip: Pixels, share: float, rng: np.random.Generator) -> Pix
   return clip[shuffled(len(clip), share, rng)]
 
 
-def shuffled(frames: int, share: float, rng: np.random.Generator) -> Int[np.ndarray, 't']:
+def shuffled(frames: int, share: float, rng: np.random.Generator) -> Int[np.ndarray, ' t']:
   """The order of so many frames of which this share, rounded, is displaced; two at least."""
   order = np.arange(frames)
   count = min(max(round(share * frames), 2), frames)
@@ -126,7 +126,7 @@ _KINDS: dict[str, Callable] = {
 }
 
 
-def _lit(clip: Pixels, gains: Float[np.ndarray, 't']) -> Pixels:
+def _lit(clip: Pixels, gains: Float[np.ndarray, ' t']) -> Pixels:
   return np.stack([_rounded(frame * np.float32(gain)) for frame, gain in zip(clip, gains)])
 
 

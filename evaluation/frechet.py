@@ -16,7 +16,7 @@ class Moments:
   """Of features seen so far, float64: their number, their mean and their scatter around it."""
 
   count: int
-  mean: Float[np.ndarray, 'd']
+  mean: Float[np.ndarray, ' d']
   scatter: Float[np.ndarray, 'd d']
 
   @property

@@ -17,7 +17,7 @@ _TAPS = np.exp(-((np.arange(SIDE) - SIDE // 2) ** 2) / (2 * SIGMA**2))
 _TAPS /= _TAPS.sum()
 
 
-def psnr(made: Pixels, truth: Other) -> Float[np.ndarray, 't']:
+def psnr(made: Pixels, truth: Other) -> Float[np.ndarray, ' t']:
   """Peak signal-to-noise ratio of every frame, in dB from 0 to 100: more is nearer.
 
   ValueError where the videos are not of one shape.
@@ -32,7 +32,7 @@ def decibels(error: Float[np.ndarray, '...']) -> Float[np.ndarray, '...']:
   return 10 * np.log10(1 / np.maximum(error, 1e-10))
 
 
-def ssim(made: Pixels, truth: Other) -> Float[np.ndarray, 't']:
+def ssim(made: Pixels, truth: Other) -> Float[np.ndarray, ' t']:
   """Structural similarity of every frame, from -1 to 1: equal frames have 1.
 
   Of every channel, in Gaussian windows that lie in the frame as a whole, and the mean over all

@@ -25,7 +25,7 @@ def nearest(
   return min(looks, key=lambda name: np.linalg.norm(looks[name] - of))
 
 
-def colours(pixels: UInt8[np.ndarray, '... 3']) -> Float[np.ndarray, 'k']:
+def colours(pixels: UInt8[np.ndarray, '... 3']) -> Float[np.ndarray, ' k']:
   """The square root of the share of each colour, by a soft histogram."""
   place = pixels.reshape(-1, 3) / 255 * (_LEVELS - 1)
   low = np.minimum(place.astype(int), _LEVELS - 2)

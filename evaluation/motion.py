@@ -180,7 +180,7 @@ def period(of: Trace) -> int:
   return 0
 
 
-def _still(of: Trace) -> Bool[np.ndarray, 'pairs']:
+def _still(of: Trace) -> Bool[np.ndarray, ' pairs']:
   return of.changes.max(-1) <= STILL
 
 
@@ -195,7 +195,7 @@ def _means(frame: UInt8[np.ndarray, 'h w 3']) -> Float[np.ndarray, 'n 3']:
 
 def _weighted_median(
   values: Float[np.ndarray, 't n'], weights: Float[np.ndarray, 't n']
-) -> Float[np.ndarray, 't']:
+) -> Float[np.ndarray, ' t']:
   """Of each row the value below which half of the weight lies; 0 where there is no weight."""
   order = np.argsort(values, axis=1)
   values, weights = (np.take_along_axis(x, order, axis=1) for x in (values, weights))

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Shaped
 from ssr.multidiffusion import starts
 
 
-def borders(frames: int, window: int, overlap: int) -> Bool[np.ndarray, 'pairs']:
+def borders(frames: int, window: int, overlap: int) -> Bool[np.ndarray, ' pairs']:
   """Of all pairs of adjacent frames, whether more than one window has a part in them.
 
   ValueError where there is one window alone, or where no pair is in one alone, so that there is
@@ -32,13 +32,13 @@ def borders(frames: int, window: int, overlap: int) -> Bool[np.ndarray, 'pairs']
   return at
 
 
-def differences(video: Shaped[np.ndarray, 't h w c']) -> Float[np.ndarray, 'pairs']:
+def differences(video: Shaped[np.ndarray, 't h w c']) -> Float[np.ndarray, ' pairs']:
   """The mean squared difference of adjacent frames, in squares of the video's unit."""
   pairs = itertools.pairwise(video)
   return np.array([np.square(b.astype(np.float32) - a).mean(dtype=float) for a, b in pairs])
 
 
-def ratio(found: Float[np.ndarray, 'n pairs'], at: Bool[np.ndarray, 'pairs']) -> float:
+def ratio(found: Float[np.ndarray, 'n pairs'], at: Bool[np.ndarray, ' pairs']) -> float:
   """The mean difference of the pairs `at` borders over that of the others; 1 without seams.
 
   Both means are over all pairs of all videos: a ratio of every video would be one of noise to noise

@@ -29,8 +29,8 @@ WINDOWS = ('first', 'all')
 INDICES = (INDEX, 'captions.jsonl')  # the first of which is there tells of the videos
 OF_EACH = ('prompt', 'number')  # what an index says of one video, and not of what made it
 
-# NumPy parses the header as Python, and of two threads that parse one may fail where garbage is
-# collected on the way (python/cpython#106905).
+# NumPy parses the header as Python, which before 3.11.8 and 3.12.2 counts the depth of its tree for
+# all threads together: of two at once, one may end in a SystemError (python/cpython#106905).
 _parsing = threading.Lock()
 
 
@@ -230,6 +230,8 @@ def _array(path) -> Pixels:
   try:
     with _parsing:
       video = np.lib.format.open_memmap(path, mode='r')
+  except SystemError:
+    raise  # it is Python's, not the file's
   except Exception as error:  # NumPy raises whatever the header makes it
     raise ValueError(f'{path} is no array: {error}.') from error
   if video.ndim != 4 or video.shape[-1] != 3 or video.dtype != np.uint8 or not video.size:

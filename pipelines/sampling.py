@@ -99,7 +99,7 @@ def make_sample(
   return sample
 
 
-def video_keys(seed: int, indices: Int[Array, 'b']) -> Keys:
+def video_keys(seed: int, indices: Int[Array, ' b']) -> Keys:
   """The keys of the videos with these numbers, the same whichever others are asked for."""
   return jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(indices)
 

@@ -86,7 +86,7 @@ def over_windows(
   return denoise
 
 
-def _chunks(first: Int[np.ndarray, 'n'], at_once: int):
+def _chunks(first: Int[np.ndarray, ' n'], at_once: int):
   """Rows of windows, so many at once, and whether each counts: the last row is filled up."""
   spare = -len(first) % at_once
   counts = np.concatenate([np.ones(len(first)), np.zeros(spare)])
@@ -100,7 +100,7 @@ def _added(total: Video, part: Float['b k h w c'], first: Int[jax.Array, '']) ->
   return jax.lax.dynamic_update_slice_in_dim(total, before + part, first, axis=1)
 
 
-def starts(frames: int, window: int, overlap: int) -> Int[np.ndarray, 'n']:
+def starts(frames: int, window: int, overlap: int) -> Int[np.ndarray, ' n']:
   """The first frame of every window.  One that does not fit in the video is moved back.
 
   ValueError unless 0 <= overlap < window <= frames.
@@ -117,13 +117,13 @@ def starts(frames: int, window: int, overlap: int) -> Int[np.ndarray, 'n']:
   return np.array([*range(0, last, window - overlap), last])
 
 
-def weights(window: int, overlap: int) -> HostFloat[np.ndarray, 'k']:
+def weights(window: int, overlap: int) -> HostFloat[np.ndarray, ' k']:
   """W^2 of a window: rising evenly over its first `overlap` frames, falling over the last."""
   from_edge = 1 + np.minimum(np.arange(window), np.arange(window)[::-1])
   return np.minimum(from_edge / (overlap + 1), 1)
 
 
-def coverage(frames: int, window: int, overlap: int) -> HostFloat[np.ndarray, 't']:
+def coverage(frames: int, window: int, overlap: int) -> HostFloat[np.ndarray, ' t']:
   """The weights of all windows together, in each frame: above zero."""
   total = np.zeros(frames)
   for first in starts(frames, window, overlap):

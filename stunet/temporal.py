@@ -25,7 +25,7 @@ def identity(key, shape, dtype=jnp.float32):
 
 
 @jax.custom_vjp
-def biased(x: Float['*s c'], bias: Float['c']) -> Float['*s c']:
+def biased(x: Float['*s c'], bias: Float[' c']) -> Float['*s c']:
   """The sum in the precision of x; what the bias has as its gradient is added up in float32."""
   return x + bias.astype(x.dtype).reshape((1,) * (x.ndim - 1) + bias.shape)
 
@@ -51,7 +51,7 @@ class Kernel(nn.Module):
   init: nn.initializers.Initializer = nn.initializers.lecun_normal()
 
   @nn.compact
-  def __call__(self) -> tuple[Float['...'], Float['c']]:
+  def __call__(self) -> tuple[Float['...'], Float[' c']]:
     """Kernel and bias."""
     return self.param('kernel', self.init, self.shape), self.param('bias', zeros, self.shape[-1:])
 

@@ -1,4 +1,4 @@
-"""What all tests share: 8 devices, a cache of what is compiled, and one tiny video model."""
+"""What all tests share: 8 devices, how and where to XLA compiles, and one tiny video model."""
 
 import dataclasses
 import gc
@@ -17,8 +17,8 @@ from tests.oracles import random_params
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-# Tests compile most of the time, for networks that hardly run: this takes XLA a third of it.  What
-# tests start inherits it.
+# Most of the time of tests goes into compiling networks that hardly run; with these flags XLA needs
+# a third of it.  What tests start inherits them.
 QUICKLY = '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
 os.environ.setdefault('XLA_FLAGS', QUICKLY)
 

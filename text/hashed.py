@@ -40,7 +40,7 @@ def _words(text: str) -> list[str]:
   return re.findall(r'\w+', text.lower())
 
 
-def _vector(word: str, width: int) -> Float[np.ndarray, 'd']:
+def _vector(word: str, width: int) -> Float[np.ndarray, ' d']:
   key = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=16).digest(), 'little')
   # Raw bits, since only they are promised to stay the same in every version of numpy.
   bits = np.random.Philox(key=key).random_raw(width) >> np.uint64(40)

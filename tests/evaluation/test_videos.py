@@ -1,6 +1,7 @@
 import gc
 import json
-import sys
+import os
+import time
 
 import numpy as np
 import pytest
@@ -66,22 +67,21 @@ def test_what_is_too_short_is_told_of_and_left_out(folder):
   assert skipped == {'deep/c.npy': f'{folder}/deep/c.npy ends early: 3 of 4 frames.'}
 
 
-def test_arrays_are_read_in_threads_while_garbage_is_collected(tmp_path):
-  """As JAX does, a callback of the collector runs Python, where threads take turns."""
-  for i in range(600):
+def test_arrays_are_read_in_threads_while_garbage_is_collected(tmp_path, monkeypatch):
+  """A callback of the collector, of which JAX has one, lets other threads go on meanwhile; what may
+  come of it, Python 3.11.8 and 3.12.2 have mended."""
+  for i in range(100):
     np.save(tmp_path / f'{i}.npy', numbered(2, 1))
-  threshold, interval = gc.get_threshold(), sys.getswitchinterval()
-  turn = lambda *_: [None for _ in range(3)]
-  gc.callbacks.append(turn)
+  monkeypatch.setattr(os, 'cpu_count', lambda: 4)
+  threshold, wait = gc.get_threshold(), lambda *_: time.sleep(1e-4)
+  gc.callbacks.append(wait)
   gc.set_threshold(50)
-  sys.setswitchinterval(1e-6)
   try:
     found = list(clips(open_folder(tmp_path), Reading(1), first, skip=refuse))
   finally:
-    gc.callbacks.remove(turn)
+    gc.callbacks.remove(wait)
     gc.set_threshold(*threshold)
-    sys.setswitchinterval(interval)
-  assert len(found) == 600
+  assert len(found) == 100
 
 
 @pytest.mark.parametrize(
