@@ -1,4 +1,4 @@
-"""What all tests share: 8 devices, how and where to XLA compiles, and one tiny video model."""
+"""What all tests share: 8 devices, how XLA compiles, and one tiny video model."""
 
 import dataclasses
 import gc
@@ -19,8 +19,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # Most of the time of tests goes into compiling networks that hardly run; with these flags XLA needs
 # a third of it.  What tests start inherits them.
-QUICKLY = '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
-os.environ.setdefault('XLA_FLAGS', QUICKLY)
+os.environ.setdefault(
+  'XLA_FLAGS', '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
+)
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_num_cpu_devices', 8)
@@ -57,7 +58,8 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-  """What is there stays: to look for garbage in it takes a seventh of the time of tracing."""
+  """What is there stays, and little of what tracing makes is garbage: to look for it as often as by
+  default takes a seventh of the time of tracing."""
   gc.freeze()
   gc.set_threshold(100_000, 50, 100)
 

@@ -25,7 +25,7 @@ def test_at_birth_what_is_given_changes_nothing():
   shapes = lambda stage, cond: jax.eval_shape(stage.init, KEY, x, t, cond)
   params = random_params(shapes(plain, cond))
   grown = inflate(params, random_params(shapes(masked, told), seed=1))
-  # Without them XLA rounds the two programs differently.
+  # Without fusion emitters XLA rounds the two programs differently.
   to_the_bit = {'xla_cpu_use_fusion_emitters': True}
   want = jax.jit(plain.apply, compiler_options=to_the_bit)(params, x, t, cond)
   apply = jax.jit(masked.apply, compiler_options=to_the_bit)
