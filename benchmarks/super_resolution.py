@@ -157,7 +157,8 @@ def main() -> None:
   d = config.data  # whole frames, where the training has crops
   d.update(size=d.shorter_side or d.size, shorter_side=0, crop='center', frames=f.frames)
 
-  opened = lambda source, split: open_source(**d.to_dict() | {'source': source}, split=split)
+  of = d.to_dict() | {'min_side': f.min_side}
+  opened = lambda source, split: open_source(**of | {'source': source}, split=split)
   sources = {'moving shapes': opened('synthetic', 'test')}
   if f.source:
     sources[f.source] = opened(f.source, f.split)
@@ -175,6 +176,7 @@ if __name__ == '__main__':
   flags.DEFINE_string('source', None, 'The folder of a dataset of real clips.')
   flags.DEFINE_string('split', 'test', 'Which of its clips.')
   flags.DEFINE_string('output', None, 'A picture, .png.')
+  flags.DEFINE_integer('min_side', 0, 'Leaves out clips of it with a shorter side below this.')
   flags.DEFINE_integer('clips', 200, 'Of each source.', lower_bound=1)
   flags.DEFINE_integer('frames', 8, 'Of each clip.', lower_bound=1)
   flags.DEFINE_integer('batch', 4, 'Clips at once.', lower_bound=1)

@@ -35,7 +35,8 @@ def get_config() -> ConfigDict:
       'frames': 80,
       'fps': 16.0,
       'crop': 'center',
-      'shorter_side': 0,
+      'shorter_side': 0,  # to which clips are resized; 0 is `size`.  Smaller clips are refused
+      'min_side': 0,  # or left out: clips of a dataset with a shorter side below this
     }
   )
   # data.masks.Masked: how often which part of a clip is given, in the stage that is given any.

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow_datasets as tfds
 
-from data import decode, transforms
+from data import decode, sizes, transforms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +47,10 @@ def write(videos: pathlib.Path, clips: Sequence[Clip], out: pathlib.Path, shards
   for file in pathlib.Path(builder.data_dir).iterdir():
     file.rename(out / file.name)
   shutil.rmtree(inner)
+  of = {clip.split: [] for clip in clips}
+  for clip in clips:
+    of[clip.split].append((clip.facts.height, clip.facts.width))
+  sizes.write(out, of)
 
 
 class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -74,7 +78,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       builder=self,
       description='Video files with captions, and what decoding the files has found.',
       features=tfds.features.FeaturesDict(features),
-      metadata=tfds.core.MetadataDict(shortest=min(c.facts.seconds for c in self._clips)),
+      metadata=tfds.core.MetadataDict(known(self._clips)),
       disable_shuffling=True,
     )
 
@@ -89,13 +93,25 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       yield key, {'file': clip.file, 'video': video, 'caption': clip.caption, **facts}
 
 
+def known(clips: Sequence[Clip]) -> dict[str, float | int]:
+  """What a dataset knows of all its clips: `shortest`, in seconds, and what `sizes.least` says."""
+  shortest = min(clip.facts.seconds for clip in clips)
+  return {'shortest': shortest} | sizes.least([(c.facts.height, c.facts.width) for c in clips])
+
+
+def splits(directory: str) -> list[str]:
+  """The names of the splits of a dataset."""
+  return sorted(tfds.builder_from_directory(directory).info.splits)
+
+
 class Videos:
   """A random-access source of windows of a dataset's clips, as `data.pipeline` reads it.
 
   A window is `frames` frames at `fps`, resized to `shorter_side`, or to `size` where it is 0, and
   cropped to a square of side `size`: see `transforms.CROPS`.  Where in time it lies is always
-  drawn.  A ValueError where the split, the crop or a window as long as the shortest clip allows is
-  not given.
+  drawn.  Clips of a shorter side below `min_side` are left out.  A ValueError where the split, the
+  crop or a window as long as the shortest clip allows is not given, and where a clip would be
+  enlarged: see `sizes`.
   """
 
   def __init__(
@@ -108,6 +124,7 @@ class Videos:
     split: str = 'train',
     crop: str = 'center',
     shorter_side: int = 0,
+    min_side: int = 0,
   ):
     builder = tfds.builder_from_directory(directory)
     if split not in builder.info.splits:
@@ -121,9 +138,17 @@ class Videos:
     self._records = builder.as_data_source(split=split)
     self._size, self._frames, self._fps = shorter_side or size, frames, fps
     self._crop = transforms.crop(crop, size, shorter_side)
+    self._numbers = sizes.large_enough(
+      directory,
+      builder.info.metadata,
+      split,
+      len(self._records),
+      side=self._size,
+      min_side=min_side,
+    )
 
   def __len__(self) -> int:
-    return len(self._records)
+    return len(self._numbers)
 
   def __getitem__(self, i: int) -> dict:
     """The same window each time."""
@@ -131,13 +156,14 @@ class Videos:
 
   def draw(self, i: int, rng: np.random.Generator) -> dict:
     """`{'video': uint8 't h w 3', 'caption': str}`, a window drawn with `rng`."""
-    record = self._records[i]
+    number = int(self._numbers[i])
+    record = self._records[number]
     start = rng.uniform(0, max(record['seconds'] - self._frames / self._fps, 0))
     try:
       frames = decode.decode(
         record['video'], fps=self._fps, start=start, count=self._frames, size=self._size
       )
     except ValueError as error:  # it was decoded when the dataset was built
-      raise ValueError(f'{record["file"].decode()}, record {i}: {error}') from error
+      raise ValueError(f'{record["file"].decode()}, record {number}: {error}') from error
     video = self._crop(frames, rng)
     return {'video': np.ascontiguousarray(video), 'caption': record['caption'].decode()}

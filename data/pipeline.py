@@ -32,12 +32,14 @@ def open_source(
   split: str = 'train',
   crop: str = 'center',
   shorter_side: int = 0,
+  min_side: int = 0,
 ):
   """The random-access source which `source` names, of clips of `frames` frames, `size` square.
 
   They are cut, 'center' or 'random', from frames of a `shorter_side`, which at 0 is `size`.
   `'synthetic'` draws moving shapes.  Else `source` is the folder of a dataset which `data.builder`
-  has written; see `dataset.Videos`.
+  has written, of which clips of a shorter side below `min_side` are left out; see
+  `dataset.Videos`.
   """
   window = dict(size=size, frames=frames, fps=fps, crop=crop, shorter_side=shorter_side)
   if source == 'synthetic':
@@ -48,7 +50,7 @@ def open_source(
     raise ValueError(
       f"Got the source {source!r}; allowed are 'synthetic' and a folder which data.builder wrote."
     )
-  return dataset.Videos(source, split=split, **window)
+  return dataset.Videos(source, split=split, min_side=min_side, **window)
 
 
 def batches(

@@ -52,10 +52,8 @@ def save_config(workdir: pathlib.Path, config: ConfigDict) -> None:
     old = json.loads(path.read_text())
     free = {'steps', 'mesh', 'shard_above', 'keep', 'keep_best', 'watchdog', 'scores'}
     free = free & new.keys() | {k for k in new if k.endswith('_every')}
-    # A key of a later version that is at nothing is as good as none.
-    value = lambda config, key: config.get(key) or None
     keys = (new.keys() | old.keys()) - free
-    if differ := sorted(k for k in keys if value(old, k) != value(new, k)):
+    if differ := sorted(k for k in keys if _value(old, k) != _value(new, k)):
       raise ValueError(
         f'{workdir} holds a run of another config: {", ".join(differ)} differ.  Only '
         f'{", ".join(sorted(free))} may change; use another --workdir otherwise.'
@@ -63,6 +61,12 @@ def save_config(workdir: pathlib.Path, config: ConfigDict) -> None:
   if jax.process_index() == 0:
     workdir.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(new, indent=2, sort_keys=True) + '\n')
+
+
+def _value(config: dict, key: str):
+  """What compares of a key: one of a later version that is at nothing is as good as none."""
+  value = config.get(key) or None
+  return {k: v for k, v in value.items() if v} if isinstance(value, dict) else value
 
 
 def load_config(workdir: pathlib.Path) -> ConfigDict:

@@ -46,7 +46,7 @@ def test_tfds_reads_the_files_and_what_is_known_of_them(written):
 def test_nothing_but_the_dataset_is_written(written):
   shards = {f'videos-{s}.array_record-0000{i}-of-00002' for s in ('train', 'test') for i in (0, 1)}
   files = {p.name for p in written[1].iterdir()}
-  assert files == {'dataset_info.json', 'features.json', 'metadata.json', *shards}
+  assert files == {'dataset_info.json', 'features.json', 'metadata.json', 'sizes.npz', *shards}
 
 
 def test_no_tensorflow_is_imported(written):

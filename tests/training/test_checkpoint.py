@@ -112,6 +112,12 @@ def test_a_run_goes_on_with_keys_that_came_later_and_are_at_nothing(tmp_path):
   assert checkpoint.load_config(tmp_path).to_dict() == later
   with pytest.raises(ValueError, match='another config: masks, residual differ'):
     checkpoint.save_config(tmp_path, ConfigDict(CONFIG | {'masks': {'box': 1.0}, 'residual': True}))
+  within = CONFIG | {'model': CONFIG['model'] | {'temporal': False}}
+  checkpoint.save_config(tmp_path, ConfigDict(within))
+  assert checkpoint.load_config(tmp_path).to_dict() == within
+  within['model']['temporal'] = True
+  with pytest.raises(ValueError, match='another config: model differ'):
+    checkpoint.save_config(tmp_path, ConfigDict(within))
 
 
 def test_how_a_run_is_scored_may_change_and_come_later(tmp_path):

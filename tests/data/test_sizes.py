@@ -1,0 +1,135 @@
+"""That no clip is enlarged unnoticed, however it is stored."""
+
+import itertools
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from data import dataset, decode, pipeline, sizes
+from tests.data.videos import encoded, turned
+
+FRAMES = 12
+
+
+def drawn(height, width, container='matroska', **kwargs):
+  picture = np.arange(height * width * 3, dtype=np.uint8).reshape(height, width, 3)
+  pictures = np.broadcast_to(picture, (FRAMES, height, width, 3))
+  return encoded(pictures, np.arange(FRAMES) * 100, container, **kwargs)
+
+
+# By the file: its contents, and the height and width at which it is shown.
+CLIPS = {
+  'large.mkv': (drawn(32, 48), (32, 48)),
+  'narrow pixels.mov': (drawn(24, 32, 'mov', lossless='png', aspect='1/2'), (24, 16)),
+  'phone.mov': (turned(drawn(20, 32, 'mov', lossless='png')), (32, 20)),
+  'tiny.mkv': (drawn(8, 12), (8, 12)),
+  'wide pixels.mov': (drawn(24, 16, 'mov', lossless='png', aspect='3/2'), (24, 24)),
+}
+
+
+@pytest.fixture(scope='module')
+def directory(tmp_path_factory):
+  """The dataset of `CLIPS`, and a small one of another split."""
+  videos, out = tmp_path_factory.mktemp('videos'), tmp_path_factory.mktemp('out') / 'set'
+  clips = []
+  for file, (contents, _) in CLIPS.items():
+    (videos / file).write_bytes(contents)
+    clips.append(dataset.Clip(file, file, 'train', decode.probe(contents)))
+  clips.append(dataset.Clip('large.mkv', 'large.mkv', 'test', clips[0].facts))
+  dataset.write(videos, clips, out, shards=None)
+  return str(out)
+
+
+def opened(directory, **kwargs):
+  return pipeline.open_source(directory, **{'size': 8, 'frames': 4, 'fps': 10.0} | kwargs)
+
+
+def files(source):
+  return [source[i]['caption'] for i in range(len(source))]
+
+
+def test_a_clip_is_as_large_as_it_is_shown(directory):
+  for file, (contents, shape) in CLIPS.items():
+    assert decode.decode(contents, fps=10.0).shape[1:3] == shape, file
+  with np.load(f'{directory}/{sizes.FILE}') as found:
+    np.testing.assert_array_equal(found['train'], [shape for _, shape in CLIPS.values()])
+    np.testing.assert_array_equal(found['test'], [(32, 48)])
+  known = tfds.builder_from_directory(directory).info.metadata
+  assert known == {'shortest': pytest.approx(1.2), 'least_height': 8, 'least_width': 12}
+
+
+def test_clips_that_are_large_enough_are_all_read(directory):
+  assert files(opened(directory)) == list(CLIPS)
+  assert files(opened(directory, shorter_side=8)) == list(CLIPS)
+  assert len(opened(directory, size=32, split='test')) == 1  # the other split does not count
+
+
+@pytest.mark.parametrize(
+  ('kwargs', 'small', 'smallest'),
+  [
+    ({'size': 9}, 1, 8),
+    ({'shorter_side': 17}, 2, 8),
+    ({'shorter_side': 24, 'crop': 'random'}, 3, 8),
+    ({'size': 24, 'min_side': 9}, 2, 16),
+    ({'size': 8, 'shorter_side': 24, 'min_side': 20}, 1, 20),
+  ],
+)
+def test_a_clip_that_would_be_enlarged_is_refused(directory, kwargs, small, smallest):
+  side = kwargs.get('shorter_side') or kwargs['size']
+  with pytest.raises(ValueError, match='would be enlarged') as error:
+    opened(directory, **kwargs)
+  assert str(error.value) == (
+    f'Got a shorter side of {side} pixels; {small} of the 5 clips of {directory} (train) would be '
+    f'enlarged to it, the smallest from {smallest}: data.min_side={side} leaves them out.'
+  )
+
+
+@pytest.mark.parametrize(
+  ('min_side', 'left'),
+  [
+    (8, list(CLIPS)),
+    (16, ['large.mkv', 'narrow pixels.mov', 'phone.mov', 'wide pixels.mov']),
+    (20, ['large.mkv', 'phone.mov', 'wide pixels.mov']),
+    (25, ['large.mkv']),
+  ],
+)
+def test_smaller_clips_are_left_out(directory, min_side, left):
+  source = opened(directory, size=8, shorter_side=min_side, min_side=min_side)
+  assert files(source) == left
+  assert all(source[i]['video'].shape == (4, 8, 8, 3) for i in range(len(left)))
+
+
+def test_where_none_is_large_enough_the_largest_is_told(directory):
+  for kwargs in ({'size': 33}, {'size': 8, 'min_side': 33}):
+    with pytest.raises(ValueError, match='none of the 5 clips') as error:
+      opened(directory, **kwargs)
+    assert str(error.value).endswith(f'{directory} (train) is as large: allowed are 1..32.')
+  with pytest.raises(ValueError, match=r'Got data\.min_side=-1; 0 or more is allowed'):
+    opened(directory, min_side=-1)
+
+
+def test_a_dataset_of_before_sizes_were_recorded_is_refused(directory, tmp_path):
+  old = tmp_path / 'old'
+  shutil.copytree(directory, old)
+  (old / 'metadata.json').write_text(json.dumps({'shortest': 1.2}))
+  (old / sizes.FILE).unlink()
+  with pytest.raises(ValueError, match=r'old was built by an earlier version, .*; build it again'):
+    opened(str(old))
+
+
+def test_a_stream_of_the_clips_that_are_left_is_resumed_where_it_was(directory):
+  encode = lambda captions: (np.array([[[len(c)]] for c in captions]), np.ones((2, 1), bool))
+  source = opened(directory, size=20, min_side=20)
+  streams = [pipeline.batches(source, encode, batch=2, seed=0) for _ in range(2)]
+  whole, resumed = streams
+  want = list(itertools.islice(whole, 5))
+  state = {'batches': 3}
+  resumed.set_state(state)
+  for batch in want[3:]:
+    again = next(resumed)
+    assert all(np.array_equal(batch[key], again[key]) for key in batch)
+  for stream in streams:
+    stream.close()
