@@ -7,7 +7,7 @@ import re
 
 ALLOWED = (
   'allowed is one object for each file, with strings "file", "caption" or "label" (or null) '
-  'and perhaps "split"'
+  'and perhaps "split" and "source_video"'
 )
 
 
@@ -16,15 +16,16 @@ class Line:
   """What is told of one file."""
 
   caption: str | None
-  split: str
+  split: str | None
+  source_video: str | None = None  # the name of the video that the file was cut from
 
 
 def read(path: pathlib.Path) -> dict[str, Line]:
   """The lines by the file which each names, relative to the folder of videos.
 
-  A line is an object with `file`, and `caption` or `label` or both.  `split` is 'train' where it is
-  missing; other keys are ignored.  A label stands in for a missing caption as its plain `words`.
-  A mistake is a ValueError with the line's number.
+  A line is an object with `file`, and `caption` or `label` or both, and perhaps `split` and
+  `source_video`; other keys are ignored.  A label stands in for a missing caption as its plain
+  `words`.  A mistake is a ValueError with the line's number.
   """
   if not path.is_file():
     raise ValueError(f'There is no file {path}; the captions are a file of JSON lines.')
@@ -49,19 +50,19 @@ def _parse(text: bytes) -> tuple[str, Line]:
     raise ValueError(f'no JSON: {error}') from error
   if not isinstance(line, dict):
     raise ValueError(f'got {text[:40].decode()}')
-  line = {'caption': None, 'label': None, 'split': 'train'} | line
   if 'file' not in line:
     raise ValueError('no "file"')
-  for key in ('caption', 'file', 'label', 'split'):
+  keys = ('caption', 'file', 'label', 'source_video', 'split')
+  for key in (key for key in keys if key in line):
     if not isinstance(line[key], str) and not (line[key] is None and key in ('caption', 'label')):
       raise ValueError(f'got "{key}": {json.dumps(line[key])[:40]}')
   path = pathlib.PurePosixPath(line['file'])
   if path.is_absolute() or '..' in path.parts or not path.parts:
     raise ValueError(f'got the file {line["file"]!r}, which is not below the folder')
-  if not re.fullmatch('[a-z][a-z0-9_]*', line['split']):
+  if 'split' in line and not re.fullmatch('[a-z][a-z0-9_]*', line['split']):
     raise ValueError(f'got the split {line["split"]!r}, which is no lower-case name')
-  caption = (line['caption'] or '').strip() or words(line['label'] or '')
-  return str(path), Line(caption or None, line['split'])
+  caption = (line.get('caption') or '').strip() or words(line.get('label') or '')
+  return str(path), Line(caption or None, line.get('split'), line.get('source_video'))
 
 
 def words(label: str) -> str:

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from data import builder, captions, dataset
 from data.captions import Line
@@ -60,6 +61,46 @@ def test_what_can_be_used_is_written_and_the_rest_reported(videos, tmp_path):
   assert again['written'] == len(dataset.Videos(str(out), size=8, frames=16, fps=8.0))
 
 
+def test_small_clips_are_left_out_and_source_videos_held_out(tmp_path):
+  """Two clips of one source video, a copy of a third, and one that is too small on one side."""
+  videos = tmp_path / 'videos'
+  videos.mkdir()
+  for i, file in enumerate(('a1.mkv', 'a2.mkv', 'b.mkv', 'c.mkv', 'd.mkv')):
+    (videos / file).write_bytes(encoded(numbered(11 + i, 24), np.arange(11 + i) * 100))
+  shutil.copy(videos / 'b.mkv', videos / 'copy of b.mkv')
+  tall = numbered(10).swapaxes(1, 2)[:, :, :12]
+  (videos / 'tall.mkv').write_bytes(encoded(tall, np.arange(10) * 100))
+  lines = {path.name: Line('a film', None) for path in videos.iterdir()}
+  lines |= {file: Line('a film', None, 'a film') for file in ('a1.mkv', 'a2.mkv')}
+  lines['d.mkv'] = Line('a film', 'test')
+  options = dict(fps=10.0, min_frames=8, workers=1)
+  report = builder.build(videos, lines, tmp_path / 'all', **options)
+  assert report['splits'] == {'test': 1, 'train': 6}
+  assert (report['least_height'], report['least_width'], report['shortest']) == (16, 12, 1.0)
+
+  options |= dict(min_side=13, validation=0.4)
+  report = builder.build(videos, lines, tmp_path / 'out', **options)
+  assert report['skipped'] == {'tall.mkv': '12 x 16 pixels; at least 13 are needed on each side'}
+  assert (report['least_height'], report['least_width']) == (16, 24)
+  opened = tfds.builder_from_directory(tmp_path / 'out')
+  files = {
+    split: {record['file'].decode() for record in opened.as_data_source(split=split)}
+    for split in report['splits']
+  }
+  assert files['test'] == {'d.mkv'}
+  assert files['train'] | files['validation'] == {
+    'a1.mkv', 'a2.mkv', 'b.mkv', 'c.mkv', 'copy of b.mkv'
+  }  # fmt: skip
+  for pair in ({'a1.mkv', 'a2.mkv'}, {'b.mkv', 'copy of b.mkv'}):
+    assert pair <= files['train'] or pair <= files['validation']
+  assert report['in_several_splits'] == []
+
+  lines['a1.mkv'] = Line('a film', 'test', 'a film')
+  lines['a2.mkv'] = Line('a film', 'train', 'a film')
+  report = builder.build(videos, lines, tmp_path / 'third', **options)
+  assert report['in_several_splits'] == ['a1.mkv', 'a2.mkv']
+
+
 def test_a_failed_build_leaves_nothing(videos, tmp_path, monkeypatch):
   def write(videos, clips, out, shards):
     out.mkdir()
@@ -80,6 +121,9 @@ def test_mistakes_are_told(videos, tmp_path):
     builder.build(videos, LINES, videos, overwrite=True)
   with pytest.raises(ValueError, match='Got --fps=0; more than 0 is allowed'):
     builder.build(videos, LINES, out, fps=0.0)
+  for kwargs in ({'min_side': -1}, {'validation': 1.0}, {'validation': -0.1}):
+    with pytest.raises(ValueError, match=r'Got --min_side=.* and --validation=.*; allowed are 0 '):
+      builder.build(videos, LINES, out, **kwargs)
   with pytest.raises(
     ValueError, match=r'can be used: cut\.mkv: no line in the captions; .*; \.\.\.\.$'
   ):

@@ -19,12 +19,12 @@ def test_a_caption_comes_first_and_the_words_of_a_label_stand_in_for_it(tmp_path
     {'file': 'b/b.avi', 'caption': None, 'label': 'UCF101:ApplyEyeMakeup', 'split': 'test'},
     b'',
     {'file': 'c.gif', 'label': 'shake_hands', 'source': 'ignored'},
-    {'file': 'd.gif', 'caption': ' ', 'label': None},
+    {'file': 'd.gif', 'caption': ' ', 'label': None, 'source_video': 'a film'},
   ) == {
-    'a.mp4': Line('a dog', 'train'),
+    'a.mp4': Line('a dog', None),
     'b/b.avi': Line('apply eye makeup', 'test'),
-    'c.gif': Line('shake hands', 'train'),
-    'd.gif': Line(None, 'train'),
+    'c.gif': Line('shake hands', None),
+    'd.gif': Line(None, None, 'a film'),
   }
 
 
@@ -38,6 +38,7 @@ def test_a_caption_comes_first_and_the_words_of_a_label_stand_in_for_it(tmp_path
     ({'file': None, 'caption': 'a dog'}, 'got "file": null'),
     ({'file': 'b.mp4', 'caption': 3}, 'got "caption": 3'),
     ({'file': 'b.mp4', 'split': None}, 'got "split": null'),
+    ({'file': 'b.mp4', 'source_video': 7}, 'got "source_video": 7'),
     ({'file': 'b.mp4', 'split': '../x'}, r"got the split '\.\./x'"),
     ({'file': '../b.mp4', 'caption': 'a dog'}, r"got the file '\.\./b\.mp4', which is not below"),
     ({'file': '/b.mp4', 'caption': 'a dog'}, r"got the file '/b\.mp4', which is not below"),

@@ -1,0 +1,63 @@
+"""That clips of one source video are on one side of training and validation."""
+
+import collections
+
+import pytest
+
+from data import splits
+
+NAMES = [f'video {i}' for i in range(2000)]
+
+
+def held_out(sources, validation):
+  found = splits.assigned([None] * len(sources), sources, validation)
+  return {source for source, split in zip(sources, found) if split == 'validation'}
+
+
+@pytest.mark.parametrize('validation', [0.01, 0.05, 0.5])
+def test_about_the_fraction_of_sources_is_held_out(validation):
+  # Four standard deviations of a binomial distribution.
+  spread = 4 * (validation * (1 - validation) / len(NAMES)) ** 0.5
+  assert len(held_out(NAMES, validation)) / len(NAMES) == pytest.approx(validation, abs=spread)
+
+
+def test_a_source_stays_where_it_is_when_others_come():
+  assert held_out(NAMES[:500], 0.1) == held_out(NAMES, 0.1) & set(NAMES[:500])
+
+
+@pytest.mark.parametrize('count', [2, 3, 10])
+def test_of_few_sources_one_is_held_out_and_one_is_not(count):
+  for validation in (1e-9, 0.05, 0.999999):
+    assert 1 <= len(held_out(NAMES[:count], validation)) < count
+
+
+def test_all_clips_of_a_source_are_in_one_split():
+  sources = [f'video {i % 40}' for i in range(200)]
+  found = splits.assigned([None] * 200, sources, 0.2)
+  assert set(found) == {'train', 'validation'}
+  assert splits.straddling(found, sources) == []
+
+
+def test_a_split_of_the_captions_wins_and_is_that_of_its_source():
+  given = ['test', None, 'validation', None, 'train', None, None]
+  sources = ['a', 'a', 'b', 'b', 'c', 'c', 'd']
+  for validation in (0.0, 0.999):
+    found = splits.assigned(given, sources, validation)
+    assert found == ['test', 'test', 'validation', 'validation', 'train', 'train', 'train']
+  given[1] = 'train'
+  found = splits.assigned(given, sources, 0.0)
+  assert found[:2] == ['test', 'train']
+  assert splits.straddling(found, sources) == [0, 1]
+
+
+def test_without_a_fraction_all_is_trained_on():
+  assert collections.Counter(splits.assigned([None] * 5, NAMES[:5], 0.0)) == {'train': 5}
+
+
+@pytest.mark.parametrize(
+  ('given', 'sources', 'count'),
+  [([None], ['a'], 1), ([None, None], ['a', 'a'], 1), (['train', 'test'], ['a', 'b'], 0)],
+)
+def test_where_nothing_can_be_held_out_that_is_told(given, sources, count):
+  with pytest.raises(ValueError, match=f'--validation=0.1, but at least two .*; got {count}'):
+    splits.assigned(given, sources, 0.1)
