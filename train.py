@@ -36,6 +36,7 @@ from data.pipeline import batches, open_source
 from evaluation.in_training import make_scoring
 from pipelines import forecasts
 from pipelines.plan import initialise, lowered_step, make_plan
+from pipelines.ranges import require_in_range
 from pipelines.sampling import video_keys
 from pipelines.stage import Stage
 from text.encoder import open_encoder
@@ -68,6 +69,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, clock: Clock, stopped=lambd
 
   ValueError, before anything is written, where a part of the config is wrong.
   """
+  require_in_range(config)
   mesh = make_mesh(config.mesh)
   # A run that is resumed has all it needs.
   begins = config.init_from and not checkpoint.steps(workdir)

@@ -13,6 +13,7 @@ from core.condition import Condition
 from core.params import count, held
 from pipelines.cascade import window_mesh
 from pipelines.plan import at_home, lowered_step, make_plan, parameter_shapes
+from pipelines.ranges import require_in_range
 from pipelines.stage import made_large, open_stage
 from pipelines.text_to_video import clip_mesh
 from training import flops
@@ -23,6 +24,7 @@ from training.slices import GIB, open_slice
 
 def of_step(config: ConfigDict, name: str) -> dict:
   """Of a step of training, on the mesh of the config; the errors of `open_slice`, `make_mesh`."""
+  require_in_range(config)
   on = open_slice(name)
   plan = make_plan(config, make_mesh(config.mesh, on.devices))
   began = time.monotonic()
@@ -49,6 +51,7 @@ def of_videos(base: ConfigDict, large: ConfigDict | None, name: str, batch: int)
 
 def of_sampling(config: ConfigDict, name: str, batch: int) -> dict:
   """Of making so many videos at once with one model, as `in_batches` and `one_by_one` do it."""
+  require_in_range(config)
   on, d, s = open_slice(name), config.data, config.sampling
   if large := bool(config.degrade):
     mesh = window_mesh(d.frames, s.window, s.overlap, on.devices)

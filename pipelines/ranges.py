@@ -1,0 +1,85 @@
+"""Which numbers a config may have, so that a wrong one is refused before a run does any work.
+
+What concerns several keys together, or a key and the data, is checked by the function that takes
+them.
+"""
+
+import math
+import numbers
+from collections.abc import Iterator, Mapping
+
+from ml_collections import ConfigDict
+
+POSITIVE = math.ulp(0.0)  # the least number above 0
+BELOW_ONE = math.nextafter(1, 0)
+LARGEST = 2**31 - 1  # counters on devices are int32
+COUNT = (1, LARGEST)
+
+# The least and the most of a key, or of each of its numbers where it has several.
+RANGES = {
+  'seed': (0, 2**32 - 2),  # the batch of evaluation is drawn by the seed after it
+  'schedule.shift': (-LARGEST, LARGEST),
+  'model.channels': COUNT,
+  'model.groups': COUNT,
+  'model.head_features': COUNT,
+  'model.out_channels': COUNT,
+  'model.patch': COUNT,
+  'model.pool_heads': COUNT,
+  'model.temporal_strides': COUNT,
+  'text.tokens': COUNT,
+  'text.width': COUNT,
+  'data.size': COUNT,
+  'data.frames': COUNT,
+  'data.fps': (POSITIVE, LARGEST),
+  'degrade.factor': (2, LARGEST),
+  'degrade.level': (0, 1),
+  'loader.batch': COUNT,
+  'optim.b1': (0, BELOW_ONE),
+  'optim.b2': (0, BELOW_ONE),
+  'optim.clip': (POSITIVE, LARGEST),
+  'ema_decay': (0, 1),
+  'drop_text': (0, 1),
+  'accumulate': COUNT,
+  'high_noise': (POSITIVE, LARGEST),
+  'sampling.steps': COUNT,
+  'sampling.window': COUNT,
+  'sampling.at_once': COUNT,
+  'sampling.aug_level': (0, 1),
+  'evaluate_batch': COUNT,
+  'evaluate_times': COUNT,
+  'keep': COUNT,
+  'scores.videos': COUNT,
+  'scores.stride': COUNT,
+  'scores.splits': COUNT,
+  'scores.batch': COUNT,
+  'guard.abort_after': COUNT,
+}
+OTHERS = (0, LARGEST)
+
+
+def require_in_range(config: ConfigDict) -> None:
+  """Raises ValueError, with what is allowed, for the first number of a config out of its range."""
+  for key, value in _flat(config.to_dict(), ''):
+    several = isinstance(value, tuple | list)
+    found = [n for n in (value if several else (value,)) if isinstance(n, numbers.Real)]
+    least, most = RANGES.get(key, OTHERS)
+    wrong = not all(least <= n <= most for n in found)  # as NaN is
+    if several and (found or key in RANGES):  # a size for each level
+      wrong |= not value or not all(isinstance(n, int) for n in value)
+    if wrong:
+      each = ' one whole number or more, each' if several else ''
+      raise ValueError(f'Got {key}={value}; allowed is{each} {_said(least, most)}.')
+
+
+def _flat(config: Mapping, head: str) -> Iterator[tuple[str, object]]:
+  for key, value in config.items():
+    if isinstance(value, Mapping):
+      yield from _flat(value, f'{head}{key}.')
+    else:
+      yield head + key, value
+
+
+def _said(least: int | float, most: int | float) -> str:
+  if most == LARGEST and least >= 0:
+    return 'more than 0' if least == POSITIVE else f'{least} or more'
+  return f'{least} to less than 1' if most == BELOW_ONE else f'{least} to {most}'
