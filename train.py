@@ -53,7 +53,9 @@ _WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run is kept.')
 _COORDINATOR = flags.DEFINE_string(
   'coordinator', None, 'HOST:PORT of process 0, where no scheduler says who is who; or auto.'
 )
-_NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many there are.', lower_bound=1)
+_NUM_PROCESSES = flags.DEFINE_integer(
+  'num_processes', None, 'How many there are; 1 alone: whatever a scheduler says.', lower_bound=1
+)
 _PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which of them this is.', lower_bound=0)
 _COMPILE_FOR = flags.DEFINE_string(
   'compile_for', None, 'A TPU slice, v5p:4x4x8, for which the step is compiled, and not run.'

@@ -4,44 +4,101 @@ import hashlib
 import os
 import pathlib
 import secrets
+import socket
+import sys
+import threading
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from training import schedulers
+from training.phases import STALLED
+
 AUTO = 'auto'
 GRACE = 20  # seconds for which a process that fails waits, as it ends, for others to end too
-
-# Of the schedulers whose processes JAX can tell apart: the variable, and what says they are many.
-SCHEDULERS = {
-  'SLURM_NTASKS': lambda n: int(n) > 1,
-  'OMPI_COMM_WORLD_SIZE': lambda n: int(n) > 1,
-  'TPU_WORKER_HOSTNAMES': lambda names: ',' in names,
-  'MEGASCALE_NUM_SLICES': lambda n: int(n) > 1,
-}
+MEET = 300  # seconds within which all processes have to be there
 
 
 def join(coordinator: str | None, num: int | None, index: int | None) -> None:
   """Makes this process one of many, if the arguments or a scheduler's environment say so.
 
   coordinator: HOST:PORT of process 0, or `AUTO` where JAX finds out by itself, as on Cloud TPU VMs.
-  ValueError where only some of the arguments are given.
+  num: how many processes there are; 1 without the others is this one alone, whatever a scheduler
+    says.
+
+  ValueError where only some of the arguments are given, where the environment contradicts itself,
+  and where process 0 cannot have its port.  The process ends with `STALLED` where the others are
+  not met within `MEET` seconds.
   """
-  found = coordinator == AUTO
-  if found:
+  if (coordinator, num, index) == (None, 1, None):
+    return
+  auto = coordinator == AUTO
+  if auto:
     coordinator = None
   given = [value is not None for value in (coordinator, num, index)]
   if any(given) and not all(given):
     raise ValueError(
       '--coordinator, --num_processes and --process_id are given together, or not at all, or '
-      f'--coordinator={AUTO} alone.'
+      f'--coordinator={AUTO} or --num_processes=1 alone.'
     )
-  if any(given) and index >= num:
-    raise ValueError(f'Got --process_id={index} of {num}; 0..{num - 1} are allowed.')
-  many = [name for name, says in SCHEDULERS.items() if says(os.environ.get(name, '0'))]
-  if any(given) or found or many:
-    jax.config.update('jax_cpu_collectives_implementation', 'gloo')
-    jax.distributed.initialize(coordinator, num, index, shutdown_timeout_seconds=GRACE)
+  if any(given):
+    if index >= num:
+      raise ValueError(f'Got --process_id={index} of {num}; 0..{num - 1} are allowed.')
+    _require_address(coordinator, binds=index == 0)
+  scheduler = None if auto or any(given) else schedulers.started_by()
+  if auto or any(given) or scheduler:
+    _meet(coordinator, num, index, scheduler or f'--coordinator={coordinator or AUTO}')
+
+
+def _meet(coordinator, num, index, by: str) -> None:
+  """Connects to the others; ValueError where JAX does not know them."""
+  jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+  # Of itself JAX aborts with a trace, and only after more than the time that it is given.
+  timer = threading.Timer(MEET, _give_up, [f' at {coordinator}' if coordinator else ''])
+  timer.daemon = True
+  timer.start()
+  try:
+    limits = dict(initialization_timeout=2 * MEET, shutdown_timeout_seconds=GRACE)
+    jax.distributed.initialize(coordinator, num, index, **limits)
+  except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+    reason = str(error).rstrip('.')
+    raise ValueError(
+      f'JAX finds no other processes by {by} ({reason}); {schedulers.ALONE}.'
+    ) from error
+  finally:
+    timer.cancel()
+
+
+def _require_address(coordinator: str, *, binds: bool) -> None:
+  """ValueError unless it is HOST:PORT, whose port this process can have if it `binds`."""
+  host, _, port = coordinator.rpartition(':')
+  if not (host and port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
+    raise ValueError(
+      f'Got --coordinator={coordinator}; allowed are {AUTO} and HOST:PORT, as in 10.0.0.1:1234.'
+    )
+  if not binds:
+    return
+  # Two services of JAX could have one port, and take each other's processes for their own.
+  both = socket.has_dualstack_ipv6()
+  family = socket.AF_INET6 if both else socket.AF_INET
+  try:
+    socket.create_server(('', int(port)), family=family, dualstack_ipv6=both).close()
+  except OSError as error:
+    raise ValueError(
+      f'Got --coordinator={coordinator}, but process 0 cannot have port {port}: '
+      f'{error.strerror}.  Say another one, to all processes.'
+    ) from error
+
+
+def _give_up(where: str) -> None:
+  print(
+    f'error: the other processes were not met{where} within {MEET} s: not all of them are started, '
+    'or they cannot reach each other.',
+    file=sys.stderr,
+    flush=True,
+  )
+  os._exit(STALLED)
 
 
 def gathered(x: jax.Array) -> np.ndarray:

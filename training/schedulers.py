@@ -1,0 +1,80 @@
+"""Whether a scheduler started this process as one of many, as its environment says."""
+
+import os
+
+ALONE = '--num_processes=1 runs this process alone'
+
+
+def started_by() -> str | None:
+  """The scheduler that started this process as one of many, by its name; None if none did.
+
+  Slurm, Open MPI and GKE with TPUs are known, whose processes JAX can tell apart.  ValueError where
+  a scheduler's variables say that there are many processes, but not which of them this one is, as
+  in a shell within an allocation, or where one of them is not a number.
+  """
+  started = (('Open MPI', _by_open_mpi), ('Slurm', _by_slurm), ('GKE', _by_gke))
+  return next((name for name, by in started if by()), None)
+
+
+def _by_slurm() -> bool:
+  tasks, of_step = _number('SLURM_NTASKS'), _number('SLURM_STEP_NUM_TASKS')
+  if max(tasks or 1, of_step or 1) == 1:
+    return False
+  # A shell in an allocation is in no step, or in one of a single task whose SLURM_NTASKS is that of
+  # the whole allocation.
+  missing = _missing('SLURM_JOB_ID', 'SLURM_STEP_NODELIST', 'SLURM_PROCID', 'SLURM_LOCALID')
+  if missing or tasks != (of_step or tasks):
+    raise ValueError(
+      f'SLURM_NTASKS={os.environ.get("SLURM_NTASKS", "")}, but srun did not start this process as '
+      f'one of so many tasks: start it with srun; {ALONE}.'
+    )
+  for name in ('SLURM_JOB_ID', 'SLURM_PROCID', 'SLURM_LOCALID'):
+    _number(name)
+  return True
+
+
+def _by_open_mpi() -> bool:
+  tasks = _number('OMPI_COMM_WORLD_SIZE')
+  if (tasks or 1) == 1:
+    return False
+  rank = 'OMPI_COMM_WORLD_RANK'
+  # Open MPI 5 does not set the first of them any more.
+  if missing := _missing('OMPI_MCA_orte_hnp_uri', rank, 'OMPI_COMM_WORLD_LOCAL_RANK'):
+    raise ValueError(
+      f'OMPI_COMM_WORLD_SIZE={tasks}, but {missing} is not set, as mpirun of Open MPI 4 does.  Say '
+      f'--coordinator=HOST:PORT --num_processes={tasks} --process_id=${rank}; {ALONE}.'
+    )
+  for name in (rank, 'OMPI_COMM_WORLD_LOCAL_RANK'):
+    _number(name)
+  return True
+
+
+def _by_gke() -> bool:
+  hosts = os.environ.get('TPU_PROCESS_ADDRESSES') or os.environ.get('TPU_WORKER_HOSTNAMES', '')
+  slices = _number('MEGASCALE_NUM_SLICES') or 1
+  if ',' not in hosts and slices == 1:
+    return False
+  # Without names of hosts, these are of Cloud TPU VMs, whose metadata have the rest.
+  needed = ['TPU_WORKER_ID'] if hosts else []
+  if hosts and slices > 1:
+    needed += ['MEGASCALE_SLICE_ID', 'MEGASCALE_COORDINATOR_ADDRESS']
+  if missing := _missing(*needed):
+    what = f'{slices} slices' if slices > 1 else f'the hosts {hosts}'
+    raise ValueError(f'The environment has {what} of TPUs, but not {missing}; {ALONE}.')
+  for name in needed[:2]:
+    _number(name)
+  return True
+
+
+def _missing(*names: str) -> str:
+  return ', '.join(name for name in names if not os.environ.get(name))
+
+
+def _number(name: str) -> int | None:
+  """The number in the variable; None where it is unset or empty."""
+  value = os.environ.get(name, '')
+  if not value:
+    return None
+  if not (value.isascii() and value.isdigit()):
+    raise ValueError(f'{name}={value} is in the environment; allowed is a number.  {ALONE}.')
+  return int(value)
