@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow_datasets as tfds
 
-from data import decode, sizes, transforms
+from data import decode, integrity, sizes, transforms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +101,7 @@ def known(clips: Sequence[Clip]) -> dict[str, float | int]:
 
 def splits(directory: str) -> list[str]:
   """The names of the splits of a dataset."""
-  return sorted(tfds.builder_from_directory(directory).info.splits)
+  return sorted(integrity.open_builder(directory).info.splits)
 
 
 class Videos:
@@ -110,8 +110,8 @@ class Videos:
   A window is `frames` frames at `fps`, resized to `shorter_side`, or to `size` where it is 0, and
   cropped to a square of side `size`: see `transforms.CROPS`.  Where in time it lies is always
   drawn.  Clips of a shorter side below `min_side` are left out.  A ValueError where the split, the
-  crop or a window as long as the shortest clip allows is not given, and where a clip would be
-  enlarged: see `sizes`.
+  crop or a window as long as the shortest clip allows is not given, where a clip would be enlarged
+  (see `sizes`), and where a file of the dataset is missing or cut short (see `integrity`).
   """
 
   def __init__(
@@ -126,7 +126,7 @@ class Videos:
     shorter_side: int = 0,
     min_side: int = 0,
   ):
-    builder = tfds.builder_from_directory(directory)
+    builder = integrity.open_builder(directory)
     if split not in builder.info.splits:
       raise ValueError(f'Got split={split!r}; {directory} has {sorted(builder.info.splits)}.')
     longest = decode.available(builder.info.metadata['shortest'], fps)
@@ -135,6 +135,7 @@ class Videos:
         f'Got {frames} frames at {fps:g} a second; the shortest clip of {directory} allows '
         f'1..{longest}.'
       )
+    integrity.require_whole(builder, split)
     self._records = builder.as_data_source(split=split)
     self._size, self._frames, self._fps = shorter_side or size, frames, fps
     self._crop = transforms.crop(crop, size, shorter_side)

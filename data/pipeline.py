@@ -46,7 +46,7 @@ def open_source(
     if split not in SHAPES:
       raise ValueError(f'Got split={split!r}; moving shapes have {sorted(SHAPES)}.')
     return synthetic.MovingShapes(**window, seed=SHAPES[split])
-  if not pathlib.Path(source, 'dataset_info.json').is_file():
+  if not pathlib.Path(source).is_dir():
     raise ValueError(
       f"Got the source {source!r}; allowed are 'synthetic' and a folder which data.builder wrote."
     )

@@ -6,6 +6,7 @@ square pixels.
 """
 
 import pathlib
+import zipfile
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -37,8 +38,8 @@ def large_enough(
   count: the number of records of the split.
   side: the shorter side to which they will be resized.
 
-  ValueError where one of them is smaller than `side`, where none is left, and for a dataset that
-  was built before sizes were recorded.
+  ValueError where one of them is smaller than `side`, where none is left, where the sizes can't be
+  read, and for a dataset that was built before sizes were recorded.
   """
   if min_side < 0:
     raise ValueError(f'Got data.min_side={min_side}; 0 or more is allowed.')
@@ -50,8 +51,12 @@ def large_enough(
   smallest = min(metadata['least_height'], metadata['least_width'])
   if smallest >= max(side, min_side):  # as is usual, so that nothing else is read
     return range(count)
-  with np.load(pathlib.Path(directory, FILE)) as sizes:
-    sides = sizes[split].min(1)
+  path = pathlib.Path(directory, FILE)
+  try:
+    with np.load(path) as sizes:
+      sides = sizes[split].min(1)
+  except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    raise ValueError(f'{path} is missing or damaged: {error}.') from error
   which = f'of the {count} clips of {directory} ({split})'
   if sides.max() < max(side, min_side):
     raise ValueError(

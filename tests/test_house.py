@@ -28,7 +28,7 @@ FOLDERS = sorted({p.relative_to(ROOT).parts[0] for p in SOURCES if p.parent != R
 SCRIPTS = sorted(p.stem for p in ROOT.glob('*.py'))
 
 # Required without an import: what needs them is a library, an option of pytest, or a command.
-NOT_IMPORTED = {'array-record', 'beartype', 'pytest-xdist', 'ruff'}
+NOT_IMPORTED = {'beartype', 'pytest-xdist', 'ruff'}
 
 
 def requirements(file: str) -> dict[str, Requirement]:
