@@ -1,21 +1,22 @@
 """How a command of this project starts, and how it ends when its user made a mistake."""
 
-import dis
 import pathlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NoReturn
 
 from absl import app, flags, logging
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from core import mistakes
+
+ROOT = mistakes.ROOT
 
 
 def run(main: Callable[[], None]) -> None:
   """Parses the flags and calls `main()`.
 
-  A mistake in the flags, and a `ValueError` or `OSError` of a `raise` in this project, end in one
-  line on stderr and exit status 2.  Anything else is a defect and keeps its traceback.
+  A mistake in the flags, and what `mistakes.message` says is the user's, end in one line on stderr
+  and exit status 2.  Anything else is a defect and keeps its traceback.
   """
 
   def alone(arguments):
@@ -89,23 +90,29 @@ def _reporting(main):
   def reporting(argv):
     try:
       main(argv[1:])
-    except (ValueError, OSError) as error:
-      if not _is_deliberate(error):
+    except Exception as error:
+      if not (message := mistakes.message(error, _named())):
         raise
-      fail(error)
+      fail(message)
 
   return reporting
 
 
-def _is_deliberate(error: Exception) -> bool:
-  """Whether a `raise` of this project raised it, rather than a library or a builtin it called."""
-  last = error.__traceback__
-  while last.tb_next is not None:
-    last = last.tb_next
-  code = last.tb_frame.f_code
-  file = pathlib.Path(code.co_filename).resolve()
-  ours = file.is_relative_to(ROOT) and '.venv' not in file.relative_to(ROOT).parts
-  return ours and dis.opname[code.co_code[last.tb_lasti]] == 'RAISE_VARARGS'
+def _named() -> Iterator[pathlib.Path]:
+  """All that the flags and the configs say that can be a path, also by default."""
+
+  def texts(value):
+    if isinstance(value, str):
+      yield value
+    elif hasattr(value, 'items'):
+      for _, inner in value.items():
+        yield from texts(inner)
+    elif isinstance(value, list | tuple):
+      for inner in value:
+        yield from texts(inner)
+
+  for name in flags.FLAGS:
+    yield from (pathlib.Path(text) for text in texts(flags.FLAGS[name].value) if text)
 
 
 def _require_none(arguments: list[str]) -> None:

@@ -32,7 +32,7 @@ def config(tmp_path):
     'def get_config(scale="tiny"):\n'
     '  if scale != "tiny":\n'
     '    raise ValueError(f"No scale {scale!r}; allowed are tiny.")\n'
-    "  return ConfigDict({'steps': 3, 'model': {'groups': 4}})\n"
+    "  return ConfigDict({'steps': 3, 'model': {'groups': 4, 'source': ''}})\n"
   )
   flags.DEFINE_integer('test_count', 1, '', lower_bound=1)
   config_flags.DEFINE_config_file('test_config', lock_config=True)
@@ -96,6 +96,20 @@ def test_a_defect_keeps_its_traceback(monkeypatch, defect):
   monkeypatch.setattr(sys, 'argv', ['command.py'])
   with flagsaver.flagsaver(), pytest.raises((ValueError, KeyError)):
     command.run(defect)
+
+
+def test_an_error_of_the_system_is_one_line_where_a_flag_or_a_config_names_the_path(
+  run, config, tmp_path, monkeypatch
+):
+  file, argv = tmp_path / 'file', [f'--test_config={config}']
+  file.touch()
+  below = lambda: (file / 'below').mkdir()
+  said = (2, f'error: {file / "below"}: Not a directory.\n')
+  assert run(command.run, below, *argv, f'--test_config.model.source={file}') == said
+  assert run(command.run_verb, {'verb': below}, *argv, f'--test_config.model.source={file}') == said
+  with flagsaver.flagsaver(), pytest.raises(NotADirectoryError):
+    monkeypatch.setattr(sys, 'argv', ['command.py', *argv])
+    command.run(below)
 
 
 def test_a_verb_is_chosen_by_the_first_argument(run, config):

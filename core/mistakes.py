@@ -1,0 +1,70 @@
+"""Which errors are the user's, and which are defects of this project.
+
+A ValueError or OSError of a `raise` in this project is the user's: it was written to be read.  An
+OSError of the operating system is the user's too, whoever called it, where it is about a path that
+the user named, or where the machine fails, as a disk does that is full.  All others are defects.
+"""
+
+import dis
+import errno
+import os
+import pathlib
+from collections.abc import Iterable, Iterator
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+# No code can help these, wherever they happen.
+MACHINE = {errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS, errno.ESTALE}
+
+
+def message(error: Exception, named: Iterable[pathlib.Path]) -> str:
+  """What is said to the user of an error of theirs; '' of a defect.
+
+  named: the paths that the user gave.
+
+  Where an error was raised from another, that other one counts too.
+  """
+  if isinstance(error, ValueError | OSError) and _is_deliberate(error):
+    return str(error)
+  for one in _causes(error):
+    if isinstance(one, OSError) and one.errno is not None:
+      path, reason = _path(one), one.strerror or os.strerror(one.errno)
+      if path and any(_concerns(path, other) for other in named):
+        return f'{path}: {reason}.'
+      if one.errno in MACHINE:
+        return f'{path}: {reason}.' if path else f'{reason}.'
+  return ''
+
+
+def _is_deliberate(error: Exception) -> bool:
+  """Whether a `raise` of this project raised it, rather than a library or a builtin it called."""
+  last = error.__traceback__
+  while last.tb_next is not None:
+    last = last.tb_next
+  code = last.tb_frame.f_code
+  file = pathlib.Path(code.co_filename).resolve()
+  ours = file.is_relative_to(ROOT) and '.venv' not in file.relative_to(ROOT).parts
+  return ours and dis.opname[code.co_code[last.tb_lasti]] == 'RAISE_VARARGS'
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+  """The error, and those it was raised from.
+
+  Not those during whose handling it was raised: that may be a defect in what handles them.
+  """
+  while error is not None:
+    yield error
+    error = error.__cause__
+
+
+def _path(error: OSError) -> pathlib.Path | None:
+  """The path that the operating system refused, if the error says it."""
+  name = error.filename
+  return pathlib.Path(os.fsdecode(name)) if isinstance(name, str | bytes) and name else None
+
+
+def _concerns(path: pathlib.Path, named: pathlib.Path) -> bool:
+  """Whether a path is one that was named, lies in it, leads to it, or is written in its place."""
+  path, named = path.absolute(), named.absolute()
+  # As `core.folder` calls what is not whole yet.
+  beside = path.parent == named.parent and path.name.lstrip('.').startswith(f'{named.name}.')
+  return path.is_relative_to(named) or named.is_relative_to(path) or beside
