@@ -1,5 +1,6 @@
 """How a command of this project starts, and how it ends when its user made a mistake."""
 
+import io
 import pathlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -7,7 +8,7 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from core import mistakes
+from core import mistakes, unicode
 
 ROOT = mistakes.ROOT
 
@@ -58,6 +59,9 @@ def json_file(name: str | None) -> pathlib.Path | None:
 
 
 def _run(main: Callable[[list[str]], None]) -> None:
+  # Names of files may have bytes that are not UTF-8: printed as escapes, they end nothing.
+  if isinstance(sys.stdout, io.TextIOWrapper):
+    sys.stdout.reconfigure(errors='backslashreplace')
   app.run(_reporting(main), flags_parser=_parse)
 
 
@@ -67,7 +71,8 @@ def _parse(argv: list[str]) -> list[str]:
     arguments = flags.FLAGS(argv)
     for name in flags.FLAGS:
       # A config whose file is not there says so with an OSError, but only when it is touched.
-      hasattr(flags.FLAGS[name].value, 'keys')
+      if hasattr(value := flags.FLAGS[name].value, 'keys'):
+        _require_unicode(f'--{name}', value)
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it touches
     return arguments
@@ -86,6 +91,15 @@ def _parse(argv: list[str]) -> list[str]:
     fail(last.removeprefix('ValueError: '))
 
 
+def _require_unicode(name: str, config: object) -> None:
+  """Raises ValueError for a text of a config that UTF-8 can't write."""
+  for key, text in _texts(config, name):
+    try:
+      unicode.require(text)
+    except ValueError as error:
+      raise ValueError(f'{key}: {error}; allowed is Unicode text.') from error
+
+
 def _reporting(main):
   def reporting(argv):
     try:
@@ -100,19 +114,20 @@ def _reporting(main):
 
 def _named() -> Iterator[pathlib.Path]:
   """All that the flags and the configs say that can be a path, also by default."""
-
-  def texts(value):
-    if isinstance(value, str):
-      yield value
-    elif hasattr(value, 'items'):
-      for _, inner in value.items():
-        yield from texts(inner)
-    elif isinstance(value, list | tuple):
-      for inner in value:
-        yield from texts(inner)
-
   for name in flags.FLAGS:
-    yield from (pathlib.Path(text) for text in texts(flags.FLAGS[name].value) if text)
+    yield from (pathlib.Path(text) for _, text in _texts(flags.FLAGS[name].value, name) if text)
+
+
+def _texts(value: object, name: str) -> Iterator[tuple[str, str]]:
+  """Each text of a flag or a config with its name, at any depth."""
+  if isinstance(value, str):
+    yield name, value
+  elif hasattr(value, 'items'):
+    for key, inner in value.items():
+      yield from _texts(inner, f'{name}.{key}')
+  elif isinstance(value, list | tuple):
+    for inner in value:
+      yield from _texts(inner, name)
 
 
 def _require_none(arguments: list[str]) -> None:

@@ -4,6 +4,9 @@ import dataclasses
 import json
 import pathlib
 import re
+from collections.abc import Mapping
+
+from core import unicode
 
 ALLOWED = (
   'allowed is one object for each file, with strings "file", "caption" or "label" (or null) '
@@ -29,40 +32,53 @@ def read(path: pathlib.Path) -> dict[str, Line]:
   """
   if not path.is_file():
     raise ValueError(f'There is no file {path}; the captions are a file of JSON lines.')
+  try:
+    text = unicode.decoded(path.read_bytes())
+  except ValueError as error:
+    raise ValueError(f'{path.name}, {error}.') from error
+  except OSError as error:
+    raise OSError(f'Cannot read {path}: {error.strerror or error}.') from error
   lines = {}
-  for number, text in enumerate(path.read_bytes().split(b'\n'), 1):
-    if not text.strip():
+  for number, line in enumerate(unicode.lines(text), 1):
+    if not line.strip():
       continue
     try:
-      file, line = _parse(text)
+      file, found = _parse(line)
       if file in lines:
         raise ValueError(f'another line for {file!r}')
     except ValueError as error:
       raise ValueError(f'{path.name}, line {number}: {error}; {ALLOWED}.') from error
-    lines[file] = line
+    lines[file] = found
   return lines
 
 
-def _parse(text: bytes) -> tuple[str, Line]:
+def caption(line: Mapping[str, str | None]) -> str:
+  """The caption of a line, or the words of its label; blank where it has neither."""
+  return (line.get('caption') or '').strip() or words(line.get('label') or '')
+
+
+def _parse(text: str) -> tuple[str, Line]:
   try:
     line = json.loads(text)
   except ValueError as error:
     raise ValueError(f'no JSON: {error}') from error
   if not isinstance(line, dict):
-    raise ValueError(f'got {text[:40].decode()}')
+    raise ValueError(f'got {text[:40]}')
   if 'file' not in line:
     raise ValueError('no "file"')
   keys = ('caption', 'file', 'label', 'source_video', 'split')
   for key in (key for key in keys if key in line):
     if not isinstance(line[key], str) and not (line[key] is None and key in ('caption', 'label')):
       raise ValueError(f'got "{key}": {json.dumps(line[key])[:40]}')
+    if key != 'file':  # whose name may have bytes that are not UTF-8, as Python writes them
+      unicode.require(line[key] or '')
   path = pathlib.PurePosixPath(line['file'])
   if path.is_absolute() or '..' in path.parts or not path.parts:
     raise ValueError(f'got the file {line["file"]!r}, which is not below the folder')
   if 'split' in line and not re.fullmatch('[a-z][a-z0-9_]*', line['split']):
     raise ValueError(f'got the split {line["split"]!r}, which is no lower-case name')
-  caption = (line.get('caption') or '').strip() or words(line.get('label') or '')
-  return str(path), Line(caption or None, line.get('split'), line.get('source_video'))
+  text = caption(line) or None
+  return str(path), Line(text, line.get('split'), line.get('source_video'))
 
 
 def words(label: str) -> str:

@@ -2,6 +2,9 @@
 
 import json
 import pathlib
+from collections.abc import Callable, Iterator, Sequence
+
+from core import unicode
 
 ALLOWED = (
   'allowed are .txt with a prompt a line, .tsv with the prompt in the last column, and .json or '
@@ -16,36 +19,50 @@ def read(path: pathlib.Path) -> list[str]:
   .txt.  ValueError where the file can't be read, has no prompt, or is another format's.
   """
   try:
-    text = path.read_text('utf-8-sig')
+    text = unicode.decoded(path.read_bytes())
     match path.suffix.lower():
       case '.txt' | '':
-        found = text.splitlines()
+        found = unicode.lines(text)
       case '.tsv':
-        lines = (line for line in text.splitlines() if line.strip() and line[0] != '#')
+        lines = (line for line in unicode.lines(text) if line.strip() and line[0] != '#')
         found = [line.split('\t')[-1] for line in lines]
       case '.json':
-        found = list(map(_said, _listed(json.loads(text))))
+        found = list(_each('item', _list(json.loads(text)), _prompt))
       case '.jsonl':
-        found = [_said(json.loads(line)) for line in text.splitlines() if line.strip()]
+        found = list(_each('line', unicode.lines(text), lambda line: _prompt(json.loads(line))))
       case other:
         raise ValueError(f'it is {other}')
     prompts = [prompt.strip() for prompt in found if prompt.strip()]
-  except (OSError, ValueError, TypeError, AttributeError) as error:
+  except (OSError, ValueError) as error:
     raise ValueError(f'Cannot read the prompts of {path}: {error}; {ALLOWED}.') from error
   if not prompts:
     raise ValueError(f'{path} has no prompt; {ALLOWED}.')
   return prompts
 
 
-def _listed(items: object) -> list:
+def _each(kind: str, items: Sequence[object], prompt_of: Callable[[object], str]) -> Iterator[str]:
+  """The prompt of each item that is not blank; the errors of `prompt_of` with the item's number."""
+  for number, item in enumerate(items, 1):
+    if isinstance(item, str) and not item.strip():
+      continue
+    try:
+      yield unicode.require(prompt_of(item))
+    except ValueError as error:
+      raise ValueError(f'{kind} {number}: {error}') from error
+
+
+def _list(items: object) -> list:
   if not isinstance(items, list):
     raise ValueError(f'it is a {type(items).__name__}, not a list')
   return items
 
 
-def _said(item: str | dict) -> str:
+def _prompt(item: object) -> str:
   if isinstance(item, str):
     return item
-  if 'prompt' not in item and 'caption' not in item:
+  if not isinstance(item, dict) or not item.keys() & {'prompt', 'caption'}:
     raise ValueError(f'{json.dumps(item)[:60]} has neither "prompt" nor "caption"')
-  return item.get('prompt') or item.get('caption') or ''
+  prompt = item.get('prompt') or item.get('caption') or ''
+  if not isinstance(prompt, str):
+    raise ValueError(f'the prompt {json.dumps(prompt)[:60]} is no text')
+  return prompt

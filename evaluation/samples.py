@@ -10,6 +10,7 @@ import json
 import pathlib
 from collections.abc import Sequence
 
+from core import unicode
 from evaluation.videos import Folder
 from pipelines.jobs import INDEX, Job, index, slug, write_index
 from pipelines.run import Model, run
@@ -94,7 +95,7 @@ def _indexed(path) -> list[dict[str, str]]:
   """The lines of an index, none where it is not there."""
   try:
     text = path.read_text('utf-8') if path.exists() else ''
-    lines = [json.loads(line) for line in text.splitlines()]
+    lines = [json.loads(line) for line in unicode.lines(text) if line]
     return [line for line in lines if line['file']]
   except (ValueError, KeyError, TypeError) as error:
     raise ValueError(f'{path} is none of samples.  Another folder is needed.') from error

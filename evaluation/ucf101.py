@@ -4,6 +4,7 @@ import collections
 import pathlib
 from collections.abc import Mapping
 
+from core import unicode
 from data.captions import words
 
 COUNT = 10_235  # videos that Lumiere made
@@ -70,8 +71,8 @@ def class_prompts(path: pathlib.Path | None) -> dict[str, str]:
   if path is None:
     return {name: words(name) for name in CLIPS}
   try:
-    lines = [line for line in path.read_text('utf-8-sig').splitlines() if line.strip()]
-  except (OSError, UnicodeDecodeError) as error:
+    lines = [x for x in unicode.lines(unicode.decoded(path.read_bytes())) if x.strip()]
+  except (OSError, ValueError) as error:
     raise ValueError(f'Cannot read the prompts of {path}: {error}.') from error
   pairs = [line.split('\t') for line in lines if not line.startswith('#')]
   found = {pair[0]: pair[-1].strip() if len(pair) > 1 else '' for pair in pairs}

@@ -1,3 +1,4 @@
+import io
 import json
 import sys
 
@@ -32,7 +33,7 @@ def config(tmp_path):
     'def get_config(scale="tiny"):\n'
     '  if scale != "tiny":\n'
     '    raise ValueError(f"No scale {scale!r}; allowed are tiny.")\n'
-    "  return ConfigDict({'steps': 3, 'model': {'groups': 4, 'source': ''}})\n"
+    '  return ConfigDict({"steps": 3, "model": {"groups": 4, "source": "", "of": ("a",)}})\n'
   )
   flags.DEFINE_integer('test_count', 1, '', lower_bound=1)
   config_flags.DEFINE_config_file('test_config', lock_config=True)
@@ -68,6 +69,15 @@ def test_what_is_called_succeeds(run, config):
     (('--test_config.model.grups=8',), "error: Unknown key of the config: 'grups' Did you mean"),
     (('--test_config=none.py',), "No such file or directory: 'none.py'"),
     (('--test_config={}:large',), "error: No scale 'large'; allowed are tiny."),
+    (
+      ('--test_config.model.source=a\udcff',),
+      '--test_config.model.source: "a\\xff" has \\xff, which is no',
+    ),
+    (
+      ("--test_config.model.of=('\udcff',)",),
+      'has \\xff, which is no character; allowed',
+    ),
+    (('--test_config.model.source=\ud83d',), 'which is no character; allowed is Unicode text.'),
     (('word',), "error: Unknown arguments: 'word'. Allowed are flags: see --help."),
   ],
 )
@@ -79,6 +89,13 @@ def test_a_mistake_in_the_flags_is_one_line(run, config, argv, message):
   assert message in err
   assert err.startswith('error: ')
   assert err.count('\n') == 1
+
+
+def test_the_name_of_any_file_can_be_printed(run, capsys, monkeypatch):
+  stdout = io.TextIOWrapper(io.BytesIO(), 'utf-8', errors='strict', write_through=True)
+  monkeypatch.setattr(sys, 'stdout', stdout)
+  assert run(command.run, lambda: print('caf\udce9.mp4 \xe9'))[0] == 0
+  assert stdout.buffer.getvalue().decode() == 'caf\\udce9.mp4 \xe9\n'
 
 
 def test_a_mistake_found_by_the_project_is_one_line(run):
@@ -107,8 +124,8 @@ def test_an_error_of_the_system_is_one_line_where_a_flag_or_a_config_names_the_p
   said = (2, f'error: {file / "below"}: Not a directory.\n')
   assert run(command.run, below, *argv, f'--test_config.model.source={file}') == said
   assert run(command.run_verb, {'verb': below}, *argv, f'--test_config.model.source={file}') == said
+  monkeypatch.setattr(sys, 'argv', ['command.py', *argv])
   with flagsaver.flagsaver(), pytest.raises(NotADirectoryError):
-    monkeypatch.setattr(sys, 'argv', ['command.py', *argv])
     command.run(below)
 
 

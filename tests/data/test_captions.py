@@ -32,7 +32,12 @@ def test_a_caption_comes_first_and_the_words_of_a_label_stand_in_for_it(tmp_path
   ('line', 'reason'),
   [
     (b'{"file": "b.mp4"', 'no JSON'),
-    (b'{"file": "\xff.mp4"}', 'no JSON'),
+    (
+      {'file': 'b.mp4', 'caption': 'a \ud83d dog'},
+      r'"a \\ud83d dog" has \\ud83d, which is no char',
+    ),
+    ({'file': 'b.mp4', 'label': 'a\udce9'}, r'"a\\xe9" has \\xe9, which is no character'),
+    ({'file': 'b.mp4', 'caption': 'a\0b'}, '.* has NUL, which is no character of a text'),
     (b'[1, 2]', r'got \[1, 2\]'),
     ({'caption': 'a dog'}, 'no "file"'),
     ({'file': None, 'caption': 'a dog'}, 'got "file": null'),
@@ -52,6 +57,41 @@ def test_a_mistake_is_told_with_its_line(tmp_path, line, reason):
   )
   with pytest.raises(ValueError, match=message):
     read(tmp_path, good, line)
+
+
+@pytest.mark.parametrize('separator', ['\u2028', '\u2029', '\x85'])
+def test_only_a_line_feed_ends_a_line(tmp_path, separator):
+  path = tmp_path / 'captions.jsonl'
+  caption = f'a dog{separator}and a cat'
+  lines = [{'file': 'a.mp4', 'caption': caption}, {'file': 'b.mp4', 'caption': 'b'}]
+  text = '\r\n'.join(json.dumps(line, ensure_ascii=False) for line in lines)
+  path.write_bytes(b'\xef\xbb\xbf' + text.encode())
+  found = captions.read(path)
+  assert found == {'a.mp4': Line(caption, 'train'), 'b.mp4': Line('b', 'train')}
+
+
+@pytest.mark.parametrize(
+  ('encoding', 'message'),
+  [
+    ('utf-16', r'^captions\.jsonl, it is UTF-16, or no text; allowed is UTF-8\.$'),
+    ('utf-16-be', r'^captions\.jsonl, it is UTF-16, or no text; allowed is UTF-8\.$'),
+    (
+      'cp1252',
+      r'^captions\.jsonl, line 3: byte 0xe9 is not UTF-8, but perhaps Windows-1252; .*\.$',
+    ),
+  ],
+)
+def test_another_encoding_is_told(tmp_path, encoding, message):
+  path = tmp_path / 'captions.jsonl'
+  text = '{"file": "a.mp4", "caption": "a"}\n\n{"file": "b.mp4", "caption": "a caf\xe9"}\n'
+  path.write_bytes(text.encode(encoding))
+  with pytest.raises(ValueError, match=message):
+    captions.read(path)
+
+
+def test_a_name_that_is_not_utf_8_may_have_a_line(tmp_path):
+  line = {'file': 'caf\udce9.mp4', 'caption': 'a dog'}  # as Python lists the byte 0xe9
+  assert read(tmp_path, line) == {'caf\udce9.mp4': Line('a dog', 'train')}
 
 
 def test_a_missing_file_is_told(tmp_path):

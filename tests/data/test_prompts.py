@@ -78,6 +78,51 @@ def test_what_is_no_list_of_prompts(tmp_path, name, text, message):
     prompts.read(tmp_path / name)
 
 
+@pytest.mark.parametrize('separator', ['\u2028', '\u2029', '\x85', '\x0b', '\x0c', '\x1c'])
+@pytest.mark.parametrize('name', ['a.txt', 'a', 'a.tsv', 'a.json', 'a.jsonl'])
+def test_only_a_line_feed_ends_a_prompt(tmp_path, name, separator):
+  given = [f'a red circle{separator}moving left', 'a blue ring']
+  lines = [json.dumps({'prompt': p}, ensure_ascii=False) for p in given]
+  text = {'.json': json.dumps(given), '.jsonl': '\r\n'.join(lines)}
+  (tmp_path / name).write_bytes(text.get(pathlib.Path(name).suffix, '\r\n'.join(given)).encode())
+  assert prompts.read(tmp_path / name) == given
+
+
+@pytest.mark.parametrize(
+  ('name', 'data', 'reason'),
+  [
+    ('a.txt', 'one\r\ncaf\xe9\r\n'.encode('cp1252'), 'line 2: byte 0xe9 is not UTF-8, but perhaps'),
+    ('a.tsv', b'\xef\xbb\xbfa\tone\n\nb\t\x93two\x94', 'line 3: byte 0x93 is not UTF-8'),
+    ('a.txt', 'one\ntwo'.encode('utf-16'), 'it is UTF-16, or no text; allowed is UTF-8'),
+    ('a.txt', 'one\ntwo'.encode('utf-16-le'), 'it is UTF-16, or no text; allowed is UTF-8'),
+    ('a.json', '["one"]'.encode('utf-16-be'), 'it is UTF-16, or no text; allowed is UTF-8'),
+    ('a.txt', b'one\na \xed\xa0\xbd ring', 'line 2: byte 0xed is not UTF-8'),
+    (
+      'a.json',
+      b'["one", "a \\ud83d ring"]',
+      r'item 2: "a \\ud83d ring" has \\ud83d, which is no char',
+    ),
+    (
+      'a.jsonl',
+      b'\n{"caption": "\\udc00"}',
+      r'line 2: "\\udc00" has \\udc00, which is no character',
+    ),
+    ('a.jsonl', b'"a\\u0000b"', 'line 1: .* has NUL, which is no character'),
+    ('a.jsonl', b'"one"\n{"prompt": 3}', 'line 2: the prompt 3 is no text'),
+  ],
+)
+def test_what_is_no_clean_text_is_told_with_its_line(tmp_path, name, data, reason):
+  (tmp_path / name).write_bytes(data)
+  message = rf'^Cannot read the prompts of .*{name}: {reason}[^\n]*; allowed are [^\n]*\.$'
+  with pytest.raises(ValueError, match=message):
+    prompts.read(tmp_path / name)
+
+
+def test_both_halves_of_a_character_are_one(tmp_path):
+  (tmp_path / 'a.json').write_text(r'["a \ud83d\ude00 ring"]')
+  assert prompts.read(tmp_path / 'a.json') == ['a \U0001f600 ring']
+
+
 def test_no_file(tmp_path):
   with pytest.raises(ValueError, match=r'Cannot read the prompts of .*none\.txt'):
     prompts.read(tmp_path / 'none.txt')

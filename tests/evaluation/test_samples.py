@@ -113,6 +113,17 @@ def test_the_index_says_what_each_is_of(tmp_path, made):
   assert list(open_folder(tmp_path).prompts().values()) == PROMPTS
 
 
+def test_an_index_that_another_program_wrote_again_is_read(tmp_path, made):
+  prompts = ['a red circle\u2028moving', 'a ring\x85on white', 'two\x0bbirds']
+  jobs = samples.plan(prompts, tmp_path, '.npy')
+  sample(jobs)
+  index = tmp_path / 'index.jsonl'
+  lines = map(json.loads, index.read_text().split('\n')[:-1])
+  index.write_text('\n'.join(json.dumps(x, ensure_ascii=False) for x in lines), 'utf-8')
+  assert sample(jobs) == []
+  assert list(open_folder(tmp_path).prompts().values()) == prompts
+
+
 def test_samples_made_otherwise_are_not_mixed_in(tmp_path, made):
   sample(jobs_in(tmp_path))
   before = contents(tmp_path)

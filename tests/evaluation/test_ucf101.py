@@ -99,6 +99,25 @@ def test_the_mark_before_utf_8_is_no_part_of_a_class(tmp_path):
   assert ucf101.class_prompts(path) == dict.fromkeys(ucf101.CLIPS, 'x')
 
 
+@pytest.mark.parametrize('separator', ['\u2028', '\x85', '\x0b'])
+def test_only_a_line_feed_ends_a_class(tmp_path, separator):
+  path = tmp_path / 'classes.tsv'
+  path.write_bytes('\r\n'.join(f'{name}\ta{separator}b' for name in ucf101.CLIPS).encode())
+  assert ucf101.class_prompts(path) == dict.fromkeys(ucf101.CLIPS, f'a{separator}b')
+
+
+@pytest.mark.parametrize(
+  ('encoding', 'reason'), [('cp1252', 'line 2: byte 0xe9'), ('utf-16', 'it is')]
+)
+def test_another_encoding_is_refused(tmp_path, encoding, reason):
+  path = tmp_path / 'classes.tsv'
+  path.write_bytes('Archery\tx\nYoYo\tcaf\xe9\n'.encode(encoding))
+  with pytest.raises(
+    ValueError, match=rf'^Cannot read the prompts of .*tsv: {reason}[^\n]*UTF-8\.$'
+  ):
+    ucf101.class_prompts(path)
+
+
 def test_the_plan_is_shown_whole():
   lines = ucf101.described(ucf101.COUNT, ucf101.class_prompts(None)).splitlines()
   assert len(lines) == 103
