@@ -17,7 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 import tqdm
 from absl import flags, logging
 
-from core import command
+from core import command, unicode
 from data import captions, dataset, decode, splits
 
 MAX_BYTES = 2**30  # of a file; a record ends at twice that
@@ -46,10 +46,10 @@ def build(
 ) -> dict:
   """The report on the dataset written to `out`, which is also `out/report.json`.
 
-  Every file below `videos` which has a caption in `lines` is decoded once, in `workers` processes.
-  One which cannot be, is shorter than `min_frames` at `fps`, or is shown with a shorter side below
-  `min_side` pixels, is skipped and reported with the reason.  A damaged one counts as far as it can
-  be decoded, and is reported too.
+  Every file below `videos`, or behind links there, which has a caption in `lines` is decoded once,
+  in `workers` processes.  One which cannot be, is shorter than `min_frames` at `fps`, or is shown
+  with a shorter side below `min_side` pixels, is skipped and reported with the reason.  A damaged
+  one counts as far as it can be decoded, and is reported too.
 
   validation: about which fraction of the source videos is held out as the split 'validation', where
     `lines` say no split: see `splits.assigned`.  Files of one `source_video` are of one source, and
@@ -64,9 +64,9 @@ def build(
       'more but less than 1.'
     )
   _require_free(out, overwrite)
-  files, skipped = _with_caption(videos, lines)
+  lines, skipped = captions.found(videos, lines)
   found = {}
-  for file, probed in _probed(videos, files, workers):
+  for file, probed in _probed(videos, list(lines), workers):
     if isinstance(probed, str):
       skipped[file] = probed
     elif reason := _lacking(probed.facts, fps, min_frames, min_side):
@@ -103,9 +103,9 @@ def _report(clips: Sequence[dataset.Clip], straddling: Sequence[int], skipped: d
     'splits': dict(sorted(collections.Counter(clip.split for clip in clips).items())),
     'seconds': sum(clip.facts.seconds for clip in clips),
     **dataset.known(clips),
-    'in_several_splits': [clips[i].file for i in straddling],
-    'damaged': {clip.file: clip.facts.fault for clip in clips if clip.facts.fault},
-    'skipped': dict(sorted(skipped.items())),
+    'in_several_splits': [unicode.escaped(clips[i].file) for i in straddling],
+    'damaged': {unicode.escaped(c.file): c.facts.fault for c in clips if c.facts.fault},
+    'skipped': {unicode.escaped(file): reason for file, reason in sorted(skipped.items())},
   }
 
 
@@ -123,24 +123,13 @@ def _write(videos, clips: Sequence[dataset.Clip], out: pathlib.Path, shards, rep
   shutil.rmtree(incomplete, ignore_errors=True)
   try:
     dataset.write(videos, clips, incomplete, shards)
-    (incomplete / 'report.json').write_text(json.dumps(report, indent=2, ensure_ascii=False) + '\n')
+    text = json.dumps(report, indent=2, ensure_ascii=False) + '\n'
+    (incomplete / 'report.json').write_text(text, 'utf-8')
     if out.exists():
       shutil.rmtree(out)
     incomplete.rename(out)
   finally:
     shutil.rmtree(incomplete, ignore_errors=True)
-
-
-def _with_caption(videos: pathlib.Path, lines: dict) -> tuple[list[str], dict[str, str]]:
-  """The files to use, and the reason against each other one in the folder or in `lines`."""
-  if not videos.is_dir():
-    raise ValueError(f'There is no folder {videos}; --videos is a folder of video files.')
-  present = {p.relative_to(videos).as_posix() for p in videos.rglob('*') if p.is_file()}
-  silent = {file for file in present & lines.keys() if lines[file].caption is None}
-  reasons = dict.fromkeys(present - lines.keys(), 'no line in the captions')
-  reasons |= dict.fromkeys(lines.keys() - present, 'no such file')
-  reasons |= dict.fromkeys(silent, 'neither caption nor label')
-  return sorted(lines.keys() - reasons.keys()), reasons
 
 
 def _probed(

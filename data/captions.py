@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import re
 from collections.abc import Mapping
 
-from core import unicode
+from core import files, unicode
 
 ALLOWED = (
   'allowed is one object for each file, with strings "file", "caption" or "label" (or null) '
@@ -50,6 +51,27 @@ def read(path: pathlib.Path) -> dict[str, Line]:
       raise ValueError(f'{path.name}, line {number}: {error}; {ALLOWED}.') from error
     lines[file] = found
   return lines
+
+
+def found(videos: pathlib.Path, lines: dict[str, Line]) -> tuple[dict[str, Line], dict[str, str]]:
+  """The lines of the files to use, by their names on the disk and in the order of these; and the
+  reason against each other file that is in the folder, or has a line."""
+  if not videos.is_dir():
+    raise ValueError(f'There is no folder {videos}; --videos is a folder of video files.')
+  reasons = {}
+
+  def unreadable(folder: pathlib.Path, error: OSError) -> None:
+    reasons[folder.relative_to(videos).as_posix()] = f'cannot be read: {error.strerror}'
+
+  present = set(files.below(videos, unreadable))
+  # A file that two links lead to is found by one of its names, and may have its line by the other.
+  present |= {file for file in lines.keys() - present if os.path.isfile(videos / file)}
+  named = files.named(lines.keys(), present)
+  of = {named[file]: line for file, line in lines.items() if file in named}
+  reasons |= dict.fromkeys(present - of.keys(), 'no line in the captions')
+  reasons |= dict.fromkeys(lines.keys() - named.keys(), 'no such file')
+  reasons |= {file: 'neither caption nor label' for file, line in of.items() if not line.caption}
+  return {file: of[file] for file in sorted(of.keys() - reasons.keys())}, reasons
 
 
 def caption(line: Mapping[str, str | None]) -> str:

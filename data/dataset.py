@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow_datasets as tfds
 
+from core import unicode
 from data import decode, integrity, sizes, transforms
 
 
@@ -90,7 +91,8 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       facts = dataclasses.asdict(clip.facts)
       del facts['fault']
       video = (self._videos / clip.file).read_bytes()
-      yield key, {'file': clip.file, 'video': video, 'caption': clip.caption, **facts}
+      file = unicode.escaped(clip.file)
+      yield key, {'file': file, 'video': video, 'caption': clip.caption, **facts}
 
 
 def known(clips: Sequence[Clip]) -> dict[str, float | int]:

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -37,7 +38,8 @@ def encoder(tokens: int, width: int) -> Encoder:
 
 
 def _words(text: str) -> list[str]:
-  return re.findall(r'\w+', text.lower())
+  # An accent of its own is no letter, and would end the word that a composed one goes on with.
+  return re.findall(r'\w+', unicodedata.normalize('NFC', text).lower())
 
 
 def _vector(word: str, width: int) -> Float[np.ndarray, ' d']:

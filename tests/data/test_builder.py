@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from core import video
 from data import builder, captions, dataset
 from data.captions import Line
 from tests.data.videos import encoded, numbered
@@ -99,6 +100,74 @@ def test_small_clips_are_left_out_and_source_videos_held_out(tmp_path):
   lines['a2.mkv'] = Line('a film', 'train', 'a film')
   report = builder.build(videos, lines, tmp_path / 'third', **options)
   assert report['in_several_splits'] == ['a1.mkv', 'a2.mkv']
+
+
+@pytest.fixture
+def clip():
+  return encoded(numbered(20), np.arange(20) * 100)
+
+
+def small(folder, lines, out):
+  """The report of a build, and the files and captions that it wrote."""
+  lines = {file: Line(f'film {file}', 'train') for file in lines}
+  report = builder.build(folder, lines, out, fps=8.0, min_frames=4, workers=1)
+  assert json.loads((out / 'report.json').read_text('utf-8')) == report
+  records = dataset.Videos(str(out), size=8, frames=4, fps=8.0)._records
+  return report, {r['file'].decode(): r['caption'].decode() for r in records}
+
+
+def test_names_that_are_not_utf_8_are_escaped(clip, tmp_path):
+  folder = tmp_path / 'videos'
+  folder.mkdir()
+  (folder / 'a\udce9.mkv').write_bytes(clip)
+  noise = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), np.uint8)
+  video.write(tmp_path / 'whole.gif', noise)
+  cut = (tmp_path / 'whole.gif').read_bytes()[:-2000]
+  (folder / 'b\udcff.gif').write_bytes(cut)
+  (folder / 'note\udce9.txt').write_text('x')
+  lines = {f: Line('a film', 'train') for f in ('a\udce9.mkv', 'b\udcff.gif', 'none\ud83d.mkv')}
+  report = builder.build(folder, lines, tmp_path / 'out', fps=8.0, min_frames=1, workers=1)
+  assert list(report['damaged']) == [r'b\xff.gif']
+  assert report['skipped'] == {
+    r'none\ud83d.mkv': 'no such file',
+    r'note\xe9.txt': 'no line in the captions',
+  }
+  assert json.loads((tmp_path / 'out' / 'report.json').read_text('utf-8')) == report
+  records = dataset.Videos(str(tmp_path / 'out'), size=8, frames=1, fps=8.0)._records
+  assert [record['file'].decode() for record in records] == [r'a\xe9.mkv', r'b\xff.gif']
+
+
+def test_folders_behind_links_are_read_and_loops_are_not(clip, tmp_path):
+  folder, elsewhere = tmp_path / 'videos', tmp_path / 'elsewhere'
+  (elsewhere / 'deep').mkdir(parents=True)
+  folder.mkdir()
+  for file in (elsewhere / 'a.mkv', elsewhere / 'deep' / 'b.mkv', elsewhere / 'unsaid.mkv'):
+    file.write_bytes(clip)
+  (folder / 'one').symlink_to('../elsewhere')
+  (folder / 'two').symlink_to('../elsewhere')
+  (folder / 'round').symlink_to('.')
+  (elsewhere / 'deep' / 'up').symlink_to('..')
+  lines = ['one/a.mkv', 'two/deep/b.mkv']
+  report, written = small(folder, lines, tmp_path / 'out')
+  assert written == {file: f'film {file}' for file in lines}
+  reason = 'no line in the captions'
+  assert report['skipped'] == {'one/deep/b.mkv': reason, 'one/unsaid.mkv': reason}
+
+
+def test_accents_in_another_form_are_found(clip, tmp_path):
+  folder = tmp_path / 'videos'
+  folder.mkdir()
+  for name in ('cafe\u0301', 'u\u0308ber', '\xfcber', '\uac00'):
+    (folder / f'{name}.mkv').write_bytes(clip)
+  lines = ['caf\xe9.mkv', '\xfcber.mkv', 'u\u0308ber.mkv', '\u1100\u1161.mkv', 'cafe.mkv']
+  report, written = small(folder, lines, tmp_path / 'out')
+  assert written == {
+    'cafe\u0301.mkv': 'film caf\xe9.mkv',
+    '\xfcber.mkv': 'film \xfcber.mkv',
+    'u\u0308ber.mkv': 'film u\u0308ber.mkv',
+    '\uac00.mkv': 'film \u1100\u1161.mkv',
+  }
+  assert report['skipped'] == {'cafe.mkv': 'no such file'}
 
 
 def test_a_failed_build_leaves_nothing(videos, tmp_path, monkeypatch):

@@ -67,7 +67,7 @@ def test_only_a_line_feed_ends_a_line(tmp_path, separator):
   text = '\r\n'.join(json.dumps(line, ensure_ascii=False) for line in lines)
   path.write_bytes(b'\xef\xbb\xbf' + text.encode())
   found = captions.read(path)
-  assert found == {'a.mp4': Line(caption, 'train'), 'b.mp4': Line('b', 'train')}
+  assert found == {'a.mp4': Line(caption, None), 'b.mp4': Line('b', None)}
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_another_encoding_is_told(tmp_path, encoding, message):
 
 def test_a_name_that_is_not_utf_8_may_have_a_line(tmp_path):
   line = {'file': 'caf\udce9.mp4', 'caption': 'a dog'}  # as Python lists the byte 0xe9
-  assert read(tmp_path, line) == {'caf\udce9.mp4': Line('a dog', 'train')}
+  assert read(tmp_path, line) == {'caf\udce9.mp4': Line('a dog', None)}
 
 
 def test_a_missing_file_is_told(tmp_path):

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import unicodedata
 
 import numpy as np
 import pytest
@@ -21,6 +22,15 @@ def test_the_mask_is_where_a_word_is_and_the_rest_is_zero():
 def test_case_and_punctuation_do_not_count():
   text, _ = encoder(tokens=4, width=8)(['A red, circle!', 'a  red circle'])
   np.testing.assert_array_equal(text[0], text[1])
+
+
+@pytest.mark.parametrize('word', ['caf\xe9', '\xfcber', '\uac00\ub098', 'vi\u1ec7t'])
+def test_the_form_of_accents_does_not_count(word):
+  texts = [f'a {unicodedata.normalize(form, word)} dog' for form in ('NFC', 'NFD')]
+  assert texts[0] != texts[1]
+  text, mask = encoder(tokens=6, width=8)(texts)
+  np.testing.assert_array_equal(text[0], text[1])
+  assert mask.sum(1).tolist() == [3, 3]
 
 
 def test_an_embedding_is_the_word_plus_its_place():
