@@ -1,13 +1,14 @@
 """Videos of two systems, matched by their names and made equal in all but what they show."""
 
 import base64
+import collections
 import io
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from PIL import Image
 
-from core import video
+from core import files, video
 from data import pictures
 from data.decode import decode
 from evaluation.videos import EXTENSIONS, Folder
@@ -27,15 +28,15 @@ def matched(ours: Folder, theirs: Folder) -> dict[str, tuple[Path, Path]]:
 
 def by_name(folder: Folder) -> dict[str, Path]:
   """The files of a folder by their names; ValueError where two have the same, and for a .npy."""
-  files = {}
+  found = {}
   for file in folder.files:
     if file.lower().endswith('.npy'):
       allowed = ', '.join(extension for extension in EXTENSIONS if extension != '.npy')
       raise ValueError(f'{folder.path / file} has no frame rate, as all .npy; allowed: {allowed}.')
-    if (name := _name(file)) in files:
-      raise ValueError(f'{files[name]} and {file}: allowed is one video of a name.')
-    files[name] = folder.path / file
-  return files
+    if (name := _name(file)) in found:
+      raise ValueError(f'{found[name]} and {file}: allowed is one video of a name.')
+    found[name] = folder.path / file
+  return found
 
 
 def prompts(folders: Sequence[Folder]) -> dict[str, str]:
@@ -58,16 +59,23 @@ def clips(files: Sequence[Path], *, size: int, fps: float) -> list[video.Pixels]
   return [pictures.fitted(clip[:shortest], size, size, 'crop') for clip in found]
 
 
-def image(folder: Path, name: str, *, size: int) -> str:
-  """The square from the middle of a picture, as a data URI; ValueError where it is not there.
+def given_images(folder: Path, names: Collection[str], *, size: int) -> dict[str, str]:
+  """For each name the square from the middle of its picture, as a data URI.
 
-  name: that of its video, which may be in a folder below.
+  names: those of videos, which may be in folders below.  ValueError where one has no picture, or
+  several.
   """
-  path = folder / name
-  files = sorted(file for file in path.parent.glob('*.*') if file.stem == path.name)
-  if len(files) != 1:
-    raise ValueError(f'There are {len(files)} images {name} in {folder}; allowed is one.')
-  pixels = pictures.read_image(files[0], tell=print)
+  found = collections.defaultdict(list)
+  for file in files.below(folder):
+    found[_name(file)].append(folder / file)
+  for name in names:
+    if len(found[name]) != 1:
+      raise ValueError(f'There are {len(found[name])} images {name} in {folder}; allowed is one.')
+  return {name: _square(found[name][0], size) for name in names}
+
+
+def _square(file: Path, size: int) -> str:
+  pixels = pictures.read_image(file, tell=print)
   stream = io.BytesIO()
   Image.fromarray(pictures.fitted(pixels, size, size, 'crop')[0]).save(stream, 'JPEG', quality=90)
   return 'data:image/jpeg;base64,' + base64.b64encode(stream.getvalue()).decode()
@@ -79,4 +87,5 @@ def few(names: Sequence[str]) -> str:
 
 
 def _name(file: str) -> str:
-  return str(Path(file).with_suffix(''))
+  """A file's name without its extension, the same for every form of its accents."""
+  return files.composed(str(Path(file).with_suffix('')))

@@ -22,7 +22,7 @@ from core.folder import new_folder
 from data.decode import decode
 from evaluation import checks
 from evaluation.checks import Moving
-from evaluation.matched import by_name, clips, few, image, matched, prompts
+from evaluation.matched import by_name, clips, few, given_images, matched, prompts
 from evaluation.videos import open_folder
 
 Path = pathlib.Path
@@ -111,7 +111,7 @@ def write_study(
   known, told = (by_name(folders[2]), prompts(folders[2:])) if real else ({}, of)
   _require(files, of, questions, pairs, vigilance, size, out)
   connect = _origin(post_url)
-  given = {name: image(images, name, size=size) for name in files} if images else {}
+  given = given_images(images, files, size=size) if images else {}
   rng, kinds = random.Random(_secret(files, seed)), checks.kinds(vigilance, questions)
   facts = dict(pairs=pairs, vigilance=vigilance, size=size, fps=fps, seed=seed)
   with new_folder(out) as temporary:

@@ -2,10 +2,10 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import itertools
-import json
 import os
 import pathlib
 import threading
@@ -15,18 +15,21 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import UInt8
 
+from core import files
 from data.decode import pictures
+from evaluation import index
 from pipelines.jobs import INDEX
 
 Pixels = UInt8[np.ndarray, 't h w 3']
 T, U = TypeVar('T'), TypeVar('U')
 
 EXTENSIONS = (
-  '.3gp', '.avi', '.flv', '.gif', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.mts', '.npy',
-  '.ogv', '.webm', '.wmv',
+  '.3g2', '.3gp', '.apng', '.asf', '.avi', '.avif', '.divx', '.dv', '.f4v', '.flv', '.gif', '.gxf',
+  '.h264', '.hevc', '.ivf', '.m1v', '.m2ts', '.m2v', '.m4v', '.mjpeg', '.mjpg', '.mkv', '.mov',
+  '.mp4', '.mpeg', '.mpg', '.mts', '.mxf', '.npy', '.nut', '.ogg', '.ogm', '.ogv', '.qt', '.rm',
+  '.rmvb', '.ts', '.vob', '.webm', '.webp', '.wmv', '.y4m',
 )  # fmt: skip
 WINDOWS = ('first', 'all')
-INDICES = (INDEX, 'captions.jsonl')  # the first of which is there tells of the videos
 OF_EACH = ('prompt', 'number')  # what an index says of one video, and not of what made it
 
 # NumPy parses the header as Python, which before 3.11.8 and 3.12.2 counts the depth of its tree for
@@ -76,7 +79,8 @@ class Folder:
     total = hashlib.sha256()
     for file in self.files:
       with (self.path / file).open('rb') as opened:
-        total.update(f'{file}\0{hashlib.file_digest(opened, "sha256").hexdigest()}\n'.encode())
+        of_file = hashlib.file_digest(opened, 'sha256').hexdigest().encode()
+        total.update(os.fsencode(file) + b'\0' + of_file + b'\n')
     return total.hexdigest()
 
   def prompts(self) -> dict[str, str]:
@@ -94,42 +98,37 @@ class Folder:
 
     ValueError where a line of it tells of none.
     """
-    said = dict(self._said())
-    found = {file: str(of.get('prompt') or of.get('caption') or '') for file, of in said.items()}
+    found = {file: index.prompt(line) for file, line in index.read(self.path, self.files).items()}
     return {file: found[file] for file in self.files if found.get(file, '').strip()}
 
   def made_by(self) -> dict[str, str]:
     """The model and the settings that made all of the files, where an index of ours tells."""
     try:
-      said = dict(self._said())
+      lines = index.read(self.path, self.files)
     except ValueError:
       return {}  # it is somebody else's
-    ours = [said.get(file, {}) for file in self.files]
+    ours = [lines.get(file, {}) for file in self.files]
     same = {k: v for k, v in ours[0].items() if all(of.get(k) == v for of in ours)}
     return {k: str(v) for k, v in same.items() if k not in OF_EACH} if 'model' in same else {}
 
-  def _said(self) -> Iterator[tuple[str, dict]]:
-    """Every file of the index, which may be longer, and what it says of it."""
-    path = next((p for name in INDICES if (p := self.path / name).is_file()), None)
-    for n, line in enumerate(path.read_text('utf-8-sig').splitlines() if path else [], 1):
-      if line.strip():
-        yield _entry(line, f'{path}, line {n}')
-
 
 def open_folder(path: str | os.PathLike) -> Folder:
-  """The videos below a folder; ValueError where there is none.
+  """The videos below a folder, or behind links there; ValueError where there is none.
 
-  Files are told by their extension, and hidden ones are none.
+  Files are told by their extension, hidden ones are none; and those which an index has a line of,
+  as `data.builder` reads them, are videos whatever their names.
   """
   path = pathlib.Path(path)
   if not path.is_dir():
     raise ValueError(f'There is no folder {path}.')
-  every = (p for p in path.rglob('*') if p.suffix.lower() in EXTENSIONS and p.is_file())
-  found = (p.relative_to(path) for p in every)
-  files = sorted(str(p) for p in found if not any(part.startswith('.') for part in p.parts))
-  if not files:
+  every = list(files.below(path))
+  shown = (p for p in every if not any(part.startswith('.') for part in p.split('/')))
+  found = {file for file in shown if pathlib.PurePath(file).suffix.lower() in EXTENSIONS}
+  with contextlib.suppress(ValueError):  # of an index that is somebody else's
+    found |= index.read(path, every).keys()
+  if not found:
     raise ValueError(f'{path} has no video; allowed are {", ".join(EXTENSIONS)}.')
-  return Folder(path, tuple(files))
+  return Folder(path, tuple(sorted(found)))
 
 
 def read(path: pathlib.Path, reading: Reading) -> Iterator[Pixels]:
@@ -166,9 +165,9 @@ def clips(
 
   ValueError, at the end, where there are fewer.
   """
-  files, given, skipped = list(folder.files), 0, []
+  order, given, skipped = list(folder.files), 0, []
   if count is not None:
-    files = [files[i] for i in np.random.default_rng(seed).permutation(len(files))]
+    order = [order[i] for i in np.random.default_rng(seed).permutation(len(order))]
 
   def load(file):
     try:
@@ -176,7 +175,7 @@ def clips(
     except ValueError as error:
       return file, [], str(error)
 
-  for file, made, reason in ahead(load, files):
+  for file, made, reason in ahead(load, order):
     if reason:
       skipped.append(reason)
       skip(file, reason)
@@ -215,15 +214,6 @@ def batched(items: Iterable[tuple[str, np.ndarray]], size: int) -> Iterator[np.n
       held = []
   if held:
     yield np.stack(held)
-
-
-def _entry(line: str, where: str) -> tuple[str, dict]:
-  """What a line says of a file, without its name."""
-  try:
-    fields = json.loads(line)
-    return str(fields.pop('file')), fields
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
-    raise ValueError(f'{where}: allowed is a JSON object with file and prompt.') from error
 
 
 def _array(path) -> Pixels:

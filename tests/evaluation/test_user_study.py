@@ -14,6 +14,7 @@ from core import video
 from data.decode import decode
 from evaluation import matched, user_study
 from evaluation.user_study import beside, write_study
+from evaluation.videos import open_folder
 from tests.evaluation.studied import FEW, NAMES, RED, clip, folder_of, shown, told
 
 
@@ -112,11 +113,32 @@ def test_images_are_in_folders_as_their_videos_are(tmp_path):
   (tmp_path / 'walk').mkdir()
   for file, colour in (('01.png', RED), ('walk/01.png', (10, 200, 10))):
     Image.new('RGB', (16, 16), colour).save(tmp_path / file)
-  data = matched.image(tmp_path, 'walk/01', size=16).removeprefix('data:image/jpeg;base64,')
+  data = matched.given_images(tmp_path, ['walk/01'], size=16)['walk/01'].removeprefix(
+    'data:image/jpeg;base64,'
+  )
   with Image.open(io.BytesIO(base64.b64decode(data))) as image:
     assert np.abs(np.asarray(image).mean((0, 1)) - (10, 200, 10)).max() < 5
   with pytest.raises(ValueError, match=r'There are 0 images run/01 in '):
-    matched.image(tmp_path, 'run/01', size=16)
+    matched.given_images(tmp_path, ['run/01'], size=16)
+
+
+def test_names_of_another_form_match(tmp_path):
+  forms = {'a': 'caf\xe9 1', 'b': 'cafe\u0301 1', 'in': 'cafe\u0301 1'}
+  for folder, name in forms.items():
+    (tmp_path / folder).mkdir()
+    if folder != 'in':
+      np.save(tmp_path / folder / 'x.npy', clip(RED))
+      (tmp_path / folder / 'x.npy').rename(tmp_path / folder / f'{name}.mp4')
+      line = {'file': f'{forms["a"]}.mp4', 'caption': 'a\u2028dog'}
+      (tmp_path / folder / 'captions.jsonl').write_text(
+        json.dumps(line, ensure_ascii=False), 'utf-8'
+      )
+  Image.new('RGB', (16, 16), RED).save(tmp_path / 'in' / f'{forms["in"]}.png')
+  folders = [open_folder(tmp_path / folder) for folder in ('a', 'b')]
+  (name,) = found = matched.matched(*folders)
+  assert found[name] == (tmp_path / 'a' / f'{forms["a"]}.mp4', tmp_path / 'b' / f'{forms["b"]}.mp4')
+  assert matched.prompts(folders) == {name: 'a\u2028dog'}
+  assert matched.given_images(tmp_path / 'in', [name], size=16)[name].startswith('data:image/jpeg')
 
 
 def test_a_prompt_may_be_anything(two, tmp_path):
@@ -156,7 +178,7 @@ def study_scripts(page):
     (
       lambda a, b: np.save(a / 'x.npy', clip(RED)),
       {},
-      r'ours/x\.npy has no frame rate, as all \.npy; allowed: [^n]*\.mp4',
+      r'ours/x\.npy has no frame rate, as all \.npy; allowed: \.3g2, .*\.mp4',
     ),
     (None, {'pairs': 7}, 'Got 7 pairs a rater with 2 checks among them, and 4 pairs of videos; al'),
     (None, {'vigilance': 4}, 'allowed are checks from 0 on, and 1 to 4 pairs that are none'),
