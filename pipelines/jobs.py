@@ -1,15 +1,17 @@
 """The videos that a command makes: what of, and into which files."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from core import video
+from core import files, unicode, video
 from core.folder import new_file
 
 INDEX = 'index.jsonl'
+LETTERS, BYTES = 60, 180  # of a prompt in the name of a file, which may have 255 bytes in all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Job:
   def metadata(self, made_by: dict) -> dict[str, str]:
     """What is said of the video."""
     facts = {'prompt': self.prompt, 'number': self.number, **made_by}
-    return {key: str(value) for key, value in facts.items()}
+    return {key: unicode.escaped(str(value)) for key, value in facts.items()}
 
 
 def of_prompt(
@@ -41,12 +43,16 @@ def of_prompt(
 ) -> list[Job]:
   """So many videos of a prompt.
 
-  ValueError for a blank prompt; the errors of `video.check_writable`.
+  ValueError for a prompt that is blank, or no Unicode text; the errors of `video.check_writable`.
   """
   if not prompt.strip():
     raise ValueError('The prompt is empty; allowed is any text that is not blank.')
-  files = [file for file in (output, xt_slice) if file is not None]
-  jobs = [Job(prompt, i, *(_numbered(file, i, videos) for file in files)) for i in range(videos)]
+  try:
+    unicode.require(prompt)
+  except ValueError as error:
+    raise ValueError(f'The prompt {error}; allowed is Unicode text.') from error
+  outputs = [file for file in (output, xt_slice) if file is not None]
+  jobs = [Job(prompt, i, *(_numbered(file, i, videos) for file in outputs)) for i in range(videos)]
   for job in jobs:
     for file in filter(None, (job.path, job.xt_slice)):
       video.check_writable(file)
@@ -65,14 +71,17 @@ def of_list(prompts: Sequence[str], videos: int, folder: pathlib.Path) -> list[J
     for i, prompt in enumerate(prompts)
     for n in range(videos)
   ]
-  # Nothing is made yet: a later error should not leave an empty folder.
-  video.check_writable((folder if folder.exists() else folder.parent) / jobs[0].path.name)
+  with _made(folder):
+    for job in jobs:
+      video.check_writable(job.path)
   return jobs
 
 
 def slug(prompt: str) -> str:
-  """The beginning of a prompt as a part of a file's name."""
-  return re.sub(r'\W+', '_', prompt.lower()).strip('_')[:60]
+  """The beginning of a prompt as a part of a file's name: so many letters, and so many bytes."""
+  letters = re.sub(r'\W+', '_', files.composed(prompt).lower()).strip('_')[:LETTERS]
+  # A cut within a character leaves a part of it, which is no text.
+  return letters.encode()[:BYTES].decode(errors='ignore')
 
 
 def index(jobs: Sequence[Job], made_by: dict) -> list[dict[str, str]]:
@@ -88,6 +97,22 @@ def write_index(jobs: Sequence[Job], made_by: dict) -> pathlib.Path:
     lines = (json.dumps(line) + '\n' for line in index(jobs, made_by))
     file.write_text(''.join(lines), 'utf-8')
   return path
+
+
+@contextlib.contextmanager
+def _made(folder: pathlib.Path) -> Iterator[None]:
+  """Makes a folder that is not there, and removes it: a later error should not leave it empty."""
+  if folder.exists():
+    yield
+    return
+  try:
+    folder.mkdir()
+  except OSError as error:
+    raise OSError(f'Cannot write {folder}: {error.strerror or error}.') from error
+  try:
+    yield
+  finally:
+    folder.rmdir()
 
 
 def _numbered(path: pathlib.Path, number: int, videos: int) -> pathlib.Path:
