@@ -135,7 +135,10 @@ def told_by(config: ConfigDict) -> dict:
   source = config.text.get('source', 'hashed')
   if source not in ('', 'hashed'):
     source = str(pathlib.Path(source).resolve())
-  return {'source': source, 'tokens': config.text.tokens, 'width': config.text.width}
+  told = {'source': source, 'tokens': config.text.tokens, 'width': config.text.width}
+  # One of words is masked always; a workdir of before there was a choice attends to padding.
+  masked = source != 'hashed' and config.text.get('mask_padding', False)
+  return told | {'mask_padding': masked}
 
 
 def open_examples(config: ConfigDict):

@@ -26,7 +26,14 @@ def get_config() -> ConfigDict:
     {'schedule': 'cosine', 'shift': 0.0, 'prediction': 'v'}
   )
   c.text = ConfigDict(  # text.encoder.open_encoder
-    {'source': 'hashed', 'tokens': 16, 'width': 64, 'dtype': 'float32', 'cache': ''}
+    {
+      'source': 'hashed',
+      'tokens': 16,
+      'width': 64,
+      'dtype': 'float32',
+      'cache': '',
+      'mask_padding': False,
+    }
   )
   c.data = ConfigDict(  # data.pipeline.open_source
     {

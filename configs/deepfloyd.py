@@ -19,8 +19,14 @@ _IF_MODEL = {
 }
 _IF = {
   'schedule': {'schedule': 'discrete_cosine', 'prediction': 'eps'},
-  # T5 XXL; the source is the folder that python -m text.convert wrote.
-  'text': {'source': '', 'tokens': 77, 'width': 4096, 'dtype': 'bfloat16'},
+  # T5 XXL; the source is the folder that python -m text.convert wrote.  IF attends to all places.
+  'text': {
+    'source': '',
+    'tokens': 77,
+    'width': 4096,
+    'dtype': 'bfloat16',
+    'mask_padding': False,
+  },
 }
 _IF_SAMPLING = {
   'sampler': 'ddpm_learned',

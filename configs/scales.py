@@ -181,7 +181,14 @@ SCALES['demo'] |= {
 }
 
 # T5 XXL (Imagen, Sec. 2.1); the source is the folder that python -m text.convert wrote.
-_PAPER_TEXT = {'source': '', 'tokens': 128, 'width': 4096, 'dtype': 'bfloat16'}
+# Networks that begin here attend to the tokens of a text alone.
+_PAPER_TEXT = {
+  'source': '',
+  'tokens': 128,
+  'width': 4096,
+  'dtype': 'bfloat16',
+  'mask_padding': True,
+}
 
 # Lumiere's sizes are known in sum alone: about 5.5B parameters at 80 frames of 128x128 pixels, of
 # them the frozen image model's 4 to 4.5B.  Its U-Net has five levels, from 128 to 8 pixels, and

@@ -108,6 +108,13 @@ def test_the_keys_of_every_part_are_arguments_of_its_function(stage, scale):
   assert source[0]['video'].shape == shape
 
 
+def test_of_t5_only_models_of_if_attend_to_padding():
+  of_t5 = {(stage, scale) for stage, scale in ALL if not get_config(stage, scale).text.source}
+  masked = {(stage, scale) for stage, scale in of_t5 if get_config(stage, scale).text.mask_padding}
+  assert masked == {(stage, scale) for stage, scale in of_t5 if scale == 'paper'}
+  assert {scale for _, scale in of_t5 - masked} == {'if_m'}
+
+
 @every_config
 def test_what_is_trained_is_there(stage, scale):
   names = parameter_names(shapes(stage, scale))

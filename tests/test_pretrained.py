@@ -61,6 +61,7 @@ def test_an_imported_pipeline_becomes_a_video_model_that_makes_videos(imported):
   image, video = imported / 'image', imported / 'video'
   config = checkpoint.load_config(image)
   assert config.text.source == str(image / 'text')
+  assert not config.text.mask_padding  # IF was trained to attend to all places
   assert config.schedule.to_dict() | config.sampling.to_dict() == {
     'schedule': 'discrete_cosine', 'shift': 0.0, 'prediction': 'eps', 'sampler': 'ddpm_learned',
     'steps': 100, 'guidance': 7.0, 'spacing': 'leading', 'threshold': 'dynamic_if',

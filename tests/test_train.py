@@ -223,6 +223,18 @@ def train():
     flags.FLAGS[name] = flag
 
 
+def test_a_model_goes_on_from_one_that_attends_to_padding_as_it_does(train, tmp_path):
+  paper, tiny = t2i.get_config('paper'), t2i.get_config('tiny')
+  paper.text.source = tiny.text.source = str(tmp_path)
+  assert train.told_by(paper)['mask_padding']
+  assert not train.told_by(tiny)['mask_padding']
+  del tiny.text.mask_padding  # as in a workdir of before there was the key
+  assert not train.told_by(tiny)['mask_padding']
+  # Vectors of words are masked anyway.
+  paper.text.source = tiny.text.source = 'hashed'
+  assert train.told_by(paper)['mask_padding'] == train.told_by(tiny)['mask_padding']
+
+
 def test_super_resolution_is_trained_in_two_stages(tmp_path):
   """Of crops of larger frames; the second trains no parameter of the first."""
   few = CHANGES | SMALLEST

@@ -15,26 +15,35 @@ Embed = Callable[
 ]
 
 
-def cached(embed: Embed, folder: pathlib.Path, identity: bytes, width: int, dtype) -> Embed:
+def cached(
+  embed: Embed, folder: pathlib.Path, identity: bytes, width: int, dtype, *, padding: bool
+) -> Embed:
   """`embed(ids, mask)` that asks the one it is given for what is not in the folder yet.
 
   identity: whatever the embeddings depend on but their tokens.
+  padding: whether the embeddings of padded places are stored too.  If not, they are zero.
 
-  Each text has a file of `n * width` numbers of the dtype.  One of another size is made again.
-  Several processes may share the folder: a file gets its name when it is whole.
+  Each text has a file of `tokens * width` numbers of the dtype, where `tokens` are its own, which
+  come first in its mask, or with `padding` all of them.  A file with padding does for both; one of
+  any other size is made again.  Several processes may share the folder: a file gets its name when
+  it is whole.
   """
   dtype = np.dtype(dtype)
 
   def read_or_embed(ids, mask):
     paths = [_path(folder, identity, row) for row in ids]
-    shape = ids.shape[1], width
-    known = {path: _read(path, shape, dtype) for path in set(paths)}
+    stored = [mask.shape[1] if padding else int(row.sum()) for row in mask]
+    sizes = dict(zip(paths, stored))  # of the same tokens one
+    known = {path: _read(path, (n, width), mask.shape[1], dtype) for path, n in sizes.items()}
     if rows := {path: i for i, path in enumerate(paths) if known[path] is None}:
       of = list(rows.values())
       for path, made in zip(rows, embed(ids[of], mask[of])):
-        _write(path, made)
-        known[path] = made
-    return np.stack([known[path] for path in paths]) if paths else np.empty((0, *shape), dtype)
+        known[path] = made[: sizes[path]]
+        _write(path, known[path])
+    text = np.zeros((*ids.shape, width), dtype)
+    for row, path in zip(text, paths):
+      row[: sizes[path]] = known[path]
+    return text
 
   return read_or_embed
 
@@ -46,15 +55,16 @@ def _path(folder, identity: bytes, ids) -> pathlib.Path:
   return folder / name[:2] / name[2:]  # folders of millions of files are slow
 
 
-def _read(path, shape, dtype):
-  """The array in the file, or None where there is none of this size."""
+def _read(path, shape, places: int, dtype):
+  """The array in the file, or None where there is none of this shape, nor of all places."""
   try:
     data = path.read_bytes()
   except FileNotFoundError:
     return None
-  if len(data) != shape[0] * shape[1] * dtype.itemsize:
+  size, whole = (n * shape[1] * dtype.itemsize for n in (shape[0], places))
+  if len(data) not in (size, whole):
     return None
-  return np.frombuffer(data, dtype).reshape(shape)
+  return np.frombuffer(data[:size], dtype).reshape(shape)
 
 
 def _write(path, array) -> None:

@@ -28,7 +28,13 @@ SAMPLE_BYTES = 2**20
 
 
 def open_encoder(
-  *, tokens: int, width: int, source: str = 'hashed', dtype: str = 'float32', cache: str = ''
+  *,
+  tokens: int,
+  width: int,
+  source: str = 'hashed',
+  dtype: str = 'float32',
+  cache: str = '',
+  mask_padding: bool = False,
 ) -> Encoder:
   """Returns `encode(texts) -> (text, mask)`: `b n d` embeddings in float32, and a mask (`b n`).
 
@@ -36,20 +42,23 @@ def open_encoder(
   source: `hashed`, or a folder that `text.convert` wrote, of a T5.
   dtype: of the products of T5, and of what the cache holds.
   cache: a folder for embeddings of T5, which may be shared; none if empty.
+  mask_padding: whether T5's mask is true for the tokens of the text alone, and its embeddings are
+    zero elsewhere, as `hashed` always is.
 
   T5 is loaded when it is first asked for what is not in the cache, spread over the devices of this
-  process.  It hears the tokens of the text alone, but the mask is true for all places, beyond the
-  text too: DeepFloyd IF's networks were trained to attend to all 77 (`IFPipeline.encode_prompt` of
-  diffusers gives them no mask).
+  process.  It attends to the tokens of the text alone, but gives every place an embedding; those
+  of padding differ, as each is at its own distance from the text.  DeepFloyd IF's networks were
+  trained on all 77 (`IFPipeline.encode_prompt` of diffusers gives them no mask): without
+  `mask_padding` the mask is true for all, and the cache stores all.
 
   The same arguments give the same function, so that there is one T5 in a process.  ValueError where
   one of them is not allowed, or the folder is not whole.
   """
-  return _opened(source, tokens, width, dtype, cache)
+  return _opened(source, tokens, width, dtype, cache, mask_padding)
 
 
 @functools.cache
-def _opened(source, tokens, width, dtype, cache) -> Encoder:
+def _opened(source, tokens, width, dtype, cache, mask_padding) -> Encoder:
   if source == 'hashed':
     return hashed.encoder(tokens, width)
   if dtype not in DTYPES:
@@ -67,11 +76,15 @@ def _opened(source, tokens, width, dtype, cache) -> Encoder:
   tokenize = tokenizer.open_tokenizer(tokenizer.find(folder), tokens)
   embed = _when_asked(model, files)
   if cache:
-    embed = cached(embed, pathlib.Path(cache), _identity(folder, files, dtype), width, dtype)
+    identity = _identity(folder, files, dtype)
+    embed = cached(embed, pathlib.Path(cache), identity, width, dtype, padding=not mask_padding)
 
   def encode(texts: Sequence[str]):
     ids, mask = tokenize(texts)
-    return np.asarray(embed(ids, mask), np.float32), np.ones_like(mask)
+    text = np.asarray(embed(ids, mask), np.float32)
+    if mask_padding:
+      return np.where(mask[..., None], text, np.float32(0)), mask
+    return text, np.ones_like(mask)
 
   return encode
 
