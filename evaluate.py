@@ -250,7 +250,9 @@ def _settings() -> Settings:
 
 
 def _prepare(metrics: Sequence[str], settings: Settings) -> None:
-  """Opens all that metrics need, before hours of sampling."""
+  """Opens all that metrics need, before hours of sampling, for which there has to be a place."""
+  if _SAMPLES.value:
+    sampling.require_place(pathlib.Path(_SAMPLES.value))
   for metric in metrics:
     require(metric, settings)
     network_of(metric, settings)

@@ -18,6 +18,7 @@ import numpy as np
 from absl import flags
 
 from core import command, video
+from core.writable import require_folder
 from data import synthetic
 from data.pipeline import SHAPES
 from evaluation.applications import boxes
@@ -126,6 +127,7 @@ def main() -> None:
   folder = pathlib.Path(flags.FLAGS.output)
   if folder.exists() and not folder.is_dir():
     raise ValueError(f'--output={folder} is a file; allowed is a folder.')
+  require_folder(folder)
   folder.mkdir(parents=True, exist_ok=True)
   steps = f'--steps={flags.FLAGS.steps}'
   rows = [dataclasses.replace(r, options=(*r.options, steps)) for r in drawn(folder)]

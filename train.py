@@ -30,6 +30,7 @@ from ml_collections import ConfigDict, config_flags
 from core import command, video
 from core.params import count, held
 from core.typing import Params
+from core.writable import require_folder
 from data.masks import Masked
 from data.pictures import Picture
 from data.pipeline import batches, open_source
@@ -189,6 +190,7 @@ def main() -> None:
   if not _CONFIG.value or not _WORKDIR.value:
     raise ValueError('Both --config=configs/STAGE.py:SCALE and --workdir=DIR are needed.')
   config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
+  require_folder(workdir)
   began = psutil.Process().create_time()
   with (
     watched(workdir, config.watchdog, started=began) as clock,

@@ -29,7 +29,7 @@ from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
 from benchmarks import chart
-from core import command, video
+from core import command, video, writable
 from core.condition import Condition
 from core.params import merge, names, nest, partition
 from core.typing import Key, Params
@@ -142,6 +142,7 @@ def main() -> None:
   if output.suffix != '.png':
     raise ValueError(f'Got --output={output}; allowed is a name that ends in .png.')
   video.check_writable(output)
+  writable.require_file(output.with_suffix('.json'))
   facts = circumstances()
   print(*(f'{name}: {value}' for name, value in facts.items()), sep='\n')
   outcomes = compare(config)

@@ -21,6 +21,7 @@ if not __package__:  # run by its path, and not with -m: the project is not wher
 
 from benchmarks import faults, interruptions
 from core import command
+from core.writable import require_file
 
 
 def experiments(folder: pathlib.Path, source: str) -> Iterator[tuple[str, Callable[[], str]]]:
@@ -41,6 +42,7 @@ def main() -> None:
   out = pathlib.Path(flags.FLAGS.output)
   if out.suffix != '.md' or not out.parent.is_dir():
     raise ValueError(f'Got --output={out}; allowed is a name that ends in .md, in a folder.')
+  require_file(out)
   line = ['git', 'rev-parse', '--short', 'HEAD']
   commit = subprocess.run(line, cwd=command.ROOT, capture_output=True, text=True).stdout.strip()
   rows, failed = [], False

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from core import mistakes, unicode
+from core import mistakes, unicode, writable
 
 ROOT = mistakes.ROOT
 
@@ -47,7 +47,8 @@ def fail(message: object) -> NoReturn:
 
 
 def json_file(name: str | None) -> pathlib.Path | None:
-  """The file that --output names, if it does; ValueError where it can't be one of JSON."""
+  """The file that --output names, if it does; ValueError where it can't be one of JSON, OSError
+  where it can't be written."""
   if name is None:
     return None
   path = pathlib.Path(name)
@@ -55,6 +56,7 @@ def json_file(name: str | None) -> pathlib.Path | None:
     raise ValueError(f'--output={path} is not allowed: it is a .json file.')
   if not path.parent.is_dir():
     raise ValueError(f'--output={path}: there is no folder {path.parent}.')
+  writable.require_file(path)
   return path
 
 

@@ -18,6 +18,8 @@ from einops import rearrange, repeat
 from jaxtyping import Float, UInt8
 from PIL import ExifTags, Image, PngImagePlugin
 
+from core import writable
+
 Path = str | os.PathLike
 Pixels = UInt8[np.ndarray, 't h w 3']
 
@@ -64,16 +66,8 @@ def write(
 
 def check_writable(path: Path) -> None:
   """Raises ValueError for an unknown extension, OSError where no file of this name can be made."""
-  path = pathlib.Path(path)
-  _encoder(path)
-  if path.is_dir():
-    raise OSError(f'Cannot write {path}: it is a folder.')
-  temporary = _temporary(path)
-  try:
-    temporary.touch()
-    temporary.unlink()
-  except OSError as error:
-    raise _unwritable(path, error) from error
+  _encoder(pathlib.Path(path))
+  writable.require_file(pathlib.Path(path))
 
 
 def read_metadata(path: Path) -> dict[str, str]:

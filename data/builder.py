@@ -18,6 +18,7 @@ import tqdm
 from absl import flags, logging
 
 from core import command, unicode
+from core.writable import require_folder
 from data import captions, dataset, decode, splits
 
 MAX_BYTES = 2**30  # of a file; a record ends at twice that
@@ -185,6 +186,8 @@ def _require_free(out: pathlib.Path, overwrite: bool) -> None:
     raise ValueError(f'{out} exists already; --overwrite replaces a dataset.')
   if out.exists() and not (out / 'dataset_info.json').is_file():
     raise ValueError(f'{out} exists and is no dataset; --overwrite replaces nothing else.')
+  require_folder(out)
+  require_folder(out.parent)  # which gets it when it is whole
 
 
 def _listed(reasons: dict[str, str]) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 
 from core.folder import new_file
 from core.video import read_metadata
+from core.writable import require_file
 from evaluation import curves
 from evaluation.page import STYLE
 from evaluation.protocol import MARK, Comparison, cell, compared, flat, read_score
@@ -51,13 +52,15 @@ def write_report(workdir: pathlib.Path, output: pathlib.Path | None = None) -> p
   It appears whole or not at all.  Files of `EMBED` bytes or less are part of it.  Larger ones are
   linked, by their path from the page's folder, where that is the workdir or in it, and else named.
 
-  ValueError, before anything is written, where there is no workdir or the name ends otherwise.
+  ValueError, before anything is written, where there is no workdir or the name ends otherwise;
+  OSError where it can't be written.
   """
   output = output or workdir / 'report.html'
   if not (workdir / 'config.json').is_file():
     raise ValueError(f'{workdir} is no workdir of a run: it has no config.json.')
   if output.suffix != '.html':
     raise ValueError(f'Got a report of the name {output}; allowed is one that ends in .html.')
+  require_file(output)
   text = render(workdir, output)
   with new_file(output) as file:
     file.write_text(text)

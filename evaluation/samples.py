@@ -11,6 +11,7 @@ import pathlib
 from collections.abc import Sequence
 
 from core import unicode
+from core.writable import require_folder
 from evaluation.videos import Folder
 from pipelines.jobs import INDEX, Job, index, slug, write_index
 from pipelines.run import Model, run
@@ -50,6 +51,7 @@ def sample(
   batches = [jobs[i : i + batch] for i in range(0, len(jobs), batch)]
   missing = [some for some in batches[host::hosts] if not all(job.path.exists() for job in some)]
   if todo := [job for some in missing for job in some]:
+    require_folder(jobs[0].path.parent)
     for job in todo:  # what a killed run had begun to write
       for stray in job.path.parent.glob(f'.{glob.escape(job.path.name)}.*.part'):
         stray.unlink()
@@ -58,6 +60,12 @@ def sample(
         _compare(jobs, made_by)
       job.write(pixels, fps=fps, upscale=1, made_by=made_by)
   return [job for job in jobs if not job.path.exists()]
+
+
+def require_place(folder: pathlib.Path) -> None:
+  """Raises OSError where no video can be written to a folder which has none of them yet."""
+  if not (folder / INDEX).exists():  # nothing is written to one that has all
+    require_folder(folder)
 
 
 def sampled(jobs: Sequence[Job]) -> Folder:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from core import video
 from core.folder import new_folder
+from core.writable import require_folder
 from data.decode import decode
 from evaluation import checks
 from evaluation.checks import Moving
@@ -149,6 +150,7 @@ def _require(files, of: Mapping[str, str], questions, pairs, vigilance, size, ou
     raise ValueError(f'{out} is there, perhaps with the key to answers; allowed is a new folder.')
   if not out.absolute().parent.is_dir():
     raise ValueError(f'{out}: there is no folder {out.absolute().parent}.')
+  require_folder(out)
 
 
 def _origin(post_url: str | None) -> str:

@@ -23,6 +23,7 @@ from absl import flags
 from core import command
 from core.params import blend, matches, names, nest
 from core.typing import Params
+from core.writable import require_file
 from stunet.adapters import merged
 from stunet.inflate import TEMPORAL
 from training import checkpoint
@@ -104,6 +105,7 @@ def main() -> None:
   out = pathlib.Path(flags.FLAGS.out)
   if out.suffix != '.npz' or not out.parent.is_dir():
     raise ValueError(f'Got --out={out}; allowed is a name that ends in .npz, in a folder.')
+  require_file(out)
   save(out, of_workdir(pathlib.Path(flags.FLAGS.workdir)))
   print(f'{out}: {out.stat().st_size:,} bytes')
 

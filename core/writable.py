@@ -1,0 +1,40 @@
+"""Whether a command can write what it is asked for, found out before it does any work."""
+
+import contextlib
+import errno
+import os
+import pathlib
+import tempfile
+
+ROOM = 4096  # bytes that are written to find out
+
+
+def require_file(path: pathlib.Path) -> None:
+  """Raises OSError where no file of this name can be written; nothing is left behind.
+
+  Its folder has to be there.
+  """
+  if os.path.isdir(path):
+    raise OSError(f'Cannot write {path}: {os.strerror(errno.EISDIR)}.')
+  # What is written first has a longer name: `core.folder`.
+  _require(path, path.with_name(f'.{path.name}.{"0" * 8}.part'), path.parent)
+
+
+def require_folder(path: pathlib.Path) -> None:
+  """Raises OSError where no file can be written to the folder, which need not be there yet; nothing
+  is left behind."""
+  there = path.absolute()
+  while not os.path.lexists(there) and there != there.parent:
+    there = there.parent
+  _require(path, path.with_name(f'{path.name}.incomplete'), there)
+
+
+def _require(path: pathlib.Path, name: pathlib.Path, folder: pathlib.Path) -> None:
+  """The same of a folder that is there, and of a name in it or below it that may be too long."""
+  try:
+    with contextlib.suppress(FileNotFoundError):
+      os.lstat(name)
+    with tempfile.TemporaryFile(dir=folder) as file:
+      file.write(bytes(ROOM))
+  except OSError as error:
+    raise OSError(f'Cannot write {path}: {error.strerror or error}.') from error
