@@ -41,10 +41,10 @@ from pipelines.ranges import require_in_range
 from pipelines.sampling import video_keys
 from pipelines.stage import Stage
 from text.encoder import open_encoder
-from training import account, checkpoint, loop, processes
+from training import account, checkpoint, failures, loop, processes
 from training.monitor import say
 from training.phases import Clock, watched
-from training.sharding import make_mesh, of_each, put_batch, replicated, share
+from training.sharding import fsdp, make_mesh, of_each, put_batch, replicated, share
 from training.state import State
 from training.step import make_evaluation
 from training.stops import told_to_stop
@@ -76,7 +76,8 @@ def train(config: ConfigDict, workdir: pathlib.Path, clock: Clock, stopped=lambd
   mesh = make_mesh(config.mesh)
   # A run that is resumed has all it needs.
   begins = config.init_from and not checkpoint.steps(workdir)
-  image = begun_from(pathlib.Path(config.init_from), config) if begins else {}
+  if begins:
+    require_same_texts(pathlib.Path(config.init_from), config)
   plan = make_plan(config, mesh)
   part = dict(zip(('process_index', 'process_count'), share(mesh)))
   encode, source = open_encoder(**config.text), open_examples(config)
@@ -87,6 +88,10 @@ def train(config: ConfigDict, workdir: pathlib.Path, clock: Clock, stopped=lambd
   if plan.frozen and not config.init_from:
     raise ValueError('Frozen parameters need a trained model: --config.init_from=WORKDIR.')
   say(f'{count(plan.state.params):,} parameters to train, {count(plan.frozen):,} frozen')
+  image = {}
+  if begins:
+    place = lambda shapes: fsdp(shapes, mesh, config.shard_above)
+    _, image, _ = checkpoint.load(pathlib.Path(config.init_from), place)
   state, frozen = initialise(plan, image, key_init)
 
   score = make_scoring(config, plan.stage, workdir, **config.scores)
@@ -121,14 +126,12 @@ def train(config: ConfigDict, workdir: pathlib.Path, clock: Clock, stopped=lambd
     )  # fmt: skip
 
 
-def begun_from(workdir: pathlib.Path, config: ConfigDict) -> Params:
-  """The parameters to start from; ValueError where their model was told a text in another way."""
-  found, params, _ = checkpoint.load(workdir)
-  theirs, ours = told_by(found), told_by(config)
+def require_same_texts(workdir: pathlib.Path, config: ConfigDict) -> None:
+  """ValueError unless the model there is conditioned on texts as that of the config is."""
+  theirs, ours = told_by(checkpoint.load_config(workdir)), told_by(config)
   if differ := sorted(key for key in theirs if theirs[key] != ours[key]):
     how = ' '.join(f'--config.text.{key}={theirs[key]}' for key in differ)
     raise ValueError(f'{workdir} is a model of other texts; it needs {how}.')
-  return params
 
 
 def told_by(config: ConfigDict) -> dict:
@@ -192,13 +195,15 @@ def main() -> None:
   config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
   require_folder(workdir)
   began = psutil.Process().create_time()
+  stalled = lambda status: failures.end_all(status, 'it took too long, as its own message says')
   with (
-    watched(workdir, config.watchdog, started=began) as clock,
+    watched(workdir, config.watchdog, started=began, end=stalled) as clock,
     told_to_stop() as stopped,
   ):
     processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-    processes.require_same(config.to_json(), command.ROOT, workdir)
-    state = train(config, workdir, clock, stopped)
+    with failures.ending_together(command.report):
+      processes.require_same(config.to_json(), command.ROOT, workdir)
+      state = train(config, workdir, clock, stopped)
   if int(state.step) < config.steps:
     again = shlex.join([sys.executable, *sys.argv])
     say(f'Stopped after step {int(state.step)} of {config.steps}.  What resumes it: {again}')

@@ -92,13 +92,23 @@ def finished(process: subprocess.Popen, workdir: pathlib.Path) -> None:
     raise RuntimeError(f'A run ended with {process.returncode}: {log(workdir).read_text()[-3000:]}')
 
 
-def two_processes(workdir: pathlib.Path, changes: Mapping = {}) -> list[subprocess.Popen]:
-  """The run in two processes that find each other on a free port."""
+def many_processes(
+  count: int,
+  workdir: pathlib.Path,
+  changes: Mapping = {},
+  *,
+  options: Sequence[str] = (),
+  **more,
+) -> list[subprocess.Popen]:
+  """The run in so many processes that find each other on a free port; see `start` for the rest."""
   with socket.socket() as one:
     one.bind(('localhost', 0))
     port = one.getsockname()[1]
-  who = ('--num_processes=2', f'--coordinator=localhost:{port}')
-  return [start(workdir, changes, options=[*who, f'--process_id={i}']) for i in (0, 1)]
+  who = (f'--num_processes={count}', f'--coordinator=localhost:{port}')
+  return [
+    start(workdir, changes, options=[*options, *who, f'--process_id={i}'], **more)
+    for i in range(count)
+  ]
 
 
 def lines(workdir: pathlib.Path) -> list[dict]:

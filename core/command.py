@@ -3,6 +3,7 @@
 import io
 import pathlib
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import NoReturn
 
@@ -42,8 +43,26 @@ def run_verb(verbs: Mapping[str, Callable[[], None]]) -> None:
 
 def fail(message: object) -> NoReturn:
   """Prints one line and exits with status 2."""
-  print('error: ' + ' '.join(str(message).split()), file=sys.stderr)
+  print(_line(message), file=sys.stderr)
   sys.exit(2)
+
+
+def _line(message: object) -> str:
+  return 'error: ' + ' '.join(str(message).split())
+
+
+def report(error: BaseException) -> int:
+  """Prints what ended a command, and returns the exit status that says so.
+
+  That is one line and 2 for a mistake of the user, and the traceback and 1 for a defect.
+  """
+  if isinstance(error, SystemExit):  # which was reported by whoever raised it
+    return error.code if isinstance(error.code, int) else int(error.code is not None)
+  if isinstance(error, Exception) and (message := mistakes.message(error, _named())):
+    print(_line(message), file=sys.stderr, flush=True)
+    return 2
+  traceback.print_exception(error)
+  return 1
 
 
 def json_file(name: str | None) -> pathlib.Path | None:

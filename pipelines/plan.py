@@ -13,7 +13,7 @@ from pipelines.stage import Stage, open_stage
 from stunet.inflate import inflate
 from training import flops
 from training.optimizer import make_optimizer
-from training.sharding import fsdp, over_all, over_batch, put, replicated, require_batch
+from training.sharding import fsdp, over_all, over_batch, replicated, require_batch, reshard
 from training.state import State
 from training.step import draw, make_step
 
@@ -48,11 +48,11 @@ def make_plan(config: ConfigDict, mesh: jax.sharding.Mesh) -> Plan:
 
 def initialise(plan: Plan, image: Params, key: Key) -> tuple[State, Params]:
   """The state before the first step, and frozen parameters, sharded: new ones, with those of
-  `image` in their places unless it is empty."""
+  `image`, which are on the devices of the mesh, in their places unless it is empty."""
   init = lambda key: _init(plan.config, plan.stage, key)
   params = jax.jit(init, out_shardings=_shardings(plan.params))(key)
   if image:
-    params = jax.tree.map(put, inflate(image, params), _shardings(plan.params))
+    params = jax.tree.map(reshard, inflate(image, params), _shardings(plan.params))
 
   def begin(params):
     trained, frozen = partition(params, plan.config.trainable)

@@ -130,7 +130,7 @@ def test_two_processes_are_one(tmp_path):
   runs.finished(runs.start(one, few, devices=4), one)
   shutil.copytree(one, two)
   shutil.rmtree(two / 'checkpoints/10')
-  processes = runs.two_processes(two, few)
+  processes = runs.many_processes(2, two, few)
   for process in processes:
     runs.finished(process, two)
   assert runs.starts(two) == [0, 5]
@@ -139,6 +139,20 @@ def test_two_processes_are_one(tmp_path):
   for line in got:
     assert line['loss'] == pytest.approx(want[line['step']], rel=1e-5)
   assert (two / 'evaluation/step_00000010/shapes.json').is_file()
+
+
+def test_two_processes_begin_from_the_model_of_one(folder, whole):
+  """Which each of them reads for its own devices."""
+  workdir = folder / 'begun'
+  few = {'steps': 3, 'mesh': "(('data',1),('fsdp',-1))", 'scores.metrics': ()}
+  options = [f'--config.init_from={folder / "t2i"}']
+  config = 'configs/t2v.py:tiny'
+  for process in runs.many_processes(2, workdir, CHANGES | few, config=config, options=options):
+    runs.finished(process, workdir)
+  want, got = runs.losses(whole[0]), runs.losses(workdir)
+  assert sorted(got) == [1, 2, 3]
+  for step, loss in got.items():
+    assert loss == pytest.approx(want[step], rel=1e-5)
 
 
 def test_the_temporal_parameters_alone_change(folder, whole):

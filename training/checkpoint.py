@@ -19,8 +19,10 @@ from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from core.params import merge
@@ -39,6 +41,15 @@ def _save_small_arrays_whole() -> None:
 
 
 _save_small_arrays_whole()
+
+
+# The most bytes of an array that are written, and so read, as one: another mesh has other shards.
+CHUNK_BYTES = 2**22
+
+
+def save_args(tree: Params) -> Params:
+  """Tells Orbax how to save each array of the tree."""
+  return jax.tree.map(lambda x: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES), tree)
 
 
 def save_config(workdir: pathlib.Path, config: ConfigDict) -> None:
@@ -138,8 +149,8 @@ def save(
       int(state.step),
       metrics=None if evaluation_loss is None else {'evaluation_loss': float(evaluation_loss)},
       args=ocp.args.Composite(
-        ema=ocp.args.StandardSave(state.ema),
-        train=ocp.args.StandardSave(train),
+        ema=ocp.args.StandardSave(state.ema, save_args(state.ema)),
+        train=ocp.args.StandardSave(train, save_args(train)),
         data=ocp.args.JsonSave(data.get_state()),
         digest=ocp.args.JsonSave(integrity.digest(vars(state))),
       ),
@@ -260,37 +271,52 @@ def keep_frozen(workdir: pathlib.Path, frozen: Params) -> Params:
   with ocp.StandardCheckpointer() as checkpointer:
     if path.exists():
       return checkpointer.restore(path, jax.tree.map(ocp.utils.to_shape_dtype_struct, frozen))
-    checkpointer.save(path, frozen)
+    checkpointer.save(path, frozen, save_args=save_args(frozen))
   return frozen
 
 
-def load(workdir: pathlib.Path) -> tuple[ConfigDict, Params, int]:
+def load(
+  workdir: pathlib.Path, place: Callable[[Params], Params] | None = None
+) -> tuple[ConfigDict, Params, int]:
   """The config, the averaged parameters with the frozen ones, and the step they are of.
+
+  place: from the shapes of parameters to their shardings.  Each process reads its own shards alone,
+    wherever the parameters were when they were saved; all processes of the shardings call this
+    together.  Without it, all parameters are on the first device of this process.
 
   Parameters are float32 whatever they were saved as.  ValueError where there is no model.
   """
   workdir = pathlib.Path(workdir)
   config = load_config(workdir)
   step = latest_step(workdir)
+  if place and jax.process_count() > 1:  # which are to load the same
+    first = multihost_utils.broadcast_one_to_all(np.int32(-1 if step is None else step))
+    step = None if first < 0 else int(first)
   if step is None:
     state = 'only damaged checkpoints' if steps(workdir) else 'no checkpoint yet'
     raise ValueError(f'{workdir} holds {state}.')
   for other in steps(workdir):
-    if other > step:
+    if other > step and jax.process_index() == 0:
       problem = integrity.damage(folder(workdir) / str(other))
       print(
         f'{folder(workdir) / str(other)} is damaged: {problem}.  {step} is used.', file=sys.stderr
       )
   path = folder(workdir) / str(step) / 'ema'
   frozen = (workdir / 'frozen').resolve()
-  params = merge(_read(path), *([_read(frozen)] if frozen.exists() else []))
+  place = place or _on_one_device
+  params = merge(_read(path, place), *([_read(frozen, place)] if frozen.exists() else []))
   return config, params, step
 
 
-def _read(path: pathlib.Path) -> Params:
-  """What is saved there, as float32 on the first device, wherever it was when it was saved."""
-  here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+def _read(path: pathlib.Path, place: Callable[[Params], Params]) -> Params:
+  """What is saved there, as float32 in the shardings that `place` gives."""
   with ocp.StandardCheckpointer() as checkpointer:
     saved = checkpointer.metadata(path).item_metadata.tree
-    like = lambda p: jax.ShapeDtypeStruct(p.shape, jnp.float32, sharding=here)
-    return checkpointer.restore(path, jax.tree.map(like, saved))
+    shapes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, jnp.float32), saved)
+    like = lambda p, sharding: p.update(sharding=sharding)
+    return checkpointer.restore(path, jax.tree.map(like, shapes, place(shapes)))
+
+
+def _on_one_device(shapes: Params) -> Params:
+  here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  return jax.tree.map(lambda p: here, shapes)

@@ -46,7 +46,7 @@ def write_model(workdir: pathlib.Path, config: ConfigDict, params: Params, step:
   with ocp.CheckpointManager(
     checkpoint.folder(workdir), options=options, item_handlers=handlers
   ) as saving:
-    ema = ocp.args.PyTreeSave(params, ocdbt_target_data_file_size=file)
+    ema = ocp.args.PyTreeSave(params, checkpoint.save_args(params), file)
     saving.save(step, args=ocp.args.Composite(ema=ema))
   for said in workdir.rglob('commit_success.txt'):  # of which only the name counts
     said.write_text('')  # where it was saved is nobody's business

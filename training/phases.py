@@ -88,7 +88,7 @@ def watched(
   already = time.time() - started if started else 0.0
   clock = Clock(since=time.monotonic() - already)
   done = threading.Event()
-  args = (workdir, clock, dict(limits), done, end or _end)
+  args = (workdir, clock, dict(limits), done, end or end_process)
   thread = threading.Thread(target=_watch, args=args, name='watchdog', daemon=True)
   thread.start()
   try:
@@ -115,8 +115,11 @@ def _watch(workdir, clock, limits, done, end):
       return
 
 
-def _end(status: int) -> None:
-  """At once: whatever waits for the thread that hangs would hang too."""
+def end_process(status: int) -> None:
+  """Ends this process and its children at once.
+
+  An ordinary end would wait for a thread that hangs, or for another process that is gone.
+  """
   for child in psutil.Process().children(recursive=True):
     child.kill()
   os._exit(status)

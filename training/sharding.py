@@ -110,12 +110,9 @@ def fsdp(tree, mesh: jax.sharding.Mesh, min_size: int):
   return jax.tree.map(sharding, tree)
 
 
-def put(x: jax.Array, sharding: NamedSharding) -> jax.Array:
-  """The array, sharded; one that every process has whole, or that is sharded so already."""
-  if x.sharding == sharding:
-    return x
-  host = np.asarray(x)
-  return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+def reshard(x: jax.Array, sharding: NamedSharding) -> jax.Array:
+  """The array in another sharding of the devices that it is on, which may be of many processes."""
+  return x if x.sharding == sharding else jax.jit(lambda x: x, out_shardings=sharding)(x)
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:

@@ -1,0 +1,54 @@
+"""Real processes, of which one fails."""
+
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from core import command
+
+# One fails while the other waits for it in a collective.
+PROGRAM = """
+import sys
+from jax.experimental import multihost_utils
+from core import command
+from training import failures, processes
+
+here, failing, defect = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+processes.join(sys.argv[4], 2, here)
+with failures.ending_together(command.report):
+  if here == failing:
+    raise getattr(__builtins__, defect)(f'It is of no use in process {here}.')
+  multihost_utils.sync_global_devices('never')
+"""
+
+
+@pytest.mark.parametrize(
+  ('failing', 'defect', 'status'), [(0, 'ValueError', 2), (1, 'RuntimeError', 1)]
+)
+def test_where_one_fails_it_says_why_and_the_others_end_with_it(failing, defect, status):
+  # Of a file of this project: its ValueErrors are the user's mistakes.
+  file = str(command.ROOT / 'train.py')
+  program = f'exec(compile({PROGRAM!r}, {file!r}, "exec"))'
+  with socket.socket() as one:
+    one.bind(('localhost', 0))
+    where = f'localhost:{one.getsockname()[1]}'
+  began = time.monotonic()
+  started = [
+    subprocess.Popen(
+      [sys.executable, '-c', program, str(here), str(failing), defect, where],
+      cwd=command.ROOT,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    for here in (0, 1)
+  ]
+  said = [process.communicate(timeout=120)[1] for process in started]
+  assert time.monotonic() - began < 60
+  assert [process.returncode for process in started] == [status, status], said
+  why = f'It is of no use in process {failing}.'
+  assert why in said[failing]
+  assert f'error: process {failing} failed: {defect}: {why}' in said[1 - failing]
+  assert 'Barrier' not in ''.join(said)

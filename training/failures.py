@@ -1,0 +1,92 @@
+"""Where one of many processes fails, it says why, and all of them end."""
+
+import contextlib
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import jax
+from jax._src import distributed  # JAX has no public name for what processes tell each other
+
+from training.phases import end_process
+
+GRACE = 20  # seconds for which process 0, when one has failed, waits for the others to end
+POLL = 0.5  # seconds between two looks whether another process has failed
+FAILED = 'lumiere/failed'  # the key under which the first process that fails says why
+
+
+@contextlib.contextmanager
+def ending_together(report: Callable[[BaseException], int]) -> Iterator[None]:
+  """A context in which a process that raises ends, and all others with it, by the same status.
+
+  report: prints the error, and returns the exit status.
+
+  The others say in one line which process failed and why.  Otherwise they would wait in a
+  collective for the one that is gone, and that one for them, in the barrier of the shutdown.
+  """
+  if jax.process_count() == 1:
+    yield
+    return
+  done = threading.Event()
+  thread = threading.Thread(target=_end_with_others, args=(done,), name='failures', daemon=True)
+  thread.start()
+  try:
+    yield
+  except BaseException as error:
+    done.set()
+    thread.join()
+    status = report(error)
+    if status:
+      end_all(status, ' '.join(f'{type(error).__name__}: {error}'.split()))
+    raise
+  finally:
+    done.set()
+    thread.join()
+
+
+def end_all(status: int, reason: str = '') -> None:
+  """Ends this process with the status at once, and lets the others do the same."""
+  if client := distributed.global_state.client:
+    failure = {'process': jax.process_index(), 'status': status, 'reason': reason}
+    with contextlib.suppress(jax.errors.JaxRuntimeError):  # another was first, or is gone
+      client.key_value_set(FAILED, json.dumps(failure))
+    _leave(client)
+  end_process(status)
+
+
+def _end_with_others(done: threading.Event) -> None:
+  client = distributed.global_state.client
+  while not done.wait(POLL):
+    if said := _value(client, FAILED):
+      failure = json.loads(said)
+      print(
+        f'error: process {failure["process"]} failed: {failure["reason"]}',
+        file=sys.stderr,
+        flush=True,
+      )
+      _leave(client)
+      end_process(failure['status'])
+
+
+def _leave(client) -> None:
+  """Says that this process ends.  Process 0 waits for the others to say so: without it, what they
+  would print is that the coordinator is gone."""
+  left = 'lumiere/left/{}'.format
+  with contextlib.suppress(jax.errors.JaxRuntimeError):
+    client.key_value_set(left(jax.process_index()), 'yes')
+  if jax.process_index() == 0:
+    until = time.monotonic() + GRACE
+    others = set(range(1, jax.process_count()))
+    while others and time.monotonic() < until:
+      others = {i for i in others if not _value(client, left(i))}
+      time.sleep(POLL / 5)
+
+
+def _value(client, key: str) -> str | None:
+  """What a process has said under the key, if one has."""
+  try:
+    return client.key_value_try_get(key)
+  except jax.errors.JaxRuntimeError:  # there is none
+    return None
