@@ -1,15 +1,19 @@
 import json
+import math
 import shutil
 
 import jax
 import jax.numpy as jnp
+import orbax.checkpoint as ocp
 import pytest
 from ml_collections import ConfigDict
 
 from core.params import merge
 from tests.states import Data, restored, same, saved, state, unheard
 from training import checkpoint, integrity
+from training.export import write_model
 from training.sharding import fsdp, make_mesh
+from training.state import State
 
 CONFIG = {
   'steps': 10, 'keep': 2, 'mesh': [['data', -1]], 'shard_above': 4, 'save_every': 5,
@@ -78,6 +82,30 @@ def test_a_model_is_float32_whatever_it_was_saved_as(tmp_path):
   _, params, _ = checkpoint.load(tmp_path)
   want = state(dtype='bfloat16').ema
   same(params, jax.tree.map(lambda p: p.astype(jnp.float32), want))
+
+
+@pytest.mark.parametrize('axes', [(('data', 4), ('fsdp', 2)), (('fsdp', 4), ('time', 2))])
+def test_a_model_is_loaded_in_the_shards_of_any_mesh(tmp_path, axes):
+  checkpoint.save_config(tmp_path, ConfigDict(CONFIG))
+  saved(tmp_path, jax.device_put(state(), fsdp(state(), make_mesh((('fsdp', 8),)), 4)))
+  place = lambda shapes: fsdp(shapes, make_mesh(axes), 4)
+  _, params, _ = checkpoint.load(tmp_path, place)
+  same(params, state().ema)
+  assert jax.tree.map(lambda p: p.sharding, params) == place(params)
+
+
+def test_an_array_is_saved_in_chunks_so_that_a_shard_is_read_alone(tmp_path, monkeypatch):
+  monkeypatch.setattr(checkpoint, 'CHUNK_BYTES', 2**10)
+  large = {'kernel': jnp.arange(2.0**14).reshape(2, 2**13)}
+  saved(tmp_path / 'run', State(jnp.int32(3), large, large, {}, {}))
+  checkpoint.keep_frozen(tmp_path / 'run', large)
+  write_model(tmp_path / 'model', ConfigDict(CONFIG), large, 3)
+  for path in ('run/checkpoints/3/ema', 'run/checkpoints/3/train', 'run/frozen',
+               'model/checkpoints/3/ema'):  # fmt: skip
+    with ocp.StandardCheckpointer() as checkpointer:
+      tree = checkpointer.metadata(tmp_path / path).item_metadata.tree
+    stored = tree.get('params', tree)['kernel'].storage
+    assert math.prod(stored.chunk_shape) * 4 <= 2**10, path
 
 
 def test_frozen_parameters_are_those_the_run_began_with(tmp_path):
