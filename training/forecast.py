@@ -6,7 +6,8 @@ holds what it takes to be bound by memory too; of collectives it says nothing.  
   seconds = cycles / clock + bytes of collectives / bytes a second over a chip's links,
 
 loops multiplied out: as if nothing were sent while anything is computed.  Of what is sent behind a
-computation that is too much.  Instructions for which there is no estimate are named.
+computation that is too much.  Instructions for which there is no estimate are named; so is what is
+sent between slices, of which the bytes are known, but not what the network carries.
 """
 
 import collections
@@ -21,6 +22,10 @@ import jax
 from training.slices import GIB, Slice
 
 COLLECTIVES = ('all-gather', 'all-reduce', 'all-to-all', 'collective-permute', 'reduce-scatter')
+
+# What the compiler makes of the part of a collective that leaves a slice.
+BETWEEN = 'between-slices'
+_BETWEEN = '_xla_host_transfer_handler_name="xla_megascale_runtime"'
 
 UNKNOWN = 2**63 - 1  # what is written for cycles where the compiler cannot tell
 
@@ -63,7 +68,9 @@ def instructions(text: str) -> Iterator[Instruction]:
       name, result, kind = found.groups()
       cycles, source = _CYCLES.search(line), _SOURCE.search(line)
       base = kind.removesuffix('-start')
-      sent = _sent(kind, result) if base in COLLECTIVES else 0
+      if kind == 'send' and _BETWEEN in line:
+        base = BETWEEN
+      sent = _sent(kind, result) if base in (*COLLECTIVES, BETWEEN) else 0
       if kind == 'while':
         often = _turns(line, bodies)
         if often is None:
@@ -103,7 +110,7 @@ def _computations(text):
 
 def _sent(kind: str, result: str) -> int:
   """The bytes of what a collective makes; what begins one has what it makes it of beside that."""
-  if not (kind.endswith('-start') and result.startswith('(')):
+  if not ((kind.endswith('-start') or kind == 'send') and result.startswith('(')):
     return _bytes(result)
   depth, parts = 0, ['']
   for letter in result[1:-1]:
@@ -151,7 +158,7 @@ def forecast(compiled, flops: float, on: Slice) -> dict:
   peak = arguments + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
   peak += memory.output_size_in_bytes - memory.alias_size_in_bytes
   run = list(instructions(compiled.as_text()))
-  unknown = [i for i in run if i.cycles == UNKNOWN]
+  unknown = [i for i in run if i.cycles == UNKNOWN or i.kind == BETWEEN]
   run = [i for i in run if i.cycles != UNKNOWN]
   cycles = sum(i.cycles * i.turns for i in run)
   sent, costs = collections.Counter(), collections.Counter()
@@ -159,7 +166,8 @@ def forecast(compiled, flops: float, on: Slice) -> dict:
     if i.sent:
       sent[i.kind] += i.sent * i.turns
     costs[_kind(i)] += i.cycles * i.turns
-  computing, sending = cycles / chip.clock, sum(sent.values()) / (chip.links / chip.devices)
+  linked = sum(n for kind, n in sent.items() if kind != BETWEEN)
+  computing, sending = cycles / chip.clock, linked / (chip.links / chip.devices)
   seconds = computing + sending
   return {
     'slice': on.name,

@@ -30,10 +30,11 @@ class Generation:
   links: float  # bytes a second to other chips, over all links
   clock: float  # cycles a second
   devices: int = 1  # JAX's; two where the cores of a chip are devices of their own
+  cores: str = ''  # how its cores are used, as libtpu calls it; '' is the only way there is
 
 
 GENERATIONS = {
-  'v4': Generation('v4', 3, 32 * GIB, 275e12, 300e9, 1.05e9, devices=2),
+  'v4': Generation('v4', 3, 32 * GIB, 275e12, 300e9, 1.05e9, cores='megacore'),
   'v5e': Generation('v5e', 2, 16 * GIB, 197e12, 200e9, 1.5e9),
   'v5p': Generation('v5p', 3, 95 * GIB, 459e12, 600e9, 1.75e9),
   'v6e': Generation('v6e', 2, 32 * GIB, 918e12, 448e9, 1.75e9),
@@ -41,9 +42,12 @@ GENERATIONS = {
 }
 
 
+_NAME = re.compile(r'(?:([1-9]\d*)x)?(v\w+):([1-9]\d*(?:x[1-9]\d*)*)')
+
+
 @dataclasses.dataclass(frozen=True)
 class Slice:
-  """So many chips of a generation."""
+  """So many chips of a generation: of one slice, or of several that are alike."""
 
   name: str
   generation: Generation
@@ -55,21 +59,34 @@ class Slice:
     return len(self.devices) // self.generation.devices
 
 
-def open_slice(name: str) -> Slice:
-  """The slice called `v5p:4x4x8`.
+def parse(name: str) -> tuple[int, str, list[int]]:
+  """What `2xv5p:4x4x8` says: how many slices, of which generation, and their chips along each axis.
 
-  ValueError where there is none of that name, or no libtpu.
+  ValueError where it is no such name.
   """
-  kind, _, shape = name.partition(':')
-  sizes = [int(n) for n in shape.split('x')] if re.fullmatch(r'[1-9]\d*(x[1-9]\d*)*', shape) else []
-  generation = GENERATIONS.get(kind)
+  found = _NAME.fullmatch(name)
+  count, kind, shape = found.groups() if found else ('', '', '')
+  generation, sizes = GENERATIONS.get(kind), [int(n) for n in shape.split('x') if n]
   if not generation or len(sizes) != generation.dimensions:
     examples = ', '.join(f'{k}:{"x".join(["4"] * g.dimensions)}' for k, g in GENERATIONS.items())
-    raise ValueError(f'{name} is no slice; allowed are {examples}, and of those other sizes.')
+    raise ValueError(
+      f'{name} is no slice; allowed are {examples}, and of those other sizes, and several slices '
+      'as in 2xv5p:4x4x4.'
+    )
   if sizes[0] % 2 or sizes[1] % 2:
     raise ValueError(
       f'{name} does not divide into hosts of 2x2 chips: its first two sizes have to be even.'
     )
+  return int(count or 1), kind, sizes
+
+
+def open_slice(name: str) -> Slice:
+  """The slice called `v5p:4x4x8`, or several of them, called `2xv5p:4x4x8`.
+
+  ValueError where there is none of that name, or no libtpu.
+  """
+  count, kind, sizes = parse(name)
+  generation = GENERATIONS[kind]
   if not importlib.util.find_spec('libtpu'):
     raise ValueError(
       f'To compile for {name} without a TPU its compiler is needed: pip install libtpu, in the '
@@ -78,8 +95,14 @@ def open_slice(name: str) -> Slice:
   # Without these it asks the network for the machine it is on.
   os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
   os.environ.setdefault('TPU_WORKER_HOSTNAMES', 'localhost')
+  # It takes a lock, as one process at a time can use a TPU; many can compile for one.
+  os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
+  options = {'chip_config_name': generation.cores} if generation.cores else {}
   topology = topologies.get_topology_desc(
-    platform='tpu', topology_name=f'{generation.libtpu}:{"x".join(map(str, sizes))}'
+    platform='tpu',
+    topology_name=f'{generation.libtpu}:{"x".join(map(str, sizes))}',
+    num_slices=count,
+    **options,
   )
-  assert len(topology.devices) == math.prod(sizes) * generation.devices
+  assert len(topology.devices) == count * math.prod(sizes) * generation.devices
   return Slice(name, generation, topology.devices)

@@ -49,6 +49,23 @@ def test_of_collectives_the_bytes_count():
   assert found == {'all-reduce.3': ('all-reduce', 4 * 128 * 2), 'ag': ('all-gather', 4 * 128 * 2)}
 
 
+BETWEEN = PROGRAM.replace(
+  '  ROOT %tuple.1',
+  '  %send = (f32[256,8]{1,0}, u32[], token[]) send(%x, %y), channel_id=2, is_host_transfer=true, '
+  'frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime"}\n'
+  '  ROOT %tuple.1',
+)
+
+
+def test_what_leaves_a_slice_is_told_in_bytes_and_not_in_seconds():
+  on = Slice('2xv5e:2x2', GENERATIONS['v5e'], devices=jax.devices())
+  one, two = (forecast(compiled(text), flops=1e6, on=on) for text in (PROGRAM, BETWEEN))
+  assert two['collectives_bytes'] == one['collectives_bytes'] | {'between-slices': 7 * 256 * 8 * 4}
+  assert two['seconds'] == one['seconds']
+  assert one['not_in_seconds'].keys() == set()
+  assert two['not_in_seconds'].keys() == {'send'}
+
+
 UNTOLD = PROGRAM.replace(', config={"known_trip_count":{"n":"7"}}', '')
 
 
