@@ -18,16 +18,17 @@ import pathlib
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import psutil
 from absl import flags
 from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict, config_flags
 
 from core import command, video
+from core.condition import Condition
 from core.params import count, held
 from core.typing import Params
 from core.writable import require_folder
@@ -36,17 +37,23 @@ from data.pictures import Picture
 from data.pipeline import batches, open_source
 from evaluation.in_training import make_scoring
 from pipelines import forecasts
+from pipelines.between_steps import (
+  Make,
+  evaluation_rows,
+  make_loss,
+  on_host,
+  on_mesh,
+  videos_at_once,
+)
 from pipelines.plan import initialise, lowered_step, make_plan
 from pipelines.ranges import require_in_range
 from pipelines.sampling import video_keys
-from pipelines.stage import Stage
 from text.encoder import open_encoder
 from training import account, checkpoint, failures, loop, processes
 from training.monitor import say
 from training.phases import Clock, watched
-from training.sharding import fsdp, make_mesh, of_each, put_batch, replicated, share
+from training.sharding import fsdp, make_mesh, of_each, put_batch, replicated, rows
 from training.state import State
-from training.step import make_evaluation
 from training.stops import told_to_stop
 
 _CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
@@ -59,7 +66,9 @@ _NUM_PROCESSES = flags.DEFINE_integer(
 )
 _PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which of them this is.', lower_bound=0)
 _COMPILE_FOR = flags.DEFINE_string(
-  'compile_for', None, 'A TPU slice, v5p:4x4x8, for which the step is compiled, and not run.'
+  'compile_for',
+  None,
+  'A TPU slice, v5p:4x4x8, or several, 2xv5p:4x4x8, for which the step is compiled, and not run.',
 )
 _OUTPUT = flags.DEFINE_string('output', None, 'With --compile_for: a .json file for what it says.')
 
@@ -79,10 +88,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, clock: Clock, stopped=lambd
   if begins:
     require_same_texts(pathlib.Path(config.init_from), config)
   plan = make_plan(config, mesh)
-  part = dict(zip(('process_index', 'process_count'), share(mesh)))
-  encode, source = open_encoder(**config.text), open_examples(config)
-  data = batches(source, encode, seed=config.seed, **config.loader, **part)
-  fixed = fixed_batch(source, encode, config, part)
+  data, fixed = open_batches(config, mesh)
   keys = lambda: tuple(jax.random.split(jax.random.key(config.seed), 3))
   key_init, key_step, key_evaluate = jax.jit(keys, out_shardings=replicated(mesh))()
   if plan.frozen and not config.init_from:
@@ -94,7 +100,9 @@ def train(config: ConfigDict, workdir: pathlib.Path, clock: Clock, stopped=lambd
     _, image, _ = checkpoint.load(pathlib.Path(config.init_from), place)
   state, frozen = initialise(plan, image, key_init)
 
-  score = make_scoring(config, plan.stage, workdir, **config.scores)
+  at_once = videos_at_once(config, mesh)
+  make = on_mesh(plan.stage.generate, at_once, mesh)
+  score = make_scoring(config, make, workdir, at_once=at_once, **config.scores)
   checkpoint.save_config(workdir, config)
   if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
     jax.config.update('jax_compilation_cache_dir', str((workdir / 'compiled').resolve()))
@@ -112,16 +120,15 @@ def train(config: ConfigDict, workdir: pathlib.Path, clock: Clock, stopped=lambd
     with clock.during('compile'):
       lowered, step_flops = lowered_step(plan, key_step)
       step = lowered.compile()
-    stage = plan.stage
-    evaluation = dict(times=config.evaluate_times, conditioning=stage.conditioning)
-    evaluate = jax.jit(make_evaluation(stage.apply, stage.process, **evaluation))
+    evaluate = make_loss(config, plan.stage)
+    shown = on_host(fixed, min(len(config.sample_prompts), config.evaluate_batch), mesh)
     inputs = lambda batch, stop: put_batch(batch, mesh) | {'stop': of_each(stop, mesh)}
     return loop.run(
       config, workdir, state, frozen, data, checkpoints,
       clock=clock, stopped=stopped, step_flops=step_flops,
       step=lambda state, frozen, batch, stop: step(state, frozen, inputs(batch, stop), key_step),
       evaluate=lambda params: evaluate(params, fixed, key_evaluate),
-      sample=make_sampling(config, stage, fixed, workdir),
+      sample=make_sampling(config, plan.stage.examples(shown), make, workdir),
       score=score,
     )  # fmt: skip
 
@@ -151,25 +158,36 @@ def open_examples(config: ConfigDict):
     caption = f'{s.content} {s.descriptor}'.strip()
     return Picture(pathlib.Path(s.image), caption, config.data.size)
   source = open_source(**config.data)
-  return Masked(source, config.masks) if config.masks else source
+  return Masked(source, config.masks.to_dict()) if config.masks else source
 
 
-def fixed_batch(source, encode, config: ConfigDict, part: dict) -> dict[str, np.ndarray]:
-  """The batch by which evaluation losses compare: the part of it that this process brings."""
-  data = batches(source, encode, batch=config.evaluate_batch, seed=config.seed + 1, **part)
-  batch = next(data)
-  data.close()
-  return batch
+def open_batches(config: ConfigDict, mesh: jax.sharding.Mesh):
+  """The batches of training, and the one by which evaluation losses compare: of each, the rows that
+  this process brings."""
+  encode, source = open_encoder(**config.text), open_examples(config)
+  clips = config.evaluate_batch
+  mine = evaluation_rows(clips, mesh)
+  with contextlib.closing(
+    batches(source, encode, batch=clips, seed=config.seed + 1, rows=mine)
+  ) as data:
+    fixed = next(data)
+  mine = rows(config.loader.batch, mesh)
+  return batches(source, encode, seed=config.seed, rows=mine, **config.loader), fixed
 
 
-def make_sampling(config: ConfigDict, stage: Stage, batch, workdir: pathlib.Path):
+def make_sampling(
+  config: ConfigDict, examples: tuple[Sequence[str], Condition], make: Make, workdir: pathlib.Path
+):
   """Returns `sample(params, step)`, which writes a video of each example, and its X-T slice, from
-  the first process; to be called in all."""
-  d, (titles, cond) = config.data, stage.examples(batch)
+  the first process; to be called in all.
+
+  examples: see `Stage`; make: see `on_mesh`.
+  """
+  d, (titles, cond) = config.data, examples
   keys = video_keys(config.seed, jnp.arange(len(titles)))
 
   def sample(params: Params, step: int) -> None:
-    videos = processes.gathered(stage.generate(params, cond, keys))
+    videos = make(params, cond, keys)
     if jax.process_index() > 0:
       return
     folder = workdir / 'samples' / f'step_{step:08}'

@@ -70,7 +70,7 @@ def get_config() -> ConfigDict:
   )
   c.ema_decay = 0.9999
   c.drop_text = 0.1  # Imagen, Sec. 2.2
-  c.accumulate = 1  # microbatches a step
+  c.accumulate = 1  # microbatches a step, each of which divides over the mesh
   c.high_noise = 1.0  # times are drawn from Beta(high_noise, 1): 1 is uniform, more is noisier
 
   c.sampling = ConfigDict(  # pipelines.text_to_video.make_text_to_video, or cascade's
@@ -80,7 +80,7 @@ def get_config() -> ConfigDict:
   # What happens how often, in steps; 0 is only at the end.
   c.log_every = 10
   c.evaluate_every = 100
-  c.evaluate_batch = 8
+  c.evaluate_batch = 8  # clips of the evaluation loss; any number, on any mesh
   c.evaluate_times = 8
   c.sample_every = 500
   c.sample_prompts = (

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Sequence
 
 import grain
-import jax
 import numpy as np
 
 from data import dataset, synthetic
@@ -61,36 +60,37 @@ def batches(
   seed: int,
   workers: int = 0,
   shuffle: bool = True,
-  process_index: int | None = None,
-  process_count: int | None = None,
+  rows: Sequence[int] | None = None,
 ) -> grain.DatasetIterator:
   """An endless iterator of `{'video': uint8 'b t h w c', 'text': 'b n d', 'mask': 'b n'}`.
 
   And of `known`, 'b t h w', where examples have it.
 
-  `encode` maps captions to (text, mask).  `batch` counts the examples of all processes; each gets
-  its part of it, and parts in order of `process_index` make the batch which one process alone would
-  get.  Every example appears once in an epoch, each of which is shuffled anew; an epoch shorter
-  than a batch is followed by the next within it.  `workers` processes read ahead, threads of this
-  one where it is 0.
+  `encode` maps captions to (text, mask).  `batch` counts the examples of all processes, and `rows`
+  says which of them this process gets, in this order; None is all of them.  Whoever asks for row i
+  of a batch gets what one process alone would get in that row.  Every example appears once in an
+  epoch, each of which is shuffled anew; an epoch shorter than a batch is followed by the next
+  within it.  `workers` processes read ahead, threads of this one where it is 0.
 
   The sequence is a function of `source`, `batch` and `seed` alone; `get_state` and `set_state`
   resume it exactly.  Call `close()` at the end.
   """
-  index = jax.process_index() if process_index is None else process_index
-  count = jax.process_count() if process_count is None else process_count
-  _require_share(source, batch, count)
-  if not 0 <= index < count:
-    raise ValueError(f'Got process_index={index} of {count}; 0..{count - 1} are allowed.')
+  if len(source) < 1:
+    raise ValueError('Got a data source without an example; at least 1 is needed.')
+  if batch < 1:
+    raise ValueError(f'Got batch={batch}; allowed is 1 or more.')
+  rows = range(batch) if rows is None else rows
+  if not rows or min(rows) < 0 or max(rows) >= batch:
+    raise ValueError(f'Got rows={list(rows)} of a batch; allowed are some of 0 to {batch - 1}.')
 
-  share = batch // count
+  share = len(rows)
   stream = _stream(source, seed, shuffle, collect=workers > 0)
   # Whoever asks for one batch is soon asking for the next: that much is read ahead.
   ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2 if workers else max(2, share))
 
   def start(done):
     place = grain.MapDataset.range(done * share, sys.maxsize).map(
-      lambda i: stream[i // share * batch + index * share + i % share]
+      lambda i: stream[i // share * batch + rows[i % share]]
     )
     examples = place.to_iter_dataset(ahead)
     if workers:
@@ -175,14 +175,3 @@ def _collate(clips: Sequence[dict], encode) -> dict:
   video, known = ([c[key] for c in clips if key in c] for key in ('video', 'known'))
   batch = {'video': np.stack(video), 'text': text, 'mask': mask}
   return batch | {'known': np.stack(known)} if known else batch
-
-
-def _require_share(source, batch: int, count: int) -> None:
-  if len(source) < 1:
-    raise ValueError('Got a data source without an example; at least 1 is needed.')
-  if batch < 1 or batch % count:
-    near = sorted({max(batch // count, 1) * count, (batch // count + 1) * count})
-    raise ValueError(
-      f'Got batch={batch} for {count} processes, which must divide it; near it are '
-      f'{" and ".join(map(str, near))}.'
-    )

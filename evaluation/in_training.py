@@ -15,20 +15,20 @@ from data.decode import available
 from evaluation import samples
 from evaluation.protocol import flat, write_score
 from evaluation.scores import METRICS, Settings, network_of, require
+from pipelines.between_steps import Make
 from pipelines.jobs import Job, write_index
 from pipelines.sampling import video_keys
-from pipelines.stage import Stage
 from text.encoder import open_encoder
-from training import processes
 
 Scoring = Callable[[Params, int], dict[str, float]]
 
 
 def make_scoring(
   config: ConfigDict,
-  stage: Stage,
+  make: Make,
   workdir: pathlib.Path,
   *,
+  at_once: int,
   metrics: Sequence[str],
   videos: int,
   prompts: str,
@@ -36,6 +36,7 @@ def make_scoring(
 ) -> Scoring:
   """Returns `score(params, step)`: what the metrics say of videos by these parameters.
 
+  make: see `between_steps.on_mesh`; it makes `at_once` videos.
   metrics: names of `scores.METRICS`; none is no videos either.
   videos: how many, of the list `prompts`, or of `config.sample_prompts`, over and over.
   settings: `scores.Settings`.
@@ -57,7 +58,8 @@ def make_scoring(
   def score(params: Params, step: int) -> dict[str, float]:
     folder = workdir / 'evaluation' / f'step_{step:08}'
     jobs = samples.plan(texts, folder / 'videos', '.mp4' if config.data.frames > 1 else '.png')
-    _sample(config, stage, params, jobs, workdir.resolve().name, step)
+    name = f'{workdir.resolve().name} step {step}'
+    _sample(config, make, params, jobs, name, at_once)
     if jax.process_index() > 0:
       return {}
     found = {}
@@ -88,17 +90,16 @@ def _require(config: ConfigDict, metrics: Sequence[str], videos: int, told: Sett
     raise ValueError(f'Got {told.splits} splits of {clips} clips; allowed are 1 to that many.')
 
 
-def _sample(config, stage, params, jobs: Sequence[Job], name: str, step: int) -> None:
-  """Makes the videos, so many at once as `config.sample_prompts`, and their index."""
-  d, encode, batch = config.data, open_encoder(**config.text), len(config.sample_prompts)
-  made_by = {'model': f'{name} step {step}', 'seed': config.seed, 'fps': d.fps}
-  made_by |= config.sampling.to_dict() | {'batch': batch}
-  for at in range(0, len(jobs), batch):
-    some = jobs[at : at + batch]
-    full = [*some, *some[:1] * (batch - len(some))]
-    cond = Condition(*map(jnp.asarray, encode([job.prompt for job in full])))
-    keys = video_keys(config.seed, jnp.array([job.number for job in full]))
-    made = processes.gathered(stage.generate(params, cond, keys))
+def _sample(config, make: Make, params, jobs: Sequence[Job], name: str, at_once: int) -> None:
+  """Makes the videos, and their index."""
+  d, encode = config.data, open_encoder(**config.text)
+  made_by = {'model': name, 'seed': config.seed, 'fps': d.fps}
+  made_by |= config.sampling.to_dict() | {'batch': at_once}
+  for at in range(0, len(jobs), at_once):
+    some = jobs[at : at + at_once]
+    cond = Condition(*map(jnp.asarray, encode([job.prompt for job in some])))
+    keys = video_keys(config.seed, jnp.array([job.number for job in some]))
+    made = make(params, cond, keys)
     if jax.process_index() == 0:
       for job, frames in zip(some, map(video.to_uint8, made)):
         job.path.parent.mkdir(parents=True, exist_ok=True)

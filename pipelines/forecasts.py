@@ -6,13 +6,18 @@ import time
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from core.condition import Condition
 from core.params import count, held
+from pipelines.between_steps import lowered_between
 from pipelines.cascade import window_mesh
-from pipelines.plan import at_home, lowered_step, make_plan, parameter_shapes
+from pipelines.plan import (
+  condition_shapes,
+  lowered_step,
+  make_plan,
+  parameter_shapes,
+  with_sharding,
+)
 from pipelines.ranges import require_in_range
 from pipelines.stage import made_large, open_stage
 from pipelines.text_to_video import clip_mesh
@@ -28,7 +33,9 @@ def of_step(config: ConfigDict, name: str) -> dict:
   on = open_slice(name)
   plan = make_plan(config, make_mesh(config.mesh, on.devices))
   began = time.monotonic()
-  lowered, operations = lowered_step(plan, _keys((), replicated(plan.mesh)))
+  key = _keys((), replicated(plan.mesh))
+  lowered, operations = lowered_step(plan, key)
+  lowered_between(plan, key)  # whose errors come now, and not after the first steps
   with fitting(on):
     step = lowered.compile()
   return {
@@ -58,16 +65,11 @@ def of_sampling(config: ConfigDict, name: str, batch: int) -> dict:
   else:
     mesh = clip_mesh(batch, on.devices)
   where = replicated(mesh) if large else over_batch(mesh)
-  of = lambda shape, dtype: jax.ShapeDtypeStruct((batch, *shape), dtype, sharding=where)
-  n, width = config.text.tokens, config.text.width
-  cond = Condition(of((n, width), jnp.float32), of((n,), bool))
-  if large:
-    side = d.size // config.degrade.factor
-    cond = cond.replace(frames=of((d.frames, side, side, 3), jnp.float32))
+  cond = with_sharding(condition_shapes(config, batch), where)
   stage, began = open_stage(config, mesh=mesh), time.monotonic()
   params = parameter_shapes(config, stage)
   params = jax.eval_shape(lambda params: held(params, config.model.dtype), params)
-  params = jax.tree.map(lambda p: at_home(p, replicated(mesh)), params)
+  params = with_sharding(params, replicated(mesh))
   with jax.set_mesh(mesh):
     traced = stage.generate.trace(params, cond, _keys((batch,), where))
     with fitting(on):

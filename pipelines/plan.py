@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from core.condition import Condition
 from core.params import held, partition
 from core.typing import Key, Params
 from pipelines.stage import Stage, open_stage
@@ -34,13 +35,13 @@ class Plan:
 
 def make_plan(config: ConfigDict, mesh: jax.sharding.Mesh) -> Plan:
   """The plan of a run.  ValueError where a part of the config is wrong."""
-  require_batch(config.loader.batch, mesh)
+  require_batch(config.loader.batch, mesh, config.accumulate)
   stage, tx = open_stage(config), make_optimizer(config.steps, **config.optim)
   place = lambda tree: placed(tree, fsdp(tree, mesh, config.shard_above))
   params = parameter_shapes(config, stage)
   trained, frozen = partition(params, config.trainable)
   state = jax.eval_shape(lambda trained: State.create(trained, tx), trained)
-  batch = jax.tree.map(lambda x: at_home(x, over_batch(mesh)), _batch(config))
+  batch = with_sharding(batch_shapes(config, config.loader.batch), over_batch(mesh))
   # What each device says of stopping.
   batch['stop'] = jax.ShapeDtypeStruct((mesh.size,), bool, sharding=over_all(mesh))
   return Plan(config, mesh, stage, tx, place(params), place(state), place(frozen), batch)
@@ -69,8 +70,7 @@ def lowered_step(plan: Plan, key: jax.Array | jax.ShapeDtypeStruct):
   config = plan.config
   options = {k: config[k] for k in ('ema_decay', 'drop_text', 'accumulate', 'high_noise')}
   options |= {'spike': config.guard.spike}
-  frozen = jax.eval_shape(lambda frozen: held(frozen, config.model.dtype), plan.frozen)
-  frozen = placed(frozen, _shardings(plan.frozen))
+  frozen = held_frozen(plan)
 
   def trace(stage):
     step = jax.jit(
@@ -90,26 +90,43 @@ def lowered_step(plan: Plan, key: jax.Array | jax.ShapeDtypeStruct):
   return traced.lower(), flops.count(once.jaxpr.jaxpr)
 
 
+def held_frozen(plan: Plan) -> Params:
+  """The shapes of the frozen parameters as they are `held`."""
+  frozen = jax.eval_shape(lambda frozen: held(frozen, plan.config.model.dtype), plan.frozen)
+  return placed(frozen, _shardings(plan.frozen))
+
+
 def parameter_shapes(config: ConfigDict, stage: Stage) -> Params:
   """The shapes of all parameters of the stage of a config."""
   return jax.eval_shape(lambda key: _init(config, stage, key), jax.random.key(0))
 
 
 def _init(config, stage, key):
-  one = {name: jnp.zeros((1, *x.shape[1:]), x.dtype) for name, x in _batch(config).items()}
+  one = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), batch_shapes(config, 1))
   x0, t, _, cond = draw(one, key, 0.0, conditioning=stage.conditioning)
   return stage.init(key, x0, t, cond)
 
 
-def _batch(config) -> dict:
-  """The shapes of a batch of all processes."""
-  d, b = config.data, config.loader.batch
+def batch_shapes(config: ConfigDict, b: int) -> dict:
+  """The shapes of a batch of so many clips."""
+  d = config.data
   n, width = config.text.tokens, config.text.width
   shapes = {'video': ((d.frames, d.size, d.size, 3), jnp.uint8)}
   shapes |= {'text': ((n, width), jnp.float32), 'mask': ((n,), bool)}
   if config.masks:
     shapes['known'] = ((d.frames, d.size, d.size), bool)
   return {k: jax.ShapeDtypeStruct((b, *shape), dtype) for k, (shape, dtype) in shapes.items()}
+
+
+def condition_shapes(config: ConfigDict, b: int) -> Condition:
+  """The shapes of what so many videos are sampled of."""
+  d, text = config.data, config.text
+  of = lambda shape, dtype: jax.ShapeDtypeStruct((b, *shape), dtype)
+  cond = Condition(of((text.tokens, text.width), jnp.float32), of((text.tokens,), bool))
+  if config.degrade:
+    side = d.size // config.degrade.factor
+    cond = cond.replace(frames=of((d.frames, side, side, 3), jnp.float32))
+  return cond
 
 
 def _shardings(tree):
@@ -119,6 +136,11 @@ def _shardings(tree):
 def placed(tree, shardings):
   """The shapes of a tree, at home in a tree of shardings."""
   return jax.tree.map(at_home, tree, shardings)
+
+
+def with_sharding(tree, sharding: jax.sharding.Sharding):
+  """The shapes of a tree, all of them in one sharding."""
+  return jax.tree.map(lambda x: at_home(x, sharding), tree)
 
 
 def at_home(x, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:

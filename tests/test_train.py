@@ -1,5 +1,6 @@
 """`train.py` as it is called: what it leaves, and that a killed run ends as if it had not been."""
 
+import contextlib
 import importlib
 import json
 import random
@@ -20,12 +21,15 @@ from configs import t2i, t2v
 from core import video
 from core.condition import Condition
 from core.params import matches, names
+from pipelines.plan import make_plan
 from stunet.inflate import TEMPORAL
 from stunet.unet import STUNet
+from tests.chips import devices_of
 from tests.conftest import SMALL
 from tests.oracles import random_params
 from training import checkpoint
 from training.phases import Clock
+from training.sharding import make_mesh, rows
 from training.state import State
 
 PROMPT = 'a red circle growing on a black background'
@@ -290,6 +294,10 @@ def test_super_resolution_is_trained_in_two_stages(tmp_path):
     ({'model.resample': 'pool'}, "resample is 'pool'"),
     ({'model.patch': 3}, 'Frames of 8x8 pixels do not divide by 6.'),
     ({'loader.batch': 12}, 'A batch of 12 clips does not divide by 8'),
+    (
+      {'accumulate': 3},
+      'A batch of 8 clips in 3 microbatches (accumulate) does not divide by 24,',
+    ),
   ],
 )
 def test_a_wrong_config_is_refused_before_anything_is_made(train, tmp_path, change, message):
@@ -299,3 +307,28 @@ def test_a_wrong_config_is_refused_before_anything_is_made(train, tmp_path, chan
     train.train(config, tmp_path / 'run', Clock())
   assert message in str(error.value)
   assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize('stage', ['t2v', 't2v_masked', 'ssr'])
+def test_every_process_of_a_pod_sets_up(train, monkeypatch, stage):
+  """32 hosts of 4 chips, with `evaluate_batch`, prompts and mesh as at scale `paper`."""
+  config = importlib.import_module(f'configs.{stage}').get_config('tiny')
+  config.data.update(size=8, frames=4, shorter_side=16 if stage == 'ssr' else 0)
+  config.update(mesh=(('data', 1), ('fsdp', -1)), loader={'batch': 128})
+  monkeypatch.setattr(jax, 'devices', lambda: devices_of('v5p:4x4x8'))
+  mesh = make_mesh(config.mesh)
+  plan = make_plan(config, mesh)
+  seen, fixed_of = [], {}
+  for process in range(32):
+    monkeypatch.setattr(jax, 'process_index', lambda process=process: process)
+    data, fixed = train.open_batches(config, mesh)
+    with contextlib.closing(data):
+      batch = next(data)
+    for name, x in batch.items():
+      assert (4, *plan.batch[name].shape[1:]) == x.shape == fixed[name].shape
+      assert x.dtype == fixed[name].dtype == plan.batch[name].dtype
+    seen += rows(128, mesh)
+    fixed_of |= {i: video.tobytes() for i, video in zip(rows(128, mesh), fixed['video'])}
+  assert sorted(seen) == list(range(128))
+  assert len(set(fixed_of.values())) == config.evaluate_batch
+  assert all(fixed_of[i] == fixed_of[i % config.evaluate_batch] for i in fixed_of)

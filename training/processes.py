@@ -101,13 +101,6 @@ def _give_up(where: str) -> None:
   os._exit(STALLED)
 
 
-def gathered(x: jax.Array) -> np.ndarray:
-  """The whole of an array, in all processes which call this together, wherever its parts are."""
-  if x.is_fully_addressable or x.is_fully_replicated:
-    return np.asarray(x)
-  return np.asarray(multihost_utils.process_allgather(x, tiled=True))
-
-
 def require_same(config: str, code: pathlib.Path, workdir: pathlib.Path) -> None:
   """ValueError, in every process, where they differ in config, code, versions or file system."""
   if jax.process_count() == 1:

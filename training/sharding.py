@@ -8,7 +8,6 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Int
 
 from core.placement import BATCH, CLIP
 
@@ -56,39 +55,41 @@ def over_all(mesh: jax.sharding.Mesh) -> NamedSharding:
   return NamedSharding(mesh, P(AXES))
 
 
-def share(mesh: jax.sharding.Mesh) -> tuple[int, int]:
-  """Which part of a batch this process brings, and of how many: see `part`."""
-  of = np.vectorize(lambda device: device.process_index)(mesh.devices)
-  return part(of.reshape(-1, mesh.shape[CLIP]), jax.process_index())
+def rows(batch: int, mesh: jax.sharding.Mesh) -> list[int]:
+  """The rows of a batch of this size that the devices of this process hold, in ascending order.
 
-
-def part(processes: Int[np.ndarray, 'rows n'], here: int) -> tuple[int, int]:
-  """Which part of a batch the process `here` brings, and of how many.
-
-  processes: that of each device, in a row for the devices that share clips.
-
-  Processes whose devices share clips bring the same.  ValueError where parts would be uneven.
+  They are what the sharding of the batch says, and need not follow each other: on a slice of
+  4x4x8 chips with `fsdp` 128 a host of 2x2 chips has [0, 8, 32, 40].  Processes whose devices share
+  a clip have the same rows.  ValueError where the batch does not divide over the mesh.
   """
-  mine = np.flatnonzero((processes == here).any(1))
-  index, rest = divmod(int(mine[0]), len(mine))
-  if rest or mine[-1] - mine[0] >= len(mine) or len(processes) % len(mine):
-    raise ValueError(
-      f'Process {here} has the parts {mine.tolist()} of the {len(processes)} of a batch, which are '
-      f'no even share: {CLIP} has to divide the devices of a process, or be a multiple of them.'
-    )
-  return index, len(processes) // len(mine)
+  require_batch(batch, mesh)
+  process = jax.process_index()
+  indices = over_batch(mesh).devices_indices_map((batch,))
+  mine = (index for device, (index,) in indices.items() if device.process_index == process)
+  return sorted({row for index in mine for row in range(*index.indices(batch))})
 
 
-def require_batch(batch: int, mesh: jax.sharding.Mesh) -> None:
-  """ValueError unless so many clips divide over the devices that have clips of their own."""
+def require_batch(batch: int, mesh: jax.sharding.Mesh, accumulate: int = 1) -> None:
+  """ValueError unless each of `accumulate` microbatches of the batch divides over the devices that
+  have clips of their own."""
   n = mesh.size // mesh.shape[CLIP]
-  if batch % n:
-    below = batch // n * n
-    near = ' and '.join(str(b) for b in (below, below + n) if b)
+  step = n * accumulate
+  if batch % step:
+    below = batch // step * step
+    near = ' and '.join(str(b) for b in (below, below + step) if b)
+    what = f'in {accumulate} microbatches (accumulate) ' if accumulate > 1 else ''
+    by = f'{step}, {accumulate} times' if accumulate > 1 else f'{n},'
     raise ValueError(
-      f'A batch of {batch} clips does not divide by {n}, the product of the axes data and fsdp of '
-      f'the mesh: near it are {near}; or let more devices share a clip, by its axis {CLIP}.'
+      f'A batch of {batch} clips {what}does not divide by {by} the product of the axes data and '
+      f'fsdp of the mesh: near it are {near}; or let more devices share a clip, by its axis {CLIP}.'
     )
+
+
+def filled(batch: int, mesh: jax.sharding.Mesh) -> int:
+  """The least number of clips, `batch` or more, that divides over the devices that have clips of
+  their own."""
+  n = mesh.size // mesh.shape[CLIP]
+  return -(-batch // n) * n
 
 
 def fsdp(tree, mesh: jax.sharding.Mesh, min_size: int):
@@ -116,17 +117,23 @@ def reshard(x: jax.Array, sharding: NamedSharding) -> jax.Array:
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
-  """The global batch, of which each process brings its share."""
-  sharding, (_, shares) = over_batch(mesh), share(mesh)
+  """The global batch, of which each process brings its `rows`."""
+  sharding, n = over_batch(mesh), mesh.size // mesh.shape[CLIP]
+  parts = rows(n, mesh)  # the devices that have the same clips count as one
 
-  def whole(x):
-    shape = (len(x) * shares, *x.shape[1:])
-    return jax.make_array_from_process_local_data(sharding, x, shape)
+  def put(x):
+    each = len(x) // len(parts)
 
-  return jax.tree.map(whole, batch)
+    def of_device(index):
+      at = parts.index(index[0].indices(n * each)[0] // each)
+      return x[at * each : (at + 1) * each]
+
+    return jax.make_array_from_callback((n * each, *x.shape[1:]), sharding, of_device)
+
+  return jax.tree.map(put, batch)
 
 
 def of_each(value: bool, mesh: jax.sharding.Mesh) -> jax.Array:
   """What each process says, once for each of its devices."""
-  mine = np.full(len(mesh.local_devices), value)
-  return jax.make_array_from_process_local_data(over_all(mesh), mine, (mesh.size,))
+  said = lambda index: np.full(1, value)
+  return jax.make_array_from_callback((mesh.size,), over_all(mesh), said)

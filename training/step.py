@@ -118,12 +118,18 @@ def draw(
 
 
 def make_evaluation(
-  apply: Apply, process: Process, *, times: int, conditioning: Conditioning = text_alone
+  apply: Apply,
+  process: Process,
+  *,
+  times: int,
+  examples: int | None = None,
+  conditioning: Conditioning = text_alone,
 ):
   """Returns `evaluate(params, batch, key) -> loss`, to be jitted.
 
-  The loss is the mean over so many evenly spaced times.  The same key draws the same noise, so that
-  losses of a fixed batch compare.
+  The loss is the mean over so many evenly spaced times, and over the first so many `examples` of
+  the batch, or all of them.  The same key draws the same noise for an example, whatever follows it
+  in the batch, so that losses of fixed examples compare.
   """
 
   def evaluate(params: Params, batch, key: Key) -> Float['']:
@@ -134,7 +140,7 @@ def make_evaluation(
       t = jnp.full(len(x0), (i + 0.5) / times)
       eps = jax.random.normal(jax.random.fold_in(key, i), x0.shape)
       predicted = apply(params, process.corrupt(x0, t, eps), t, cond)
-      return jnp.mean(squared_error(process, predicted, x0, t, eps))
+      return jnp.mean(squared_error(process, predicted, x0, t, eps)[:examples])
 
     return jnp.mean(jax.lax.map(at, jnp.arange(times)))
 

@@ -122,12 +122,36 @@ def test_an_example_is_drawn_anew_in_every_epoch(open_batches):
   assert len(set(draws)) == 20
 
 
-@pytest.mark.parametrize('count', [2, 4])
-def test_the_parts_of_all_processes_are_the_batch_of_one(open_batches, count):
+# Of processes whose rows follow each other, whose do not, who have the same, and who have others
+# more often than once.
+ROWS = {
+  'in order': ([0, 1], [2, 3]),
+  'apart': ([0, 2], [1, 3]),
+  'uneven': ([3], [0, 1, 2]),
+  'shared': ([0, 1, 2, 3], [1, 2]),
+  'repeated': ([2, 0, 2, 2, 1],),
+}
+
+
+@pytest.mark.parametrize('rows', ROWS.values(), ids=ROWS)
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_row_is_what_one_process_alone_would_get(open_batches, rows, workers):
   whole = open_batches(Draws(9))
-  parts = [open_batches(Draws(9), process_index=i, process_count=count) for i in range(count)]
+  parts = [open_batches(Draws(9), rows=mine, workers=workers) for mine in rows]
   for batch, *shares in itertools.islice(zip(whole, *parts), 5):
-    assert same([batch], [{k: np.concatenate([s[k] for s in shares]) for k in batch}])
+    for mine, share in zip(rows, shares, strict=True):
+      assert same([share], [{name: x[mine] for name, x in batch.items()}])
+
+
+def test_a_stream_goes_on_in_other_rows(open_batches):
+  """As where a run is resumed by other processes."""
+  whole = list(itertools.islice(open_batches(Draws(9)), 6))
+  before = open_batches(Draws(9), rows=[1, 3])
+  assert len(list(itertools.islice(before, 4))) == 4
+  after = open_batches(Draws(9), rows=[0, 1, 2])
+  after.set_state(before.get_state())
+  for batch, share in zip(whole[4:], itertools.islice(after, 2), strict=True):
+    assert same([share], [{name: x[:3] for name, x in batch.items()}])
 
 
 @pytest.mark.parametrize(('workers', 'workers_then'), [(0, 0), (2, 1)])
@@ -186,12 +210,11 @@ def test_closed_batches_give_nothing(open_batches):
 
 
 def test_mistakes_are_told(open_batches):
-  with pytest.raises(ValueError, match=r'batch=6 for 4 processes.* near it are 4 and 8'):
-    open_batches(Numbers(9), batch=6, process_index=0, process_count=4)
-  with pytest.raises(ValueError, match='batch=0 for 4 processes'):
-    open_batches(Numbers(9), batch=0, process_index=0, process_count=4)
-  with pytest.raises(ValueError, match=r'process_index=4 of 4; 0\.\.3 are allowed'):
-    open_batches(Numbers(9), batch=4, process_index=4, process_count=4)
+  with pytest.raises(ValueError, match='batch=0; allowed is 1 or more'):
+    open_batches(Numbers(9), batch=0)
+  for rows in ([], [4], [0, -1]):
+    with pytest.raises(ValueError, match=r'rows=.* of a batch; allowed are some of 0 to 3'):
+      open_batches(Numbers(9), batch=4, rows=rows)
   with pytest.raises(ValueError, match='without an example'):
     open_batches(Numbers(0))
 

@@ -1,14 +1,17 @@
 import json
 
+import jax
 import pytest
 
 from configs import ssr, t2v
 from data.synthetic import SCENES
 from evaluation.in_training import make_scoring
+from pipelines.between_steps import on_mesh
 from pipelines.stage import open_stage
 from tests.conftest import SMALL
 from tests.scripts import save
 from training import checkpoint
+from training.sharding import make_mesh
 
 
 @pytest.fixture
@@ -21,10 +24,17 @@ def config():
   return config
 
 
+def scoring(config, workdir, told):
+  """Of two videos at once, on one device."""
+  mesh = make_mesh((('data', 1),), jax.devices()[:1])
+  make = on_mesh(open_stage(config).generate, 2, mesh)
+  return make_scoring(config, make, workdir, at_once=2, **told)
+
+
 def test_scores_are_of_videos_by_these_parameters(tmp_path, config):
   workdir = save(tmp_path / 'run', config)
   _, params, _ = checkpoint.load(workdir)
-  score = make_scoring(config, open_stage(config), workdir, **config.scores)
+  score = scoring(config, workdir, config.scores)
   found = score(params, 7)
   folder = workdir / 'evaluation' / 'step_00000007'
   lines = [json.loads(line) for line in (folder / 'videos/index.jsonl').read_text().splitlines()]
@@ -45,14 +55,14 @@ def test_prompts_are_those_of_a_file(tmp_path, config):
   told = config.scores.to_dict() | list_of_one
   workdir = save(tmp_path / 'run', config)
   _, params, _ = checkpoint.load(workdir)
-  make_scoring(config, open_stage(config), workdir, **told)(params, 1)
+  scoring(config, workdir, told)(params, 1)
   index = workdir / 'evaluation/step_00000001/videos/index.jsonl'
   assert index.read_text().count(SCENES[0].caption) == 2
 
 
 def test_no_metrics_are_no_videos(tmp_path, config):
   config.scores.metrics = ()
-  score = make_scoring(config, open_stage(config), tmp_path, **config.scores)
+  score = scoring(config, tmp_path, config.scores)
   assert score({}, 1) == {}
   assert list(tmp_path.iterdir()) == []
 
@@ -84,7 +94,7 @@ def test_no_metrics_are_no_videos(tmp_path, config):
 def test_mistakes_come_first(tmp_path, config, told, message):
   config.scores.update(told)
   with pytest.raises(ValueError, match=message):
-    make_scoring(config, open_stage(config), tmp_path, **config.scores)
+    scoring(config, tmp_path, config.scores)
   assert list(tmp_path.iterdir()) == []
 
 
@@ -92,4 +102,4 @@ def test_super_resolution_has_no_prompts_to_score(tmp_path):
   config = ssr.get_config('tiny')
   config.scores.metrics = ('motion',)
   with pytest.raises(ValueError, match='1 or more in a stage that makes videos of texts'):
-    make_scoring(config, open_stage(config), tmp_path, **config.scores)
+    scoring(config, tmp_path, config.scores)

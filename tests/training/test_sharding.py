@@ -1,3 +1,8 @@
+import os
+import socket
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,7 +11,9 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from diffusion.process import Process
-from training.sharding import fsdp, make_mesh, part, put_batch, replicated
+from tests.chips import devices_of
+from tests.conftest import ROOT
+from training.sharding import filled, fsdp, make_mesh, put_batch, replicated, require_batch
 from training.state import State
 from training.step import make_step
 
@@ -30,14 +37,7 @@ def test_a_mesh_takes_all_devices(axes, shape):
 
 
 def test_devices_that_share_a_clip_are_neighbours_on_a_slice_no_axis_of_which_is_theirs():
-  class Chip:
-    platform, device_kind, core_on_chip, slice_index = 'tpu', 'TPU v6 lite', 0, 0
-
-    def __init__(self, index):
-      self.id, self.process_index = index, index // 4
-      self.coords = (index % 16, index // 16, 0)
-
-  mesh = make_mesh((('fsdp', 128), ('time', 2)), [Chip(i) for i in range(256)])
+  mesh = make_mesh((('fsdp', 128), ('time', 2)), devices_of('v6e:16x16'))
   for one, other in mesh.devices.reshape(-1, 2):
     assert sum(abs(a - b) for a, b in zip(one.coords, other.coords, strict=True)) == 1
 
@@ -97,6 +97,76 @@ def test_a_batch_is_spread_over_all_devices():
     np.testing.assert_array_equal(array, batch[name])
 
 
+@pytest.mark.parametrize(
+  ('batch', 'accumulate', 'message'),
+  [
+    (12, 1, 'A batch of 12 clips does not divide by 8, the product of the axes data and fsdp of '),
+    (12, 1, 'near it are 8 and 16; or let more devices share a clip, by its axis time.'),
+    (7, 1, 'near it are 8;'),
+    (8, 2, 'A batch of 8 clips in 2 microbatches (accumulate) does not divide by 16, 2 times the '),
+    (8, 2, 'near it are 16;'),
+    (40, 3, 'near it are 24 and 48;'),
+  ],
+)
+def test_a_batch_or_microbatch_that_does_not_divide_is_refused(batch, accumulate, message):
+  mesh = make_mesh(DATA4_FSDP2)
+  for good in (batch // 48 * 48 + 48, 96):
+    require_batch(good, mesh, accumulate)
+  with pytest.raises(ValueError, match=r'.+') as error:
+    require_batch(batch, mesh, accumulate)
+  assert message in str(error.value)
+  assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ('axes', 'batch', 'want'),
+  [((('data', 8),), 1, 8), ((('data', 8),), 8, 8), ((('data', 8),), 9, 16), ((('time', 8),), 3, 3)],
+)
+def test_what_does_not_divide_is_filled_up(axes, batch, want):
+  assert filled(batch, make_mesh(axes)) == want
+
+
+WORKER = """
+import sys
+import jax, numpy as np
+count, index, port = map(int, sys.argv[1:])
+jax.config.update('jax_num_cpu_devices', 8 // count)
+jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+jax.distributed.initialize(f'localhost:{port}', count, index)
+from training import sharding
+whole = np.arange(16 * 3, dtype=np.float32).reshape(16, 3)
+apart = (2, 4, 1), (0, 2, 4, 6, 1, 3, 5, 7)  # rows of a process do not follow each other
+shared = (2, 2, 2), (0, 5, 2, 7, 4, 1, 6, 3)  # and some are of two processes
+for axes, order in (apart, shared):
+  devices = np.array(jax.devices())[list(order)].reshape(axes)
+  mesh = jax.sharding.Mesh(devices, sharding.AXES)
+  mine = sharding.rows(16, mesh)
+  assert axes == shared[0] or mine != list(range(mine[0], mine[0] + len(mine))), mine
+  batch = sharding.put_batch({'video': whole[mine]}, mesh)['video']
+  everywhere = jax.jit(lambda x: x, out_shardings=sharding.replicated(mesh))
+  np.testing.assert_array_equal(everywhere(batch), whole)
+  for shard in batch.addressable_shards:
+    np.testing.assert_array_equal(shard.data, whole[shard.index])
+  said = everywhere(sharding.of_each(index == count - 1, mesh))
+  assert np.asarray(said).tolist() == [d.process_index == count - 1 for d in devices.flat]
+print('all rows are in their places')
+"""
+
+
+@pytest.mark.parametrize('count', [2, 4])
+def test_processes_whose_rows_do_not_follow_each_other_make_the_whole_batch(count):
+  with socket.socket() as one:
+    one.bind(('localhost', 0))
+    port = one.getsockname()[1]
+  environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
+  lines = [[sys.executable, '-c', WORKER, str(count), str(i), str(port)] for i in range(count)]
+  pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+  for process in [subprocess.Popen(line, **pipes) for line in lines]:
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert 'all rows are in their places' in said
+
+
 def perceptron(params, x, t, cond):
   """A network of every pixel by itself, and of the text."""
   text = (cond.text * cond.mask[..., None]).mean(1) @ params['text'] + jnp.outer(t, params['time'])
@@ -133,21 +203,3 @@ def test_a_step_on_eight_devices_is_that_on_one():
   for tree in (many.params, many.ema, moments):
     held = {name: p.addressable_shards[0].data.shape for name, p in tree.items()}
     assert held == {'in': (3, 16), 'text': (4, 32), 'time': (32,), 'out': (16, 3)}
-
-
-@pytest.mark.parametrize(
-  ('processes', 'want'),
-  [
-    ([[0], [0], [1], [1]], [(0, 2), (1, 2)]),  # a clip on each device
-    ([[0, 0], [0, 0], [1, 1], [1, 1]], [(0, 2), (1, 2)]),  # on two of a process
-    ([[0, 0, 1, 1]], [(0, 1), (0, 1)]),  # on all: both bring it
-    ([[0, 1], [2, 3]], [(0, 2), (0, 2), (1, 2), (1, 2)]),  # on two processes
-  ],
-)
-def test_processes_whose_devices_share_clips_bring_the_same(processes, want):
-  assert [part(np.array(processes), i) for i in range(len(want))] == want
-
-
-def test_uneven_parts_of_a_batch_are_refused():
-  with pytest.raises(ValueError, match=r'Process 1 has the parts \[1, 2\] of the 3 of a batch'):
-    part(np.array([[0, 0], [0, 1], [1, 1]]), 1)

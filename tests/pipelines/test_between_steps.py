@@ -1,0 +1,124 @@
+"""Evaluation and sampling in training give the same on every mesh, whatever it divides."""
+
+import dataclasses
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from core.condition import Condition
+from pipelines.between_steps import (
+  evaluation_rows,
+  lowered_between,
+  make_loss,
+  on_host,
+  on_mesh,
+  videos_at_once,
+)
+from pipelines.plan import make_plan
+from pipelines.sampling import video_keys
+from pipelines.stage import open_stage
+from tests.pipelines.test_plan import CHANGES
+from training.sharding import filled, make_mesh, put_batch
+
+AXES = {
+  '1': (('data', 1),),
+  '8': (('data', 8),),
+  '2x2x2': (('data', 2), ('fsdp', 2), ('time', 2)),
+}
+
+
+def mesh_of(axes):
+  return make_mesh(axes, jax.devices()[: int(np.prod(list(dict(axes).values())))])
+
+
+@jax.jit
+def generate(params, cond, keys):
+  """Videos of one frame, each of its own text and key."""
+  noise = jax.vmap(lambda key: jax.random.normal(key, (1, 2, 2, 3)))(keys)
+  return noise + params['bias'] * cond.text.sum((1, 2))[:, None, None, None, None]
+
+
+@pytest.mark.parametrize('axes', AXES.values(), ids=AXES)
+@pytest.mark.parametrize('count', [1, 3, 8])
+def test_so_many_videos_are_made_on_any_mesh(axes, count):
+  mesh, params = mesh_of(axes), {'bias': jnp.asarray(2.0)}
+  text = jnp.arange(count * 2.0).reshape(count, 1, 2)
+  cond, keys = Condition(text, jnp.ones((count, 1), bool)), video_keys(0, jnp.arange(count))
+  want = generate(params, cond, keys)
+  n = mesh.size // mesh.shape['time']
+  devices = []
+
+  def told(*inputs):
+    made = generate(*inputs)
+    devices.append(({s.data.shape[0] for s in made.addressable_shards}, len(made)))
+    return made
+
+  got = on_mesh(told, filled(8, mesh), mesh)(params, cond, keys)
+  np.testing.assert_allclose(got, want, rtol=1e-6)
+  assert devices == [({8 // n}, 8)]  # none of them makes more than its part
+  with pytest.raises(ValueError, match='Got 9 videos to make at once; allowed are 1 to 8'):
+    on_mesh(told, 8, mesh)(params, cond, video_keys(0, jnp.arange(9)))
+
+
+def test_what_is_made_together_are_the_prompts_and_more_where_devices_would_idle():
+  config = importlib.import_module('configs.t2v').get_config('tiny')  # of two prompts
+  assert [videos_at_once(config, mesh_of(axes)) for axes in AXES.values()] == [2, 8, 4]
+
+
+# What answers depend on: the noisy video, the time, and all that a stage is told.
+def answer(params, xt, t, cond):
+  told = sum(jnp.mean(x, range(1, x.ndim)) for x in (cond.frames, cond.level) if x is not None)
+  return 0.3 * xt + (t + told)[:, None, None, None, None]
+
+
+@pytest.mark.parametrize('stage', ['t2i', 't2v', 't2v_masked', 'ssr'])
+@pytest.mark.parametrize('clips', [3, 8])
+def test_the_evaluation_loss_is_that_of_the_clips_on_every_mesh(stage, clips):
+  config = importlib.import_module(f'configs.{stage}').get_config('tiny')
+  config.update({'evaluate_batch': clips, 'evaluate_times': 2})
+  config.data.update({'size': 8, 'frames': 1 if stage == 't2i' else 4})
+  stage, rng = dataclasses.replace(open_stage(config), apply=answer), np.random.default_rng(0)
+  d, n, width = config.data, config.text.tokens, config.text.width
+  batch = {
+    'video': rng.integers(0, 256, (clips, d.frames, d.size, d.size, 3), np.uint8),
+    'text': rng.normal(size=(clips, n, width)).astype(np.float32),
+    'mask': np.ones((clips, n), bool),
+  }
+  if config.masks:
+    batch['known'] = rng.random((clips, d.frames, d.size, d.size)) < 0.5
+  evaluate = make_loss(config, stage)
+  losses = []
+  for axes in AXES.values():
+    mesh = mesh_of(axes)
+    mine = evaluation_rows(clips, mesh)
+    assert len(mine) == filled(clips, mesh)
+    put = put_batch({name: x[mine] for name, x in batch.items()}, mesh)
+    losses.append(float(evaluate({}, put, jax.random.key(1))))
+    first = on_host(put, 2, mesh)
+    assert first.keys() == batch.keys()
+    for name, x in batch.items():
+      np.testing.assert_array_equal(first[name], x[:2])
+  np.testing.assert_allclose(losses, losses[0], rtol=1e-5)
+  other = {name: x[::-1] for name, x in batch.items()}
+  assert abs(float(evaluate({}, other, jax.random.key(1))) - losses[0]) > 1e-4
+
+
+@pytest.mark.parametrize('stage', ['t2v', 'ssr'])
+def test_what_runs_between_steps_is_lowered_for_the_mesh_of_a_run(stage):
+  """With as many prompts and clips as it does not divide by."""
+  config = importlib.import_module(f'configs.{stage}').get_config('tiny')
+  config.update_from_flattened_dict(CHANGES | {'evaluate_batch': 3, 'loader.batch': 8})
+  config.update({'sample_prompts': ('one', 'two', 'three')})
+  config.sampling.steps = 1
+  if stage == 'ssr':
+    config.data.frames = 4
+    config.model.level_embedding = True
+  plan = make_plan(config, mesh_of(AXES['8']))
+  found = lowered_between(plan, jax.eval_shape(lambda: jax.random.key(0)))
+  assert found.keys() == {'evaluation', 'samples'}
+  for program, count in (('evaluation', 8), ('samples', 8)):
+    video = f'tensor<{count}x{config.data.frames}x8x8x3x'
+    assert video in found[program].as_text(), program
