@@ -35,9 +35,28 @@ def make_mesh(axes: Sequence[tuple[str, int]], devices=None) -> jax.sharding.Mes
       f'A mesh of {"x".join(map(str, sizes))} does not fit {len(devices)} devices; '
       'the product of its sizes must be their number.'
     )
+  return jax.sharding.Mesh(_arranged(sizes, devices), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def _arranged(sizes: Sequence[int], devices: Sequence) -> np.ndarray:
+  """The devices as an array of these sizes, one for each of `AXES`: neighbours are near each other.
+
+  Those of several TPU slices are divided by the first axis, `data`, which sends least: within a
+  slice chips have links, between slices is the network of the data centre.
+  """
   # jax.make_mesh has no axis of 2 on a slice of 16x16: it keeps each physical axis whole.
-  devices = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
-  return jax.sharding.Mesh(devices, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+  split = dict(allow_split_physical_axes=True)
+  # On other platforms `slice_index`, where it is there, means something else.
+  slices = {d.slice_index for d in devices if d.platform == 'tpu' and hasattr(d, 'slice_index')}
+  if (n := len(slices)) < 2:
+    return mesh_utils.create_device_mesh(sizes, devices, **split)
+  data, *others = sizes
+  if data % n:
+    raise ValueError(
+      f'The mesh has {BATCH[0]} {data} on {n} slices, which are divided by that axis; allowed are '
+      f'multiples of {n}.'
+    )
+  return mesh_utils.create_hybrid_device_mesh((data // n, *others), (n, 1, 1), devices, **split)
 
 
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:

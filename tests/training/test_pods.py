@@ -24,7 +24,7 @@ NAMED = {':'.join(found) for path in DOCUMENTS for found in _NAME.findall(path.r
 # Of every generation, and several slices.
 ALSO = {
   'v4:2x2x4', 'v4:4x4x4', 'v5e:4x4', 'v5e:2x4', 'v5p:2x2x2', 'v6e:4x4', 'v6e:16x16', 'v7x:2x2x2',
-  'v7x:4x4x4', 
+  'v7x:4x4x4', '2xv5p:2x2x2', '4xv6e:4x4',
 }  # fmt: skip
 MESHES = {
   'default': (('data', -1), ('fsdp', 1)),
@@ -127,4 +127,4 @@ def test_a_process_of_the_paper_has_rows_that_do_not_follow_each_other(as_proces
 
 
 def test_all_slices_of_the_documents_are_walked():
-  assert {'v5p:4x4x8', 'v5p:2x2x1', 'v5p:2x2x4', 'v6e:16x16'} <= NAMED
+  assert {'v5p:4x4x8', 'v5p:2x2x1', 'v5p:2x2x4', 'v6e:16x16', '2xv5p:4x4x8'} <= NAMED

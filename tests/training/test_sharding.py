@@ -43,6 +43,48 @@ def test_devices_that_share_a_clip_are_neighbours_on_a_slice_no_axis_of_which_is
 
 
 @pytest.mark.parametrize(
+  ('name', 'axes', 'shape'),
+  [
+    ('2xv5p:2x2x2', (('data', -1),), (16, 1, 1)),
+    ('2xv5p:2x2x2', (('data', 2), ('fsdp', -1)), (2, 8, 1)),
+    ('4xv6e:4x4', (('data', 8), ('fsdp', -1), ('time', 2)), (8, 4, 2)),
+    ('2xv7x:2x2x1', (('data', -1), ('fsdp', 8)), (2, 8, 1)),
+  ],
+)
+def test_slices_are_divided_by_data_alone(name, axes, shape):
+  """What fsdp and time send stays in a slice, where neighbours are as in one slice alone."""
+  mesh = make_mesh(axes, devices_of(name))
+  assert mesh.devices.shape == shape
+  slices = np.vectorize(lambda device: device.slice_index)(mesh.devices)
+  count = int(name.split('x')[0])
+  want = np.arange(count).repeat(shape[0] // count)
+  np.testing.assert_array_equal(slices, np.broadcast_to(want[:, None, None], shape))
+  alone = make_mesh((('data', shape[0] // count), *axes[1:]), devices_of(name.split('x', 1)[1]))
+  place = np.vectorize(lambda device: (*device.coords, device.core_on_chip), otypes=[object])
+  for part in np.split(mesh.devices, count):
+    assert (place(part) == place(alone.devices)).all()
+
+
+@pytest.mark.parametrize(
+  ('name', 'axes', 'message'),
+  [
+    (
+      '2xv5p:2x2x2',
+      (('data', 1), ('fsdp', -1)),
+      'The mesh has data 1 on 2 slices, which are ',
+    ),
+    ('2xv5p:2x2x2', (('data', 1), ('fsdp', -1)), 'by that axis; allowed are multiples of 2.'),
+    ('3xv5p:2x2x2', (('data', 2), ('fsdp', 12)), 'The mesh has data 2 on 3 slices'),
+    ('4xv6e:4x4', (('data', 2), ('fsdp', 16), ('time', 2)), 'allowed are multiples of 4.'),
+  ],
+)
+def test_slices_that_data_does_not_divide_are_refused(name, axes, message):
+  with pytest.raises(ValueError, match='slices') as error:
+    make_mesh(axes, devices_of(name))
+  assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
   ('axes', 'message'),
   [
     (
