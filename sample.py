@@ -302,13 +302,16 @@ def _hidden(clip: conditional.Clip, data: ConfigDict) -> conditional.Mask:
     raise ValueError('Got both or none of --mask and --box; allowed is one of the two.')
   if _BOX.value is not None:
     return conditional.boxed(clip, *map(int, _BOX.value))
-  return pictures.read_mask(_path('mask'), clip, fps=data.fps)
+  return pictures.read_mask(_path('mask'), clip, fps=data.fps, tell=_tell)
 
 
 def _square(clip: conditional.Clip, mask: conditional.Mask, side: int):
   """Both with frames of this side."""
   size = side, side, _FIT.value
-  return pictures.fitted(clip, *size), pictures.fitted_mask(mask, *size)
+  fitted = pictures.fitted_mask(mask, *size)
+  if mask.any() and not fitted.any():
+    _tell(f'--fit={_FIT.value} cuts off all that the mask hides: nothing is made.')
+  return pictures.fitted(clip, *size), fitted
 
 
 def _path(flag: str) -> pathlib.Path:

@@ -8,35 +8,29 @@ so that it stays a mask.
 
 import contextlib
 import pathlib
-from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from data import decode, transforms
-
-Tell = Callable[[str], None]
+from data import decode, levels, transforms
 
 FITS = ('crop', 'pad')
-MIDDLE = 127  # a mask is white above this
+ANIMATIONS = ('AVIF', 'FLI', 'GIF', 'PNG', 'WEBP')  # formats of several pictures that are frames
+PREVIEW = 254  # the tag of TIFF that says, by its last bit, that a page is one of another
 LEAST = 0.5  # of a picture's shorter side, that of a square to train on
 
 
-def read_image(path: pathlib.Path, tell: Tell) -> UInt8[np.ndarray, '1 h w 3']:
-  """The image, upright, as a clip of one frame.
+def read_image(path: pathlib.Path, tell: levels.Tell) -> UInt8[np.ndarray, '1 h w 3']:
+  """The image, upright, as a clip of one frame; of an animation, or of pages, the first.
 
-  tell: called with what is lost, which is alpha.  ValueError where Pillow can't read it.
+  tell: is called with what is lost, which is alpha, and the other frames.  ValueError where Pillow
+  can't read it, and those of `levels.rgb`.
   """
   with _opened(path) as image:
-    if 'A' in image.getbands() or 'transparency' in image.info:
-      tell(f'{path}: its alpha is dropped.')
-      image = image.convert('RGBA')
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith(('I', 'F')):  # Pillow clips instead of scaling
-      deep = np.asarray(upright).astype(float)
-      upright = Image.fromarray((255 * deep / max(deep.max(), 255)).astype(np.uint8))
-    return np.asarray(upright.convert('RGB'))[None]
+    if (count := len(_frames(image, path))) > 1:
+      tell(f'{path}: the first of its {count} frames is taken.')
+    return levels.rgb(image, path, tell)[None]
 
 
 class Picture:
@@ -78,21 +72,30 @@ def read_clip(
 
 
 def read_mask(
-  path: pathlib.Path, like: UInt8[np.ndarray, 't h w 3'], *, fps: float
+  path: pathlib.Path, like: UInt8[np.ndarray, 't h w 3'], *, fps: float, tell: levels.Tell
 ) -> Bool[np.ndarray, 't h w']:
   """Where an image or a video is white, as large and as long as the clip it belongs to.
 
-  An image is for every frame.  ValueError where it can't be read, or a video has fewer frames.
+  An image is for every frame.  The pages of a TIFF, where there are several of its size, are the
+  frames of the clip; an animation is a video.  What is white is said in `levels.white`.
+
+  tell: is called with what that tells of, and where all or nothing is white.  ValueError where it
+  can't be read, or has fewer frames, and those of `levels.white`.
   """
   t, h, w, _ = like.shape
-  if _is_still(path):
-    with _opened(path) as image:
-      gray = np.asarray(ImageOps.exif_transpose(image).convert('L'))[None]
+  if _is_video(path):
+    gray = np.rint(decode.decode(_there(path), fps=fps)[:t].mean(-1))
+    white = gray == 1 if levels.is_of_ones(gray) else gray / 255 > levels.MIDDLE
+    enough = len(white) == t
   else:
-    gray = decode.decode(_there(path), fps=fps)[:t].mean(-1)
-    if len(gray) < t:
-      raise ValueError(f'The mask {path} has {len(gray)} frames; allowed are {t} or more, or one.')
-  white = gray > MIDDLE
+    white = _white(path, t, tell)
+    enough = len(white) in (1, t)
+  if not enough:
+    raise ValueError(f'The mask {path} has {len(white)} frames; allowed are {t} or more, or one.')
+  if not white.any():
+    tell(f'{path} is white nowhere: nothing is made.  White is what is above half of the range.')
+  if white.all():
+    tell(f'{path} is white everywhere: all is made, and nothing kept.')
   rows, columns = (_nearest(n, m) for n, m in zip(white.shape[1:], (h, w)))
   return np.broadcast_to(white[:, rows[:, None], columns], (t, h, w))
 
@@ -147,23 +150,70 @@ def _nearest(source, target):
 
 @contextlib.contextmanager
 def _opened(path):
-  try:
-    with Image.open(_there(path)) as image:
+  """The image in a file, whose first frame is read."""
+  with contextlib.ExitStack() as stack:
+    with _reading(_there(path)):
+      image = stack.enter_context(Image.open(path))
       image.load()
-      yield image
+    yield image
+
+
+@contextlib.contextmanager
+def _reading(path):
+  """Makes one ValueError of the errors of Pillow, which raises whatever damage leads it to."""
+  try:
+    yield
   except UnidentifiedImageError as error:
     raise ValueError(f'{path} is not an image that Pillow can read.') from error
-  except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+  except Exception as error:
     raise ValueError(f'Cannot read {path}: {error}.') from error
 
 
-def _is_still(path):
-  """Whether it is one picture; else it is a video, or nothing."""
-  try:
-    with Image.open(_there(path)) as image:
-      return getattr(image, 'n_frames', 1) == 1
-  except UnidentifiedImageError:
-    return False
+def _is_video(path):
+  """Whether it is an animation, or nothing that Pillow knows: then it is a video, or nothing."""
+  with _reading(_there(path)):
+    try:
+      with Image.open(path) as image:
+        return image.format == 'MPEG' or (image.format in ANIMATIONS and image.n_frames > 1)
+    except UnidentifiedImageError:
+      return True
+
+
+def _frames(image, path) -> list[int]:
+  """The numbers of those pictures in a file which are frames.
+
+  Of an animation they are all, and of a TIFF the pages that are as large as the first.  Further
+  pictures in a JPEG, and layers of a PSD, are none.
+  """
+  with _reading(path):
+    numbers = range(getattr(image, 'n_frames', 1))
+    if image.format != 'TIFF':
+      return list(numbers) if image.format in ANIMATIONS else [0]
+    size, pages = image.size, []
+    for number in numbers:
+      image.seek(number)
+      if number == 0 or (image.size == size and not image.tag_v2.get(PREVIEW, 0) & 1):
+        pages.append(number)
+    image.seek(0)
+    image.load()
+    return pages
+
+
+def _white(path, count: int, tell: levels.Tell) -> Bool[np.ndarray, 'n h w']:
+  """Where the frames in an image are white, of which so many are read at most."""
+  masks, notes = [], []
+  with _opened(path) as image:
+    pages = _frames(image, path)
+    if len(pages) > 1:
+      notes.append(f'{path}: its {len(pages)} pages are taken as frames.')
+    for page in pages[:count]:
+      with _reading(path):
+        image.seek(page)
+        image.load()
+      masks.append(levels.white(image, path, notes.append))
+  for note in dict.fromkeys(notes):  # the same of every page
+    tell(note)
+  return np.stack(masks)
 
 
 def _there(path):

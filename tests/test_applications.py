@@ -2,9 +2,12 @@
 
 import os
 import pathlib
+import sys
 
 import numpy as np
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 from PIL import Image
 
 from configs import ssr, t2v, t2v_masked
@@ -108,6 +111,20 @@ def test_outside_a_mask_a_video_stays(made, files, hidden):
   pixels = made('inpaint', *options)
   assert same(pixels[:, ~HIDDEN], clip[:, ~HIDDEN])
   assert not same(pixels[:, HIDDEN], clip[:, HIDDEN])
+
+
+@pytest.mark.parametrize(
+  ('fit', 'note'),
+  [('crop', '--fit=crop cuts off all that the mask hides: nothing is made.\n'), ('pad', '')],
+)
+def test_a_mask_that_is_cut_off_is_told(run, capsys, fit, note):
+  clip, hidden = np.zeros((1, 40, 64, 3), np.uint8), np.zeros((1, 40, 64), bool)
+  hidden[..., :4] = True
+  with flagsaver.flagsaver(fit=fit):
+    flags.FLAGS.mark_as_parsed()
+    fitted = sys.modules['sample']._square(clip, hidden, 20)
+  assert fitted[1].any() == (fit == 'pad')
+  assert capsys.readouterr().err == note
 
 
 def test_super_resolution_keeps_what_is_given_at_its_own_size(made, files):

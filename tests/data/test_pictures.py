@@ -4,6 +4,7 @@ from PIL import Image
 
 from core import video
 from data import pictures
+from tests.data.videos import encoded
 
 
 def written(path, pixels, mode='RGB', **options):
@@ -13,6 +14,10 @@ def written(path, pixels, mode='RGB', **options):
 
 def noise(*shape):
   return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def refuse(note):
+  raise AssertionError(note)
 
 
 def read(path):
@@ -50,14 +55,105 @@ def test_alpha_is_dropped_with_a_message(tmp_path):
   assert read(written(tmp_path / 'b.png', pixels[..., :3].copy()))[1] == []
 
 
-def test_gray_and_deep_images_are_read(tmp_path):
+def test_gray_images_are_read(tmp_path):
   gray = noise(4, 5)
   got, _ = read(written(tmp_path / 'a.png', gray, 'L'))
   np.testing.assert_array_equal(got, np.repeat(gray[..., None], 3, -1))
-  deep = np.linspace(0, 65535, 20).astype(np.uint16).reshape(4, 5)
-  Image.fromarray(deep).save(tmp_path / 'deep.png')
-  got, _ = read(tmp_path / 'deep.png')
-  np.testing.assert_allclose(got[..., 0], deep / 257, atol=1)
+
+
+def animated(path, pixels, kind, **options):
+  """Pictures `n h w c`, or `n h w`, as one file of that format of Pillow."""
+  first, *others = map(Image.fromarray, pixels)
+  first.save(path, kind, save_all=True, append_images=others, **options)
+  return path
+
+
+def squares(count, side=16):
+  """Masks with a white column that moves."""
+  pixels = np.zeros((count, side, side), np.uint8)
+  for i in range(count):
+    pixels[i, :, i : i + 4] = 255
+  return pixels
+
+
+@pytest.mark.parametrize(
+  ('kind', 'options'),
+  [('GIF', {}), ('PNG', {}), ('WEBP', {'lossless': True}), ('AVIF', {}), ('TIFF', {})],
+)
+def test_of_an_animation_the_first_frame_is_taken_and_said(tmp_path, kind, options):
+  colours = [(200, 0, 0), (0, 200, 0), (0, 0, 200)]
+  pixels = np.array(colours, np.uint8)[:, None, None] * np.ones((1, 16, 16, 1), np.uint8)
+  got, notes = read(animated(tmp_path / 'a', pixels, kind, **options))
+  np.testing.assert_allclose(got, pixels[0], atol=4)
+  assert notes == [f'{tmp_path}/a: the first of its 3 frames is taken.']
+
+
+def test_what_else_is_in_a_photo_is_no_frame(tmp_path):
+  pixels = np.repeat(noise(3, 1, 1), 16, 1).repeat(16, 2)
+  path = animated(tmp_path / 'a.jpg', pixels, 'MPO')
+  assert Image.open(path).n_frames == 3
+  got, notes = read(path)
+  np.testing.assert_allclose(got[..., 0], pixels[0], atol=2)
+  assert notes == []
+  small = Image.fromarray(noise(8, 8))
+  big = Image.fromarray(noise(16, 16))
+  big.save(tmp_path / 'b.tiff', save_all=True, append_images=[small, small])
+  assert Image.open(tmp_path / 'b.tiff').n_frames == 3
+  assert read(tmp_path / 'b.tiff')[1] == []
+  mask = pictures.read_mask(path, np.zeros((2, 16, 16, 3), np.uint8), fps=16.0, tell=lambda _: None)
+  np.testing.assert_array_equal(mask, np.full((2, 16, 16), pixels[0, 0, 0] > 127))
+
+
+@pytest.mark.parametrize(('kind', 'name'), [('GIF', 'm.gif'), ('PNG', 'm.png')])
+def test_an_animation_is_a_video_as_a_mask(tmp_path, kind, name):
+  white, like = squares(6), np.zeros((6, 16, 16, 3), np.uint8)
+  path = animated(tmp_path / name, white, kind, duration=100)
+  mask = pictures.read_mask(path, like, fps=10.0, tell=refuse)
+  np.testing.assert_array_equal(mask, white > 127)
+  with pytest.raises(ValueError, match=r'has 6 frames; allowed are 7 or more, or one\.'):
+    pictures.read_mask(path, np.zeros((7, 16, 16, 3), np.uint8), fps=10.0, tell=refuse)
+
+
+def test_the_pages_of_a_mask_are_the_frames(tmp_path):
+  white, notes = squares(5), []
+  path = animated(tmp_path / 'm.tiff', white, 'TIFF')
+  like = np.zeros((4, 16, 16, 3), np.uint8)
+  mask = pictures.read_mask(path, like, fps=10.0, tell=notes.append)
+  np.testing.assert_array_equal(mask, white[:4] > 127)
+  assert notes == [f'{path}: its 5 pages are taken as frames.']
+  ones = animated(tmp_path / 'ones.tiff', white // 255, 'TIFF')
+  notes.clear()
+  np.testing.assert_array_equal(
+    pictures.read_mask(ones, like, fps=10.0, tell=notes.append), white[:4] > 127
+  )
+  assert notes[1:] == [f'{ones}: its values are 0 and 1, of which 1 is white.']
+  with pytest.raises(ValueError, match=r'has 5 frames; allowed are 6 or more, or one\.'):
+    pictures.read_mask(path, np.zeros((6, 16, 16, 3), np.uint8), fps=10.0, tell=notes.append)
+
+
+def test_a_video_of_zeros_and_ones_is_a_mask(tmp_path):
+  white, like = squares(4) // 255, np.zeros((4, 16, 16, 3), np.uint8)
+  (tmp_path / 'm.mkv').write_bytes(encoded(white[..., None].repeat(3, -1), np.arange(4) * 100))
+  mask = pictures.read_mask(tmp_path / 'm.mkv', like, fps=10.0, tell=refuse)
+  np.testing.assert_array_equal(mask, white == 1)
+
+
+@pytest.mark.parametrize('still', [True, False])
+@pytest.mark.parametrize(
+  ('value', 'note'),
+  [
+    (0, 'm is white nowhere: nothing is made.  White is what is above half of the range.'),
+    (100, 'm is white nowhere: nothing is made.  White is what is above half of the range.'),
+    (200, 'm is white everywhere: all is made, and nothing kept.'),
+  ],
+)
+def test_a_mask_that_is_all_one_is_told(tmp_path, still, value, note):
+  pixels, notes = np.full((2, 16, 16, 3), value, np.uint8), []
+  video.write(tmp_path / 'm.png', pixels) if still else video.write(tmp_path / 'm.mp4', pixels)
+  (tmp_path / ('m.png' if still else 'm.mp4')).rename(tmp_path / 'm')
+  mask = pictures.read_mask(tmp_path / 'm', pixels, fps=16.0, tell=notes.append)
+  assert notes == [f'{tmp_path}/{note}']
+  np.testing.assert_array_equal(mask, value == 200)
 
 
 def test_cropping_keeps_the_middle_and_padding_keeps_all():
@@ -87,7 +183,7 @@ def test_a_mask_goes_where_its_picture_goes(fit, shape, size):
 def test_a_mask_of_another_size_is_resized_by_nearest_neighbours(tmp_path):
   like = np.zeros((3, 6, 8, 3), np.uint8)
   small = np.array([[0, 255], [255, 0]], np.uint8)
-  mask = pictures.read_mask(written(tmp_path / 'm.png', small, 'L'), like, fps=16.0)
+  mask = pictures.read_mask(written(tmp_path / 'm.png', small, 'L'), like, fps=16.0, tell=refuse)
   assert mask.shape == (3, 6, 8)
   assert mask[:, :3, 4:].all()
   assert mask[:, 3:, :4].all()
@@ -100,11 +196,11 @@ def test_a_mask_may_be_a_video(tmp_path):
   for i in range(8):
     white[i, :, : 2 * i] = 255
   video.write(tmp_path / 'm.mp4', white, fps=16.0)
-  mask = pictures.read_mask(tmp_path / 'm.mp4', like, fps=16.0)
+  mask = pictures.read_mask(tmp_path / 'm.mp4', like, fps=16.0, tell=refuse)
   np.testing.assert_array_equal(mask, white[..., 0] > 127)
   video.write(tmp_path / 'short.mp4', white[:4], fps=16.0)
   with pytest.raises(ValueError, match=r'has 4 frames; allowed are 8 or more, or one\.'):
-    pictures.read_mask(tmp_path / 'short.mp4', like, fps=16.0)
+    pictures.read_mask(tmp_path / 'short.mp4', like, fps=16.0, tell=refuse)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +235,39 @@ def test_what_is_no_image_is_one_line(tmp_path, what):
     path.write_bytes(path.read_bytes()[:2000])
   with pytest.raises(ValueError, match=str(path)):
     read(path)
+
+
+@pytest.mark.parametrize(
+  ('kind', 'cut', 'replaced'),
+  [
+    ('GIF', 20, {}),
+    ('PPM', -9, {}),
+    ('PPM', None, {4: 0xFF}),
+    ('TIFF', None, {10: 3}),  # its width is another tag
+    ('WEBP', None, {12: 0}),
+    ('AVIF', 200, {}),
+    ('PNG', 40, {}),
+    ('ICO', -40, {}),
+    ('BMP', 30, {}),
+  ],
+)
+def test_damage_is_one_line_of_a_picture_and_of_a_mask(tmp_path, kind, cut, replaced):
+  """Pillow raises errors of many kinds."""
+  path, pixels = tmp_path / 'a', noise(2, 32, 32, 3)
+  if kind in ('BMP', 'ICO', 'PPM'):
+    Image.fromarray(pixels[0]).save(path, kind)
+  else:
+    animated(path, pixels, kind)
+  data = bytearray(path.read_bytes()[:cut])
+  for place, byte in replaced.items():
+    data[place] = byte
+  path.write_bytes(data)
+  for reads in (
+    lambda: read(path),
+    lambda: pictures.read_mask(path, pixels, fps=10.0, tell=lambda note: None),
+  ):
+    with pytest.raises(ValueError, match=rf'^[^\n]*{path}[^\n]*$'):
+      reads()
 
 
 def test_a_picture_is_a_source_of_its_squares(tmp_path):
