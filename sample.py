@@ -224,6 +224,7 @@ def _make(
   if ssr := _super_resolution(base):
     open_stage(ssr.config)
   d, factor = base.config.data, ssr.config.degrade.factor if ssr else 1
+  jobs.require_room(todo, d.frames, factor * d.size, _UPSCALE.value)
   what = dict(given=given and given(d, factor * d.size), source=source and source(d))
   seed = _SEED.value
   made_by = base.made_by('', seed) | (ssr.made_by('ssr_', seed) if ssr else {})

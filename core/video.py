@@ -18,7 +18,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float, UInt8
 from PIL import ExifTags, Image, PngImagePlugin
 
-from core import writable
+from core import capacity, writable
 
 Path = str | os.PathLike
 Pixels = UInt8[np.ndarray, 't h w 3']
@@ -37,7 +37,12 @@ def to_float(video: UInt8[np.ndarray, '...']) -> Float[np.ndarray, '...']:
 
 
 def write(
-  path: Path, video: Pixels, *, fps: float = 16.0, metadata: Mapping[str, str] | None = None
+  path: Path,
+  video: Pixels,
+  *,
+  fps: float = 16.0,
+  metadata: Mapping[str, str] | None = None,
+  upscale: int = 1,
 ) -> None:
   """Writes the video in the format of the path's extension; equal videos make equal files.
 
@@ -46,16 +51,21 @@ def write(
   .png: the first frame.
   .npy: the array; it has no room for metadata.
 
+  Every pixel becomes a square of the side `upscale`, one frame at a time: see `core.capacity`.
+
   The file appears whole or not at all.  The errors of `check_writable` are raised, and ValueError
-  where `fps` is not positive.
+  where `fps` is not positive, and where the format, the memory or the disk can't hold it.
   """
   path = pathlib.Path(path)
   encode = _encoder(path)
+  t, h, w, _ = video.shape
+  if reason := capacity.fault(path, t, upscale * h, upscale * w):
+    raise ValueError(f'Cannot write {path} of {upscale * w}x{upscale * h} pixels: {reason}.')
   if not fps > 0:
     raise ValueError(f'Got {fps} frames a second; allowed is any positive number.')
   temporary = _temporary(path)
   try:
-    encode(temporary, video, fps, dict(metadata or {}))
+    encode(temporary, video, upscale, fps, dict(metadata or {}))
     os.replace(temporary, path)
   except OSError as error:
     raise _unwritable(path, error) from error
@@ -124,8 +134,13 @@ def tiled(videos: Sequence[Pixels], columns: int) -> UInt8[np.ndarray, 't h2 w2 
   return rearrange(grid, '(r s) t h w c -> t (r h) (s w) c', s=columns)
 
 
-def _write_mp4(path, video, fps, metadata):
-  even = [(0, side % 2) for side in video.shape[1:3]]
+def _frames(video: Pixels, upscale: int) -> Iterator[UInt8[np.ndarray, 'h w 3']]:
+  return (upscaled(frame[None], upscale)[0] for frame in video)
+
+
+def _write_mp4(path, video, upscale, fps, metadata):
+  sides = [side * upscale for side in video.shape[1:3]]
+  even = [(0, side % 2) for side in sides]
   # The index in front lets a browser play before it has the whole file.
   with av.open(str(path), 'w', format='mp4', options={'movflags': '+faststart'}) as container:
     container.metadata.update(title=metadata.get('prompt', ''), comment=json.dumps(metadata))
@@ -134,13 +149,13 @@ def _write_mp4(path, video, fps, metadata):
     options = {'crf': '15', 'threads': '4', 'x264-params': 'mbtree=0'}
     rate = fractions.Fraction(fps).limit_denominator(1001)
     stream = container.add_stream('libx264', rate=rate, options=options)
-    stream.height, stream.width = (n + sum(pad) for n, pad in zip(video.shape[1:3], even))
+    stream.height, stream.width = (n + sum(pad) for n, pad in zip(sides, even))
     stream.pix_fmt = 'yuv420p'
     # Players guess the colours of an untagged file by its size.
     codec = stream.codec_context
     codec.colorspace, codec.color_range = Colorspace.ITU709, ColorRange.MPEG
     codec.color_primaries, codec.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
-    for pixels in video:
+    for pixels in _frames(video, upscale):
       pixels = np.pad(pixels, [*even, (0, 0)], mode='edge')
       frame = av.VideoFrame.from_ndarray(pixels, format='rgb24').reformat(
         format='yuv420p', dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
@@ -149,25 +164,26 @@ def _write_mp4(path, video, fps, metadata):
     container.mux(stream.encode())
 
 
-def _write_gif(path, video, fps, metadata):
+def _write_gif(path, video, upscale, fps, metadata):
   # One palette for all frames and no dithering: either would flicker.
   stride = math.ceil(math.sqrt(video.size / 2**21))
   palette = Image.fromarray(rearrange(video[:, ::stride, ::stride], 't h w c -> (t h) w c'))
   palette = palette.quantize(256)
   frames = (
     image.quantize(palette=palette, dither=Image.Dither.NONE)
-    for image in map(Image.fromarray, video)
+    for image in map(Image.fromarray, _frames(video, upscale))
   )
   _save_animation(
     path, 'GIF', frames, _durations(len(video), fps, unit=10), comment=json.dumps(metadata)
   )
 
 
-def _write_webp(path, video, fps, metadata):
+def _write_webp(path, video, upscale, fps, metadata):
   exif = Image.Exif()
   exif[ExifTags.Base.ImageDescription] = json.dumps(metadata)
   durations = _durations(len(video), fps, unit=1)
-  _save_animation(path, 'WEBP', map(Image.fromarray, video), durations, exif=exif, quality=90)
+  frames = map(Image.fromarray, _frames(video, upscale))
+  _save_animation(path, 'WEBP', frames, durations, exif=exif, quality=90)
 
 
 def _save_animation(path, kind, frames: Iterator[Image.Image], durations, **options):
@@ -176,16 +192,22 @@ def _save_animation(path, kind, frames: Iterator[Image.Image], durations, **opti
   first.save(path, kind, **options)
 
 
-def _write_png(path, video, fps, metadata):
+def _write_png(path, video, upscale, fps, metadata):
   text = PngImagePlugin.PngInfo()
   for key, value in metadata.items():
     text.add_itxt(key, value)
-  Image.fromarray(video[0]).save(path, 'PNG', pnginfo=text)
+  Image.fromarray(next(_frames(video, upscale))).save(path, 'PNG', pnginfo=text)
 
 
-def _write_npy(path, video, fps, metadata):
+def _write_npy(path, video, upscale, fps, metadata):
+  t, h, w, c = video.shape
+  header = np.lib.format.header_data_from_array_1_0(video)
   with path.open('wb') as file:
-    np.save(file, video)
+    np.lib.format.write_array_header_1_0(
+      file, header | {'fortran_order': False, 'shape': (t, h * upscale, w * upscale, c)}
+    )
+    for frame in _frames(video, upscale):
+      file.write(frame.tobytes())
 
 
 _ENCODERS = {

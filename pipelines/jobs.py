@@ -7,7 +7,7 @@ import pathlib
 import re
 from collections.abc import Iterator, Sequence
 
-from core import files, unicode, video
+from core import capacity, files, unicode, video
 from core.folder import new_file
 
 INDEX = 'index.jsonl'
@@ -27,10 +27,10 @@ class Job:
     """Writes the files, with what is to be said of them; each pixel is a square of a side."""
     self.path.parent.mkdir(exist_ok=True)
     metadata = self.metadata(made_by)
-    video.write(self.path, video.upscaled(pixels, upscale), fps=fps, metadata=metadata)
+    video.write(self.path, pixels, fps=fps, metadata=metadata, upscale=upscale)
     if self.xt_slice:
-      image = video.upscaled(video.xt_slice(pixels)[None], upscale)
-      video.write(self.xt_slice, image, metadata=metadata)
+      image = video.xt_slice(pixels)[None]
+      video.write(self.xt_slice, image, metadata=metadata, upscale=upscale)
 
   def metadata(self, made_by: dict) -> dict[str, str]:
     """What is said of the video."""
@@ -75,6 +75,20 @@ def of_list(prompts: Sequence[str], videos: int, folder: pathlib.Path) -> list[J
     for job in jobs:
       video.check_writable(job.path)
   return jobs
+
+
+def require_room(jobs: Sequence[Job], frames: int, side: int, upscale: int) -> None:
+  """Raises ValueError, with what is allowed, where videos of so many square frames can't be written
+  with every pixel as a square of the side `upscale`."""
+  sizes = {jobs[0].path: (frames, side, side), jobs[0].xt_slice: (1, frames, side)}
+  for path, (n, height, width) in sizes.items():
+    if path and (reason := capacity.fault(path, n, upscale * height, upscale * width)):
+      most = capacity.most(path, n, height, width, upscale)
+      allowed = f'1 to {most}' if most else 'another format, or a smaller video'
+      raise ValueError(
+        f'Got --upscale={upscale}, which makes {path} of {upscale * width}x{upscale * height} '
+        f'pixels: {reason}; allowed is {allowed}.'
+      )
 
 
 def slug(prompt: str) -> str:

@@ -176,6 +176,20 @@ def test_a_video_model_is_no_super_resolution(run, workdir, tmp_path):
     (['--output=none/out.mp4'], 'Cannot write none/out.mp4: No such file or directory.'),
     (['--output=out.avi'], "its extension is '.avi'; allowed are .gif, .mp4, .npy, .png, .webp."),
     (['--xt_slice=none/s.png'], 'Cannot write none/s.png: No such file or directory.'),
+    (
+      ['--base_only', '--upscale=2100', '--output=out.webp'],
+      'Got --upscale=2100, which makes out.webp of 16800x16800 pixels: a side of .webp has at most '
+      '16,383 pixels; allowed is 1 to 1672.',
+    ),
+    (
+      ['--base_only', '--upscale=2100'],
+      'at most 139,264 blocks of 16x16 pixels (level 6.2); allowed is 1 to 746.',
+    ),
+    (
+      ['--base_only', '--upscale=100000', '--output=out.png'],
+      'Pillow opens at most 178,956,970 pixels; allowed is',
+    ),
+    (['--base_only', '--upscale=100000', '--output=out.npy'], ' of memory, and '),
     (['--steps=0'], 'flag --steps=0: 0 is not a positive integer'),
     (['--num_videos=0'], 'flag --num_videos=0: 0 is not a positive integer'),
     (

@@ -128,7 +128,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     file.write(b'half')
     raise OSError(28, 'No space left on device')
 
-  monkeypatch.setattr(np, 'save', disk_full)
+  monkeypatch.setattr(np.lib.format, 'write_array_header_1_0', disk_full)
   with pytest.raises(OSError, match=r'Cannot write .*a\.npy: No space left on device\.'):
     video.write(path, clip())
   assert path.read_bytes() == b'old'
@@ -211,6 +211,20 @@ def test_upscaling_repeats_pixels():
     np.testing.assert_array_equal(large[:, i::3, j::3], pixels)
   with pytest.raises(ValueError, match=r'Got a factor of 0; allowed is 1 or more\.'):
     video.upscaled(pixels, 0)
+
+
+@pytest.mark.parametrize('extension', sorted({*video.EXTENSIONS} - {'.gif'}))
+def test_a_video_is_enlarged_as_it_is_written(tmp_path, extension):
+  video.write(tmp_path / f'a{extension}', clip(2, 8, 9), upscale=3)
+  video.write(tmp_path / f'b{extension}', video.upscaled(clip(2, 8, 9), 3))
+  assert (tmp_path / f'a{extension}').read_bytes() == (tmp_path / f'b{extension}').read_bytes()
+
+
+def test_a_gif_has_the_same_colours_however_large_it_is(tmp_path):
+  video.write(tmp_path / 'small.gif', clip(2, 8, 9))
+  video.write(tmp_path / 'large.gif', clip(2, 8, 9), upscale=3)
+  small, large = (read(tmp_path / f'{name}.gif')[0] for name in ('small', 'large'))
+  np.testing.assert_array_equal(large, video.upscaled(small, 3))
 
 
 def test_tiles_are_in_rows():
