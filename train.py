@@ -32,9 +32,7 @@ from core.condition import Condition
 from core.params import count, held
 from core.typing import Params
 from core.writable import require_folder
-from data.masks import Masked
-from data.pictures import Picture
-from data.pipeline import batches, open_source
+from data.pipeline import batches
 from evaluation.in_training import make_scoring
 from pipelines import forecasts
 from pipelines.between_steps import (
@@ -45,6 +43,7 @@ from pipelines.between_steps import (
   on_mesh,
   videos_at_once,
 )
+from pipelines.examples import fixed_batches, open_evaluated, open_examples
 from pipelines.plan import initialise, lowered_step, make_plan
 from pipelines.ranges import require_in_range
 from pipelines.sampling import video_keys
@@ -54,6 +53,7 @@ from training.monitor import say
 from training.phases import Clock, watched
 from training.sharding import fsdp, make_mesh, of_each, put_batch, replicated, rows
 from training.state import State
+from training.step import mean_loss
 from training.stops import told_to_stop
 
 _CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
@@ -88,12 +88,13 @@ def train(config: ConfigDict, workdir: pathlib.Path, clock: Clock, stopped=lambd
   if begins:
     require_same_texts(pathlib.Path(config.init_from), config)
   plan = make_plan(config, mesh)
-  data, fixed = open_batches(config, mesh)
+  data, evaluated, fixed = open_batches(config, mesh)
   keys = lambda: tuple(jax.random.split(jax.random.key(config.seed), 3))
   key_init, key_step, key_evaluate = jax.jit(keys, out_shardings=replicated(mesh))()
   if plan.frozen and not config.init_from:
     raise ValueError('Frozen parameters need a trained model: --config.init_from=WORKDIR.')
   say(f'{count(plan.state.params):,} parameters to train, {count(plan.frozen):,} frozen')
+  say(f'{evaluated.metric} is of {evaluated.what}')
   image = {}
   if begins:
     place = lambda shapes: fsdp(shapes, mesh, config.shard_above)
@@ -116,18 +117,22 @@ def train(config: ConfigDict, workdir: pathlib.Path, clock: Clock, stopped=lambd
       frozen = checkpoint.keep_frozen(workdir, frozen)
       state = checkpoint.restore(checkpoints, state, data, say)
     frozen = held(frozen, config.model.dtype)
-    fixed = put_batch(fixed, mesh)
     with clock.during('compile'):
       lowered, step_flops = lowered_step(plan, key_step)
       step = lowered.compile()
-    evaluate = make_loss(config, plan.stage)
-    shown = on_host(fixed, min(len(config.sample_prompts), config.evaluate_batch), mesh)
+    losses = make_loss(config, plan.stage, mesh)
+    shown = on_host(
+      put_batch(fixed[0], mesh), min(len(config.sample_prompts), config.evaluate_batch), mesh
+    )
     inputs = lambda batch, stop: put_batch(batch, mesh) | {'stop': of_each(stop, mesh)}
     return loop.run(
       config, workdir, state, frozen, data, checkpoints,
       clock=clock, stopped=stopped, step_flops=step_flops,
       step=lambda state, frozen, batch, stop: step(state, frozen, inputs(batch, stop), key_step),
-      evaluate=lambda params: evaluate(params, fixed, key_evaluate),
+      evaluate=lambda params: {evaluated.metric: mean_loss(
+        lambda number, batch: losses(params, put_batch(batch, mesh), key_evaluate, number),
+        fixed, len(evaluated.examples),
+      )},
       sample=make_sampling(config, plan.stage.examples(shown), make, workdir),
       score=score,
     )  # fmt: skip
@@ -152,27 +157,16 @@ def told_by(config: ConfigDict) -> dict:
   return told | {'mask_padding': masked}
 
 
-def open_examples(config: ConfigDict):
-  """The source of what is trained on."""
-  if s := config.style:
-    caption = f'{s.content} {s.descriptor}'.strip()
-    return Picture(pathlib.Path(s.image), caption, config.data.size)
-  source = open_source(**config.data)
-  return Masked(source, config.masks.to_dict()) if config.masks else source
-
-
 def open_batches(config: ConfigDict, mesh: jax.sharding.Mesh):
-  """The batches of training, and the one by which evaluation losses compare: of each, the rows that
+  """The batches of training, what is evaluated, and the batches of that: of each, the rows that
   this process brings."""
   encode, source = open_encoder(**config.text), open_examples(config)
+  evaluated = open_evaluated(config)
   clips = config.evaluate_batch
-  mine = evaluation_rows(clips, mesh)
-  with contextlib.closing(
-    batches(source, encode, batch=clips, seed=config.seed + 1, rows=mine)
-  ) as data:
-    fixed = next(data)
+  fixed = fixed_batches(evaluated.examples, encode, clips, evaluation_rows(clips, mesh))
   mine = rows(config.loader.batch, mesh)
-  return batches(source, encode, seed=config.seed, rows=mine, **config.loader), fixed
+  data = batches(source, encode, seed=config.seed, rows=mine, **config.loader)
+  return data, evaluated, fixed
 
 
 def make_sampling(

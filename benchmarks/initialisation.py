@@ -33,7 +33,8 @@ from core import command, video, writable
 from core.condition import Condition
 from core.params import merge, names, nest, partition
 from core.typing import Key, Params
-from data.pipeline import batches, open_source
+from data.pipeline import batches
+from pipelines.examples import fixed_batches, open_evaluated, open_examples
 from pipelines.sampling import video_keys
 from pipelines.stage import Stage, open_stage
 from stunet.inflate import inflate
@@ -41,7 +42,7 @@ from text.encoder import open_encoder
 from training import checkpoint
 from training.optimizer import make_optimizer
 from training.state import State
-from training.step import make_evaluation, make_step
+from training.step import make_evaluation, make_step, mean_loss
 
 RESAMPLING = (r'(.*/)?temporal_(down|up)[^/]*/conv1d/conv/kernel',)
 
@@ -52,6 +53,7 @@ class Outcome:
 
   births: UInt8[np.ndarray, 'b t h w 3']  # samples before the first step, one for each prompt
   losses: list[tuple[int, float]]  # evaluation loss by the step
+  metric: str  # what the loss is called: see `open_evaluated`
 
 
 def compare(config: ConfigDict) -> dict[str, Outcome]:
@@ -59,20 +61,22 @@ def compare(config: ConfigDict) -> dict[str, Outcome]:
   if not config.init_from:
     raise ValueError('Got no image model to inflate; --config.init_from=WORKDIR says which.')
   stage = open_stage(config)
-  encode, source = open_encoder(**config.text), open_source(**config.data)
-  with contextlib.closing(
-    batches(source, encode, batch=config.evaluate_batch, seed=config.seed + 1)
-  ) as data:
-    fixed = next(data)
+  encode, source = open_encoder(**config.text), open_examples(config)
+  evaluated = open_evaluated(config)
+  fixed = fixed_batches(evaluated.examples, encode, config.evaluate_batch)
   key_init, key_he, key_step, key_evaluate = jax.random.split(jax.random.key(config.seed), 4)
-  born = inflated(config, stage, fixed, key_init)
+  born = inflated(config, stage, fixed[0], key_init)
   variants = {'nearest neighbour': born, 'He et al.': with_he(born, key_he)}
 
-  sample = make_sampling(config, stage, fixed)
+  sample = make_sampling(config, stage, fixed[0])
   evaluate = jax.jit(make_evaluation(stage.apply, stage.process, times=config.evaluate_times))
   tx = make_optimizer(config.steps, **config.optim)
   options = {k: config[k] for k in ('ema_decay', 'drop_text', 'accumulate', 'high_noise')}
   step = jax.jit(make_step(stage.apply, stage.process, tx, **options))
+
+  def loss(params: Params) -> float:
+    of = lambda number, batch: evaluate(params, batch, key_evaluate, number)
+    return mean_loss(of, fixed, len(evaluated.examples))
 
   def losses(name: str, params: Params) -> list[tuple[int, float]]:
     trained, frozen = partition(params, config.trainable)
@@ -80,13 +84,12 @@ def compare(config: ConfigDict) -> dict[str, Outcome]:
     with contextlib.closing(batches(source, encode, seed=config.seed, **config.loader)) as data:
       for i in tqdm(range(config.steps + 1), desc=name, unit='step'):
         if i in (0, config.steps) or (config.evaluate_every and i % config.evaluate_every == 0):
-          loss = evaluate(merge(state.params, frozen), fixed, key_evaluate)
-          found.append((i, float(loss)))
+          found.append((i, loss(merge(state.params, frozen))))
         if i < config.steps:
           state, _ = step(state, frozen, next(data), key_step)
     return found
 
-  return {name: Outcome(sample(p), losses(name, p)) for name, p in variants.items()}
+  return {n: Outcome(sample(p), losses(n, p), evaluated.metric) for n, p in variants.items()}
 
 
 def inflated(config: ConfigDict, stage: Stage, batch: dict[str, np.ndarray], key: Key) -> Params:
@@ -133,7 +136,8 @@ def picture(outcomes: dict[str, Outcome], prompts: Sequence[str]):
     for i, prompt in enumerate(prompts)
     for name, outcome in outcomes.items()
   ]
-  plot = chart.line_chart(curves, x_label='training step', y_label='evaluation loss')
+  (metric,) = {outcome.metric for outcome in outcomes.values()}
+  plot = chart.line_chart(curves, x_label='training step', y_label=metric.replace('_', ' '))
   return chart.stacked([plot, *strips])
 
 
@@ -148,10 +152,11 @@ def main() -> None:
   outcomes = compare(config)
   picture(outcomes, config.sample_prompts).save(output)
   numbers = {name: outcome.losses for name, outcome in outcomes.items()}
-  record = {**facts, 'evaluation_loss': numbers, 'config': json.loads(config.to_json())}
+  (metric,) = {outcome.metric for outcome in outcomes.values()}
+  record = {**facts, metric: numbers, 'config': json.loads(config.to_json())}
   output.with_suffix('.json').write_text(json.dumps(record, indent=2) + '\n')
   for name, losses in numbers.items():
-    print(f'{name}: evaluation loss {losses[0][1]:.4f} at birth, {losses[-1][1]:.4f} at the end')
+    print(f'{name}: {metric} {losses[0][1]:.4f} at birth, {losses[-1][1]:.4f} at the end')
   print(output, output.with_suffix('.json'), sep='\n')
 
 

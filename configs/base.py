@@ -80,7 +80,10 @@ def get_config() -> ConfigDict:
   # What happens how often, in steps; 0 is only at the end.
   c.log_every = 10
   c.evaluate_every = 100
-  c.evaluate_batch = 8  # clips of the evaluation loss; any number, on any mesh
+  c.evaluate_batch = 8  # clips at once, on any mesh; for moving shapes and a style in all
+  # How many clips of a dataset in all, or all of the split where it has fewer: of its split
+  # `validation`, or where there is none of what is trained on, as the metric's name says.
+  c.evaluate_clips = 64
   c.evaluate_times = 8
   c.sample_every = 500
   c.sample_prompts = (

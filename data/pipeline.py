@@ -19,7 +19,16 @@ from data import dataset, synthetic
 KILLED = 'terminated unexpectedly'  # what Grain says of a worker
 REPLACED = 3  # times without a batch in between, after which something else is wrong
 
+SYNTHETIC = 'synthetic'  # the source of moving shapes
 SHAPES = {'train': 0, 'validation': 1, 'test': 2}  # the seed of each split of the moving shapes
+
+
+def splits(source: str) -> list[str]:
+  """The names of the splits of a source, which `open_source` opens."""
+  if source == SYNTHETIC:
+    return sorted(SHAPES)
+  _require_folder(source)
+  return dataset.splits(source)
 
 
 def open_source(
@@ -41,15 +50,19 @@ def open_source(
   `dataset.Videos`.
   """
   window = dict(size=size, frames=frames, fps=fps, crop=crop, shorter_side=shorter_side)
-  if source == 'synthetic':
+  if source == SYNTHETIC:
     if split not in SHAPES:
       raise ValueError(f'Got split={split!r}; moving shapes have {sorted(SHAPES)}.')
     return synthetic.MovingShapes(**window, seed=SHAPES[split])
+  _require_folder(source)
+  return dataset.Videos(source, split=split, min_side=min_side, **window)
+
+
+def _require_folder(source: str) -> None:
   if not pathlib.Path(source).is_dir():
     raise ValueError(
-      f"Got the source {source!r}; allowed are 'synthetic' and a folder which data.builder wrote."
+      f'Got the source {source!r}; allowed are {SYNTHETIC!r} and a folder which data.builder wrote.'
     )
-  return dataset.Videos(source, split=split, min_side=min_side, **window)
 
 
 def batches(

@@ -19,14 +19,16 @@ from core.writable import require_file
 from evaluation import curves
 from evaluation.page import STYLE
 from evaluation.protocol import MARK, Comparison, cell, compared, flat, read_score
+from pipelines.examples import HELD_OUT, TRAINED_ON
 from training import account
 
 EMBED = 2**18  # bytes of a file that becomes part of the page; larger ones are linked
 SHOWN = 6  # steps of which samples are shown
 
+EVALUATED = (HELD_OUT, TRAINED_ON)
 # The charts of metrics that belong together.  All others have one of their own.
 CHARTS = {
-  'loss': ('loss', 'evaluation_loss'),
+  'loss': ('loss', *EVALUATED),
   'norm of gradients': ('grad_norm',),
   'norm of updates': ('update_norm',),
   'norm of parameters': ('param_norm',),
@@ -103,7 +105,7 @@ def _facts(config: Mapping, metrics: Mapping[str, curves.Points]) -> str:
     'videos': f'{data.get("frames")} frames of {data.get("size")} pixels, {data.get("source")}',
     'begun from': config.get('init_from'),
   }
-  for name in ('loss', 'evaluation_loss'):
+  for name in ('loss', *EVALUATED):
     if known := [(value, step) for step, value in metrics.get(name, ()) if math.isfinite(value)]:
       least, at = min(known)
       facts[name] = f'{known[-1][0]:.4g}, at least {least:.4g} at step {at:,}'

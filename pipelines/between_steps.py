@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from core.condition import Condition
 from core.params import merge
-from core.typing import Float, Key, Keys, Params
+from core.typing import Float, Int, Key, Keys, Params
 from pipelines.plan import Plan, batch_shapes, condition_shapes, held_frozen, with_sharding
 from pipelines.sampling import Generate
 from pipelines.stage import Stage
@@ -21,7 +21,7 @@ Make = Callable[[Params, Condition, Keys], np.ndarray]
 
 
 def evaluation_rows(clips: int, mesh: jax.sharding.Mesh) -> list[int]:
-  """Which of the clips that the loss is evaluated of this process brings.
+  """Which of the clips that are evaluated at once this process brings.
 
   Where they do not divide over the mesh, some are brought twice, so that every device has as many.
   They come after the others, and the loss leaves them out.
@@ -29,12 +29,16 @@ def evaluation_rows(clips: int, mesh: jax.sharding.Mesh) -> list[int]:
   return [row % clips for row in rows(filled(clips, mesh), mesh)]
 
 
-def make_loss(config: ConfigDict, stage: Stage) -> Callable[[Params, dict, Key], Float['']]:
-  """Returns the jitted `evaluate(params, batch, key) -> loss` of a run: of `evaluate_batch` clips,
-  and not of those which fill the batch up."""
-  options = dict(times=config.evaluate_times, conditioning=stage.conditioning)
-  options |= dict(examples=config.evaluate_batch)
-  return jax.jit(make_evaluation(stage.apply, stage.process, **options))
+def make_loss(
+  config: ConfigDict, stage: Stage, mesh: jax.sharding.Mesh
+) -> Callable[[Params, dict, Key, Int['']], Float[' b']]:
+  """Returns the jitted `evaluate(params, batch, key, number) -> losses` of a run: that of each of
+  `evaluate_batch` clips, and not of those which fill the batch up, in all processes."""
+  evaluate = make_evaluation(
+    stage.apply, stage.process, times=config.evaluate_times, conditioning=stage.conditioning
+  )
+  of_clips = lambda *inputs: evaluate(*inputs)[: config.evaluate_batch]
+  return jax.jit(of_clips, out_shardings=replicated(mesh))
 
 
 def videos_at_once(config: ConfigDict, mesh: jax.sharding.Mesh) -> int:
@@ -76,6 +80,8 @@ def lowered_between(plan: Plan, key: jax.ShapeDtypeStruct) -> dict[str, jax.stag
   cond = with_sharding(condition_shapes(config, count), where)
   with jax.set_mesh(mesh):
     return {
-      'evaluation': make_loss(config, plan.stage).lower(params, with_sharding(clips, where), key),
+      'evaluation': make_loss(config, plan.stage, mesh).lower(
+        params, with_sharding(clips, where), key, jax.ShapeDtypeStruct((), jnp.int32)
+      ),
       'samples': plan.stage.generate.lower(params, cond, keys),
     }

@@ -17,7 +17,7 @@ COUNT = (1, LARGEST)
 
 # The least and the most of a key, or of each of its numbers where it has several.
 RANGES = {
-  'seed': (0, 2**32 - 2),  # the batch of evaluation is drawn by the seed after it
+  'seed': (0, 2**32 - 1),
   'schedule.shift': (-LARGEST, LARGEST),
   'model.channels': COUNT,
   'model.groups': COUNT,
@@ -46,6 +46,7 @@ RANGES = {
   'sampling.at_once': COUNT,
   'sampling.aug_level': (0, 1),
   'evaluate_batch': COUNT,
+  'evaluate_clips': COUNT,
   'evaluate_times': COUNT,
   'keep': COUNT,
   'scores.videos': COUNT,

@@ -1,6 +1,7 @@
 """`train.py` as it is called: what it leaves, and that a killed run ends as if it had not been."""
 
 import contextlib
+import dataclasses
 import importlib
 import json
 import random
@@ -21,11 +22,13 @@ from configs import t2i, t2v
 from core import video
 from core.condition import Condition
 from core.params import matches, names
+from data import dataset, decode
 from pipelines.plan import make_plan
 from stunet.inflate import TEMPORAL
 from stunet.unet import STUNet
 from tests.chips import devices_of
 from tests.conftest import SMALL
+from tests.data.videos import encoded, numbered
 from tests.oracles import random_params
 from training import checkpoint
 from training.phases import Clock
@@ -281,6 +284,33 @@ def test_super_resolution_is_trained_in_two_stages(tmp_path):
   assert np.isfinite(losses).all()
 
 
+def test_a_run_on_clips_says_what_its_evaluation_loss_is_of(train, tmp_path, capsys):
+  """Which also chooses the checkpoint that stays.  Of held-out clips, and where there are none."""
+  contents = encoded(numbered(8), np.arange(8) * 100)
+  (tmp_path / 'a.mkv').write_bytes(contents)
+  clips = [dataset.Clip('a.mkv', f'film {i}', 'train', decode.probe(contents)) for i in range(5)]
+  held_out = [dataclasses.replace(clip, split='validation') for clip in clips[:3]]
+  for name, of in (('one', clips), ('both', [*clips, *held_out])):
+    dataset.write(tmp_path, of, tmp_path / name, shards=None)
+  config = changed(t2i.get_config('tiny'))
+  config.update_from_flattened_dict(SMALLEST)
+  few = {'steps': 2, 'evaluate_every': 1, 'save_every': 1, 'keep': 1, 'keep_best': 1}
+  few |= {'evaluate_batch': 8, 'loader.batch': 8, 'data.frames': 1, 'data.fps': 10.0}
+  config.update_from_flattened_dict(few | {'scores.metrics': ()})
+  for name, metric, words in (
+    ('one', 'evaluation_loss_on_training_data', '5 clips of {} that are trained on: it has no'),
+    ('both', 'evaluation_loss', '3 clips of the split validation of {}'),
+  ):
+    config.data.source, workdir = str(tmp_path / name), tmp_path / f'run {name}'
+    train.train(config, workdir, Clock())
+    found = [line for line in runs.lines(workdir) if any('evaluation' in key for key in line)]
+    assert [line['step'] for line in found] == [0, 1, 2]
+    losses = [line[metric] for line in found]
+    kept = {int(path.name) for path in (workdir / 'checkpoints').iterdir()}
+    assert kept == {2, 1 + int(np.argmin(losses[1:]))}
+    assert f'{metric} is of {words.format(config.data.source)}' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
@@ -289,7 +319,7 @@ def test_super_resolution_is_trained_in_two_stages(tmp_path):
     ({'data.frames': 5}, '5 frames do not divide by the temporal factor 2'),
     ({'optim.name': 'sgd'}, "optim.name is 'sgd'"),
     ({'text.tokens': 0}, 'Got text.tokens=0; allowed is 1 or more.'),
-    ({'seed': -1}, 'Got seed=-1; allowed is 0 to 4294967294.'),
+    ({'seed': -1}, 'Got seed=-1; allowed is 0 to 4294967295.'),
     ({'data.source': '/none'}, "Got the source '/none'"),
     ({'model.resample': 'pool'}, "resample is 'pool'"),
     ({'model.patch': 3}, 'Frames of 8x8 pixels do not divide by 6.'),
@@ -321,7 +351,7 @@ def test_every_process_of_a_pod_sets_up(train, monkeypatch, stage):
   seen, fixed_of = [], {}
   for process in range(32):
     monkeypatch.setattr(jax, 'process_index', lambda process=process: process)
-    data, fixed = train.open_batches(config, mesh)
+    data, _, (fixed,) = train.open_batches(config, mesh)
     with contextlib.closing(data):
       batch = next(data)
     for name, x in batch.items():

@@ -62,6 +62,7 @@ def save_config(workdir: pathlib.Path, config: ConfigDict) -> None:
   if path.exists():
     old = json.loads(path.read_text())
     free = {'steps', 'mesh', 'shard_above', 'keep', 'keep_best', 'watchdog', 'scores'}
+    free |= {'evaluate_clips'}  # which came later
     free = free & new.keys() | {k for k in new if k.endswith('_every')}
     keys = (new.keys() | old.keys()) - free
     if differ := sorted(k for k in keys if _value(old, k) != _value(new, k)):

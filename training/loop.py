@@ -29,11 +29,13 @@ def run(
   stopped: Callable[[], str],
   step_flops: float,
   step: Callable[[State, Params, dict, bool], tuple[State, dict]],
-  evaluate: Callable[[Params], float],
+  evaluate: Callable[[Params], dict[str, float]],
   sample: Callable[[Params, int], None],
   score: Callable[[Params, int], dict[str, float]],
 ) -> State:
   """The state after `config.steps` steps, from wherever `state` and the iterator `data` are.
+
+  evaluate: returns the loss by the name of what it is of; the best checkpoints have the least.
 
   Averaged parameters are evaluated, sampled and scored, and the state is saved, every so many steps
   as the config says, at the end, and but for saving at the beginning.  The run ends early, and is
@@ -63,8 +65,9 @@ def run(
       loss = None
       if not stopping and (end or 'evaluate' in due):
         with clock.during('evaluate'):
-          loss = float(evaluate(merge(state.ema, frozen)))
-        tell(i, {'evaluation_loss': loss})
+          evaluated = evaluate(merge(state.ema, frozen))
+        tell(i, evaluated)
+        (loss,) = evaluated.values()
       saves = i > start and (end or stopping or 'save' in due)
       if saves:
         with clock.during('save'):

@@ -1,15 +1,16 @@
 """One step of training, and the evaluation loss."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from einops import rearrange
 
 from core.condition import Condition
 from core.params import merge
-from core.typing import Float, Key, Params, Time, Video
+from core.typing import Float, Int, Key, Params, Time, Video
 from diffusion.loss import squared_error
 from diffusion.process import Process
 from training import guard
@@ -122,17 +123,17 @@ def make_evaluation(
   process: Process,
   *,
   times: int,
-  examples: int | None = None,
   conditioning: Conditioning = text_alone,
 ):
-  """Returns `evaluate(params, batch, key) -> loss`, to be jitted.
+  """Returns `evaluate(params, batch, key, number) -> losses`, one of each example, to be jitted.
 
-  The loss is the mean over so many evenly spaced times, and over the first so many `examples` of
-  the batch, or all of them.  The same key draws the same noise for an example, whatever follows it
-  in the batch, so that losses of fixed examples compare.
+  A loss is the mean over so many evenly spaced times.  The same key draws the same noise for an
+  example of the batch of the same `number`, whatever follows it in the batch, so that losses of
+  fixed batches compare.
   """
 
-  def evaluate(params: Params, batch, key: Key) -> Float['']:
+  def evaluate(params: Params, batch, key: Key, number: Int['']) -> Float[' b']:
+    key = jax.random.fold_in(key, number)
     x0 = pixels(batch['video'])
     cond = conditioning(jax.random.fold_in(key, times), x0, batch)
 
@@ -140,8 +141,17 @@ def make_evaluation(
       t = jnp.full(len(x0), (i + 0.5) / times)
       eps = jax.random.normal(jax.random.fold_in(key, i), x0.shape)
       predicted = apply(params, process.corrupt(x0, t, eps), t, cond)
-      return jnp.mean(squared_error(process, predicted, x0, t, eps)[:examples])
+      return squared_error(process, predicted, x0, t, eps)
 
-    return jnp.mean(jax.lax.map(at, jnp.arange(times)))
+    return jnp.mean(jax.lax.map(at, jnp.arange(times)), axis=0)
 
   return evaluate
+
+
+def mean_loss(losses: Callable[[int, dict], Float[' b']], batches: Sequence[dict], count: int):
+  """The mean over the first `count` examples of `losses(number, batch)`, a float.
+
+  One batch is evaluated after the other, so that more of them take no more memory of devices.
+  """
+  found = [np.asarray(losses(number, batch)) for number, batch in enumerate(batches)]
+  return float(np.concatenate(found)[:count].mean(dtype=np.float64))

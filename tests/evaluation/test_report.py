@@ -85,6 +85,18 @@ def test_a_page_has_curves_samples_and_slices(tmp_path):
   assert '2 of 2 steps' in captions
 
 
+@pytest.mark.parametrize('metric', ['evaluation_loss', 'evaluation_loss_on_training_data'])
+def test_the_evaluation_loss_is_beside_that_of_training_by_its_own_name(tmp_path, metric):
+  workdir = run(tmp_path, steps=())
+  with (workdir / 'metrics.jsonl').open('a') as file:
+    for step, loss in ((0, 3.0), (10, 0.5), (20, 0.75)):
+      file.write(json.dumps({'step': step, metric: loss}) + '\n')
+  of = page(write_report(workdir))
+  assert len(of.attributes('figure')) == 4  # none of its own
+  assert metric in of.text
+  assert '0.75, at least 0.5 at step 10' in of.text
+
+
 def test_a_page_is_alone_in_the_world(tmp_path):
   of = page(write_report(run(tmp_path)))
   assert not of.attributes('script')

@@ -89,21 +89,25 @@ def test_the_evaluation_loss_is_that_of_the_clips_on_every_mesh(stage, clips):
   }
   if config.masks:
     batch['known'] = rng.random((clips, d.frames, d.size, d.size)) < 0.5
-  evaluate = make_loss(config, stage)
   losses = []
   for axes in AXES.values():
     mesh = mesh_of(axes)
     mine = evaluation_rows(clips, mesh)
     assert len(mine) == filled(clips, mesh)
     put = put_batch({name: x[mine] for name, x in batch.items()}, mesh)
-    losses.append(float(evaluate({}, put, jax.random.key(1))))
+    evaluate = make_loss(config, stage, mesh)
+    losses.append(evaluate({}, put, jax.random.key(1), 0))
+    assert losses[-1].shape == (clips,)
+    assert losses[-1].is_fully_replicated
     first = on_host(put, 2, mesh)
     assert first.keys() == batch.keys()
     for name, x in batch.items():
       np.testing.assert_array_equal(first[name], x[:2])
-  np.testing.assert_allclose(losses, losses[0], rtol=1e-5)
-  other = {name: x[::-1] for name, x in batch.items()}
-  assert abs(float(evaluate({}, other, jax.random.key(1))) - losses[0]) > 1e-4
+  losses = np.stack(losses)
+  np.testing.assert_allclose(losses, np.broadcast_to(losses[0], losses.shape), rtol=1e-5)
+  other = {name: x[mine][::-1] for name, x in batch.items()}
+  again = evaluate({}, put_batch(other, mesh), jax.random.key(1), 0)
+  assert abs(again - losses[0]).max() > 1e-4
 
 
 @pytest.mark.parametrize('stage', ['t2v', 'ssr'])

@@ -99,7 +99,7 @@ def test_levels_without_a_size_are_refused():
 @pytest.mark.parametrize(
   ('key', 'number', 'message'),
   [
-    ('seed', -1, 'Got seed=-1; allowed is 0 to 4294967294.'),
+    ('seed', -1, 'Got seed=-1; allowed is 0 to 4294967295.'),
     ('steps', -1, 'Got steps=-1; allowed is 0 or more.'),
     ('keep', 0, 'Got keep=0; allowed is 1 or more.'),
     ('ema_decay', 2.0, 'Got ema_decay=2.0; allowed is 0 to 1.'),

@@ -14,7 +14,7 @@ from stunet.inflate import TEMPORAL
 from stunet.unet import STUNet
 from tests.conftest import SMALL, inputs
 from training.state import State
-from training.step import draw, make_evaluation, make_step, pixels
+from training.step import draw, make_evaluation, make_step, mean_loss, pixels
 
 KEY = jax.random.key(0)
 PROCESS = Process('cosine', 0.0, 'v')
@@ -81,13 +81,14 @@ def test_steps_lower_the_loss_of_a_fixed_batch_to_the_least():
   all times.  The best matrix is the ratio, 1 / pi on its diagonal, and the loss is then 0.599.
   """
   tx = optax.adam(0.05)
-  evaluate = jax.jit(make_evaluation(linear, PROCESS, times=4))
+  losses = jax.jit(make_evaluation(linear, PROCESS, times=4))
+  evaluate = lambda params: losses(params, BATCH, KEY, 0).mean()
   state, step = start(tx), jitted(tx, high_noise=1.0)
-  assert evaluate(state.params, BATCH, KEY) > 1
+  assert evaluate(state.params) > 1
   for _ in range(60):
     state, _ = step(state, {}, BATCH, KEY)
-  assert 0.55 < evaluate(state.params, BATCH, KEY) < 0.65
-  assert 0.55 < evaluate(state.ema, BATCH, KEY) < 0.65
+  assert 0.55 < evaluate(state.params) < 0.65
+  assert 0.55 < evaluate(state.ema) < 0.65
   np.testing.assert_allclose(state.params['matrix'], np.eye(3) / np.pi, atol=0.12)
 
 
@@ -172,16 +173,29 @@ def test_evaluation_is_the_mean_over_times_and_the_same_each_time():
   """A network that answers zero has the loss  E v^2 = alpha^2 + sigma^2 = 1  for black frames."""
   zero = jax.jit(make_evaluation(lambda params, x, t, cond: 0 * x, PROCESS, times=8))
   black = {**BATCH, 'video': jnp.zeros((8, 8, 8, 8, 3), jnp.uint8)}
-  np.testing.assert_allclose(zero({}, black, KEY), 1, atol=0.02)
+  assert zero({}, black, KEY, 0).shape == (8,)
+  np.testing.assert_allclose(zero({}, black, KEY, 0).mean(), 1, atol=0.02)
 
   # One that answers its time is right by chance alone:  E (v - t)^2 = 1 + E t^2 - 2 E t E v.
   timed = jax.jit(make_evaluation(lambda p, x, t, c: 0 * x + per_example(t, x), PROCESS, times=8))
   t = (np.arange(8) + 0.5) / 8
   v = np.sin(np.pi / 2 * t)  # of black, which is -1:  alpha eps - sigma x0
   want = np.mean(1 + t**2 - 2 * t * v)
-  np.testing.assert_allclose(timed({}, black, KEY), want, atol=0.02)
-  assert timed({}, black, KEY) == timed({}, black, KEY)
-  assert timed({}, black, KEY) != timed({}, black, jax.random.key(1))
+  once = timed({}, black, KEY, 0)
+  np.testing.assert_allclose(once.mean(), want, atol=0.02)
+  np.testing.assert_array_equal(once, timed({}, black, KEY, 0))
+  assert (once != timed({}, black, jax.random.key(1), 0)).any()
+  assert (once != timed({}, black, KEY, 1)).any()  # the next batch has noise of its own
+
+
+@pytest.mark.parametrize('count', [1, 5, 8, 11])
+def test_the_loss_of_several_batches_is_that_of_all_their_examples_once(count):
+  """The last batch repeats examples, which do not count again."""
+  of = np.random.default_rng(0).normal(size=count).astype(np.float32)
+  batches = [{'x': of[(4 * i + np.arange(4)) % count]} for i in range(-(-count // 4))]
+  found = mean_loss(lambda number, batch: batch['x'] + number, batches, count)
+  assert isinstance(found, float)
+  np.testing.assert_allclose(found, np.mean(of + np.arange(count) // 4), rtol=1e-6)
 
 
 @functools.cache
