@@ -218,6 +218,7 @@ _PAPER = {
   'text': _PAPER_TEXT,
   'sampling': {'steps': 50, 'guidance': 6.0, 'threshold': 'dynamic'},
   'ema_decay': 0.9999,
+  'evaluate_batch': 64,  # all at once, on 64 devices or more
 }
 SCALES['paper'] = {
   't2i': _PAPER
@@ -258,6 +259,7 @@ _PAPER_SSR = {
   'degrade': {'factor': 8, 'level': 1.0},
   'sampling': {'steps': 30, 'guidance': 4.0},
   'optim': {'name': 'adafactor', 'learning_rate': 1e-5, 'warmup': 10_000},
+  'evaluate_batch': 64,
 }
 SCALES['paper'] |= {
   'ssr_image': _PAPER_SSR
