@@ -27,7 +27,7 @@ from absl import flags
 from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict, config_flags
 
-from core import command, video
+from core import command, unicode, video
 from core.condition import Condition
 from core.params import count, held
 from core.typing import Params
@@ -205,6 +205,7 @@ def main() -> None:
   if not _CONFIG.value or not _WORKDIR.value:
     raise ValueError('Both --config=configs/STAGE.py:SCALE and --workdir=DIR are needed.')
   config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
+  unicode.require_path(workdir.absolute())
   require_folder(workdir)
   began = psutil.Process().create_time()
   stalled = lambda status: failures.end_all(status, 'it took too long, as its own message says')

@@ -7,13 +7,16 @@ import secrets
 import shutil
 from collections.abc import Iterator
 
+from core import unicode
+
 
 @contextlib.contextmanager
 def new_folder(out: pathlib.Path) -> Iterator[pathlib.Path]:
   """A folder to write to, which gets its name when all went well, and else is gone.
 
-  ValueError where there is something of that name already.
+  ValueError where there is something of that name already, or the name is not UTF-8.
   """
+  unicode.require_path(out.absolute())
   if out.exists():
     raise ValueError(f'{out} exists already; --out is a new folder.')
   incomplete = out.with_name(out.name + '.incomplete')

@@ -1,6 +1,7 @@
 """Text from outside: files, names of files and arguments that may not be clean Unicode."""
 
 import codecs
+import pathlib
 import re
 
 _SURROGATE = re.compile('[\ud800-\udfff]')
@@ -35,10 +36,19 @@ def lines(text: str) -> list[str]:
 def require(text: str) -> str:
   """The text; ValueError where it can't be written as UTF-8, or has a NUL, at which C ends it."""
   if found := _SURROGATE.search(text):
-    raise ValueError(f'"{escaped(text[:60])}" has {escaped(found[0])}, which is no character')
+    around = escaped(text[max(found.start() - 40, 0) : found.end() + 20])
+    raise ValueError(f'"{around}" has {escaped(found[0])}, which is no character')
   if '\0' in text:
     raise ValueError(f'{text[:60]!r} has NUL, which is no character of a text')
   return text
+
+
+def require_path(path: pathlib.Path) -> None:
+  """Raises ValueError for a folder that libraries in C++ can't open: they take names in UTF-8."""
+  try:
+    require(str(path))
+  except ValueError as error:
+    raise ValueError(f'The folder {error}; allowed is a name in UTF-8.') from error
 
 
 def escaped(text: str) -> str:

@@ -186,6 +186,7 @@ def _require_free(out: pathlib.Path, overwrite: bool) -> None:
     raise ValueError(f'{out} exists already; --overwrite replaces a dataset.')
   if out.exists() and not (out / 'dataset_info.json').is_file():
     raise ValueError(f'{out} exists and is no dataset; --overwrite replaces nothing else.')
+  unicode.require_path(out.absolute())
   require_folder(out)
   require_folder(out.parent)  # which gets it when it is whole
 

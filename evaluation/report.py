@@ -13,6 +13,7 @@ import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
+from core import files, unicode
 from core.folder import new_file
 from core.video import read_metadata
 from core.writable import require_file
@@ -65,7 +66,7 @@ def write_report(workdir: pathlib.Path, output: pathlib.Path | None = None) -> p
   require_file(output)
   text = render(workdir, output)
   with new_file(output) as file:
-    file.write_text(text)
+    file.write_text(unicode.escaped(text), 'utf-8')
   return output
 
 
@@ -141,14 +142,14 @@ def _samples(page: Page) -> str:
   folders = sorted((page.workdir / 'samples').glob('step_*'), key=lambda folder: folder.name)
   folders = [folder for folder in folders if _STEP.match(folder.name)]
   shown = spread(folders, SHOWN)
-  files = {folder: _examples(folder) for folder in shown}
-  names = sorted({name for of in files.values() for name in of}, key=lambda n: (len(n), n))
+  examples = {folder: _examples(folder) for folder in shown}
+  names = sorted({name for of in examples.values() for name in of}, key=lambda n: (len(n), n))
   if not names:
     return '<p>There are no samples yet.</p>'
   steps = ''.join(f'<th>step {int(_STEP.match(folder.name)[1]):,}</th>' for folder in shown)
   rows = []
   for name in names:
-    of = [files[folder].get(name) for folder in shown]
+    of = [examples[folder].get(name) for folder in shown]
     prompt = next((read_metadata(file).get('prompt', '') for file in of if file), '')
     title = f'<tr><th class="prompt" colspan="{len(shown)}">{html.escape(prompt or name)}</th></tr>'
     cells = ''.join(f'<td>{_sample(page, file) if file else ""}</td>' for file in of)
@@ -166,8 +167,8 @@ def spread(folders: Sequence[pathlib.Path], most: int) -> list[pathlib.Path]:
 
 
 def _examples(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-  files = (file for file in folder.iterdir() if file.suffix in _TYPES)
-  return {file.stem: file for file in files if not file.stem.endswith('_xt')}
+  every = (file for file in folder.iterdir() if file.suffix in _TYPES)
+  return {file.stem: file for file in every if not file.stem.endswith('_xt')}
 
 
 def _sample(page: Page, file: pathlib.Path) -> str:
@@ -194,7 +195,8 @@ def _media(page: Page, file: pathlib.Path) -> str:
 def _scores(folder: pathlib.Path) -> str:
   """A table for each metric, and what could not be read."""
   scores, faults = [], []
-  for path in sorted(folder.rglob('*.json')):
+  names = files.below(folder) if folder.is_dir() else ()
+  for path in sorted(folder / name for name in names if name.endswith('.json')):
     try:
       scores.append(read_score(path))
     except ValueError as error:

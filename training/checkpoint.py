@@ -25,6 +25,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
+from core import unicode
 from core.params import merge
 from core.typing import Params
 from training import integrity
@@ -84,6 +85,7 @@ def _value(config: dict, key: str):
 def load_config(workdir: pathlib.Path) -> ConfigDict:
   """The config of the run in the workdir; ValueError where there is none."""
   path = pathlib.Path(workdir) / 'config.json'
+  unicode.require_path(path.absolute().parent)
   if not path.is_file():
     raise ValueError(f'{workdir} is not a workdir: it has no config.json, as train.py writes one.')
   return ConfigDict(json.loads(path.read_text()))

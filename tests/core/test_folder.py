@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from core.folder import new_file
+from core.folder import new_file, new_folder
 
 
 def test_a_file_takes_the_place_of_another_when_all_went_well(tmp_path):
@@ -35,3 +35,10 @@ def test_a_file_that_cannot_be_says_where(tmp_path):
   message = f'^Cannot write {re.escape(str(path))}: No such file or directory.$'
   with pytest.raises(OSError, match=message), new_file(path) as file:
     file.write_text('new')
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_refused(tmp_path):
+  with pytest.raises(ValueError, match=r'caf\\xe9" has \\xe9, .*; allowed is a name in UTF-8\.$'):
+    with new_folder(tmp_path / 'caf\udce9'):
+      raise AssertionError('it was made')
+  assert not list(tmp_path.iterdir())

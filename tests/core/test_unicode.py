@@ -35,6 +35,13 @@ def test_utf_16_is_told(encoding):
     unicode.decoded('\ufeff\u72d7'.encode('utf-16-le'))  # of which no byte is zero
 
 
+@pytest.mark.parametrize('name', [b'caf\xe9', b'\xff', b'below/\xe2\x80'])
+def test_a_folder_that_libraries_cannot_open_is_refused(tmp_path, name):
+  unicode.require_path(tmp_path / 'caf\xe9 \U0001f600')
+  with pytest.raises(ValueError, match=r'^The folder .* has \\x.*; allowed is a name in UTF-8\.$'):
+    unicode.require_path(tmp_path / os.fsdecode(name))
+
+
 def test_what_utf_8_cannot_write_is_escaped():
   assert unicode.escaped(os.fsdecode(b'caf\xe9 \xff')) == r'caf\xe9 \xff'
   assert unicode.escaped('a \ud83d \udc00') == r'a \ud83d \udc00'

@@ -157,6 +157,18 @@ def test_scores_are_in_tables_with_marks_where_protocols_differ(tmp_path):
   assert 'step 20 †' in of.text
 
 
+def test_scores_behind_links_and_of_any_name_are_on_the_page(tmp_path):
+  workdir = run(tmp_path, steps=())
+  (tmp_path / 'kept').mkdir()
+  (workdir / 'evaluation').mkdir()
+  (workdir / 'evaluation' / 'kept').symlink_to(tmp_path / 'kept')
+  (tmp_path / 'kept' / 'round').symlink_to(workdir / 'evaluation')
+  write_score(tmp_path / 'kept' / 'a.json', 'fvd', 'caf\udce9 \xe9', {'fvd': 123.4}, {'clips': 40})
+  of = page(write_report(workdir))
+  assert of.text.count('123.4') == 1
+  assert 'caf\\xe9 \xe9' in of.text
+
+
 def test_a_run_that_has_just_begun_has_a_page(tmp_path):
   of = page(write_report(run(tmp_path, steps=(), metrics=False)))
   for text in ('has told nothing yet', 'no samples yet', 'no scores yet'):
