@@ -183,7 +183,7 @@ def test_a_video_model_is_no_super_resolution(run, workdir, tmp_path):
     ),
     (
       ['--base_only', '--upscale=400'],
-      'of 6400x6400 pixels: a frame of H.264 has at most 139,264 blocks of 16x16 pixels (level 6.2)',
+      'of 6400x6400 pixels: a frame of H.264 has at most 139,264 blocks of 16x16 pixels',
     ),
     (
       ['--base_only', '--upscale=100000', '--output=out.png'],
