@@ -7,7 +7,7 @@ import pathlib
 import re
 from collections.abc import Iterator, Sequence
 
-from core import capacity, files, unicode, video
+from core import capacity, files, unicode, video, writable
 from core.folder import new_file
 
 INDEX = 'index.jsonl'
@@ -74,6 +74,7 @@ def of_list(prompts: Sequence[str], videos: int, folder: pathlib.Path) -> list[J
   with _made(folder):
     for job in jobs:
       video.check_writable(job.path)
+    writable.require_file(folder / INDEX)
   return jobs
 
 
