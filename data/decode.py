@@ -1,30 +1,23 @@
 """Videos of any container and codec as frames at a fixed rate.  Headers are not believed."""
 
-import collections
 import contextlib
 import dataclasses
-import heapq
-import io
 import itertools
 import math
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type
-from av.stream import Disposition
 from jaxtyping import UInt8
 
-from data import transforms
+from data import animation, orientation, streams, timing, transforms
+from data.timing import SLACK, Frame
 
-Source = str | pathlib.Path | bytes  # a path, or a file's contents
+Source = streams.Source
 
 MAX_PIXELS = 2**25  # in one frame: a little more than 8K video has
-SLACK = 1e-3  # seconds to which containers round presentation times
 FAR = 5.0  # seconds; frames up to here are decoded on the way, beyond it the file is searched
-GAP = 10.0  # seconds for which a frame may be shown; beyond, a presentation time is wrong
-REORDER = 8  # frames over which presentation times may be out of order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,16 +29,6 @@ class Facts:
   height: int  # upright, of square pixels
   width: int
   fault: str | None  # why decoding ended before the file did
-
-
-@dataclasses.dataclass(frozen=True)
-class Frame:
-  """A frame as it is stored, with what is needed to show it."""
-
-  time: float  # seconds from the first frame's
-  end: float
-  image: av.VideoFrame
-  aspect: float  # a pixel's width to its height
 
 
 def decode(
@@ -72,18 +55,37 @@ def decode(
       f'Got fps={fps}, start={start:g} and count={count}; allowed are fps > 0 or none, start >= 0 '
       'and count >= 1 or none.'
     )
-  found, damage = [], None
-  with contextlib.closing(pictures(file, fps=fps, start=start, size=size)) as every:
-    try:
-      for picture in itertools.islice(every, count):
-        found.append(picture)
-    except ValueError as error:
-      damage = error
+  found, damage = _taken(pictures(file, fps=fps, start=start, size=size), count)
   if len(found) < (count or 1):
     rate = '' if fps is None else f' at {fps:g} a second'
     reason = f'ends early: {len(found)} of {count or 1} frames{rate}'
     raise damage if damage and not found else ValueError(_named(file, reason)) from damage
   return np.stack(found)
+
+
+def beginning(
+  file: Source, count: int, *, fps: float | None = 16.0
+) -> tuple[Sequence[UInt8[np.ndarray, 'h w 3']], str | None]:
+  """The first `count` frames, or as many as there are, and what is damaged where they end early.
+
+  Nothing is decoded beyond them.  The errors are those of `decode`.
+  """
+  found, damage = _taken(pictures(file, fps=fps), count)
+  if damage and not found:
+    raise damage
+  return found, str(damage) if damage else None
+
+
+def _taken(every: Iterator, count: int | None) -> tuple[list, ValueError | None]:
+  """So many of the pictures, or all, and the damage that ends them before."""
+  found, damage = [], None
+  with contextlib.closing(every):
+    try:
+      for picture in itertools.islice(every, count):
+        found.append(picture)
+    except ValueError as error:
+      damage = error
+  return found, damage
 
 
 def pictures(
@@ -118,7 +120,7 @@ def probe(file: Source) -> Facts:
       raise
     fault = str(error)
   height, width = _stored_shape(first, None)
-  if _orientation(first.image)[0]:
+  if orientation.of_frame(first.image)[0]:
     height, width = width, height
   return Facts(count, last.end, height, width, fault)
 
@@ -128,106 +130,59 @@ def read(file: Source, start: float = 0.0) -> Iterator[Frame]:
 
   Raises the ValueErrors of `decode`; where a file is damaged, after its last good frame.
   """
-  with _opened(file) as (container, stream):
-    frames = _timed(container, stream, file)
+  with _named_errors(file):
+    frames = _webp(file) if _is_webp(file) else _video(file, start)
+    with contextlib.closing(frames):
+      yield from frames
+
+
+def _is_webp(file: Source) -> bool:
+  try:
+    return animation.is_webp(file)
+  except OSError as error:
+    raise ValueError(f'cannot be opened: {streams.reason(error)}') from error
+
+
+def _webp(file: Source) -> Iterator[Frame]:
+  images = animation.frames(file, MAX_PIXELS)
+  return timing.timed(images, usual=timing.UNKNOWN, aspect=1.0, end=None)
+
+
+def _video(file: Source, start: float) -> Iterator[Frame]:
+  with streams.opened(file, MAX_PIXELS) as (container, stream):
+    frames = _timed(container, stream, lambda: streams.leading_packets(file, MAX_PIXELS))
     first = next(frames, None)
     if first is None:
-      raise ValueError(_named(file, 'no decodable frame'))
+      raise ValueError('no decodable frame')
     frames = itertools.chain([first], frames)
     if start > FAR:
-      frames = _sought(container, stream, file, first.time + start)
+      frames = _sought(container, stream, first.time + start)
       if frames is None:  # not every container can be searched, or tells the truth then
-        yield from read(file)
+        yield from _video(file, 0.0)
         return
-    previous = None
     for frame in frames:
-      if previous is not None and frame.time - previous > GAP:
-        raise ValueError(_named(file, f'damaged: no frame for {frame.time - previous:g} s'))
-      previous = frame.time
       yield dataclasses.replace(frame, time=frame.time - first.time, end=frame.end - first.time)
 
 
-@contextlib.contextmanager
-def _opened(file: Source):
-  source = io.BytesIO(file) if isinstance(file, bytes) else str(file)
-  try:
-    # One of HMDB51's files has metadata which is no UTF-8; some formats name further files.
-    container = av.open(source, metadata_errors='ignore', options={'protocol_whitelist': 'file'})
-  except (av.FFmpegError, OSError) as error:
-    raise ValueError(_named(file, f'cannot be opened: {_reason(error)}')) from error
-  with container:
-    videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    if not videos:
-      raise ValueError(_named(file, 'no video stream'))
-    codec = videos[0].codec_context
-    if codec is None:
-      raise ValueError(_named(file, 'no decoder for its video stream'))
-    _require_pixels(file, codec.height, codec.width)
-    # The frames may be larger than the header told: FFmpeg looks at each before it allocates it.
-    codec.options = {'max_pixels': str(MAX_PIXELS)}
-    codec.thread_count = 1  # loaders decode one file in each of their workers
-    yield container, videos[0]
-
-
-def _sought(container, stream, file: Source, time: float) -> Iterator[Frame] | None:
+def _sought(container, stream, time: float) -> Iterator[Frame] | None:
   """The frames from a key frame at or before `time`, or None where that was not found."""
   try:
     container.seek(int(time / stream.time_base), stream=stream)
-    frames = _timed(container, stream, file)
+    frames = _timed(container, stream, lambda: 0)
     first = next(frames, None)
   except (av.FFmpegError, ValueError):
     return None
   return itertools.chain([first], frames) if first and first.time <= time + SLACK else None
 
 
-def _timed(container, stream, file: Source) -> Iterator[Frame]:
-  """The frames with their times, each of which is taken by the first frame to which it can belong.
-
-  Decoders put frames in order.  In old AVI files only the times are not: they are the packets'.
-  """
-  ratio, rate = stream.sample_aspect_ratio, stream.average_rate or stream.guessed_rate
-  usual = _length(float(1 / rate) if rate else 0.0, 1 / 25)
-  aspect = float(ratio) if ratio else 1.0
-  times, images, last, damage = [], collections.deque(), None, None
-
-  def take() -> Frame:
-    nonlocal last
-    time, image = heapq.heappop(times), images.popleft()
-    told = float((image.duration or 0) * (image.time_base or 0))
-    last = Frame(
-      time, time + _length(told, time - last.time if last else 0.0, usual), image, aspect
-    )
-    return last
-
-  try:
-    for image in _decoded(container, stream, file):
-      expected = (last.end if last else 0.0) + len(times) * usual
-      heapq.heappush(times, expected if image.time is None else image.time)
-      images.append(image)
-      if len(images) == REORDER:
-        yield take()
-  except ValueError as error:
-    damage = error
-  while images:
-    yield take()
-  if damage:
-    raise damage
-
-
-def _length(*seconds: float) -> float:
-  """The first which can be a frame's: containers write 0, or a tick of their clock, for unknown."""
-  return next(s for s in seconds if SLACK < s <= GAP)
-
-
-def _decoded(container, stream, file: Source) -> Iterator[av.VideoFrame]:
-  count = 0
-  try:
-    for image in container.decode(stream):
-      yield image
-      count += 1
-  except (av.FFmpegError, ValueError) as error:
-    at = f'after {count} frames' if count else 'no decodable frame'
-    raise ValueError(_named(file, f'damaged, {at}: {_reason(error)}')) from error
+def _timed(container, stream, leading) -> Iterator[Frame]:
+  ratio = stream.sample_aspect_ratio
+  return timing.timed(
+    streams.intact(container, stream, leading),
+    usual=timing.usual_length(stream.average_rate or stream.guessed_rate),
+    aspect=float(ratio) if ratio else 1.0,
+    end=streams.stated_end(container, stream),
+  )
 
 
 def _sampled(frames: Iterator[Frame], fps: float | None, start: float) -> Iterator[Frame]:
@@ -262,19 +217,9 @@ def _stored_shape(frame: Frame, size: int | None) -> tuple[int, int]:
 
 def _picture(image: av.VideoFrame, shape: tuple[int, int]) -> UInt8[np.ndarray, 'h w 3']:
   picture = transforms.resample(image.to_ndarray(format='rgb24')[None], *shape)[0]
-  transposed, mirrored, upside_down = _orientation(image)
+  transposed, mirrored, upside_down = orientation.of_frame(image)
   picture = picture.swapaxes(0, 1) if transposed else picture
   return picture[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
-
-
-def _orientation(image: av.VideoFrame) -> tuple[bool, bool, bool]:
-  """Whether to swap the axes, then to mirror left and right, and top and bottom."""
-  matrix = next((d for d in image.side_data if d.type == Type.DISPLAYMATRIX), None)
-  if matrix is None:
-    return False, False, False
-  # Row by row, in fixed point: x' = a x + c y and y' = b x + d y, where y points down.
-  a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32, count=5).tolist()
-  return (True, c < 0, b < 0) if abs(b) > abs(a) else (False, a < 0, d < 0)
 
 
 def _require_pixels(file: Source | None, height: int, width: int) -> None:
@@ -283,9 +228,14 @@ def _require_pixels(file: Source | None, height: int, width: int) -> None:
     raise ValueError(_named(file, reason))
 
 
+@contextlib.contextmanager
+def _named_errors(file: Source):
+  """A context in which ValueErrors get the file's name, if it has one."""
+  try:
+    yield
+  except ValueError as error:
+    raise ValueError(_named(file, str(error))) from error
+
+
 def _named(file: Source | None, reason: str) -> str:
   return f'{file}: {reason}' if isinstance(file, str | pathlib.Path) else reason
-
-
-def _reason(error: Exception) -> str:
-  return getattr(error, 'strerror', None) or str(error)

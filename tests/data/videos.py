@@ -38,3 +38,18 @@ def numbered(count, width=16):
   return np.broadcast_to(
     np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 16, width, 3)
   )
+
+
+def packed(packets, codec, container, pixels, shape, rate=12):
+  """A file with these packets, `rate` a second, each of which is a whole picture of this shape."""
+  file = io.BytesIO()
+  with av.open(file, 'w', format=container) as out:
+    stream = out.add_stream(codec, rate=rate)
+    (stream.height, stream.width), stream.pix_fmt = shape, pixels
+    for number, data in enumerate(packets):
+      packet = av.Packet(data)
+      packet.pts = packet.dts = number
+      packet.time_base, packet.stream = fractions.Fraction(1, rate), stream
+      packet.is_keyframe = True
+      out.mux(packet)
+  return file.getvalue()

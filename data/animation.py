@@ -1,0 +1,60 @@
+"""Animated WebP as frames with their times: FFmpeg decodes only its still pictures, Pillow all."""
+
+import contextlib
+import fractions
+import io
+import pathlib
+from collections.abc import Iterator
+
+import av
+import numpy as np
+from PIL import Image, ImageOps
+
+MILLISECOND = fractions.Fraction(1, 1000)
+Source = str | pathlib.Path | bytes  # a path, or a file's contents
+
+
+def is_webp(file: Source) -> bool:
+  """Whether the file begins as WebP does (RFC 9649, 2.4); an OSError where it can't be read."""
+  if isinstance(file, bytes):
+    head = file[:12]
+  else:
+    with open(file, 'rb') as opened:
+      head = opened.read(12)
+  return head[:4] == b'RIFF' and head[8:] == b'WEBP'
+
+
+def frames(file: Source, max_pixels: int) -> Iterator[av.VideoFrame]:
+  """The frames of a WebP, without alpha, with the times at which and for which each is shown.
+
+  A still picture is one frame, shown for no time.  A ValueError, without the file's name, where
+  it is damaged, after the frames before, or where frames have more than `max_pixels`.
+  """
+  time, count = 0, 0
+  with _faults(lambda: count), Image.open(_opened(file)) as image:
+    width, height = image.size
+    if width * height > max_pixels:
+      reason = f'frames of {width} x {height} pixels; at most {max_pixels} pixels are allowed'
+      raise ValueError(reason)
+    for index in range(getattr(image, 'n_frames', 1)):
+      image.seek(index)
+      image.load()
+      upright = ImageOps.exif_transpose(image).convert('RGB')
+      frame = av.VideoFrame.from_ndarray(np.asarray(upright), format='rgb24')
+      frame.time_base, frame.pts = MILLISECOND, time
+      frame.duration = image.info.get('duration', 0)
+      yield frame
+      time, count = time + frame.duration, count + 1
+
+
+def _opened(file: Source):
+  return io.BytesIO(file) if isinstance(file, bytes) else file
+
+
+@contextlib.contextmanager
+def _faults(count):
+  try:
+    yield
+  except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    at = f'after {count()} frames' if count() else 'no decodable frame'
+    raise ValueError(f'damaged, {at}: {error}') from error

@@ -1,0 +1,37 @@
+"""How a frame is turned and mirrored before it is shown."""
+
+import av
+import numpy as np
+from av.sidedata.sidedata import Type
+
+KINDS = 64  # of side data, or fewer; PyAV has names for the first of them
+
+
+def of_frame(image: av.VideoFrame) -> tuple[bool, bool, bool]:
+  """Whether to swap the axes, then to mirror left and right, and top and bottom."""
+  try:
+    kinds = list(image.side_data)
+  except ValueError:  # there is a kind that PyAV has no name for, as EXIF
+    kinds = list(_without_nameless(image).side_data)
+  matrix = next((d for d in kinds if d.type == Type.DISPLAYMATRIX), None)
+  if matrix is None:
+    return False, False, False
+  # Row by row, in fixed point: x' = a x + c y and y' = b x + d y, where y points down.
+  a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32, count=5).tolist()
+  return (True, c < 0, b < 0) if abs(b) > abs(a) else (False, a < 0, d < 0)
+
+
+def _without_nameless(image: av.VideoFrame) -> av.VideoFrame:
+  """The frame with only the side data that PyAV can list."""
+  graph, named = av.filter.Graph(), {kind.value for kind in Type}
+  source = graph.add_buffer(
+    width=image.width,
+    height=image.height,
+    format=image.format.name,
+    time_base=image.time_base,
+  )
+  nameless = [n for n in range(KINDS) if n not in named]
+  removed = [graph.add('sidedata', f'mode=delete:type={n}') for n in nameless]
+  graph.link_nodes(source, *removed, graph.add('buffersink')).configure()
+  graph.vpush(image)
+  return graph.vpull()
