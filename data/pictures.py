@@ -60,15 +60,15 @@ def read_clip(
   ValueError where it can't be read, or has fewer; or has more, unless a `longer` one is let in, of
   which the first are taken.
   """
-  # One more than are wanted tells whether there are more; a file that ends before that is fine.
-  clip = decode.decode(_there(path), fps=fps)
-  if len(clip) < frames or (len(clip) > frames and not longer):
-    more = '' if longer or len(clip) < frames else ', or --clip=start for the first of them'
-    raise ValueError(
-      f'{path} has {len(clip)} frames at {fps:g} a second; allowed are {frames} '
-      f'({frames / fps:g} seconds){", or more" if longer else ""}{more}.'
-    )
-  return clip[:frames]
+  # One more than are wanted tells whether there are more.
+  clip, damage = decode.beginning(_there(path), frames + (not longer), fps=fps)
+  if len(clip) < frames or len(clip) > frames:
+    has = f'{len(clip)} frames' if len(clip) < frames else f'more than {frames} frames'
+    allowed = f'{frames} ({frames / fps:g} seconds){", or more" if longer else ""}'
+    start = ', or --clip=start for the first of them' if len(clip) > frames else ''
+    ends = f'  Its end: {damage}.' if damage else ''
+    raise ValueError(f'{path} has {has} at {fps:g} a second; allowed are {allowed}{start}.{ends}')
+  return np.stack(clip)
 
 
 def read_mask(
@@ -83,15 +83,19 @@ def read_mask(
   can't be read, or has fewer frames, and those of `levels.white`.
   """
   t, h, w, _ = like.shape
+  ends = ''
   if _is_video(path):
-    gray = np.rint(decode.decode(_there(path), fps=fps)[:t].mean(-1))
+    frames, damage = decode.beginning(_there(path), t, fps=fps)
+    gray = np.stack([np.rint(frame.mean(-1)) for frame in frames])
     white = gray == 1 if levels.is_of_ones(gray) else gray / 255 > levels.MIDDLE
-    enough = len(white) == t
+    enough, ends = len(white) == t, f'  Its end: {damage}.' if damage else ''
   else:
     white = _white(path, t, tell)
     enough = len(white) in (1, t)
   if not enough:
-    raise ValueError(f'The mask {path} has {len(white)} frames; allowed are {t} or more, or one.')
+    raise ValueError(
+      f'The mask {path} has {len(white)} frames; allowed are {t} or more, or one.{ends}'
+    )
   if not white.any():
     tell(f'{path} is white nowhere: nothing is made.  White is what is above half of the range.')
   if white.all():

@@ -139,14 +139,15 @@ def read(path: pathlib.Path, reading: Reading) -> Iterator[Pixels]:
   """
   is_array = path.suffix.lower() == '.npy'
   frames = _array(path) if is_array else pictures(path, fps=reading.fps)
-  frames, span, given = iter(frames), reading.span, 0
-  while len(taken := list(itertools.islice(frames, span if reading.frames else None))) >= span:
-    yield np.stack(taken[:: reading.stride])
+  frames, wanted, given = iter(frames), reading.frames or 1, 0
+  stop = reading.span if reading.frames else None
+  while len(taken := list(itertools.islice(frames, 0, stop, reading.stride))) >= wanted:
+    yield np.stack(taken)
     given += 1
     if reading.windows == 'first':
       return
   if not given:
-    raise ValueError(f'{path} ends early: {len(taken)} of {span} frames.')
+    raise ValueError(f'{path} ends early: {len(taken)} of {wanted} frames.')
 
 
 def clips(

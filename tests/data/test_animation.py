@@ -43,9 +43,8 @@ def test_what_is_written_as_webp_is_read_again(tmp_path):
   video.write(tmp_path / 'a.webp', pixels, fps=16.0, metadata={'prompt': 'a film'})
   clip = pictures.read_clip(tmp_path / 'a.webp', frames=5, fps=16.0, longer=False)
   np.testing.assert_allclose(clip, pixels.astype(int), atol=3)
-  assert pictures.read_mask(tmp_path / 'a.webp', pixels, fps=16.0)[:, 0, 0].tolist() == [
-    *(False, False, False, True, True)
-  ]
+  mask = pictures.read_mask(tmp_path / 'a.webp', pixels, fps=16.0, tell=print)
+  assert mask[:, 0, 0].tolist() == [False, False, False, True, True]
   found = list(videos.read(tmp_path / 'a.webp', videos.Reading(5, fps=16.0)))
   np.testing.assert_array_equal(found[0], clip)
   assert videos.open_folder(tmp_path).files == ('a.webp',)
