@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from core import mistakes, unicode, writable
+from core import interrupt, mistakes, unicode, writable
 
 ROOT = mistakes.ROOT
 
@@ -18,7 +18,8 @@ def run(main: Callable[[], None]) -> None:
   """Parses the flags and calls `main()`.
 
   A mistake in the flags, and what `mistakes.message` says is the user's, end in one line on stderr
-  and exit status 2.  Anything else is a defect and keeps its traceback.
+  and exit status 2.  Ctrl-C ends in one line and 130, and a second one at once.  Anything else is a
+  defect and keeps its traceback.
   """
 
   def alone(arguments):
@@ -54,8 +55,12 @@ def _line(message: object) -> str:
 def report(error: BaseException) -> int:
   """Prints what ended a command, and returns the exit status that says so.
 
-  That is one line and 2 for a mistake of the user, and the traceback and 1 for a defect.
+  That is one line and 2 for a mistake of the user, or 130 for Ctrl-C, and the traceback and 1 for a
+  defect.
   """
+  if isinstance(error, KeyboardInterrupt):
+    print(_line('interrupted.'), file=sys.stderr, flush=True)
+    return interrupt.STATUS
   if isinstance(error, SystemExit):  # which was reported by whoever raised it
     return error.code if isinstance(error.code, int) else int(error.code is not None)
   if isinstance(error, Exception) and (message := mistakes.message(error, _named())):
@@ -83,7 +88,11 @@ def _run(main: Callable[[list[str]], None]) -> None:
   # Names of files may have bytes that are not UTF-8: printed as escapes, they end nothing.
   if isinstance(sys.stdout, io.TextIOWrapper):
     sys.stdout.reconfigure(errors='backslashreplace')
-  app.run(_reporting(main), flags_parser=_parse)
+  try:
+    with interrupt.second_ends():
+      app.run(_reporting(main), flags_parser=_parse)
+  except KeyboardInterrupt as error:
+    sys.exit(report(error))
 
 
 def _parse(argv: list[str]) -> list[str]:

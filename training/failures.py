@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import jax
 from jax._src import distributed  # JAX has no public name for what processes tell each other
 
-from training.phases import end_process
+from core.interrupt import end_process
 
 GRACE = 20  # seconds for which process 0, when one has failed, waits for the others to end
 POLL = 0.5  # seconds between two looks whether another process has failed

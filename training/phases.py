@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import faulthandler
 import json
-import os
 import pathlib
 import sys
 import threading
@@ -17,7 +16,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 import jax
-import psutil
+
+from core.folder import new_file
+from core.interrupt import end_process
 
 STALLED = 75  # EX_TEMPFAIL of sysexits.h: trying again may help
 
@@ -115,23 +116,13 @@ def _watch(workdir, clock, limits, done, end):
       return
 
 
-def end_process(status: int) -> None:
-  """Ends this process and its children at once.
-
-  An ordinary end would wait for a thread that hangs, or for another process that is gone.
-  """
-  for child in psutil.Process().children(recursive=True):
-    child.kill()
-  os._exit(status)
-
-
 def _dump(workdir, clock, phase, limit) -> pathlib.Path:
   """Writes what the process was doing; where the disk does not take it, to stderr."""
   path = workdir / f'stalled_{time.strftime("%Y%m%d_%H%M%S")}_process_{jax.process_index()}.txt'
   head = f'{PHASES[phase]} took longer than {limit:g} s\nlast metrics: {json.dumps(clock.last)}\n\n'
   try:
     workdir.mkdir(parents=True, exist_ok=True)
-    with path.open('w') as file:
+    with new_file(path) as new, new.open('w') as file:
       file.write(head)
       file.flush()
       faulthandler.dump_traceback(file, all_threads=True)

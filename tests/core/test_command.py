@@ -129,6 +129,22 @@ def test_an_error_of_the_system_is_one_line_where_a_flag_or_a_config_names_the_p
     command.run(below)
 
 
+def interrupted():
+  raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize('where', ['flags', 'command', 'verb'])
+def test_ctrl_c_is_one_line(run, config, where):
+  if where == 'flags':
+    config.write_text('raise KeyboardInterrupt')
+    got = run(command.run, nothing, f'--test_config={config}')
+  elif where == 'command':
+    got = run(command.run, interrupted)
+  else:
+    got = run(command.run_verb, {'verb': interrupted})
+  assert got == (130, 'error: interrupted.\n')
+
+
 def test_a_verb_is_chosen_by_the_first_argument(run, config):
   seen = []
   verbs = {
