@@ -18,7 +18,7 @@ import pathlib
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -27,10 +27,10 @@ from absl import flags
 from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict, config_flags
 
-from core import command, unicode, video
+from core import command, interrupt, unicode, video
 from core.condition import Condition
 from core.params import count, held
-from core.typing import Params
+from core.typing import Key, Params
 from core.writable import require_folder
 from data.pipeline import batches
 from evaluation.in_training import make_scoring
@@ -44,11 +44,12 @@ from pipelines.between_steps import (
   videos_at_once,
 )
 from pipelines.examples import fixed_batches, open_evaluated, open_examples
-from pipelines.plan import initialise, lowered_step, make_plan
+from pipelines.plan import Plan, initialise, lowered_step, make_plan
 from pipelines.ranges import require_in_range
 from pipelines.sampling import video_keys
 from text.encoder import open_encoder
-from training import account, checkpoint, failures, loop, processes
+from training import account, checkpoint, failures, loop, processes, resume
+from training.lock import locked
 from training.monitor import say
 from training.phases import Clock, watched
 from training.sharding import fsdp, make_mesh, of_each, put_batch, replicated, rows
@@ -65,6 +66,9 @@ _NUM_PROCESSES = flags.DEFINE_integer(
   'num_processes', None, 'How many there are; 1 alone: whatever a scheduler says.', lower_bound=1
 )
 _PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which of them this is.', lower_bound=0)
+_START_OVER = flags.DEFINE_bool(
+  'start_over', False, 'Begins at step 0 where all checkpoints of the run are damaged or gone.'
+)
 _COMPILE_FOR = flags.DEFINE_string(
   'compile_for',
   None,
@@ -73,19 +77,29 @@ _COMPILE_FOR = flags.DEFINE_string(
 _OUTPUT = flags.DEFINE_string('output', None, 'With --compile_for: a .json file for what it says.')
 
 
-def train(config: ConfigDict, workdir: pathlib.Path, clock: Clock, stopped=lambda: '') -> State:
+LOST = 1  # exit status of a run that could not save its last steps
+
+
+def train(
+  config: ConfigDict,
+  workdir: pathlib.Path,
+  clock: Clock,
+  stopped: Callable[[], str] = lambda: '',
+  *,
+  start_over: bool = False,
+) -> State:
   """The state after the last step; all else is in the workdir.
 
   clock: in the phase `start`.
   stopped: says by which signal this process was told to stop, if it was.
+  start_over: whether a run of which no checkpoint can be used begins at step 0.
 
-  ValueError, before anything is written, where a part of the config is wrong.
+  ValueError, before anything is written, where a part of the config is wrong, and where the workdir
+  holds a run that can't go on: see `training.resume`.
   """
   require_in_range(config)
   mesh = make_mesh(config.mesh)
-  # A run that is resumed has all it needs.
-  begins = config.init_from and not checkpoint.steps(workdir)
-  if begins:
+  if config.init_from and not checkpoint.steps(workdir):  # one that is resumed has all it needs
     require_same_texts(pathlib.Path(config.init_from), config)
   plan = make_plan(config, mesh)
   data, evaluated, fixed = open_batches(config, mesh)
@@ -93,49 +107,60 @@ def train(config: ConfigDict, workdir: pathlib.Path, clock: Clock, stopped=lambd
   key_init, key_step, key_evaluate = jax.jit(keys, out_shardings=replicated(mesh))()
   if plan.frozen and not config.init_from:
     raise ValueError('Frozen parameters need a trained model: --config.init_from=WORKDIR.')
-  say(f'{count(plan.state.params):,} parameters to train, {count(plan.frozen):,} frozen')
-  say(f'{evaluated.metric} is of {evaluated.what}')
-  image = {}
-  if begins:
-    place = lambda shapes: fsdp(shapes, mesh, config.shard_above)
-    _, image, _ = checkpoint.load(pathlib.Path(config.init_from), place)
-  state, frozen = initialise(plan, image, key_init)
-
   at_once = videos_at_once(config, mesh)
   make = on_mesh(plan.stage.generate, at_once, mesh)
   score = make_scoring(config, make, workdir, at_once=at_once, **config.scores)
-  checkpoint.save_config(workdir, config)
-  if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
-    jax.config.update('jax_compilation_cache_dir', str((workdir / 'compiled').resolve()))
-    compilation_cache.reset_cache()  # it was asked before, when there was no folder yet
+  checkpoint.check_config(workdir, config)
+  if not start_over:
+    resume.require_checkpoints(workdir)
+  say(f'{count(plan.state.params):,} parameters to train, {count(plan.frozen):,} frozen')
+  say(f'{evaluated.metric} is of {evaluated.what}')
   keep = {name: config[name] for name in ('keep', 'keep_every', 'keep_best')}
-  checkpoints = checkpoint.manager(workdir, **keep)
-  with (
-    contextlib.closing(data), contextlib.closing(checkpoints), jax.set_mesh(mesh)
-  ):  # fmt: skip
+  with contextlib.closing(data):
     with clock.during('restore'):
-      frozen = checkpoint.keep_frozen(workdir, frozen)
-      state = checkpoint.restore(checkpoints, state, data, say)
-    frozen = held(frozen, config.model.dtype)
-    with clock.during('compile'):
-      lowered, step_flops = lowered_step(plan, key_step)
-      step = lowered.compile()
-    losses = make_loss(config, plan.stage, mesh)
-    shown = on_host(
-      put_batch(fixed[0], mesh), min(len(config.sample_prompts), config.evaluate_batch), mesh
-    )
-    inputs = lambda batch, stop: put_batch(batch, mesh) | {'stop': of_each(stop, mesh)}
-    return loop.run(
-      config, workdir, state, frozen, data, checkpoints,
-      clock=clock, stopped=stopped, step_flops=step_flops,
-      step=lambda state, frozen, batch, stop: step(state, frozen, inputs(batch, stop), key_step),
-      evaluate=lambda params: {evaluated.metric: mean_loss(
-        lambda number, batch: losses(params, put_batch(batch, mesh), key_evaluate, number),
-        fixed, len(evaluated.examples),
-      )},
-      sample=make_sampling(config, plan.stage.examples(shown), make, workdir),
-      score=score,
-    )  # fmt: skip
+      state = resume.restore(workdir, plan.state, data, say, start_over=start_over)
+      frozen = resume.restore_frozen(workdir, plan.frozen) if state else None
+    begins = state is None
+    if begins:
+      state, frozen = begin(config, plan, key_init)
+    checkpoint.save_config(workdir, config)
+    if begins:
+      resume.save_frozen(workdir, frozen)
+    if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
+      jax.config.update('jax_compilation_cache_dir', str((workdir / 'compiled').resolve()))
+      compilation_cache.reset_cache()  # it was asked before, when there was no folder yet
+    checkpoints = checkpoint.manager(workdir, **keep)
+    with contextlib.closing(checkpoints), jax.set_mesh(mesh):
+      frozen = held(frozen, config.model.dtype)
+      with clock.during('compile'):
+        lowered, step_flops = lowered_step(plan, key_step)
+        step = lowered.compile()
+      losses = make_loss(config, plan.stage, mesh)
+      shown = on_host(
+        put_batch(fixed[0], mesh), min(len(config.sample_prompts), config.evaluate_batch), mesh
+      )
+      inputs = lambda batch, stop: put_batch(batch, mesh) | {'stop': of_each(stop, mesh)}
+      return loop.run(
+        config, workdir, state, frozen, data, checkpoints,
+        clock=clock, stopped=stopped, step_flops=step_flops,
+        step=lambda state, frozen, batch, stop: step(state, frozen, inputs(batch, stop), key_step),
+        evaluate=lambda params: {evaluated.metric: mean_loss(
+          lambda number, batch: losses(params, put_batch(batch, mesh), key_evaluate, number),
+          fixed, len(evaluated.examples),
+        )},
+        sample=make_sampling(config, plan.stage.examples(shown), make, workdir),
+        score=score,
+      )  # fmt: skip
+
+
+def begin(config: ConfigDict, plan: Plan, key: Key) -> tuple[State, Params]:
+  """The state before the first step and the frozen parameters, from the model of `init_from` if the
+  config names one."""
+  image = {}
+  if config.init_from:
+    place = lambda shapes: fsdp(shapes, plan.mesh, config.shard_above)
+    _, image, _ = checkpoint.load(pathlib.Path(config.init_from), place)
+  return initialise(plan, image, key)
 
 
 def require_same_texts(workdir: pathlib.Path, config: ConfigDict) -> None:
@@ -204,24 +229,47 @@ def main() -> None:
     return forecasts.tell([forecasts.of_step(_CONFIG.value, _COMPILE_FOR.value)], output)
   if not _CONFIG.value or not _WORKDIR.value:
     raise ValueError('Both --config=configs/STAGE.py:SCALE and --workdir=DIR are needed.')
-  config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
+  try:
+    status = run(_CONFIG.value, pathlib.Path(_WORKDIR.value))
+  except KeyboardInterrupt as error:
+    interrupt.end_process(command.report(error))  # others may never come to end with this one
+  if status:
+    sys.exit(status)
+
+
+def run(config: ConfigDict, workdir: pathlib.Path) -> int:
+  """Trains, and says what came of it; returns the exit status.
+
+  0 where the run is at its end or was stopped by a scheduler, 130 where it was by Ctrl-C, 1 where
+  steps are lost because the last checkpoint could not be saved.
+  """
   unicode.require_path(workdir.absolute())
   require_folder(workdir)
   began = psutil.Process().create_time()
   stalled = lambda status: failures.end_all(status, 'it took too long, as its own message says')
+  limits = config.watchdog.to_dict()
   with (
-    watched(workdir, config.watchdog, started=began, end=stalled) as clock,
-    told_to_stop() as stopped,
+    watched(workdir, limits, started=began, end=stalled) as clock,
+    told_to_stop(clock) as stopped,
   ):
     processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-    with failures.ending_together(command.report):
+    with failures.ending_together(command.report), locked(workdir):
       processes.require_same(config.to_json(), command.ROOT, workdir)
-      state = train(config, workdir, clock, stopped)
-  if int(state.step) < config.steps:
-    again = shlex.join([sys.executable, *sys.argv])
-    say(f'Stopped after step {int(state.step)} of {config.steps}.  What resumes it: {again}')
-  starts = account.starts(workdir / 'metrics.jsonl')
-  say(account.table(account.account(starts, time.time())))
+      state = train(config, workdir, clock, stopped, start_over=_START_OVER.value)
+      step, saved = int(state.step), max(checkpoint.steps(workdir), default=0)
+      starts = account.starts(workdir / 'metrics.jsonl')
+  again = shlex.join([sys.executable, *sys.argv])
+  if step < config.steps:
+    say(f'Stopped after step {step} of {config.steps}.  What resumes it: {again}')
+  if starts:  # else metrics could not be written
+    say(account.table(account.account(starts, time.time())))
+  if saved < step:
+    say(
+      f'error: the last checkpoint could not be saved: steps {saved + 1} to {step} are lost.  '
+      f'Make room for it; what makes them again: {again}'
+    )
+    return LOST
+  return interrupt.STATUS if stopped() == 'SIGINT' and step < config.steps else 0
 
 
 if __name__ == '__main__':

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from training import checkpoint
+from training import checkpoint, resume
 from training.state import State
 
 TX = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(optax.linear_schedule(0, 1, 9)))
@@ -60,14 +60,19 @@ def saved(workdir, *states, keep=None, data=None):
       checkpoint.finish(checkpoints)
 
 
-def restored(workdir):
-  """The step of what is restored, which is `state(step)`, and what was told."""
-  told = []
-  with checkpoint.manager(workdir) as checkpoints:
-    data = Data(0)
-    got = checkpoint.restore(checkpoints, state(99, step=0), data, told.append)
-  step = int(got.step)
-  if step:
+def restored(workdir, **options):
+  """The step of what is restored, which is `state(step)`, 0 where nothing is, and what was told."""
+  told, data = [], Data(0)
+  got = resume.restore(workdir, state(99, step=0), data, told.append, **options)
+  step = int(got.step) if got else 0
+  if got:
     same(got, state(step, step=step))
-    assert data.position == step
+  assert data.position == step
   return step, told
+
+
+def flip(path):
+  """Damages a file by one bit."""
+  data = bytearray(path.read_bytes())
+  data[len(data) // 2] ^= 1
+  path.write_bytes(bytes(data))

@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
+from unittest import mock
 
 import av
 import jax
@@ -16,10 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from absl import flags
+from absl.testing import flagsaver
 
 from benchmarks import runs
 from configs import t2i, t2v
-from core import video
+from core import command, video
 from core.condition import Condition
 from core.params import matches, names
 from data import dataset, decode
@@ -226,7 +228,8 @@ def test_scores_are_in_metrics_and_with_their_protocol(whole):
 
 
 FLAGS = (
-  'config', 'workdir', 'coordinator', 'num_processes', 'process_id', 'compile_for', 'output'
+  'config', 'workdir', 'coordinator', 'num_processes', 'process_id', 'start_over', 'compile_for',
+  'output',
 )  # fmt: skip
 
 
@@ -362,3 +365,68 @@ def test_every_process_of_a_pod_sets_up(train, monkeypatch, stage):
   assert sorted(seen) == list(range(128))
   assert len(set(fixed_of.values())) == config.evaluate_batch
   assert all(fixed_of[i] == fixed_of[i % config.evaluate_batch] for i in fixed_of)
+
+
+@pytest.fixture
+def ended(train, monkeypatch, tmp_path, capsys):
+  """Calls the command where training comes to a step, with checkpoints of some, after signals;
+  returns the exit status and what is on stderr."""
+
+  def ended(step, saved, *signals, **seen):
+    def came(config, workdir, clock, stopped, *, start_over):
+      seen.update(start_over=start_over, lock=(workdir / 'lock.json').exists())
+      clock.phase = 'step'
+      for n in saved:
+        (workdir / f'checkpoints/{n}').mkdir(parents=True)
+        (workdir / f'checkpoints/{n}/_CHECKPOINT_METADATA').write_text('{}')
+      for number in signals:
+        signal.raise_signal(number)
+        assert runs.wait_until(stopped, mock.Mock(poll=lambda: None))
+      return State(np.int32(step), {}, {}, {}, {})
+
+    monkeypatch.setattr(train, 'train', came)
+    workdir = tmp_path / str(len(list(tmp_path.iterdir())))
+    argv = ['train.py', '--config=configs/t2i.py:tiny', f'--workdir={workdir}']
+    monkeypatch.setattr(sys, 'argv', [*argv, '--config.steps=25'])
+    with flagsaver.flagsaver(), pytest.raises(SystemExit) as exit:
+      command.run(train.main)
+    assert seen == {'start_over': False, 'lock': True}
+    assert not (workdir / 'lock.json').exists()
+    return exit.value.code or 0, ' '.join(capsys.readouterr().err.split())
+
+  return ended
+
+
+def test_the_exit_status_says_how_a_run_ended_and_what_it_lost(ended):
+  assert ended(25, [20, 25]) == (0, '')
+  status, said = ended(25, [5, 10])
+  assert status == 1
+  assert 'error: the last checkpoint could not be saved: steps 11 to 25 are lost.' in said
+  status, said = ended(12, [10], signal.SIGTERM)
+  assert (status, said.count('Stopped after step 12 of 25. What resumes it: ')) == (1, 1)
+  assert 'steps 11 to 12 are lost' in said
+  status, said = ended(25, [])
+  assert (status, said.count('steps 1 to 25 are lost')) == (1, 1)
+
+
+def test_a_run_that_ctrl_c_has_stopped_ends_with_130_and_is_resumable(ended):
+  status, said = ended(12, [10, 12], signal.SIGINT)
+  assert (status, said.count('Stopped after step 12 of 25. What resumes it: ')) == (130, 1)
+  assert ended(12, [12], signal.SIGTERM)[0] == 0
+  assert ended(25, [25], signal.SIGINT)[0] == 0  # it was done
+  assert ended(12, [10], signal.SIGINT)[0] == 1
+
+
+def test_a_run_that_is_interrupted_before_its_first_step_ends_in_one_line(
+  train, monkeypatch, tmp_path, capsys
+):
+  end = mock.Mock(side_effect=SystemExit)
+  monkeypatch.setattr(train.interrupt, 'end_process', end)
+  monkeypatch.setattr(train, 'train', mock.Mock(side_effect=KeyboardInterrupt))
+  argv = ['train.py', '--config=configs/t2i.py:tiny', f'--workdir={tmp_path}/run']
+  monkeypatch.setattr(sys, 'argv', argv)
+  with flagsaver.flagsaver(), pytest.raises(SystemExit):
+    command.run(train.main)
+  end.assert_called_once_with(130)
+  assert capsys.readouterr().err == 'error: interrupted.\n'
+  assert list(tmp_path.iterdir()) == []

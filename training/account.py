@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 
 from training.phases import PHASES, Clock
 
-STARTED, SECONDS = 'started', 'seconds/'  # in lines of metrics.jsonl
+# In lines of metrics.jsonl: the time of a start, the seconds of each phase, that a save is whole.
+STARTED, SECONDS, SAVED = 'started', 'seconds/', 'saved'
 
 LOST, DOWN = 'lost steps', 'not running'
 
@@ -51,8 +52,7 @@ def begin(
 def starts(path: pathlib.Path) -> list[Start]:
   """Every start of the run whose metrics these are; a line cut short by a kill is passed over."""
   found = []
-  for line in path.read_text().splitlines() if path.exists() else []:
-    metrics = _read(line)
+  for metrics in _lines(path):
     if STARTED in metrics:
       found.append(Start(metrics[STARTED], metrics['step'], metrics['step'], {}))
     if found and SECONDS + 'step' in metrics:
@@ -61,11 +61,23 @@ def starts(path: pathlib.Path) -> list[Start]:
   return found
 
 
+def last_saved(path: pathlib.Path) -> int:
+  """The step of the last checkpoint of the run with these metrics; 0 where it has saved none."""
+  steps = [m['step'] for m in _lines(path) if SAVED in m or STARTED in m]
+  return steps[-1] if steps else 0
+
+
+def _lines(path: pathlib.Path) -> list[dict]:
+  text = path.read_text(errors='replace') if path.exists() else ''
+  return [_read(line) for line in text.splitlines()]
+
+
 def _read(line: str) -> dict:
   try:
-    return json.loads(line)
+    found = json.loads(line)
   except json.JSONDecodeError:
     return {}
+  return found if isinstance(found, dict) and 'step' in found else {}
 
 
 def account(starts: list[Start], now: float) -> dict[str, float]:

@@ -6,11 +6,10 @@
                          and digest (of every array)
 
 Orbax writes a checkpoint under a temporary name and renames it, so one is complete or not there.
-What befalls it later is found by `training.integrity`.
+What befalls it later is found by `training.integrity`, and `training.resume` goes on from it.
 """
 
 import contextlib
-import functools
 import json
 import pathlib
 import sys
@@ -26,6 +25,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from core import unicode
+from core.folder import new_file
 from core.params import merge
 from core.typing import Params
 from training import integrity
@@ -53,15 +53,14 @@ def save_args(tree: Params) -> Params:
   return jax.tree.map(lambda x: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES), tree)
 
 
-def save_config(workdir: pathlib.Path, config: ConfigDict) -> None:
-  """Writes the config; one that is there already and differs is a ValueError that says where.
+def check_config(workdir: pathlib.Path, config: ConfigDict) -> None:
+  """ValueError, which says where they differ, if the workdir is of a run of another config.
 
   A run may be lengthened, moved to other devices and told to report more or less often.
   """
   new = json.loads(config.to_json())
-  path = workdir / 'config.json'
-  if path.exists():
-    old = json.loads(path.read_text())
+  if (workdir / 'config.json').exists():
+    old = _read_config(workdir)
     free = {'steps', 'mesh', 'shard_above', 'keep', 'keep_best', 'watchdog', 'scores'}
     free |= {'evaluate_clips'}  # which came later
     free = free & new.keys() | {k for k in new if k.endswith('_every')}
@@ -71,9 +70,19 @@ def save_config(workdir: pathlib.Path, config: ConfigDict) -> None:
         f'{workdir} holds a run of another config: {", ".join(differ)} differ.  Only '
         f'{", ".join(sorted(free))} may change; use another --workdir otherwise.'
       )
-  if jax.process_index() == 0:
+
+
+def save_config(workdir: pathlib.Path, config: ConfigDict) -> None:
+  """Writes the config, where it is not there already; the errors of `check_config`."""
+  check_config(workdir, config)
+  path, text = workdir / 'config.json', json.dumps(json.loads(config.to_json()), **_LAYOUT) + '\n'
+  if jax.process_index() == 0 and not (path.exists() and path.read_text('utf-8') == text):
     workdir.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(new, indent=2, sort_keys=True) + '\n')
+    with new_file(path) as file:
+      file.write_text(text, 'utf-8')
+
+
+_LAYOUT = {'indent': 2, 'sort_keys': True}
 
 
 def _value(config: dict, key: str):
@@ -83,12 +92,26 @@ def _value(config: dict, key: str):
 
 
 def load_config(workdir: pathlib.Path) -> ConfigDict:
-  """The config of the run in the workdir; ValueError where there is none."""
-  path = pathlib.Path(workdir) / 'config.json'
-  unicode.require_path(path.absolute().parent)
-  if not path.is_file():
+  """The config of the run in the workdir; ValueError where there is none, or it can't be read."""
+  workdir = pathlib.Path(workdir)
+  unicode.require_path(workdir.absolute())
+  if not (workdir / 'config.json').is_file():
     raise ValueError(f'{workdir} is not a workdir: it has no config.json, as train.py writes one.')
-  return ConfigDict(json.loads(path.read_text()))
+  return ConfigDict(_read_config(workdir))
+
+
+def _read_config(workdir):
+  path = workdir / 'config.json'
+  try:
+    found = json.loads(path.read_text('utf-8'))
+  except (OSError, ValueError) as error:
+    raise ValueError(f'{path} cannot be read: {error}.  {_RESTORE}') from error
+  if not isinstance(found, dict):
+    raise ValueError(f'{path} is no config, as it is not a JSON object.  {_RESTORE}')
+  return found
+
+
+_RESTORE = 'Copy it from elsewhere, or remove it: the command that trained here writes it anew.'
 
 
 def manager(
@@ -179,103 +202,9 @@ def _whole_or_gone(checkpoints):
     raise OSError(f'A checkpoint could not be saved: {reason}') from error
 
 
-def restore(
-  checkpoints: ocp.CheckpointManager, state: State, data: Iterator, tell: Callable[[str], None]
-) -> State:
-  """The latest whole state, in the shardings of `state`, with `data` moved to its position.
-
-  Without a checkpoint, `state` itself.  A damaged one is told of and moved to `damaged/`, and the
-  one before it is taken.  ValueError where all are damaged, and, with names, where what is saved is
-  not what `state` has.
-  """
-  path = pathlib.Path(checkpoints.directory)
-  for stray in integrity.strays(path):
-    tell(f'{stray} is not a whole checkpoint; it is not used.')
-  found = sorted(checkpoints.all_steps(), reverse=True)
-  for step in found:
-    saved, problem = _restored(checkpoints, step, state)
-    if not problem:
-      data.set_state(saved.data)
-      return State(ema=saved.ema, **saved.train)
-    where = integrity.set_aside(path / str(step))
-    tell(f'checkpoint {path / str(step)} is damaged: {problem}.  It is now {where}.')
-    checkpoints.reload()
-  if found:
-    raise ValueError(f'All checkpoints of {path.parent} are damaged: see {path.parent}/damaged.')
-  return state
-
-
-def _restored(checkpoints, step, state):
-  """What is saved of a step, and what is wrong with it, '' if nothing is."""
-  path = pathlib.Path(checkpoints.directory) / str(step)
-  if problem := integrity.agreed(integrity.damage(path)):
-    return None, problem
-  abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, vars(state))
-  ema = abstract.pop('ema')
-  problem, differences, saved = '', '', None
-  try:
-    with _readable():
-      differences = _differences(path / 'ema', ema) + _differences(path / 'train', abstract)
-      if not differences:
-        saved = checkpoints.restore(
-          step,
-          args=ocp.args.Composite(
-            ema=ocp.args.StandardRestore(ema),
-            train=ocp.args.StandardRestore(abstract),
-            data=ocp.args.JsonRestore(),
-            digest=ocp.args.JsonRestore(),
-          ),
-        )
-    if saved:
-      problem = integrity.compare({'ema': saved.ema, **saved.train}, saved.digest)
-  except OSError as error:
-    problem = str(error)
-  if differences:
-    raise ValueError(f'{path} is not of this config.  {differences}')
-  return saved, integrity.agreed(problem)
-
-
-@contextlib.contextmanager
-def _readable():
-  try:
-    yield
-  except Exception as error:  # whatever a library makes of damaged files
-    raise OSError(f'it cannot be read: {textwrap.shorten(str(error), 200)}') from error
-
-
-def _differences(path, wanted) -> str:
-  """Which arrays are saved there and not wanted, or the other way round, or of another shape."""
-  with ocp.StandardCheckpointer() as checkpointer:
-    saved = _shapes(checkpointer.metadata(path).item_metadata.tree)
-  wanted = _shapes(wanted)
-  parts = {
-    'Not saved': wanted.keys() - saved.keys(),
-    'Saved alone': saved.keys() - wanted.keys(),
-    'Other shapes': {n for n in wanted.keys() & saved.keys() if wanted[n] != saved[n]},
-  }
-  return ''.join(
-    f'{title}: {", ".join(sorted(found))}.  ' for title, found in parts.items() if found
-  )
-
-
-def _shapes(tree) -> dict[str, tuple]:
-  keystr = functools.partial(jax.tree_util.keystr, simple=True, separator='/')
-  return {keystr(path): tuple(x.shape) for path, x in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def keep_frozen(workdir: pathlib.Path, frozen: Params) -> Params:
-  """The frozen parameters of the run, in the shardings of `frozen`, which they are at first.
-
-  Later ones do not count: those that the run began with are what it goes on from.
-  """
-  path = (workdir / 'frozen').resolve()
-  if not frozen:
-    return frozen
-  with ocp.StandardCheckpointer() as checkpointer:
-    if path.exists():
-      return checkpointer.restore(path, jax.tree.map(ocp.utils.to_shape_dtype_struct, frozen))
-    checkpointer.save(path, frozen, save_args=save_args(frozen))
-  return frozen
+def progress(config: ConfigDict, step: int) -> str:
+  """How far a run has come, as in 'step 10 of 25'."""
+  return f'step {step} of {config.steps}' if step < config.get('steps', 0) else f'step {step}'
 
 
 def load(

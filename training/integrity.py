@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
+from core.folder import new_file
+
 FILES = 'files.json'
 SMALL = 2**20  # bytes: of larger files the size alone is listed, for the digest covers arrays
 
@@ -40,6 +42,8 @@ def _digests(arrays):
 @jax.jit  # traced once for all arrays of a shape
 def _sum(x):
   """Of the bits of an array, each word multiplied by an odd number that its place decides."""
+  if x.dtype.itemsize > 4:
+    x = jax.lax.bitcast_convert_type(x, jnp.uint32)  # has one axis more
   words = x if x.dtype == bool else jax.lax.bitcast_convert_type(x, f'uint{8 * x.dtype.itemsize}')
   words = words.astype(jnp.uint32)
   place = jnp.zeros((), jnp.uint32)
@@ -63,10 +67,9 @@ def seal(checkpoints: pathlib.Path) -> None:
     return
   for folder in checkpoints.iterdir():
     if folder.name.isdigit() and not (folder / FILES).exists():
-      incomplete = checkpoints / f'{folder.name}.{FILES}'
       files = _listed(folder)
-      incomplete.write_text(json.dumps({'files': files, 'checksum': _checksum(files)}, indent=1))
-      incomplete.rename(folder / FILES)
+      with new_file(folder / FILES) as file:
+        file.write_text(json.dumps({'files': files, 'checksum': _checksum(files)}, indent=1))
 
 
 def damage(folder: pathlib.Path) -> str:
@@ -104,8 +107,8 @@ def fingerprint(folder: pathlib.Path) -> str:
 
 def _listed(folder):
   """The size of each file, and of the small ones a checksum."""
-  files = (path for path in sorted(folder.rglob('*')) if path.is_file() and path.name != FILES)
-  return {str(path.relative_to(folder)): _facts(path) for path in files}
+  files = (path for path in sorted(folder.rglob('*')) if path.is_file())
+  return {str(p.relative_to(folder)): _facts(p) for p in files if FILES not in p.name}
 
 
 def _facts(path):
@@ -136,12 +139,20 @@ def unfinished(checkpoints: pathlib.Path) -> list[pathlib.Path]:
 
 
 def set_aside(folder: pathlib.Path) -> pathlib.Path:
-  """Moves a damaged checkpoint out of the way of the next of the same step; returns where."""
+  """Moves a damaged checkpoint out of the way of the next of the same step; returns where.
+
+  OSError, in all processes, where it can't.
+  """
   to = folder.parent.parent / 'damaged' / f'{folder.name}_{time.strftime("%Y%m%d_%H%M%S")}'
+  problem = ''
   if jax.process_index() == 0:
-    to.parent.mkdir(exist_ok=True)
-    shutil.move(folder, to)
-  _wait('set_aside')
+    try:
+      to.parent.mkdir(exist_ok=True)
+      folder.rename(to)
+    except OSError as error:
+      problem = str(error)
+  if problem := agreed(problem):
+    raise OSError(f'Cannot move {folder}, which is damaged, to {to}: {problem}.')
   return to
 
 
@@ -151,8 +162,3 @@ def agreed(problem: str) -> str:
     return problem
   found = multihost_utils.process_allgather(np.array(bool(problem)))
   return problem or (f'process {int(np.argmax(found))} found it so' if found.any() else '')
-
-
-def _wait(what):
-  if jax.process_count() > 1:
-    multihost_utils.sync_global_devices(what)

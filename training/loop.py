@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from core.params import merge
 from core.typing import Params
-from training import account, checkpoint, guard
+from training import account, checkpoint, guard, integrity
 from training.monitor import monitor, say
 from training.phases import Clock
 from training.state import State
@@ -39,7 +39,9 @@ def run(
 
   Averaged parameters are evaluated, sampled and scored, and the state is saved, every so many steps
   as the config says, at the end, and but for saving at the beginning.  The run ends early, and is
-  saved, soon after `stopped` has said in any process that it was told to stop.
+  saved, soon after `stopped` has said in any process that it was told to stop, or at once after a
+  save that failed where `config.stop_on_failed_save` is set.  A save that failed is told of, and
+  nothing else: whoever calls this looks what the last checkpoint is.
 
   What a step came to is read while the next one runs, in all processes alike.  A save is whole
   before the next step begins, so that a run which is killed loses `save_every` steps at most;
@@ -51,7 +53,6 @@ def run(
   with monitor(workdir, **rates) as tell:
     goodput = account.begin(workdir, start, clock, tell)
     hear = functools.partial(_hear, config, start, clock, goodput, data, tell)
-    keep = functools.partial(_keep, not config.stop_on_failed_save)
     unheard, stopping = None, False
     for i in range(start, config.steps + 1):
       end = i == config.steps
@@ -69,9 +70,10 @@ def run(
         tell(i, evaluated)
         (loss,) = evaluated.values()
       saves = i > start and (end or stopping or 'save' in due)
+      failed = ''
       if saves:
         with clock.during('save'):
-          keep(checkpoint.save, checkpoints, state, data, loss)
+          failed = _failure(checkpoint.save, checkpoints, state, data, loss)
       if not stopping and (end or 'sample' in due):
         with clock.during('sample'):
           sample(merge(state.ema, frozen), i)
@@ -85,8 +87,13 @@ def run(
           batch = next(data)
       if saves:
         with clock.during('save'):
-          keep(checkpoint.finish, checkpoints)
-      if batch is None:
+          failed = integrity.agreed(_failure(checkpoint.finish, checkpoints) or failed)
+        if failed:
+          goes_on = not (batch is None or config.stop_on_failed_save)
+          say(failed + ('  The run goes on; the next checkpoint may do.' if goes_on else ''))
+        else:
+          tell(i, {account.SAVED: 1.0})
+      if batch is None or (failed and config.stop_on_failed_save):
         break
       with clock.during('step'):
         state, metrics = step(state, frozen, batch, bool(stopped()))
@@ -110,14 +117,13 @@ def _hear(config, start, clock, goodput, data, tell, number, metrics) -> bool:
   return stop
 
 
-def _keep(goes_on: bool, act: Callable[..., None], *args) -> None:
-  """Begins or ends a save; one that fails is said where the run goes on without it, or raised."""
+def _failure(act: Callable[..., None], *args) -> str:
+  """Begins or ends a save; why it failed, '' where it did not."""
   try:
     act(*args)
   except OSError as error:
-    if not goes_on:
-      raise
-    say(f'{error}  The run goes on; the next checkpoint may do.')
+    return str(error)
+  return ''
 
 
 def _due(step: int, every: int) -> bool:

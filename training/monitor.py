@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import os
 import pathlib
 import sys
 import time
@@ -97,8 +98,7 @@ def _recorder(workdir: pathlib.Path) -> Iterator[Callable[[int, dict], None]]:
     nonlocal events, failed
     finite = {name: v if math.isfinite(v) else None for name, v in metrics.items()}
     try:
-      with lines.open('a') as file:
-        file.write(json.dumps({'step': step, **finite}) + '\n')
+      _append(lines, json.dumps({'step': step, **finite}))
       folder.mkdir(exist_ok=True)
       events = events or EventsWriter(str(folder / 'events'))
       for name, value in metrics.items():
@@ -113,3 +113,12 @@ def _recorder(workdir: pathlib.Path) -> Iterator[Callable[[int, dict], None]]:
   yield record
   if events:
     events.close()
+
+
+def _append(path: pathlib.Path, line: str) -> None:
+  """Adds a line, on its own also where the last one was cut short by a kill or a full disk."""
+  with path.open('ab+') as file:
+    if file.tell():
+      file.seek(-1, os.SEEK_END)
+      line = line if file.read(1) == b'\n' else f'\n{line}'
+    file.write(f'{line}\n'.encode())

@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from core.params import names
-from training import checkpoint
+from training import checkpoint, resume
 from training.export import export
 from training.state import State
 
@@ -33,7 +33,7 @@ def workdir(tmp_path):
   state = State.create(TRAINED, optax.adam(1.0)).replace(step=jnp.int32(7))
   state = state.replace(ema=jax.tree.map(lambda p: p / 2, TRAINED))
   checkpoint.save_config(workdir, ConfigDict({'steps': 7}))
-  checkpoint.keep_frozen(workdir, FROZEN)
+  resume.save_frozen(workdir, FROZEN)
   with checkpoint.manager(workdir) as checkpoints:
     checkpoint.save(checkpoints, state, Position())
   return workdir

@@ -53,3 +53,19 @@ def test_arrays_that_are_missing_or_new_differ():
   fewer = {name: value for name, value in TREE.items() if name != 'whole'}
   assert integrity.compare(fewer, DIGEST).endswith(': whole')
   assert integrity.compare(TREE | {'new': jnp.zeros(2)}, DIGEST).endswith(': new')
+
+
+def test_the_digest_is_the_same_where_jax_has_64_bits():
+  with jax.enable_x64(True):
+    assert integrity.digest(TREE) == DIGEST
+
+
+@pytest.mark.parametrize('dtype', ['float64', 'int64'])
+def test_every_bit_of_wide_numbers_counts(dtype):
+  with jax.enable_x64(True):
+    x = np.arange(1, 25).astype(dtype).reshape(4, 6)
+    want = integrity.digest({'x': jnp.asarray(x)})
+    for bit in range(64):
+      y = x.copy()
+      y.view(np.uint64)[bit % 4, bit % 6] ^= np.uint64(1) << np.uint64(bit)
+      assert integrity.compare({'x': jnp.asarray(y)}, want), bit

@@ -56,6 +56,18 @@ def test_a_resumed_run_appends(tmp_path):
   assert [line['step'] for line in lines(tmp_path)] == [1, 2]
 
 
+@pytest.mark.parametrize('torn', [b'{"step": 2, "lo', b'{"step": 2, "x": 2.0}', b'\xff\xfe'])
+def test_a_line_that_was_cut_short_does_not_take_the_next_one_with_it(tmp_path, torn):
+  path = tmp_path / 'metrics.jsonl'
+  path.write_bytes(b'{"step": 1}\n' + torn)
+  with monitor(tmp_path, start=0, steps=4, frames=1) as tell:
+    tell(3, {'x': 3.0})
+    tell(4, {'x': 4.0})
+  assert path.read_bytes().split(b'\n') == [
+    b'{"step": 1}', torn, b'{"step": 3, "x": 3.0}', b'{"step": 4, "x": 4.0}', b''
+  ]  # fmt: skip
+
+
 def test_the_bar_shows_the_loss_and_the_rate(tmp_path, capsys):
   with monitor(tmp_path, start=0, steps=4, frames=1) as tell:
     tell(4, {'loss': 0.12345}, advance=True)

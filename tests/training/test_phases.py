@@ -1,5 +1,3 @@
-import os
-import signal
 import threading
 import time
 
@@ -7,7 +5,6 @@ import pytest
 
 from training import phases
 from training.phases import PHASES, STALLED, watched
-from training.stops import told_to_stop
 
 LIMITS = dict.fromkeys(PHASES, 0.0)
 
@@ -76,14 +73,3 @@ def test_limits_are_of_all_phases(tmp_path):
   ):
     with watched(tmp_path, LIMITS | {'nap': 1.0}):
       pass
-
-
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_is_remembered_and_the_handlers_come_back(number):
-  before = signal.getsignal(number)
-  with told_to_stop() as stopped:
-    assert stopped() == ''
-    os.kill(os.getpid(), number)
-    time.sleep(0.01)
-    assert stopped() == number.name
-  assert signal.getsignal(number) is before

@@ -1,0 +1,85 @@
+import os
+import signal
+import time
+
+import pytest
+
+from training import stops
+from training.phases import PHASES, Clock
+from training.stops import EARLY, told_to_stop
+
+
+def send(number, seen):
+  os.kill(os.getpid(), number)
+  for _ in range(200):
+    if seen():
+      return
+    time.sleep(0.01)
+  raise AssertionError(f'{number!r} was not seen')
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_is_remembered_and_the_handlers_come_back(number, capsys):
+  before = signal.getsignal(number)
+  with told_to_stop() as stopped:
+    assert stopped() == ''
+    send(number, stopped)
+    assert stopped() == number.name
+  assert signal.getsignal(number) is before
+  said = 'Interrupted: the run is saved after this step.  A second Ctrl-C ends it at once.\n'
+  assert capsys.readouterr().err == (said if number == signal.SIGINT else '')
+
+
+@pytest.mark.parametrize('phase', sorted(PHASES))
+def test_a_second_ctrl_c_ends_the_process_at_once_in_any_phase(phase, capfd, monkeypatch):
+  monkeypatch.setattr(stops, 'GRACE', 60.0)
+  ended = []
+  with told_to_stop(clock := Clock('step'), ended.append) as stopped:
+    send(signal.SIGINT, stopped)
+    clock.phase = phase
+    try:
+      send(signal.SIGINT, lambda: ended)
+    except KeyboardInterrupt:
+      assert phase in EARLY
+      time.sleep(0.2)
+    assert ended == [130]
+  assert 'error: interrupted at once; what was not saved is lost.' in capfd.readouterr().err
+
+
+def test_other_signals_change_nothing_afterwards():
+  ended = []
+  with told_to_stop(Clock('step'), ended.append) as stopped:
+    send(signal.SIGTERM, stopped)
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+      os.kill(os.getpid(), number)
+      time.sleep(0.05)
+    assert stopped() == 'SIGTERM'
+  assert ended == []
+
+
+@pytest.mark.parametrize('phase', EARLY)
+def test_where_there_is_nothing_to_save_ctrl_c_ends_what_is_done(phase):
+  ended = []
+
+  def wait():
+    with told_to_stop(Clock(phase), ended.append) as stopped:
+      send(signal.SIGINT, lambda: False)
+      return stopped
+
+  with pytest.raises(KeyboardInterrupt):
+    wait()
+  assert ended == []
+
+
+@pytest.mark.parametrize('phase', EARLY)
+def test_and_the_process_where_that_does_not_end(phase, monkeypatch, capfd):
+  """XLA compiles, or something swallows the exception."""
+  monkeypatch.setattr(stops, 'GRACE', 0.1)
+  ended = []
+  with told_to_stop(Clock(phase), ended.append):
+    try:
+      send(signal.SIGINT, lambda: ended)
+    except KeyboardInterrupt:
+      time.sleep(0.5)
+    assert ended == [130]
+  assert capfd.readouterr().err == 'error: interrupted.\n'
