@@ -34,10 +34,21 @@ def read_image(path: pathlib.Path, tell: levels.Tell) -> UInt8[np.ndarray, '1 h 
 
 
 class Picture:
-  """A source of one picture: squares of random size and place in it, all with one caption."""
+  """A source of one picture: squares of random size and place in it, all with one caption.
 
-  def __init__(self, path: pathlib.Path, caption: str, size: int, length: int = 1_000_000):
-    self._picture = read_image(path, tell=lambda note: None)
+  tell: as of `read_image`.
+  """
+
+  def __init__(
+    self,
+    path: pathlib.Path,
+    caption: str,
+    size: int,
+    length: int = 1_000_000,
+    *,
+    tell: levels.Tell,
+  ):
+    self._picture = read_image(path, tell)
     self._caption, self._size, self._length = caption, size, length
 
   def __len__(self) -> int:

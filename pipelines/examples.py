@@ -15,6 +15,7 @@ from data.masks import Masked
 from data.pictures import Picture
 from data.pipeline import SYNTHETIC, batches, open_source, splits
 from text.encoder import Encoder
+from training.monitor import say
 
 HELD_OUT = 'evaluation_loss'  # the metric of clips that are not trained on
 TRAINED_ON = 'evaluation_loss_on_training_data'  # the metric where there are no others
@@ -33,7 +34,7 @@ def open_examples(config: ConfigDict, split: str = 'train'):
   """The source of what is trained on, or of another split of it."""
   if s := config.style:
     caption = f'{s.content} {s.descriptor}'.strip()
-    return Picture(pathlib.Path(s.image), caption, config.data.size)
+    return Picture(pathlib.Path(s.image), caption, config.data.size, tell=say)
   source = open_source(**config.data, split=split)
   return Masked(source, config.masks.to_dict()) if config.masks else source
 

@@ -249,8 +249,9 @@ def test_damage_is_one_line_of_a_picture_and_of_a_mask(tmp_path, kind, cut, repl
 
 
 def test_a_picture_is_a_source_of_its_squares(tmp_path):
-  path = written(tmp_path / 'a.png', noise(40, 30, 3))
-  source = pictures.Picture(path, 'in neon style', 16)
+  path, notes = written(tmp_path / 'a.png', noise(40, 30, 4), 'RGBA'), []
+  source = pictures.Picture(path, 'in neon style', 16, tell=notes.append)
+  assert notes == [f'{path}: its alpha is dropped.']
   first, second = (source.draw(0, np.random.default_rng(i)) for i in (0, 1))
   assert first['video'].shape == (1, 16, 16, 3)
   assert first['caption'] == 'in neon style'
