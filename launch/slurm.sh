@@ -1,47 +1,66 @@
 #!/usr/bin/env bash
 # Trains on the GPUs of a SLURM cluster, one process a GPU, and comes back after every interruption.
 #
-#   launch/slurm.sh [--dry_run] [--nodes=2] [--gpus=8] [--time=24:00:00] [--sbatch=OPTIONS] -- ARGUMENTS OF train.py
+#   launch/slurm.sh [--dry_run] [--nodes=2] [--gpus=8] [--cpus=8] [--time=24:00:00] [--notice=120] [--sbatch=OPTIONS] -- ARGUMENTS OF train.py
 #
-# Two minutes before the job's time is over the run is told to stop: it saves, ends, and is requeued.
-# So is one that its watchdog ended (75), that was killed, or that lost a peer (128 and more); any
+# --gpus are of a node, --cpus of a process.  All that sbatch knows besides, as --partition or --mem,
+# is for --sbatch.  Each process sees all GPUs of its node, and JAX takes the one of its local id.
+#
+# --notice seconds before the job's time is over the run is told to stop: it saves, ends, and is
+# requeued.  They have to be enough for a step and for saving: what is not saved by then is lost, and
+# the job is not requeued.  A run whose first process to fail was ended by its watchdog (75), was
+# killed, or lost a peer (128 and more, but for Ctrl-C, 130) is requeued too, up to 100 times; any
 # other failure is not, since it would only fail again.
 set -euo pipefail
 
-nodes=2 gpus=8 time=24:00:00 sbatch= dry=
+nodes=2 gpus=8 cpus=8 time=24:00:00 notice=120 sbatch= dry=
 while (($#)); do
   case $1 in
     --nodes=*) nodes=${1#*=} ;;
     --gpus=*) gpus=${1#*=} ;;
+    --cpus=*) cpus=${1#*=} ;;
     --time=*) time=${1#*=} ;;
+    --notice=*) notice=${1#*=} ;;
     --sbatch=*) sbatch=${1#*=} ;;
     --dry_run) dry=1 ;;
     --) shift; break ;;
-    *) echo "error: $1 is unknown; allowed are --dry_run, --nodes, --gpus, --time, --sbatch, and train.py's arguments after --" >&2; exit 2 ;;
+    *) echo "error: $1 is unknown; allowed are --dry_run, --nodes, --gpus, --cpus, --time, --notice, --sbatch, and train.py's arguments after --" >&2; exit 2 ;;
   esac
   shift
 done
 (($#)) || { echo "error: train.py's arguments are needed, after --" >&2; exit 2; }
+for name in nodes gpus cpus notice; do
+  [[ ${!name} =~ ^[1-9][0-9]{0,4}$ ]] || { echo "error: got --$name=${!name}; allowed is a number of 1 or more" >&2; exit 2; }
+done
+# The forms that the manual of sbatch lists.
+[[ $time =~ ^([0-9]+-)?[0-9]+(:[0-9]+){0,2}$ ]] || { echo "error: got --time=$time; allowed are MINUTES, HOURS:MINUTES:SECONDS and DAYS-HOURS" >&2; exit 2; }
 
 root=$(cd "$(dirname "$0")/.." && pwd)
+# Of the options of sbatch, srun takes the CPUs of a task not since 22.05; --gpu-bind=none undoes a
+# cluster's own default, by which a task might see one GPU.
 script=$(cat <<END
 #!/bin/bash
 #SBATCH --job-name=lumiere
 #SBATCH --nodes=$nodes
 #SBATCH --ntasks-per-node=$gpus
-#SBATCH --gpus-per-task=1
+#SBATCH --gpus-per-node=$gpus
+#SBATCH --cpus-per-task=$cpus
 #SBATCH --time=$time
 #SBATCH --requeue
 #SBATCH --open-mode=append
-#SBATCH --signal=B:USR1@120
-cd ${root@Q}
+#SBATCH --signal=B:USR1@$notice
+cd ${root@Q} || exit 2
 stopped=
 trap 'stopped=1; kill -USR1 \$run' USR1
-srun --kill-on-bad-exit=1 .venv/bin/python train.py ${*@Q} &
+first=.slurm_\${SLURM_JOB_ID}_\${SLURM_RESTART_COUNT:-0}
+srun --kill-on-bad-exit=1 --cpus-per-task=$cpus --gpu-bind=none launch/slurm_task.sh "\$first" .venv/bin/python train.py ${*@Q} &
 run=\$!
 wait \$run; status=\$?
 if [[ \$stopped ]]; then wait \$run; status=\$?; fi
-if ((status == 75 || status >= 128)) || [[ \$stopped && \$status == 0 ]]; then exec scontrol requeue \$SLURM_JOB_ID; fi
+if ((status)) && [[ -e \$first ]]; then status=\$(<"\$first"); fi
+rm -f "\$first"
+if ((status == 0)) && [[ \$stopped ]]; then exec scontrol requeue \$SLURM_JOB_ID; fi
+if ((status == 75 || status >= 128 && status != 130)) && ((\${SLURM_RESTART_COUNT:-0} < 100)); then exec scontrol requeue \$SLURM_JOB_ID; fi
 exit \$status
 END
 )

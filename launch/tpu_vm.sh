@@ -4,8 +4,14 @@
 #   launch/tpu_vm.sh [--dry_run] --name=TPU --zone=ZONE [--project=PROJECT] [--folder=lumiere] -- ARGUMENTS OF train.py
 #
 # --folder is that of a clone on every worker, where `make install` has run, and the TPU's JAX is
-# installed.  The workdir has to be one that all workers see: a bucket that is mounted, or NFS.  What
-# a watchdog ended (75), was killed or lost a peer (128 and more) is started again.
+# installed.  The workdir has to be one that all workers see: of Filestore or NFS, or of a bucket that
+# Cloud Storage FUSE has mounted.  The bucket needs hierarchical namespace, or else folders are not
+# renamed at once, which makes a checkpoint whole; it is given when a bucket is made:
+#
+#   gcloud storage buckets create gs://BUCKET --location=REGION --uniform-bucket-level-access --enable-hierarchical-namespace
+#
+# launch/tpu_worker.sh, which this calls on every worker, looks at that, and starts what a watchdog
+# ended (75), was killed or lost a peer (128 and more) again.
 set -euo pipefail
 
 name= zone= project= folder=lumiere dry=
@@ -26,7 +32,7 @@ done
 
 command=(gcloud compute tpus tpu-vm ssh "$name" --zone="$zone" --worker=all)
 [[ $project ]] && command+=(--project="$project")
-command+=(--command="cd ${folder@Q} && until .venv/bin/python train.py --coordinator=auto ${*@Q}; s=\$?; [ \$s != 75 ] && [ \$s -lt 128 ]; do sleep 10; done; exit \$s")
+command+=(--command="cd ${folder@Q} && exec launch/tpu_worker.sh ${*@Q}")
 if [[ $dry ]]; then
   echo "${command[@]@Q}"
 else
