@@ -110,12 +110,15 @@ def test_a_deep_image_keeps_its_range_where_a_value_is_transparent():
   assert notes == ['a: its alpha is dropped.']
 
 
-@pytest.mark.parametrize('kind', ['I;16', 'F'])
-def test_a_deep_image_is_turned_upright(kind):
-  exif, values = Image.Exif(), np.zeros((4, 5), np.uint16 if kind == 'I;16' else np.float32)
+@pytest.mark.parametrize(
+  ('kind', 'file'), [('u2', 'PNG'), ('u2', 'TIFF'), ('f4', 'TIFF'), ('u1', 'PNG'), ('u1', 'WEBP')]
+)
+def test_any_image_is_turned_upright(kind, file):
+  exif, values = Image.Exif(), np.zeros((4, 5), kind)
   exif[0x0112] = 6  # row 0 is stored as the right column
-  values[0] = 65535 if kind == 'I;16' else 1
-  image = opened(Image.fromarray(values), 'TIFF', exif=exif)
+  values[0] = {'u1': 255, 'u2': 65535, 'f4': 1}[kind]
+  options = {'lossless': True} if file == 'WEBP' else {}
+  image = opened(Image.fromarray(values), file, exif=exif, **options)
   want = np.zeros((5, 4), bool)
   want[:, -1] = True
   np.testing.assert_array_equal(rgb(image)[0][..., 0], 255 * want)

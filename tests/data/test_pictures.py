@@ -1,3 +1,4 @@
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -136,6 +137,19 @@ def test_a_video_of_zeros_and_ones_is_a_mask(tmp_path):
   (tmp_path / 'm.mkv').write_bytes(encoded(white[..., None].repeat(3, -1), np.arange(4) * 100))
   mask = pictures.read_mask(tmp_path / 'm.mkv', like, fps=10.0, tell=refuse)
   np.testing.assert_array_equal(mask, white == 1)
+
+
+def test_a_stream_of_mpeg_is_a_mask_though_pillow_knows_its_name(tmp_path):
+  white, path = squares(8)[..., None].repeat(3, -1), tmp_path / 'm.mpg'
+  with av.open(str(path), 'w', format='mpeg1video') as container:
+    stream = container.add_stream('mpeg1video', rate=25)
+    stream.height, stream.width, stream.pix_fmt = 16, 16, 'yuv420p'
+    for pixels in white:
+      container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format='rgb24')))
+    container.mux(stream.encode())
+  assert Image.open(path).format == 'MPEG'
+  mask = pictures.read_mask(path, white[:6], fps=25.0, tell=refuse)
+  assert (mask == (white[:6, ..., 0] > 127)).mean() > 0.9
 
 
 @pytest.mark.parametrize('still', [True, False])
