@@ -36,7 +36,8 @@ def read_image(path: pathlib.Path, tell: levels.Tell) -> UInt8[np.ndarray, '1 h 
 class Picture:
   """A source of one picture: squares of random size and place in it, all with one caption.
 
-  tell: as of `read_image`.
+  tell: as of `read_image`.  None is enlarged: a picture of fewer than `size` pixels on a side is a
+  ValueError.
   """
 
   def __init__(
@@ -49,6 +50,12 @@ class Picture:
     tell: levels.Tell,
   ):
     self._picture = read_image(path, tell)
+    height, width = self._picture.shape[1:3]
+    if min(height, width) < size:
+      raise ValueError(
+        f'{path} has {width} x {height} pixels; to train on it without enlarging it, at least '
+        f'{size} are needed on each side.'
+      )
     self._caption, self._size, self._length = caption, size, length
 
   def __len__(self) -> int:
@@ -57,7 +64,7 @@ class Picture:
   def draw(self, index, rng: np.random.Generator) -> dict:
     """`{'video': uint8 '1 h w 3', 'caption': str}`"""
     shortest = min(self._picture.shape[1:3])
-    side = int(rng.integers(max(round(LEAST * shortest), 1), shortest + 1))
+    side = int(rng.integers(max(round(LEAST * shortest), self._size), shortest + 1))
     square = transforms.random_crop(self._picture, side, rng)
     video = transforms.resample(square, self._size, self._size)
     return {'video': video, 'caption': self._caption}
