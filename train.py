@@ -114,7 +114,6 @@ def train(
   if not start_over:
     resume.require_checkpoints(workdir)
   say(f'{count(plan.state.params):,} parameters to train, {count(plan.frozen):,} frozen')
-  say(f'{evaluated.metric} is of {evaluated.what}')
   keep = {name: config[name] for name in ('keep', 'keep_every', 'keep_best')}
   with contextlib.closing(data):
     with clock.during('restore'):
@@ -187,6 +186,7 @@ def open_batches(config: ConfigDict, mesh: jax.sharding.Mesh):
   this process brings."""
   encode, source = open_encoder(**config.text), open_examples(config)
   evaluated = open_evaluated(config)
+  say(f'{len(source):,} examples to train on; {evaluated.metric} is of {evaluated.what}')
   clips = config.evaluate_batch
   fixed = fixed_batches(evaluated.examples, encode, clips, evaluation_rows(clips, mesh))
   mine = rows(config.loader.batch, mesh)

@@ -311,7 +311,8 @@ def test_a_run_on_clips_says_what_its_evaluation_loss_is_of(train, tmp_path, cap
     losses = [line[metric] for line in found]
     kept = {int(path.name) for path in (workdir / 'checkpoints').iterdir()}
     assert kept == {2, 1 + int(np.argmin(losses[1:]))}
-    assert f'{metric} is of {words.format(config.data.source)}' in capsys.readouterr().err
+    said = f'5 examples to train on; {metric} is of {words.format(config.data.source)}'
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
