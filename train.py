@@ -185,7 +185,7 @@ def open_batches(config: ConfigDict, mesh: jax.sharding.Mesh):
   """The batches of training, what is evaluated, and the batches of that: of each, the rows that
   this process brings."""
   encode, source = open_encoder(**config.text), open_examples(config)
-  evaluated = open_evaluated(config)
+  evaluated = open_evaluated(config, source)
   say(f'{len(source):,} examples to train on; {evaluated.metric} is of {evaluated.what}')
   clips = config.evaluate_batch
   fixed = fixed_batches(evaluated.examples, encode, clips, evaluation_rows(clips, mesh))

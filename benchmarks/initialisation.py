@@ -62,7 +62,7 @@ def compare(config: ConfigDict) -> dict[str, Outcome]:
     raise ValueError('Got no image model to inflate; --config.init_from=WORKDIR says which.')
   stage = open_stage(config)
   encode, source = open_encoder(**config.text), open_examples(config)
-  evaluated = open_evaluated(config)
+  evaluated = open_evaluated(config, source)
   fixed = fixed_batches(evaluated.examples, encode, config.evaluate_batch)
   key_init, key_he, key_step, key_evaluate = jax.random.split(jax.random.key(config.seed), 4)
   born = inflated(config, stage, fixed[0], key_init)

@@ -39,15 +39,17 @@ def open_examples(config: ConfigDict, split: str = 'train'):
   return Masked(source, config.masks.to_dict()) if config.masks else source
 
 
-def open_evaluated(config: ConfigDict) -> Evaluated:
+def open_evaluated(config: ConfigDict, trained_on) -> Evaluated:
   """The examples by whose loss models compare.
 
   They are `evaluate_clips` of the split 'validation' of a dataset, or all where it has fewer, and
   `evaluate_batch` of that of the moving shapes.  A dataset without that split, and the one picture
   of a style, are evaluated on what is trained on, which the name of the metric says.
+
+  trained_on: the source which `open_examples` opened.
   """
   if config.style:
-    examples = Fixed(open_examples(config), config.evaluate_batch)
+    examples = Fixed(trained_on, config.evaluate_batch)
     what = f'{len(examples)} squares of {config.style.image}, which is trained on'
     return Evaluated(examples, TRAINED_ON, what)
   source = config.data.source
@@ -56,7 +58,7 @@ def open_evaluated(config: ConfigDict) -> Evaluated:
     examples = Fixed(open_examples(config, 'validation'), count)
     what = f'{len(examples)} clips of the split validation of {source}'
     return Evaluated(examples, HELD_OUT, what)
-  examples = Fixed(open_examples(config), count)
+  examples = Fixed(trained_on, count)
   what = f'{len(examples)} clips of {source} that are trained on: it has no split validation'
   return Evaluated(examples, TRAINED_ON, what)
 

@@ -46,18 +46,22 @@ def config(source='synthetic', stage=t2i, **changes):
   return of
 
 
+def evaluated(of):
+  return open_evaluated(of, open_examples(of))
+
+
 def test_clips_of_the_validation_split_are_evaluated_where_there_is_one(directories):
-  found = open_evaluated(config(directories['both'], evaluate_clips=3))
+  found = evaluated(config(directories['both'], evaluate_clips=3))
   assert found.metric == 'evaluation_loss'
   assert found.what == f'3 clips of the split validation of {directories["both"]}'
   assert captions(fixed_batches(found.examples, encode, 3)) == [
     f'validation {i}' for i in (0, 1, 3)
   ]
-  assert len(open_evaluated(config(directories['both'])).examples) == COUNTS['validation']
+  assert len(evaluated(config(directories['both'])).examples) == COUNTS['validation']
 
 
 def test_where_there_is_none_the_metric_says_so(directories):
-  found = open_evaluated(config(directories['one']))
+  found = evaluated(config(directories['one']))
   assert found.metric == 'evaluation_loss_on_training_data'
   assert found.what == (
     f'7 clips of {directories["one"]} that are trained on: it has no split validation'
@@ -66,7 +70,7 @@ def test_where_there_is_none_the_metric_says_so(directories):
 
 def test_moving_shapes_are_evaluated_on_others_than_are_trained_on():
   of = config(evaluate_batch=4)
-  found = open_evaluated(of)
+  found = evaluated(of)
   assert found.metric == 'evaluation_loss'
   assert len(found.examples) == 4
   trained = open_examples(of)
@@ -79,7 +83,7 @@ def test_a_style_is_evaluated_on_its_picture_and_says_so(tmp_path):
   path = tmp_path / 'style.png'
   Image.fromarray(np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3)).save(path)
   of = config(stage=style, evaluate_batch=4, **{'style.image': str(path)})
-  found = open_evaluated(of)
+  found = evaluated(of)
   assert found.metric == 'evaluation_loss_on_training_data'
   assert found.what == f'4 squares of {path}, which is trained on'
   (batch,) = fixed_batches(found.examples, encode, 4)
@@ -95,7 +99,7 @@ def test_the_set_is_the_same_for_all_seeds_and_masks_are_fixed_too(directories):
     batches = []
     for seed in (0, 1):
       of = config(directories['both'], stage, seed=seed, **{'data.frames': 4})
-      batches.append(fixed_batches(open_evaluated(of).examples, encode, 2))
+      batches.append(fixed_batches(evaluated(of).examples, encode, 2))
     assert len(batches[0]) == 3
     for first, second in zip(*batches, strict=True):
       assert ('known' in first) == (stage is t2v_masked)
@@ -105,7 +109,7 @@ def test_the_set_is_the_same_for_all_seeds_and_masks_are_fixed_too(directories):
 
 @pytest.mark.parametrize('batch', [2, 4, 8])
 def test_batches_have_every_example_once_before_any_is_there_again(directories, batch):
-  examples = open_evaluated(config(directories['both'])).examples
+  examples = evaluated(config(directories['both'])).examples
   found = captions(fixed_batches(examples, encode, batch))
   want = [f'validation {i}' for i in range(5)]
   assert found[:5] == want
@@ -114,7 +118,7 @@ def test_batches_have_every_example_once_before_any_is_there_again(directories, 
 
 
 def test_processes_bring_rows_of_the_same_batches(directories):
-  examples = open_evaluated(config(directories['both'])).examples
+  examples = evaluated(config(directories['both'])).examples
   whole = fixed_batches(examples, encode, 4)
   for rows in ([0, 2], [3, 1, 1]):
     for batch, part in zip(whole, fixed_batches(examples, encode, 4, rows), strict=True):
