@@ -16,6 +16,9 @@ Instead of a folder of --videos, scores take those of --prompts that the model i
 in the folder --samples; what is there already is not made again.
 """
 
+import core.early  # noqa: F401
+
+# isort: split
 import contextlib
 import dataclasses
 import functools

@@ -15,6 +15,9 @@ of texts, with models that need not be trained:
     --compile_for=v5p:2x2x2 --output=forecast.json
 """
 
+import core.early  # noqa: F401
+
+# isort: split
 import pathlib
 import sys
 from collections.abc import Callable, Sequence

@@ -12,6 +12,9 @@ The workdir holds the config, checkpoints, metrics and samples.  The same comman
 says, without a TPU, what a step would take of such a slice.
 """
 
+import core.early  # noqa: F401
+
+# isort: split
 import contextlib
 import os
 import pathlib

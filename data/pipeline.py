@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import grain
 import numpy as np
 
+from core import interrupt
 from data import dataset, synthetic
 
 KILLED = 'terminated unexpectedly'  # what Grain says of a worker
@@ -131,7 +132,7 @@ class _Batches(grain.DatasetIterator):
   def __next__(self) -> dict:
     self._assert_not_closed()
     for attempt in range(1 + REPLACED):
-      self._running = self._running or self._start(self._done)
+      self.start_prefetch()
       try:
         batch = next(self._running)
         break
@@ -151,8 +152,11 @@ class _Batches(grain.DatasetIterator):
     self._done = int(state['batches'])
 
   def start_prefetch(self) -> None:
-    self._running = self._running or self._start(self._done)
-    self._running.start_prefetch()
+    if not self._running:
+      # A terminal sends Ctrl-C to all processes, and this one is not done with its workers then.
+      with interrupt.not_for_children():
+        self._running = self._start(self._done)
+        self._running.start_prefetch()
 
   def close(self) -> None:
     self._stop()

@@ -12,6 +12,9 @@ is a workdir to start from: `train.py --config=configs/t2v.py:if_m --config.init
 writes the image half of a model of ours as a U-Net of diffusers.
 """
 
+import core.early  # noqa: F401
+
+# isort: split
 import json
 import pathlib
 from collections.abc import Mapping

@@ -3,6 +3,9 @@
 python -m text.convert --from=DIR --out=DIR
 """
 
+import core.early  # noqa: F401
+
+# isort: split
 import json
 import pathlib
 import shutil

@@ -11,7 +11,7 @@ from core import command, interrupt
 
 # A command that says when it is busy: in Python, or in C, where no handler of Python runs.
 COMMAND = """
-import pathlib, sys, time
+import hashlib, pathlib, sys, time
 from core import command
 def main():
   try:
@@ -23,7 +23,7 @@ def main():
 command.run(main)
 """
 IN_PYTHON = 'time.sleep(60)'
-IN_C = "import hashlib; hashlib.pbkdf2_hmac('sha256', b'', b'', 100_000_000)"
+IN_C = "hashlib.pbkdf2_hmac('sha256', b'', b'', 100_000_000)"
 
 
 @pytest.fixture
@@ -40,6 +40,7 @@ def start(tmp_path):
     )  # fmt: skip
     started.append(process)
     assert process.stdout.readline() == 'busy\n'
+    time.sleep(0.3)  # until it is in that call
     return process
 
   yield start
@@ -104,3 +105,21 @@ def test_ctrl_c_does_not_reach_what_is_started_for_this_process_alone():
   finally:
     child.kill()
     other.stdin.close()
+
+
+@pytest.mark.parametrize('name', ['train', 'data.builder'])
+def test_ctrl_c_is_one_line_while_a_command_is_still_imported(name):
+  """Python says which modules it has imported: those of JAX come seconds before the last."""
+  argv = ['-m', name] if '.' in name else [f'{name}.py']
+  process = subprocess.Popen(
+    [sys.executable, '-X', 'importtime', *argv],
+    cwd=command.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+  )  # fmt: skip
+  try:
+    while 'core.early' not in process.stderr.readline():
+      assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    lines = [x for x in process.communicate(timeout=60)[1].splitlines() if 'import time:' not in x]
+  finally:
+    process.kill()
+  assert (process.returncode, lines) == (130, ['error: interrupted.'])

@@ -1,5 +1,6 @@
 import gc
 import itertools
+import signal
 
 import numpy as np
 import psutil
@@ -102,6 +103,18 @@ def test_every_epoch_has_every_example_once_in_an_order_of_its_own(open_batches)
   seen = np.array(numbers(open_batches(Numbers(9)), 9)).reshape(4, 9)
   np.testing.assert_array_equal(np.sort(seen), np.broadcast_to(np.arange(9), (4, 9)))
   assert len({tuple(epoch) for epoch in seen}) == 4
+
+
+def test_ctrl_c_in_a_terminal_ends_no_worker(open_batches):
+  """All processes get it; the run takes batches until it has come to a step's end."""
+  batches = open_batches(Numbers(9), workers=1)
+  next(batches)
+  workers = [p for p in psutil.Process().children() if 'spawn_main' in ' '.join(p.cmdline())]
+  assert workers
+  for process in workers:
+    process.send_signal(signal.SIGINT)
+  numbers(batches, 6)
+  assert batches.counts == {'workers_replaced': 0}
 
 
 def test_the_order_follows_from_the_seed(open_batches):
