@@ -126,7 +126,7 @@ def _compiled(
 ):
   """`make` of `in_batches`, and that of `one_by_one` or None."""
   d, enlarge = base.config.data, None
-  _, params, _ = checkpoint.load(base.workdir)
+  params = _loaded(base)
   params = held(styled(params), base.config.model.dtype)  # errors come before compiling
   if ssr:
     shape, w = (d.frames, d.size, d.size, 3), ssr.config.sampling
@@ -135,11 +135,18 @@ def _compiled(
       open_stage(ssr.config, on_step, mesh).generate,
       open_encoder(**ssr.config.text),
     )
-    _, large, _ = checkpoint.load(ssr.workdir)
-    large = held(large, ssr.config.model.dtype)
+    large = held(_loaded(ssr), ssr.config.model.dtype)
     enlarge = one_by_one(generate, large, encode, shape, seed=seed, mesh=mesh, given=given)
     given = given and given.smaller(ssr.config.degrade.factor)
   generate, encode = open_stage(base.config, on_step).generate, open_encoder(**base.config.text)
   return in_batches(
     generate, params, encode, batch=batch, seed=seed, given=given, source=source
   ), enlarge
+
+
+def _loaded(model: Model) -> Params:
+  """The parameters of a model; how far its run has come is said where that is not at its end."""
+  config, params, step = checkpoint.load(model.workdir)
+  if 0 < step < config.get('steps', 0):
+    tqdm.write(f'{model.workdir}: {checkpoint.progress(config, step)}', sys.stderr)
+  return params

@@ -203,8 +203,8 @@ def _whole_or_gone(checkpoints):
 
 
 def progress(config: ConfigDict, step: int) -> str:
-  """How far a run has come, as in 'step 10 of 25'."""
-  return f'step {step} of {config.steps}' if step < config.get('steps', 0) else f'step {step}'
+  """How far a run has come, as in 'step 10 of 25'; a model that was not trained here is at 0."""
+  return f'step {step}' + (f' of {config.steps}' if 0 < step < config.get('steps', 0) else '')
 
 
 def load(

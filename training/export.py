@@ -3,6 +3,9 @@
 python -m training.export --workdir=DIR --out=DIR
 """
 
+import core.early  # noqa: F401
+
+# isort: split
 import pathlib
 
 import jax
@@ -18,8 +21,9 @@ from core.typing import Params
 from training import checkpoint
 
 
-def export(workdir: pathlib.Path, out: pathlib.Path, dtype: str) -> int:
-  """Writes the config and the averaged parameters with the frozen ones; returns their number.
+def export(workdir: pathlib.Path, out: pathlib.Path, dtype: str) -> str:
+  """Writes the config and the averaged parameters with the frozen ones; returns what there is to
+  say of them: how many they are, and of which step of the run.
 
   ValueError where `out` exists or `workdir` holds no model.  `out` appears whole or not at all.
   """
@@ -27,7 +31,7 @@ def export(workdir: pathlib.Path, out: pathlib.Path, dtype: str) -> int:
     config, params, step = checkpoint.load(workdir)
     params = jax.tree.map(lambda p: p.astype(dtype), params)
     write_model(incomplete, config, params, step)
-  return count(params)
+  return f'{count(params):,} parameters, {checkpoint.progress(config, step)}'
 
 
 def write_model(workdir: pathlib.Path, config: ConfigDict, params: Params, step: int) -> None:
@@ -62,8 +66,8 @@ def _define_flags() -> None:
 
 def main() -> None:
   given = flags.FLAGS
-  n = export(pathlib.Path(given.workdir), pathlib.Path(given.out), given.dtype)
-  print(f'{given.out}: {n:,} parameters')
+  said = export(pathlib.Path(given.workdir), pathlib.Path(given.out), given.dtype)
+  print(f'{given.out}: {said}')
 
 
 if __name__ == '__main__':

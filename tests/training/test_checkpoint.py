@@ -181,8 +181,8 @@ def test_a_broken_config_is_one_line_that_says_what_to_do(tmp_path, text):
 
 def test_progress_says_how_far_an_unfinished_run_has_come():
   config = ConfigDict({'steps': 25})
-  assert [checkpoint.progress(config, n) for n in (10, 25, 30)] == [
-    'step 10 of 25', 'step 25', 'step 30'
+  assert [checkpoint.progress(config, n) for n in (0, 10, 25, 30)] == [
+    'step 0', 'step 10 of 25', 'step 25', 'step 30'
   ]  # fmt: skip
 
 

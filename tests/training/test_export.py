@@ -41,7 +41,7 @@ def workdir(tmp_path):
 
 @pytest.mark.parametrize(('dtype', 'tolerance'), [('float32', 0.0), ('bfloat16', 2**-8)])
 def test_what_is_exported_is_what_is_sampled(workdir, tmp_path, dtype, tolerance):
-  assert export(workdir, tmp_path / 'out', dtype) == 15
+  assert export(workdir, tmp_path / 'out', dtype) == '15 parameters, step 7'
   config, params, step = checkpoint.load(tmp_path / 'out')
   _, known, _ = checkpoint.load(workdir)
   assert (config.steps, step) == (7, 7)
