@@ -6,6 +6,9 @@ Inputs are moving shapes, drawn as the models have never seen them.  Each row of
 command, what it was given, what it made, and the X-T slice of that.
 """
 
+import core.early  # noqa: F401
+
+# isort: split
 import dataclasses
 import html
 import itertools
@@ -18,6 +21,7 @@ import numpy as np
 from absl import flags
 
 from core import command, video
+from core.folder import new_file
 from core.writable import require_folder
 from data import synthetic
 from data.pipeline import SHAPES
@@ -138,7 +142,8 @@ def main() -> None:
     if done.returncode:
       sys.stderr.write(done.stderr)
       sys.exit(done.returncode)
-  (folder / 'index.html').write_text(page(folder, rows))
+  with new_file(folder / 'index.html') as file:
+    file.write_text(page(folder, rows))
   print(folder / 'index.html')
 
 

@@ -9,6 +9,7 @@ from absl import flags
 
 from benchmarks import chart
 from core import command, video
+from core.folder import new_file
 from pipelines.cascade import to_host
 from pipelines.stage import open_stage
 from pipelines.text_to_video import in_batches
@@ -31,7 +32,8 @@ def main() -> None:
   generate = open_stage(config).generate
   make = in_batches(generate, params, open_encoder(**config.text), batch=1, seed=flags.FLAGS.seed)
   strips = [chart.filmstrip(p, to_host(make([p], [0])[0])) for p in PROMPTS]
-  chart.stacked(strips).save(output)
+  with new_file(pathlib.Path(output)) as file:
+    chart.stacked(strips).save(file, 'PNG')
   print(output)
 
 

@@ -31,6 +31,7 @@ from tqdm import tqdm
 from benchmarks import chart
 from core import command, video, writable
 from core.condition import Condition
+from core.folder import new_file
 from core.params import merge, names, nest, partition
 from core.typing import Key, Params
 from data.pipeline import batches
@@ -150,11 +151,13 @@ def main() -> None:
   facts = circumstances()
   print(*(f'{name}: {value}' for name, value in facts.items()), sep='\n')
   outcomes = compare(config)
-  picture(outcomes, config.sample_prompts).save(output)
+  with new_file(output) as file:
+    picture(outcomes, config.sample_prompts).save(file, 'PNG')
   numbers = {name: outcome.losses for name, outcome in outcomes.items()}
   (metric,) = {outcome.metric for outcome in outcomes.values()}
   record = {**facts, metric: numbers, 'config': json.loads(config.to_json())}
-  output.with_suffix('.json').write_text(json.dumps(record, indent=2) + '\n')
+  with new_file(output.with_suffix('.json')) as file:
+    file.write_text(json.dumps(record, indent=2) + '\n')
   for name, losses in numbers.items():
     print(f'{name}: {metric} {losses[0][1]:.4f} at birth, {losses[-1][1]:.4f} at the end')
   print(output, output.with_suffix('.json'), sep='\n')

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from benchmarks import chart
 from core import command, video
+from core.folder import new_file
 from core.typing import Float, Params
 from data import synthetic
 from data.pipeline import SHAPES
@@ -124,7 +125,8 @@ def main() -> None:
     print(
       f'| {overlap} | {ratio(found[overlap], at[overlap]):.3f} | {ratio(before, at[overlap]):.3f} |'
     )
-  picture(found, at).save(output)
+  with new_file(output) as file:
+    picture(found, at).save(file, 'PNG')
   print(output)
 
 

@@ -31,6 +31,7 @@ from tqdm import tqdm
 from benchmarks import chart
 from core import command, video
 from core.condition import Condition
+from core.folder import new_file
 from core.typing import Float, Video
 from data.pipeline import batches, open_source
 from evaluation import image_quality
@@ -167,7 +168,8 @@ def main() -> None:
   outcomes = {name: compare(enlarge, source, **options) for name, source in sources.items()}
   print(table(outcomes))
   if output:
-    picture(outcomes).save(output)
+    with new_file(output) as file:
+      picture(outcomes).save(file, 'PNG')
     print(output)
 
 

@@ -3,7 +3,6 @@
 Everywhere else a video is float in [-1, 1]; files and eyes have uint8.  A pixel u is u / 127.5 - 1.
 """
 
-import contextlib
 import fractions
 import json
 import math
@@ -19,6 +18,7 @@ from jaxtyping import Float, UInt8
 from PIL import ExifTags, Image, PngImagePlugin
 
 from core import capacity, writable
+from core.folder import new_file
 
 Path = str | os.PathLike
 Pixels = UInt8[np.ndarray, 't h w 3']
@@ -63,15 +63,8 @@ def write(
     raise ValueError(f'Cannot write {path} of {upscale * w}x{upscale * h} pixels: {reason}.')
   if not fps > 0:
     raise ValueError(f'Got {fps} frames a second; allowed is any positive number.')
-  temporary = _temporary(path)
-  try:
-    encode(temporary, video, upscale, fps, dict(metadata or {}))
-    os.replace(temporary, path)
-  except OSError as error:
-    raise _unwritable(path, error) from error
-  finally:
-    with contextlib.suppress(OSError):  # which would hide why nothing was written
-      temporary.unlink()
+  with new_file(path) as file:
+    encode(file, video, upscale, fps, dict(metadata or {}))
 
 
 def check_writable(path: Path) -> None:
@@ -228,15 +221,6 @@ def _encoder(path: pathlib.Path) -> Callable[..., None]:
     allowed = ', '.join(EXTENSIONS)
     raise ValueError(f'Cannot write {path}: its extension is {extension!r}; allowed are {allowed}.')
   return _ENCODERS[extension]
-
-
-def _temporary(path: pathlib.Path) -> pathlib.Path:
-  """A name in the same folder: a file is renamed at once only within its file system."""
-  return path.with_name(f'.{path.name}.{os.getpid()}.part')
-
-
-def _unwritable(path: pathlib.Path, error: OSError) -> OSError:
-  return OSError(f'Cannot write {path}: {error.strerror or error}.')
 
 
 def _durations(frames: int, fps: float, unit: int) -> list[int]:

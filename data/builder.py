@@ -3,6 +3,9 @@
 python -m data.builder --videos=DIR --captions=FILE.jsonl --out=DIR
 """
 
+import core.early  # noqa: F401
+
+# isort: split
 import collections
 import concurrent.futures
 import dataclasses
@@ -10,14 +13,14 @@ import hashlib
 import json
 import multiprocessing
 import pathlib
-import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 
 import tqdm
 from absl import flags, logging
 
-from core import command, unicode
+from core import command, interrupt, unicode
+from core.folder import new_folder
 from core.writable import require_folder
 from data import captions, dataset, decode, splits
 
@@ -120,17 +123,10 @@ def _lacking(facts: decode.Facts, fps: float, min_frames: int, min_side: int) ->
 
 
 def _write(videos, clips: Sequence[dataset.Clip], out: pathlib.Path, shards, report: dict) -> None:
-  incomplete = out.with_name(out.name + '.incomplete')
-  shutil.rmtree(incomplete, ignore_errors=True)
-  try:
+  with new_folder(out, replace=True) as incomplete:
     dataset.write(videos, clips, incomplete, shards)
     text = json.dumps(report, indent=2, ensure_ascii=False) + '\n'
     (incomplete / 'report.json').write_text(text, 'utf-8')
-    if out.exists():
-      shutil.rmtree(out)
-    incomplete.rename(out)
-  finally:
-    shutil.rmtree(incomplete, ignore_errors=True)
 
 
 def _probed(
@@ -138,18 +134,22 @@ def _probed(
 ) -> Iterator[tuple[str, Probed | str]]:
   """Each of `files` with what was found, or with the reason why it has none."""
   pool, block = _pool(workers), 8 * workers
-  with tqdm.tqdm(total=len(files), desc='decoding', unit='file') as bar:
-    for first in range(0, len(files), block):
-      part = files[first : first + block]
-      paths = [videos / file for file in part]
-      try:
-        found = list(pool.map(_probe, paths))
-      except BrokenProcessPool:  # a file has ended its process: which one, each shows alone
-        pool = _pool(workers)
-        found = [_probe_alone(path) for path in paths]
-      yield from zip(part, found)
-      bar.update(len(part))
-  pool.shutdown()
+  try:
+    with tqdm.tqdm(total=len(files), desc='decoding', unit='file') as bar:
+      for first in range(0, len(files), block):
+        part = files[first : first + block]
+        paths = [videos / file for file in part]
+        try:
+          with interrupt.not_for_children():  # which begin with the first file
+            running = pool.map(_probe, paths)
+          found = list(running)
+        except BrokenProcessPool:  # a file has ended its process: which one, each shows alone
+          pool = _pool(workers)
+          found = [_probe_alone(path) for path in paths]
+        yield from zip(part, found)
+        bar.update(len(part))
+  finally:
+    pool.shutdown(cancel_futures=True)
 
 
 def _pool(workers: int) -> concurrent.futures.ProcessPoolExecutor:
@@ -160,7 +160,9 @@ def _pool(workers: int) -> concurrent.futures.ProcessPoolExecutor:
 def _probe_alone(path: pathlib.Path) -> Probed | str:
   with _pool(1) as pool:
     try:
-      return pool.submit(_probe, path).result()
+      with interrupt.not_for_children():
+        running = pool.submit(_probe, path)
+      return running.result()
     except BrokenProcessPool:
       return 'decoding it ends the process'
 

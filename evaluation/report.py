@@ -21,7 +21,7 @@ from evaluation import curves
 from evaluation.page import STYLE
 from evaluation.protocol import MARK, Comparison, cell, compared, flat, read_score
 from pipelines.examples import HELD_OUT, TRAINED_ON
-from training import account
+from training import account, checkpoint
 
 EMBED = 2**18  # bytes of a file that becomes part of the page; larger ones are linked
 SHOWN = 6  # steps of which samples are shown
@@ -73,7 +73,7 @@ def write_report(workdir: pathlib.Path, output: pathlib.Path | None = None) -> p
 def render(workdir: pathlib.Path, output: pathlib.Path) -> str:
   """The page, as it is to lie at `output`."""
   page = Page(workdir, output)
-  config = json.loads((workdir / 'config.json').read_text())
+  config = checkpoint.load_config(workdir).to_dict()
   metrics = curves.read(workdir / 'metrics.jsonl')
   name = html.escape(workdir.resolve().name)
   parts = [

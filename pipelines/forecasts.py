@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import jax
 from ml_collections import ConfigDict
 
+from core.folder import new_file
 from core.params import count, held
 from pipelines.between_steps import lowered_between
 from pipelines.cascade import window_mesh
@@ -89,7 +90,8 @@ def tell(found: Sequence[dict], path: pathlib.Path | None) -> None:
     total = sum(one['seconds']['total'] * one.get('times', 1) for one in found)
     print(f'\n{"all of it":20} {total:.4g} s')
   if path:
-    path.write_text(json.dumps(found, indent=2) + '\n')
+    with new_file(path) as file:
+      file.write_text(json.dumps(found, indent=2) + '\n')
 
 
 def table(found: dict) -> str:

@@ -10,6 +10,9 @@ in its spatial layers alone.  With them, the file has the fingerprints of the we
 a style of another image model would be noise.
 """
 
+import core.early  # noqa: F401
+
+# isort: split
 import dataclasses
 import json
 import pathlib
@@ -21,6 +24,7 @@ import numpy as np
 from absl import flags
 
 from core import command
+from core.folder import new_file
 from core.params import blend, matches, names, nest
 from core.typing import Params
 from core.writable import require_file
@@ -65,10 +69,8 @@ def save(path: pathlib.Path, style: Style) -> None:
   """Writes the file, whole or not at all."""
   facts = json.dumps({'descriptor': style.descriptor, 'began': style.began})
   arrays = {name: np.asarray(value) for name, value in names(style.changes).items()}
-  incomplete = path.with_name(f'.{path.name}.part')
-  with incomplete.open('wb') as file:
+  with new_file(path) as new, new.open('wb') as file:
     np.savez_compressed(file, **{_FACTS: np.array(facts)}, **arrays)
-  incomplete.rename(path)
 
 
 def load(path: pathlib.Path) -> Style:

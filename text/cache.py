@@ -1,13 +1,13 @@
 """Embeddings on disk: a corpus repeats its captions every epoch, and T5 is larger than all else."""
 
 import hashlib
-import os
 import pathlib
-import uuid
 from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Bool, Int, Shaped
+
+from core.folder import new_file
 
 Embed = Callable[
   [Int[np.ndarray, 'b n'], Bool[np.ndarray, 'b n']],
@@ -69,10 +69,5 @@ def _read(path, shape, places: int, dtype):
 
 def _write(path, array) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
-  # Processes on other machines may have this one's number.
-  incomplete = path.with_name(f'{path.name}.{uuid.uuid4().hex}.incomplete')
-  try:
-    incomplete.write_bytes(array.tobytes())
-    os.replace(incomplete, path)
-  finally:
-    incomplete.unlink(missing_ok=True)
+  with new_file(path, sync=False) as file:  # it can be made again, and there are millions
+    file.write_bytes(array.tobytes())

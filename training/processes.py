@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from core.folder import new_file
 from training import schedulers
 from training.phases import STALLED
 
@@ -137,7 +138,8 @@ def _left_by_the_first(workdir: pathlib.Path) -> str:
   path = workdir / 'processes.txt'
   if jax.process_index() == 0:
     workdir.mkdir(parents=True, exist_ok=True)
-    path.write_text(secrets.token_hex())
+    with new_file(path) as file:
+      file.write_text(secrets.token_hex())
   multihost_utils.sync_global_devices('written')
   seen = path.read_text() if path.exists() else ''
   multihost_utils.sync_global_devices('read')
