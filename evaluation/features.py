@@ -168,7 +168,8 @@ def batched(apply: Callable[[Params, jax.Array], jax.Array], params: Params, bat
     raise ValueError(f'Got a batch of {batch}; allowed is 1 or more.')
   devices = jax.local_devices()[:batch]
   rows = -(-batch // len(devices)) * len(devices)
-  mesh = jax.make_mesh((len(devices),), ('data',), axis_types=(AxisType.Auto,), devices=devices)
+  # Some of the chips of a host, as 3 of 4, have no topology of which jax.make_mesh makes a mesh.
+  mesh = jax.sharding.Mesh(np.array(devices), ('data',), axis_types=(AxisType.Auto,))
   everywhere, spread = NamedSharding(mesh, P()), NamedSharding(mesh, P('data'))
   params = jax.device_put(params, everywhere)
 

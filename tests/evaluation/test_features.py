@@ -8,6 +8,7 @@ from jax.sharding import AxisType
 from evaluation import features
 from evaluation.features import Network, batched, open_features, shapes
 from evaluation.weights import draw
+from tests.chips import devices_of
 
 
 class Mean(nn.Module):
@@ -91,3 +92,13 @@ def test_other_networks_and_batches_are_refused(mean, network, batch, said):
 def test_no_clips_are_refused(mean):
   with pytest.raises(ValueError, match=r'^Got nothing to see; at least 1 clip or text is\.$'):
     open_features('mean', 'random:0', 2).see(np.zeros((0, 2, 4, 4, 3), np.float32))
+
+
+@pytest.mark.parametrize('batch', [1, 3, 4, 8])
+def test_a_batch_smaller_than_a_host_is_spread_over_as_many_of_its_chips(monkeypatch, batch):
+  placed = []
+  monkeypatch.setattr(jax, 'local_devices', lambda: devices_of('v5p:2x2x1'))
+  monkeypatch.setattr(jax, 'device_put', lambda x, sharding: placed.append(sharding))
+  batched(lambda params, x: x, {'a': np.float32(2)}, batch)
+  (everywhere,) = placed
+  assert {d.id for d in everywhere.mesh.devices} == set(range(min(batch, 4)))
