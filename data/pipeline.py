@@ -60,7 +60,7 @@ def open_source(
 
 
 def _require_folder(source: str) -> None:
-  if not pathlib.Path(source).is_dir():
+  if not source or not pathlib.Path(source).is_dir():  # '' is no folder, though the path of one
     raise ValueError(
       f'Got the source {source!r}; allowed are {SYNTHETIC!r} and a folder which data.builder wrote.'
     )

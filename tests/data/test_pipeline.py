@@ -248,5 +248,6 @@ def test_the_splits_of_synthetic_clips_differ():
 
 
 def test_an_unknown_source_is_told(tmp_path):
-  with pytest.raises(ValueError, match=r"Got the source .*; allowed are 'synthetic' and a folder"):
-    pipeline.open_source(str(tmp_path / 'none'), size=8, frames=4, fps=16.0)
+  for source in ('', str(tmp_path / 'none')):
+    with pytest.raises(ValueError, match=f"Got the source '{source}'; allowed are 'synthetic' and"):
+      pipeline.open_source(source, size=8, frames=4, fps=16.0)
