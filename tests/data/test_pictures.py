@@ -105,7 +105,9 @@ def test_what_else_is_in_a_photo_is_no_frame(tmp_path):
   np.testing.assert_array_equal(mask, np.full((2, 16, 16), pixels[0, 0, 0] > 127))
 
 
-@pytest.mark.parametrize(('kind', 'name'), [('GIF', 'm.gif'), ('PNG', 'm.png')])
+@pytest.mark.parametrize(
+  ('kind', 'name'), [('GIF', 'm.gif'), ('PNG', 'm.png'), ('WEBP', 'm.webp'), ('AVIF', 'm.avif')]
+)
 def test_an_animation_is_a_video_as_a_mask(tmp_path, kind, name):
   white, like = squares(6), np.zeros((6, 16, 16, 3), np.uint8)
   path = animated(tmp_path / name, white, kind, duration=100)
