@@ -4,9 +4,11 @@ import contextlib
 import errno
 import os
 import pathlib
+import re
 import tempfile
 
 ROOM = 4096  # bytes that are written to find out
+ADDRESS = re.compile(r'[a-z][a-z0-9+.-]+:')  # what a path begins with, where there was ://
 
 
 def require_file(path: pathlib.Path) -> None:
@@ -22,7 +24,14 @@ def require_file(path: pathlib.Path) -> None:
 
 def require_folder(path: pathlib.Path) -> None:
   """Raises OSError where no file can be written to the folder, which need not be there yet; nothing
-  is left behind."""
+  is left behind.
+
+  An address, as gs://bucket/run, would else be a folder called `gs:` here, which others do not see.
+  """
+  if path.parts and ADDRESS.fullmatch(path.parts[0]):
+    raise OSError(
+      f'Cannot write {path}: it is an address; allowed is a folder, also a mounted one.'
+    )
   there = path.absolute()
   while not os.path.lexists(there) and there != there.parent:
     there = there.parent

@@ -3,9 +3,9 @@
 #
 #   launch/tpu_worker.sh ARGUMENTS OF train.py
 #
-# A run that a watchdog ended (75), that was killed or lost a peer (128 and more) is started again, but
-# not after five in a row that lasted less than ten minutes each: with another worker that does not
-# start there is no end to that.
+# A run that a watchdog ended (75), that was killed or lost a peer (128 and more, but for Ctrl-C, 130)
+# is started again, but not after five in a row that lasted less than ten minutes each: where another
+# worker does not start, there would be no end to that.
 fail() { echo "error: $1" >&2; exit 2; }
 
 workdir= before=
@@ -14,7 +14,6 @@ for argument; do
   case $argument in --workdir=* | -workdir=*) workdir=${argument#*=} ;; esac
   before=$argument
 done
-[[ $workdir != *://* ]] || fail "got --workdir=$workdir; allowed is a folder: mount the bucket"
 # What is there of it already tells where it would be.
 folder=$workdir
 while [[ $folder && ! -e $folder ]]; do

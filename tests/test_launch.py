@@ -222,7 +222,6 @@ NAMED = ['--name=a', '--image=b', '--hosts=1']
     ('slurm.sh', ['--notice=2m', *TRAIN], 'got --notice=2m; allowed is a number'),
     ('slurm.sh', ['--time=1d', *TRAIN], 'got --time=1d; allowed are MINUTES'),
     ('tpu_vm.sh', TRAIN, '--name and --zone are needed'),
-    ('tpu_worker.sh', ['--workdir', 'gs://b/run'], 'got --workdir=gs://b/run; allowed is a folder'),
     ('gke.sh', [*NAMED, *TRAIN], 'one of --tpu=KIND:TOPOLOGY and'),
     ('gke.sh', [*NAMED, '--tpu=x', *TRAIN], 'got --tpu=x; allowed'),
     ('gke.sh', [*NAMED, '--tpu=x:4x4', *TRAIN], 'got --hosts=1 of 4 chips; a slice of 4x4 has 16'),

@@ -50,6 +50,15 @@ def test_what_cannot_be_written_is_said(tmp_path):
     assert refusal(require, path) == f'Cannot write {path}: {reason}.'
 
 
+@pytest.mark.parametrize('name', ['gs://bucket/run', 's3://bucket', 'file:///there/run', 'hdfs:/a'])
+def test_an_address_is_no_folder(name, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  path = pathlib.Path(name)
+  assert refusal(require_folder, path).startswith(f'Cannot write {path}: it is an address; ')
+  require_folder(pathlib.Path('./a:b/c'))
+  require_folder(pathlib.Path('2026-01-01T10:00'))
+
+
 def test_a_file_system_that_takes_nothing_is_said():
   for require, path in ((require_file, '/proc/a.png'), (require_folder, '/proc/none/below')):
     assert refusal(require, pathlib.Path(path)).startswith(f'Cannot write {path}: ')
