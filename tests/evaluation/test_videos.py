@@ -249,6 +249,13 @@ def test_folders_behind_links_are_read_once(folder):
   (elsewhere / 'back').symlink_to(folder)
   found = open_folder(folder).files
   assert found == ('a.npy', 'again/e.npy', 'b.npy', 'deep/c.npy')
+  lines = [{'file': 'part/e.npy', 'caption': 'one'}, {'file': 'deep/round/a.npy', 'caption': 'two'}]
+  (folder / 'captions.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+  assert open_folder(folder).some_prompts() == {'again/e.npy': 'one', 'a.npy': 'two'}
+  (folder / 'captions.jsonl').write_text(
+    '\n'.join(map(json.dumps, [{'file': 'a.npy', 'caption': 'own'}, *lines]))
+  )
+  assert open_folder(folder).some_prompts() == {'again/e.npy': 'one', 'a.npy': 'own'}
 
 
 def test_names_that_are_not_utf_8_or_of_another_form(folder):
