@@ -1,0 +1,221 @@
+r"""Proves that no command leaves half of what it makes, loses anything, or ends in a traceback.
+
+  python -m benchmarks.outputs --output=docs/reliability.md
+
+Each row is a command, called with outputs that can't be written and on a disk that is full, killed
+when it has begun to write, interrupted there, and called once more where it was.  It takes root, to
+mount a disk, and Linux.
+"""
+
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+
+from absl import flags
+
+from benchmarks import commands, sections
+from core import command
+from core.writable import require_file
+
+PAGE = 4096  # bytes of a block of the disk
+ROOM = 2 * PAGE  # that are free on a full disk: enough to begin
+TITLE = 'Outputs that cannot be written, and commands that are ended'
+COLUMNS = ('a folder of another user', 'below a file', 'a full disk', 'SIGKILL', 'Ctrl-C', 'again')
+LIMIT = 600  # seconds of a command
+# Root may write everywhere unless it drops this.
+NOT_ROOT = ('setpriv', '--bounding-set=-dac_override,-dac_read_search', '--inh-caps=-all')
+
+
+def begin(of: commands.Command, out: pathlib.Path, before=()) -> subprocess.Popen:
+  """The command, with this place for its output, in a group of processes of its own."""
+  argv = [word.format(out=out) for word in of.argv]
+  environment = {
+    **os.environ,
+    'XLA_FLAGS': '--xla_backend_optimization_level=0',
+    'JAX_COMPILATION_CACHE_DIR': str(command.ROOT / '.jax_cache'),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.2',
+  }
+  # To files, as a pipe that nobody reads may fill.
+  log = tempfile.TemporaryFile('w+')
+  process = subprocess.Popen(
+    [*before, sys.executable, *argv],
+    cwd=command.ROOT,
+    env=environment,
+    stdout=log,
+    stderr=subprocess.STDOUT,
+    start_new_session=True,
+  )
+  process.log = log
+  return process
+
+
+def ended(process: subprocess.Popen) -> tuple[int, str]:
+  """The exit status and what was printed, when it is at its end."""
+  try:
+    status = process.wait(LIMIT)
+  finally:
+    if process.poll() is None:
+      os.killpg(process.pid, signal.SIGKILL)
+  process.log.seek(0)
+  return status, process.log.read()
+
+
+def said(status: int, text: str, *allowed: int) -> str:
+  """The last line, of an error in one line with a status that is allowed; or AssertionError."""
+  lines = [line for line in re.split(r'[\r\n]+', text) if line.strip()]
+  last = lines[-1].strip() if lines else ''
+  assert 'Traceback' not in text, f'a traceback: {last[:200]}'
+  assert status in allowed, f'status {status}: {last[:200]}'
+  assert last.startswith('error: '), f'no line of an error: {last[:200]}'
+  return last
+
+
+def refused(of: commands.Command, out: pathlib.Path, before=()) -> str:
+  """What came of a command whose output can't be written."""
+  began, there = time.monotonic(), names(out.parent) if out.parent.is_dir() else None
+  said(*ended(begin(of, out, before)), 2)
+  assert there is None or names(out.parent) == there, 'something was left behind'
+  return f'one line, {time.monotonic() - began:.0f} s'
+
+
+def names(folder: pathlib.Path) -> set[str]:
+  """All that is below a folder."""
+  return {str(path.relative_to(folder)) for path in folder.rglob('*')}
+
+
+def full(of: commands.Command, disk: pathlib.Path) -> str:
+  """What came of a command whose disk is full."""
+  ballast = disk / 'ballast'
+  with ballast.open('wb', buffering=0) as file:
+    free = os.statvfs(disk)
+    left = free.f_bavail * free.f_frsize - ROOM
+    while left > 0:
+      left -= file.write(bytes(PAGE))
+  try:
+    said(*ended(begin(of, disk / of.out)), 1, 2)
+    left = names(disk) - {'ballast'}
+    assert of.goes_on or not left, f'left behind: {sorted(left)[:3]}'
+    return 'one line' + (', nothing left' if not left else '')
+  finally:
+    ballast.unlink()
+
+
+def interrupted(of: commands.Command, disk: pathlib.Path, number: int) -> str:
+  """What came of a command that a signal has ended once it had begun to write."""
+  process = begin(of, disk / of.out)
+  before = {path for path in disk.glob(of.begun)}
+  while process.poll() is None and not {path for path in disk.glob(of.begun)} - before:
+    time.sleep(0.001)
+  if process.poll() is not None:
+    status, text = ended(process)
+    raise AssertionError(f'it ended before, with {status}: {text.strip()[-200:]}')
+  if number == signal.SIGKILL:
+    process.kill()
+  else:
+    os.killpg(process.pid, number)  # as a terminal does
+  status, text = ended(process)
+  time.sleep(0.5)
+  os.killpg(process.pid, signal.SIGKILL) if alive(process.pid) else None
+  if number == signal.SIGINT:
+    said(status, text, 130)
+  left = {name for name in names(disk) if not hidden(name)}
+  if of.goes_on:
+    return 'what is whole stays'
+  assert not left, f'passes for a result: {sorted(left)[:3]}'
+  if number == signal.SIGINT:
+    assert not names(disk), f'left behind: {sorted(names(disk))[:3]}'
+  return 'nothing' if not names(disk) else 'nothing but hidden'
+
+
+def hidden(name: str) -> bool:
+  """Whether a name says that it is nobody's result."""
+  parts = pathlib.PurePath(name).parts
+  return any(part.startswith('.') or part.endswith('.incomplete') for part in parts)
+
+
+def alive(group: int) -> bool:
+  """Whether a group has processes."""
+  try:
+    os.killpg(group, 0)
+  except ProcessLookupError:
+    return False
+  return True
+
+
+def again(of: commands.Command, disk: pathlib.Path) -> str:
+  """What came of the command when nothing stops it, where it was stopped before."""
+  status, text = ended(begin(of, disk / of.out))
+  assert status == 0, f'status {status}: {text.strip()[-300:]}'
+  assert (disk / of.out).exists(), 'there is no output'
+  left = sorted(name for name in names(disk) if hidden(name))
+  assert not left, f'left behind: {left[:3]}'
+  return 'whole'
+
+
+def tried(of: commands.Command, folder: pathlib.Path) -> Iterator[str]:
+  """What came of each failure, in the order of `COLUMNS`."""
+  other, file, disk = folder / 'other', folder / 'file', folder / 'disk'
+  for place in (other, disk):
+    place.mkdir(exist_ok=True)
+  other.chmod(0o555)
+  file.touch()
+  os.chown(other, 65534, 65534)
+  subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=256m', 'tmpfs', disk], check=True)
+  size = lambda of: subprocess.run(['mount', '-o', f'remount,size={of}', disk], check=True)
+  steps = (
+    lambda: refused(of, other / of.out, NOT_ROOT),
+    lambda: refused(of, file / of.out),
+    lambda: (size('64k'), full(of, disk))[1],
+    lambda: (size('256m'), interrupted(of, disk, signal.SIGKILL))[1],
+    lambda: interrupted(of, disk, signal.SIGINT),
+    lambda: again(of, disk),
+  )
+  try:
+    for step in steps:
+      try:
+        yield step()
+      except (AssertionError, subprocess.TimeoutExpired) as error:
+        yield f'FAILS: {error}'
+  finally:
+    subprocess.run(['umount', disk], check=True)
+
+
+def main() -> None:
+  out = pathlib.Path(flags.FLAGS.output)
+  sections.require(out)
+  require_file(out)
+  rows = []
+  with tempfile.TemporaryDirectory() as scratch:
+    folder = pathlib.Path(flags.FLAGS.models or scratch)
+    folder.mkdir(exist_ok=True)
+    commands.prepare(folder)
+    for of in commands.listed(folder):
+      if flags.FLAGS.only in of.name:
+        found = [
+          ' '.join(one.replace('|', ' ').split()) for one in tried(of, pathlib.Path(scratch))
+        ]
+        rows.append(f'| `{of.name}` | {" | ".join(found)} |')
+        print(rows[-1], flush=True)
+  if flags.FLAGS.only:
+    return
+  head = f'| command | {" | ".join(COLUMNS)} |\n|{"---|" * (len(COLUMNS) + 1)}'
+  body = f'At commit {sections.commit()}, by `python -m benchmarks.outputs --output={out}`.\n\n'
+  sections.replace(out, TITLE, '\n'.join([body + head, *rows]))
+  sys.exit(1 if any('FAILS' in row for row in rows) else 0)
+
+
+if __name__ == '__main__':
+  flags.DEFINE_string('output', 'docs/reliability.md', 'A page whose section has the table, .md.')
+  flags.DEFINE_string(
+    'models', '', 'A folder for the models, which are made if they are not there.'
+  )
+  flags.DEFINE_string(
+    'only', '', 'Prints the rows of the commands whose name has this, and no more.'
+  )
+  command.run(main)
