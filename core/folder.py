@@ -1,11 +1,18 @@
 """Folders and files that are whole or not there, also after the power has failed."""
 
 import contextlib
+import errno
+import glob
 import os
 import pathlib
+import re
 import secrets
 import shutil
+import socket
+import zlib
 from collections.abc import Iterator
+
+import psutil
 
 from core import unicode
 
@@ -60,12 +67,14 @@ def new_file(path: pathlib.Path, *, sync: bool = True) -> Iterator[pathlib.Path]
   else is gone; OSError where that can't be written.
 
   sync: whether it is on the disk before it has its name.  What can be made again, and is written
-    often, need not be.
+    often, need not be.  Else what processes of this host that were killed had begun to write in
+    its place is removed first.
   """
-  # Not of the process alone: hosts share disks.
-  incomplete = path.with_name(f'.{path.name}.{secrets.token_hex(4)}.part')
+  incomplete = incomplete_name(path)
   try:
     with _errors_of(path):
+      if sync:
+        _remove_abandoned(path)
       yield incomplete
       if sync:
         _sync(incomplete)
@@ -75,6 +84,24 @@ def new_file(path: pathlib.Path, *, sync: bool = True) -> Iterator[pathlib.Path]
   finally:
     with contextlib.suppress(OSError):  # which would hide why nothing was written
       incomplete.unlink()
+
+
+def incomplete_name(path: pathlib.Path) -> pathlib.Path:
+  """A new name for what is to take the place of a file: it says the host and the process."""
+  owner = f'{_host()}.{os.getpid()}'
+  return path.with_name(f'.{path.name}.{owner}.{secrets.token_hex(4)}.part')
+
+
+def _remove_abandoned(path: pathlib.Path) -> None:
+  # Other hosts, which share disks, and other processes may be writing the same file now.
+  pattern = re.compile(rf'\.{re.escape(path.name)}\.{_host()}\.(\d+)\.[0-9a-f]+\.part')
+  for file in path.parent.glob(f'.{glob.escape(path.name)}.*.part'):
+    if (found := pattern.fullmatch(file.name)) and not psutil.pid_exists(int(found[1])):
+      file.unlink(missing_ok=True)
+
+
+def _host() -> str:
+  return f'{zlib.crc32(socket.gethostname().encode()):08x}'
 
 
 def sweep(folder: pathlib.Path) -> None:
@@ -93,6 +120,22 @@ def _errors_of(path: pathlib.Path) -> Iterator[None]:
     if error.errno is None or other:
       raise
     raise OSError(f'Cannot write {path}: {error.strerror or error}.') from error
+  except Exception as error:
+    if not (reason := _reason(error)):
+      raise
+    raise OSError(f'Cannot write {path}: {reason}.') from error
+
+
+def _reason(error: BaseException) -> str:
+  """Why the disk took no more, in the words of the system, where an error of a library has them.
+
+  TensorStore, Riegeli and safetensors write by themselves, and raise no OSError.
+  """
+  text = f'{error} {error.__cause__ or error.__context__ or ""}'
+  return next((words for words in map(os.strerror, _FULL) if words in text), '')
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 def _concerns(path: pathlib.Path, file: pathlib.Path) -> bool:

@@ -5,7 +5,10 @@ import errno
 import os
 import pathlib
 import re
+import shutil
 import tempfile
+
+from core.folder import incomplete_name
 
 ROOM = 4096  # bytes that are written to find out
 ADDRESS = re.compile(r'[a-z][a-z0-9+.-]+:')  # what a path begins with, where there was ://
@@ -18,8 +21,7 @@ def require_file(path: pathlib.Path) -> None:
   """
   if os.path.isdir(path):
     raise OSError(f'Cannot write {path}: {os.strerror(errno.EISDIR)}.')
-  # What is written first has a longer name: `core.folder`.
-  _require(path, path.with_name(f'.{path.name}.{"0" * 8}.part'), path.parent)
+  _require(path, incomplete_name(path), path.parent)  # which is longer
 
 
 def require_folder(path: pathlib.Path) -> None:
@@ -36,6 +38,15 @@ def require_folder(path: pathlib.Path) -> None:
   while not os.path.lexists(there) and there != there.parent:
     there = there.parent
   _require(path, path.with_name(f'{path.name}.incomplete'), there)
+
+
+def require_room(folder: pathlib.Path, size: int) -> None:
+  """Raises OSError where so many bytes are not free on the disk of a folder."""
+  if size > (free := shutil.disk_usage(folder).free):
+    raise OSError(
+      f'What is to be written takes {size / 2**20:,.1f} MiB, and {free / 2**20:,.1f} MiB are free '
+      'there.'
+    )
 
 
 def _require(path: pathlib.Path, name: pathlib.Path, folder: pathlib.Path) -> None:

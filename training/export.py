@@ -18,6 +18,7 @@ from core import command
 from core.folder import new_folder
 from core.params import count
 from core.typing import Params
+from core.writable import require_room
 from training import checkpoint
 
 
@@ -42,6 +43,7 @@ def write_model(workdir: pathlib.Path, config: ConfigDict, params: Params, step:
   """
   checkpoint.save_config(workdir, config)
   sizes = [p.nbytes for p in jax.tree.leaves(params)]
+  require_room(workdir, sum(sizes))  # of a disk that is full Orbax tells a thousand lines
   # What is written is in memory until its file is full; too many files are slow.
   file = max(2**22, sum(sizes) // 512)
   handlers = {'ema': ocp.PyTreeCheckpointHandler(save_concurrent_gb=(max(sizes) + file) / 1e9)}

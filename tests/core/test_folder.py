@@ -1,6 +1,8 @@
 import errno
 import os
 import re
+import subprocess
+import sys
 from unittest import mock
 
 import pytest
@@ -106,6 +108,17 @@ def test_a_folder_takes_the_place_of_another_when_all_went_well(tmp_path, old):
   assert list(tmp_path.iterdir()) == [old]
 
 
+@pytest.mark.parametrize('kind', [ValueError, RuntimeError, KeyError])
+def test_a_library_that_says_the_disk_is_full_in_its_own_way_is_understood(tmp_path, kind):
+  out, said = tmp_path / 'out', 'RESOURCE_EXHAUSTED: write() failed: No space left on device; at 9'
+  for new in (new_folder, new_file):
+    with pytest.raises(OSError, match=r'^Cannot write .*out: No space left on device\.$'), new(out):
+      raise kind(said)
+    with pytest.raises(kind, match='no such words'), new(out):
+      raise kind('no such words')
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_that_failed_leaves_the_one_it_was_to_replace(tmp_path, old, monkeypatch):
   with pytest.raises(KeyboardInterrupt), new_folder(old, replace=True):
     raise KeyboardInterrupt
@@ -145,3 +158,21 @@ def test_a_folder_whose_name_is_not_utf_8_is_refused(tmp_path):
     with new_folder(tmp_path / 'caf\udce9'):
       raise AssertionError('it was made')
   assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_process_of_this_host_had_begun_is_removed_by_the_next(tmp_path, monkeypatch):
+  path = tmp_path / 'a.txt'
+  mine, other = (folder.incomplete_name(tmp_path / name) for name in ('a.txt', 'b.txt'))
+  gone = subprocess.Popen([sys.executable, '-c', ''])
+  gone.wait()
+  killed = mine.with_name(mine.name.replace(f'.{os.getpid()}.', f'.{gone.pid}.'))
+  elsewhere = killed.with_name('.a.txt.00000000' + killed.name.removeprefix('.a.txt')[9:])
+  for file in (mine, other, killed, elsewhere):
+    file.touch()
+  with new_file(path) as file:
+    file.touch()
+  assert set(tmp_path.iterdir()) == {path, mine, other, elsewhere}
+  killed.touch()
+  with new_file(path, sync=False) as file:
+    file.touch()
+  assert killed.exists()  # to look for it would take too long where many files are written

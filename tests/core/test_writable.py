@@ -3,10 +3,11 @@
 import contextlib
 import os
 import pathlib
+import shutil
 
 import pytest
 
-from core.writable import require_file, require_folder
+from core.writable import require_file, require_folder, require_room
 
 NOBODY = 65534
 
@@ -87,3 +88,10 @@ def test_a_folder_that_one_may_not_write_is_said(tmp_path):
       (require_folder, folder / 'below' / 'it'),
     ):
       assert refusal(require, path) == f'Cannot write {path}: Permission denied.'
+
+
+def test_room_that_is_not_free_is_said(tmp_path):
+  free = shutil.disk_usage(tmp_path).free
+  require_room(tmp_path, free // 2)
+  with pytest.raises(OSError, match=r'^What is to be written takes 9,[0-9,.]+ MiB, and '):
+    require_room(tmp_path, 2**20 * 9 * 10**12)
