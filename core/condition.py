@@ -22,7 +22,3 @@ class Condition:
     keep = jnp.logical_not(jnp.broadcast_to(drop, self.text.shape[:1]))[:, None]
     mask = jnp.ones(self.text.shape[:2], bool) if self.mask is None else self.mask
     return self.replace(text=self.text * keep[..., None].astype(self.text.dtype), mask=mask & keep)
-
-  def window(self, cut: slice):
-    """The same for the frames in `cut`."""
-    return self if self.frames is None else self.replace(frames=self.frames[:, cut])

@@ -39,8 +39,8 @@ def on_x0(
   return jnp.concatenate([change(answer[..., :c]), answer[..., c:]], -1)
 
 
-def guided(denoiser: Denoiser, scale: float | Callable[[Time], Time]) -> Denoiser:
-  """Classifier-free guidance (Ho & Salimans 2022) by `scale`, or by `scale(t)`.
+def guided(denoiser: Denoiser, scale: float) -> Denoiser:
+  """Classifier-free guidance (Ho & Salimans 2022) by `scale`.
 
   Both answers come from one call on a batch of 2 b.  The x0 of a given x_t and t is affine in eps
   and in v, so that guidance of x0 is guidance of either.  A scale of 1.0 is the denoiser itself.
@@ -54,25 +54,9 @@ def guided(denoiser: Denoiser, scale: float | Callable[[Time], Time]) -> Denoise
     null = jnp.arange(len(t2)) % 2 == 1
     x0 = denoiser(xt2, t2, cond2.without_text(null))
     with_text, without = x0[0::2], x0[1::2, ..., : xt.shape[-1]]
-    weight = per_example(scale(t), xt) if callable(scale) else scale
-    return on_x0(lambda x0: without + weight * (x0 - without), with_text, xt)
+    return on_x0(lambda x0: without + scale * (x0 - without), with_text, xt)
 
   return denoise
-
-
-def oscillating(
-  high: float, low: float, times: Float[' n'], constant: int
-) -> Callable[[Time], Time]:
-  """The guidance scale at time t: oscillating guidance (Imagen Video, Ho et al. 2022).
-
-  `high` in the first `constant` steps of a sampler over `times`; from then on low, high, low, ...
-  """
-
-  def scale(t):
-    step = jnp.argmin(jnp.abs(times[:, None] - t[None, :]), axis=0)
-    return jnp.where((step >= constant) & ((step - constant) % 2 == 0), low, high)
-
-  return scale
 
 
 def clipped(denoiser: Denoiser, limit: float = 1.0) -> Denoiser:

@@ -122,16 +122,6 @@ def ddpm(
   )  # fmt: skip
 
 
-def midpoint(h: Float[' n']) -> Float[' n']:
-  """How much of its change over a step x_0 is ahead of its beginning: half."""
-  return jnp.full_like(h, 0.5)
-
-
-def heun(h: Float[' n']) -> Float[' n']:
-  """The same where x_0 is linear in the log-SNR:  1 / (1 - exp(-h)) - 1 / h."""
-  return jnp.where(h < 0.1, 0.5 + h / 12, 1 / -jnp.expm1(-h) - 1 / jnp.maximum(h, 0.1))
-
-
 def dpmpp_2m(
   denoiser: Denoiser,
   cond: Condition,
@@ -141,19 +131,17 @@ def dpmpp_2m(
   *,
   keys: Keys,
   on_step: OnStep | None = None,
-  ahead: Callable[[Float[' n']], Float[' n']] = midpoint,
 ) -> Video:
   """The video at the last time, by DPM-Solver++ 2M (Lu et al. 2022, Algorithm 2).
 
   The first step is of first order, and so is a step to t = 0, where the log-SNR is at its limit
   and its growth no longer a length.
-  ahead: `midpoint` or `heun`: at which part of a step x_0 is extrapolated to.
   on_step: called on the host with the number of each step, as it is done.
   """
   h = _half_growth(process, times)
   before = jnp.concatenate([h[:1], h[:-1]])
   second_order = (jnp.arange(len(h)) > 0) & (times[1:] > 0) & (before > 0)
-  weight = jnp.where(second_order, ahead(h) * h / jnp.where(before > 0, before, 1.0), 0.0)
+  weight = jnp.where(second_order, 0.5 * h / jnp.where(before > 0, before, 1.0), 0.0)
   of_xt, of_x0 = _coefficients(process, times, keep=jnp.ones_like(h))
 
   def step(carry, i, t, of_xt, of_x0, weight):

@@ -35,16 +35,6 @@ def test_dropping_keeps_the_type_of_the_text():
   assert Condition(TEXT.astype(jnp.bfloat16)).without_text().text.dtype == jnp.bfloat16
 
 
-def test_a_window_cuts_the_frames_and_nothing_else():
-  frames = jnp.arange(10.0).reshape(1, 5, 2, 1, 1)
-  cond = Condition(TEXT[:1], MASK[:1], frames, jnp.ones(1))
-  part = cond.window(slice(1, 3))
-  np.testing.assert_array_equal(part.frames, frames[:, 1:3])
-  np.testing.assert_array_equal(part.text, cond.text)
-  np.testing.assert_array_equal(part.level, cond.level)
-  assert Condition(TEXT).window(slice(1, 3)).frames is None
-
-
 def test_a_condition_is_a_tree_whose_absent_parts_stay_absent():
   doubled = jax.jit(lambda c: jax.tree.map(lambda a: 2 * a, c))(Condition(TEXT))
   np.testing.assert_array_equal(doubled.text, 2 * TEXT)

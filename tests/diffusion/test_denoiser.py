@@ -5,15 +5,7 @@ import pytest
 
 from core.condition import Condition
 from core.given import Given
-from diffusion import sampler
-from diffusion.denoiser import (
-  clipped,
-  dynamically_thresholded,
-  guided,
-  keeping,
-  network,
-  oscillating,
-)
+from diffusion.denoiser import clipped, dynamically_thresholded, guided, keeping, network
 from diffusion.process import Process, per_example
 
 PARAMS = {'shift': 0.5}
@@ -93,20 +85,6 @@ def test_guidance_calls_the_network_once():
 def test_guidance_by_one_is_the_denoiser():
   denoiser = network(predict, PARAMS, Process())
   assert guided(denoiser, 1.0) is denoiser
-
-
-def test_guidance_may_depend_on_time():
-  denoiser, xt, cond = network(predict, PARAMS, Process()), normal(2, 2, 3, 3, 1), condition()
-  answer = guided(denoiser, lambda t: jnp.where(t > 0.5, 8.0, 2.0))(xt, T, cond)
-  np.testing.assert_allclose(answer[:1], guided(denoiser, 2.0)(xt, T, cond)[:1], rtol=1e-6)
-  np.testing.assert_allclose(answer[1:], guided(denoiser, 8.0)(xt, T, cond)[1:], rtol=1e-6)
-
-
-def test_oscillation_follows_the_steps():
-  times = sampler.times(8)
-  scale = oscillating(15.0, 1.0, times, constant=3)
-  np.testing.assert_array_equal(scale(times[:-1]), [15, 15, 15, 1, 15, 1, 15, 1])
-  np.testing.assert_array_equal(scale(jnp.full(2, times[3])), [1, 1])
 
 
 def test_clipping():

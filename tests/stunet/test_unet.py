@@ -76,7 +76,8 @@ def inflated(request):
   random = random_params(shapes_of(video, x, t, wide))
   inserted = fresh(video, x, t, wide, of=lambda params: partition(params, TEMPORAL)[0])
   born = inflate(params, nest(names(random) | names(inserted)))
-  apply = lambda x: video.apply({'params': born}, x, t, wide.window(slice(x.shape[1])))
+  beside = lambda x: wide.replace(frames=noise[:, : x.shape[1]])
+  apply = lambda x: video.apply({'params': born}, x, t, beside(x))
 
   frames = rearrange(x[:, ::n], 'b t h w c -> (b t) 1 h w c')
   told = jax.tree.map(lambda a: repeat(a, 'b ... -> (b t) ...', t=2), (t, cond))
