@@ -72,7 +72,7 @@ def compare(config: ConfigDict) -> dict[str, Outcome]:
   sample = make_sampling(config, stage, fixed[0])
   evaluate = jax.jit(make_evaluation(stage.apply, stage.process, times=config.evaluate_times))
   tx = make_optimizer(config.steps, **config.optim)
-  options = {k: config[k] for k in ('ema_decay', 'drop_text', 'accumulate', 'high_noise')}
+  options = {k: config[k] for k in ('steps', 'ema_decay', 'drop_text', 'accumulate', 'high_noise')}
   step = jax.jit(make_step(stage.apply, stage.process, tx, **options))
 
   def loss(params: Params) -> float:

@@ -105,7 +105,8 @@ class Ours:
     # Compiled, so that no two of its numbers are one buffer, which could not be donated twice.
     self.state = jax.jit(lambda trained: State.create(trained, tx))(trained)
     self.about = {'trained': count(trained), 'frozen': count(self.frozen), 'flops': {}}
-    step = make_step(self.apply, self.process, tx, ema_decay=0.9999, drop_text=0.1, accumulate=1)
+    options = dict(steps=1000, ema_decay=0.9999, drop_text=0.1, accumulate=1)
+    step = make_step(self.apply, self.process, tx, **options)
     self.steps = {
       'train': self._compiled('train', jax.jit(step, donate_argnums=0), *self._training()),
       'sample': self._compiled('sample', jax.jit(self._ddim), *self._sampling()),

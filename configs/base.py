@@ -68,7 +68,7 @@ def get_config() -> ConfigDict:
       'eps': 1e-8,
     }
   )
-  c.ema_decay = 0.9999
+  c.ema_decay = 0.9999  # after a warm-up that suits the number of steps: training.average
   c.drop_text = 0.1  # Imagen, Sec. 2.2
   c.accumulate = 1  # microbatches a step, each of which divides over the mesh
   c.high_noise = 1.0  # times are drawn from Beta(high_noise, 1): 1 is uniform, more is noisier

@@ -60,7 +60,7 @@ def _stages(base: int, large: int):
   """The stages of two image models of these widths, in channels of the finest level."""
   wide = {'channels': tuple(base * k for k in (1, 2, 3, 4)), 'text_features': 4 * base}
   model = {'model': _IF_MODEL | wide}
-  images = {'data': {'size': 64, 'frames': 1}, 'loader': {'batch': 256}}
+  images = {'data': {'size': 64, 'frames': 1}, 'loader': {'batch': 256}, 'ema_decay': 0.999}
   clips = {'data': {'size': 64}, 'loader': {'batch': 64}, 'mesh': (('data', 1), ('fsdp', -1))}
   # IF was trained at up to 1e-4, its temporal layers begin at the rate of Lumiere's at its size.
   optim = {'optim': {'name': 'adafactor', 'learning_rate': 1e-5, 'warmup': 10_000}}
@@ -79,8 +79,10 @@ def _stages(base: int, large: int):
     | model
     | trained
     | optim
-    | {'steps': 500, 'data': {'size': 64, 'frames': 1}, 'loader': {'batch': 8}},
-    'ssr_image': upscaler | {'data': {'size': 256, 'shorter_side': 256, 'frames': 1}},
+    | {'steps': 500, 'data': {'size': 64, 'frames': 1}, 'loader': {'batch': 8}}
+    | {'ema_decay': 0.98},
+    'ssr_image': upscaler
+    | {'data': {'size': 256, 'shorter_side': 256, 'frames': 1}, 'ema_decay': 0.999},
     'ssr': upscaler
     | {'sampling': _IF_SSR['sampling'] | _TRAINED}
     | {'steps': 200_000, 'data': {'size': 256, 'shorter_side': 256}, 'loader': {'batch': 64}},

@@ -18,6 +18,7 @@ from pipelines.stage import open_stage
 from stunet.inflate import TEMPORAL, inflate
 from stunet.unet import STUNet
 from text.encoder import open_encoder
+from training import average
 from training.optimizer import make_optimizer
 from training.sharding import make_mesh
 from training.state import State
@@ -113,6 +114,13 @@ def test_of_t5_only_models_of_if_attend_to_padding():
   masked = {(stage, scale) for stage, scale in of_t5 if get_config(stage, scale).text.mask_padding}
   assert masked == {(stage, scale) for stage, scale in of_t5 if scale == 'paper'}
   assert {scale for _, scale in of_t5 - masked} == {'if_m'}
+
+
+@every_config
+def test_the_average_has_its_full_length_before_the_end(stage, scale):
+  config = get_config(stage, scale)
+  last = average.weight(jnp.asarray(config.steps - 1), config.steps, config.ema_decay)
+  assert last == pytest.approx(1 - config.ema_decay, rel=1e-3)
 
 
 @every_config

@@ -13,7 +13,7 @@ from core.params import merge
 from core.typing import Float, Int, Key, Params, Time, Video
 from diffusion.loss import squared_error
 from diffusion.process import Process
-from training import guard
+from training import average, guard
 from training.state import State
 
 # (params, x_t, t, condition) -> what the process wants predicted.
@@ -37,6 +37,7 @@ def make_step(
   process: Process,
   tx: optax.GradientTransformation,
   *,
+  steps: int,
   ema_decay: float,
   drop_text: float,
   accumulate: int,
@@ -51,7 +52,9 @@ def make_step(
   `drop_text` of the examples is dropped, for classifier-free guidance.  The gradient is averaged
   over `accumulate` microbatches; how the batch is cut does not change what is drawn for it.  Times
   are drawn from Beta(high_noise, 1): uniformly at 1, the noisy ones more often above.  An update
-  that `training.guard` finds unsound, for which it needs `spike`, is left out.
+  that `training.guard` finds unsound, for which it needs `spike`, is left out.  Parameters are
+  averaged with `ema_decay`, and in the beginning of a run of so many `steps` with less of it, as
+  `training.average` says; the metric `ema_decay` is what it is in this step.
 
   A batch that has `stop` (of bools) besides says in the metric `stop` whether any is true.  So
   all processes learn at the same step that one of them was told to stop.
@@ -79,15 +82,15 @@ def make_step(
     sound, remembered = guard.judge(state.guard, loss, grad_norm, spike)
     updates, opt = tx.update(grads, state.opt, state.params)
     params = optax.apply_updates(state.params, updates)
-    # Early on the average is short, so that it is not held back by the initialisation.
-    decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
-    ema = optax.incremental_update(params, state.ema, 1 - decay)
+    weight = average.weight(state.step - state.guard['skipped'], steps, ema_decay)
+    ema = optax.incremental_update(params, state.ema, weight)
     params, ema, opt = guard.chosen(sound, (params, ema, opt), (state.params, state.ema, state.opt))
     metrics = {
       'loss': loss,
       'grad_norm': grad_norm,
       'param_norm': optax.tree.norm(params),
       'update_norm': jnp.where(sound, optax.tree.norm(updates), 0.0),
+      'ema_decay': 1 - weight,
       'skipped': remembered['skipped'],
       'in_a_row': remembered['in_a_row'],
       'stop': jnp.any(batch.get('stop', False)),

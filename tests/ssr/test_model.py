@@ -113,6 +113,7 @@ def training(trainable):
     lambda params, *inputs: beside_upsampled(model.apply)({'params': params}, *inputs),
     Process(prediction='x0'),
     tx,
+    steps=100,
     ema_decay=0.99,
     drop_text=0.1,
     accumulate=1,

@@ -25,7 +25,8 @@ def network(params, x, t, cond: Condition):
 
 @pytest.fixture(scope='module')
 def step():
-  return jax.jit(make_step(network, PROCESS, TX, ema_decay=0.9, drop_text=0.0, accumulate=1))
+  options = dict(steps=100, ema_decay=0.9, drop_text=0.0, accumulate=1)
+  return jax.jit(make_step(network, PROCESS, TX, **options))
 
 
 def start():

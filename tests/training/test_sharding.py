@@ -226,7 +226,8 @@ def test_a_step_on_eight_devices_is_that_on_one():
     'mask': rng.random((16, 5)) < 0.7,
   }
   tx = optax.adamw(0.1)
-  step = make_step(perceptron, Process(), tx, ema_decay=0.9, drop_text=0.1, accumulate=1)
+  options = dict(steps=100, ema_decay=0.9, drop_text=0.1, accumulate=1)
+  step = make_step(perceptron, Process(), tx, **options)
 
   def run(mesh):
     state = State.create(params, tx)

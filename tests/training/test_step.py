@@ -13,6 +13,7 @@ from diffusion.process import Process, per_example
 from stunet.inflate import TEMPORAL
 from stunet.unet import STUNet
 from tests.conftest import SMALL, inputs
+from training import average
 from training.state import State
 from training.step import draw, make_evaluation, make_step, mean_loss, pixels
 
@@ -24,7 +25,7 @@ BATCH = {
   'text': jnp.asarray(RNG.normal(size=(8, 5, 3)), jnp.float32),
   'mask': jnp.asarray([[True] * 3 + [False] * 2] * 8),
 }
-OPTIONS = dict(ema_decay=0.99, drop_text=0.1, accumulate=1, high_noise=2.0)
+OPTIONS = dict(steps=100, ema_decay=0.99, drop_text=0.1, accumulate=1, high_noise=2.0)
 
 
 def linear(params, x, t, cond):
@@ -110,18 +111,56 @@ def test_a_step_is_a_function_of_its_number_and_the_key():
   assert not np.array_equal(after(state.replace(step=jnp.int32(1)), KEY), once)
 
 
-def test_the_average_is_short_at_first_and_long_later():
-  """The decay after step n is  min(0.99, n / (9 + n)),  n from 1."""
-  state = start(SGD)
-  want = np.asarray(state.params['matrix'], np.float64)
-  for n in (1, 2, 3):
-    state, _ = jitted(SGD)(state, {}, BATCH, KEY)
-    decay = n / (9 + n)
-    want = decay * want + (1 - decay) * np.asarray(state.params['matrix'])
-    np.testing.assert_allclose(state.ema['matrix'], want, rtol=1e-5)
-  late, _ = jitted(SGD)(state.replace(step=jnp.int32(100_000)), {}, BATCH, KEY)
-  want = 0.99 * want + 0.01 * np.asarray(late.params['matrix'])
-  np.testing.assert_allclose(late.ema['matrix'], want, rtol=1e-5)
+@pytest.mark.parametrize(
+  ('steps', 'weights'),
+  [
+    # The mean of all until there are five of them, which is after the third of a run of 12.
+    (12, [*[0.8**7 / 5] * 5, *(0.2 * 0.8 ** (6 - i) for i in range(7))]),
+    # k = 2: in proportion to 1, 2, 3, ... until the weight of the newest, 2 / (n + 1), is 0.2.
+    (100, [*(0.8**3 * (i + 1) / 45 for i in range(9)), *(0.2 * 0.8 ** (2 - i) for i in range(3))]),
+  ],
+)
+def test_the_average_has_its_weights_in_closed_form(steps, weights):
+  """Of the parameters after each of 12 updates, for a decay of 0.8, whose length is 5 updates."""
+  state, after, decays = start(SGD), [], []
+  for _ in range(12):
+    state, metrics = jitted(SGD, steps=steps, ema_decay=0.8)(state, {}, BATCH, KEY)
+    after.append(np.asarray(state.params['matrix'], np.float64))
+    decays.append(metrics['ema_decay'])
+  np.testing.assert_allclose(sum(weights), 1, rtol=1e-12)  # none is left for the initial ones
+  np.testing.assert_allclose(state.ema['matrix'], np.tensordot(weights, after, 1), rtol=1e-5)
+  k = {12: 1, 100: 2}[steps]
+  np.testing.assert_allclose(decays, [min(0.8, n / (n + k)) for n in range(12)], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('steps', 'decay', 'reached'),
+  [(1200, 0.998, 499), (800, 0.998, 499), (2600, 0.998, 499), (200_000, 0.9999, 20_000)],
+)
+def test_the_average_has_its_full_length_after_a_tenth_of_a_run_or_its_own_length(
+  steps, decay, reached
+):
+  weights = jax.vmap(lambda n: average.weight(n, steps, decay))(jnp.arange(steps))
+  decays = 1 - np.asarray(weights, np.float64)
+  assert decays[0] == 0
+  assert (np.diff(decays) >= 0).all()
+  assert np.argmax(decays > decay - 1e-7) == pytest.approx(reached, rel=2e-3)
+  np.testing.assert_allclose(decays[reached + 40 :], decay, rtol=1e-6)
+
+
+def test_the_initial_parameters_count_for_nothing_though_the_first_update_was_left_out():
+  state, step = start(SGD), jitted(SGD)
+  state, metrics = step(state, {}, {**BATCH, 'text': jnp.full_like(BATCH['text'], jnp.nan)}, KEY)
+  assert metrics['skipped'] == 1
+  state, metrics = step(state, {}, BATCH, KEY)
+  np.testing.assert_allclose(state.ema['matrix'], state.params['matrix'], rtol=1e-6)
+  assert metrics['ema_decay'] == 0
+
+
+@pytest.mark.parametrize('decay', [1.0, -0.1, 9.998])
+def test_a_decay_that_no_average_has_is_refused(decay):
+  with pytest.raises(ValueError, match=rf'^Got ema_decay={decay:g}; allowed is a number from 0 to'):
+    average.require_decay(decay)
 
 
 def small_batch(b):
