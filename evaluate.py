@@ -43,6 +43,7 @@ from evaluation.user_study import QUESTIONS, beside, embedded, write_study
 from evaluation.videos import Folder, open_folder, read
 from pipelines.jobs import Job
 from pipelines.run import Model
+from pipelines.sampling import SPACINGS
 
 _OUTPUT = flags.DEFINE_string('output', None, 'A .json file for the score and its protocol.')
 
@@ -65,6 +66,7 @@ _SEED = flags.DEFINE_integer(
 _BATCH = flags.DEFINE_integer('batch', 1, 'Videos made, or clips seen, at once.', lower_bound=1)
 _STEPS = flags.DEFINE_integer('steps', None, "The model's by default.", lower_bound=1)
 _GUIDANCE = flags.DEFINE_float('guidance', None, "The model's by default.", lower_bound=0.0)
+_SPACING = flags.DEFINE_enum('spacing', None, sorted(SPACINGS), "The model's by default.")
 
 # How it is scored: evaluation.scores.Settings has a flag for each of its fields.
 _FRAMES = flags.DEFINE_integer('frames', 0, 'Of a clip; 0 is as many as the score takes.')
@@ -183,7 +185,7 @@ def ucf101() -> None:
 def applications() -> None:
   """The share of held-out clips with which each application does what it is for."""
   output = command.json_file(_OUTPUT.value)
-  sampled = {'steps': _STEPS.value, 'guidance': _GUIDANCE.value}
+  sampled = {'steps': _STEPS.value, 'guidance': _GUIDANCE.value, 'spacing': _SPACING.value}
   found = held_out.applications(
     pathlib.Path(_WORKDIR.value),
     pathlib.Path(_MASKED_WORKDIR.value),
@@ -293,6 +295,7 @@ def _made(jobs: Sequence[Job]) -> bool:
     frames=None,
     steps=_STEPS.value,
     guidance=_GUIDANCE.value,
+    spacing=_SPACING.value,
   )
   large = _SSR_WORKDIR.value and pathlib.Path(_SSR_WORKDIR.value)
   ssr = Model.of_super_resolution(large, base.config.data) if large else None

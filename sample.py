@@ -33,7 +33,7 @@ from core.typing import Params
 from data import pictures, prompts
 from pipelines import conditional, forecasts, jobs, style
 from pipelines.run import Model, run
-from pipelines.sampling import SAMPLERS, Source
+from pipelines.sampling import SAMPLERS, SPACINGS, Source
 from pipelines.stage import open_stage
 
 _PROMPT = flags.DEFINE_string(
@@ -88,12 +88,16 @@ _BATCH = flags.DEFINE_integer('batch', 1, 'Videos made at once.', lower_bound=1)
 _SEED = flags.DEFINE_integer('seed', 0, 'Of all noise.', lower_bound=0, upper_bound=2**32 - 1)
 _NUM_FRAMES = flags.DEFINE_integer('num_frames', None, "The model's by default.", lower_bound=1)
 _SAMPLER = flags.DEFINE_enum('sampler', None, sorted(SAMPLERS), "The model's by default.")
+_SPACING = flags.DEFINE_enum(
+  'spacing', None, sorted(SPACINGS), "Of its steps in time; the model's by default."
+)
 _STEPS = flags.DEFINE_integer('steps', None, "The model's by default.", lower_bound=1)
 _GUIDANCE = flags.DEFINE_float('guidance', None, "The model's by default.", lower_bound=0.0)
 _BASE_ONLY = flags.DEFINE_bool('base_only', False, 'Leaves super-resolution out.')
 _SSR_WORKDIR = flags.DEFINE_string(
   'ssr_workdir', None, 'Where the super-resolution was trained: `ssr` beside --workdir by default.'
 )
+_SSR_SPACING = flags.DEFINE_enum('ssr_spacing', None, sorted(SPACINGS), "The model's by default.")
 _SSR_STEPS = flags.DEFINE_integer('ssr_steps', None, "The model's by default.", lower_bound=1)
 _SSR_GUIDANCE = flags.DEFINE_float('ssr_guidance', None, "The model's by default.", lower_bound=0.0)
 _WINDOW = flags.DEFINE_integer(
@@ -258,6 +262,7 @@ def _base(masked: bool) -> Model:
     masked=masked,
     frames=_NUM_FRAMES.value,
     sampler=_SAMPLER.value,
+    spacing=_SPACING.value,
     steps=_STEPS.value,
     guidance=_GUIDANCE.value,
   )
@@ -274,6 +279,7 @@ def _super_resolution(base: Model) -> Model | None:
   return Model.of_super_resolution(
     workdir,
     base.config.data,
+    spacing=_SSR_SPACING.value,
     steps=_SSR_STEPS.value,
     guidance=_SSR_GUIDANCE.value,
     window=_WINDOW.value,

@@ -67,7 +67,7 @@ SSR = _NARROW | {
   'level_embedding': True,
 }
 WINDOWS = {'window': 8, 'overlap': 2, 'at_once': 1, 'aug_level': 0.1}
-SAMPLING = {'sampler': 'dpmpp_2m', 'spacing': 'even_times'}
+SAMPLING = {'sampler': 'dpmpp_2m', 'spacing': 'even_angles'}
 
 
 def narrow(model: STUNet, cond: Condition) -> tuple[Callable, Params]:

@@ -48,9 +48,9 @@ SCALES['tiny'] |= {
 # wide features of few pixels faster than narrow ones of many.  Clean frames are predicted: a small
 # network can tell them more easily than noise, which has many more dimensions (Li & He, 2025, "Back
 # to Basics").  Noise is shifted by -4: a clip shows its content 80 times, so what moves is decided
-# at a lower log-SNR than in one frame, and most times of training and steps of sampling have to lie
-# there.  Frames attend to each other from 8x8 down: at 2x2 alone they know too little of where a
-# shape is for it to keep its place.
+# at a lower log-SNR than in one frame, and most times of training have to lie there.  Frames attend
+# to each other from 8x8 down: at 2x2 alone they know too little of where a shape is for it to keep
+# its place.
 _DEMO_MODEL = {
   'channels': (32, 64, 96, 128),
   'down_blocks': (0, 0, 1, 1),
@@ -79,7 +79,7 @@ _DEMO = {
   'model': _DEMO_MODEL,
   'schedule': {'shift': -4.0, 'prediction': 'x0'},
   'text': {'tokens': 12},
-  'sampling': {'steps': 40, 'spacing': 'even_times'},
+  'sampling': {'steps': 40},
   'optim': _DEMO_OPTIM,
 }
 _DEMO_VIDEO = _DEMO | {
@@ -159,7 +159,7 @@ _DEMO_SSR = {
   'degrade': {'level': 0.25},
   'text': {'tokens': 12},
   'data': {'size': 64, 'shorter_side': 128},
-  'sampling': {'steps': 8, 'spacing': 'even_times', 'aug_level': 0.05, 'overlap': 3},
+  'sampling': {'steps': 8, 'aug_level': 0.05, 'overlap': 3},
   'optim': {'learning_rate': 1e-3, 'warmup': 100, 'decay': 'cosine', 'weight_decay': 0.01},
   'evaluate_every': 500,
   'sample_every': 1000,

@@ -7,9 +7,15 @@ With  h  half the growth of the log-SNR from time t to the next time s, all thre
 x_0 being the denoiser's answer at t and z standard normal.  keep = 1 and noise = 0 is the
 deterministic step (DDIM, Song et al. 2021, Eq. 12; it is also DPM-Solver++ of first order).
 
-On Gaussian data of standard deviation d a first order step loses a factor of cos(angle), where the
-angle is how far it moves atan(sigma / (d alpha)); n steps from t = 1 to 0 cannot lose less than
-1 - cos(pi / 2n)^n of the standard deviation, 1.9% for 64 steps.  `even_angles` spaces times so.
+On Gaussian data of standard deviation d a deterministic step of first order loses a factor of
+cos(angle), where the angle is how far it moves atan(sigma / (d alpha)); n steps from t = 1 to 0
+cannot lose less than 1 - cos(pi / 2n)^n of the standard deviation, 1.9% for 64 steps.  Times that
+are `even_angles` do so.  Of DDPM with the variance of the data only the last step, which draws no
+noise, loses such a factor.
+
+The second order of `dpmpp_2m` assumes that x_0 goes on changing with the log-SNR as it did in the
+step before.  It is wrong where a step is many times as long as that, as the last ones of times that
+are even or `leading` are: docs/sampling.md has the errors of each sampler with each spacing.
 """
 
 from collections.abc import Callable
@@ -31,15 +37,20 @@ def times(steps: int, start: float | Float[''] = 1.0) -> Times:
   return jnp.linspace(start, 0.0, steps + 1)
 
 
-def leading(steps: int, start: float | Float[''] = 1.0) -> Times:
+def leading(steps: int, start: float | Float[''] | None = None) -> Times:
   """Times of evenly spaced steps of 1000, the last of which is the first of all, and then 0.
 
-  So DeepFloyd IF is respaced; its time of step i is (i + 1) / 1000.  ValueError for over 1000.
+  So DeepFloyd IF is respaced; its time of step i is (i + 1) / 1000.  The first time is then below
+  1, and x_t at it is noise alone.  With a `start` that is the first time, and the others are evenly
+  spaced from there to the first of the thousand.  ValueError for over 1000 steps.
   """
   if not 1 <= steps <= 1000:
     raise ValueError(f'Got {steps} steps; a model of 1000 has from 1 to as many.')
-  indices = jnp.arange(steps)[::-1] * (1000 // steps)
-  return jnp.append((indices + 1) / 1000 * start, 0.0)
+  if start is None:
+    nonzero = (jnp.arange(steps)[::-1] * (1000 // steps) + 1) / 1000
+  else:
+    nonzero = jnp.linspace(start, jnp.minimum(start, 0.001), steps)
+  return jnp.append(nonzero, 0.0)
 
 
 def even_angles(
@@ -75,10 +86,12 @@ def ddim(
   on_step: called on the host with the number of each step, as it is done.
   """
   h = _half_growth(process, times)
-  fresh = -jnp.expm1(-2 * h)
-  noise = eta * process.sigma(times[1:]) * jnp.sqrt(fresh) if eta else None
   keep = jnp.sqrt(1 - eta**2 + eta**2 * jnp.exp(-2 * h))
-  return _first_order(denoiser, cond, xt, process, times, keep, noise, keys, on_step)
+  if not eta:
+    return _first_order(denoiser, cond, xt, process, times, keep, keys, on_step)
+  noise = eta * process.sigma(times[1:]) * jnp.sqrt(-jnp.expm1(-2 * h))
+  drawn = lambda xt, learned, noise: noise
+  return _first_order(denoiser, cond, xt, process, times, keep, keys, on_step, drawn, (noise,))
 
 
 def ddpm(
@@ -91,6 +104,7 @@ def ddpm(
   keys: Keys,
   on_step: OnStep | None = None,
   variance: str | float = 0.5,
+  known: Float['b t h w 1'] | None = None,
 ) -> Video:
   """The video at the last time, by ancestral sampling (DDPM, Ho et al. 2020, Algorithm 2).
 
@@ -101,6 +115,9 @@ def ddpm(
     contains both: 0 and 1; videos in [-1, 1] have about 0.5.  'learned' is where between 'small'
     and 'large' the network says, from -1 to 1, in logarithms (Nichol & Dhariwal 2021, Eq. 15).  The
     step to t = 0 draws no noise.
+  known: how much of x_0 the denoiser knows and does not guess, from 0 to 1: the standard deviation
+    d, or the exponent that the network says, is of the rest alone.  Where x_0 is known the variance
+    is 'small', with which x_t is N(alpha x_0, sigma^2) at every time.
   on_step: called on the host with the number of each step, as it is done.
   """
   learned = variance == 'learned'
@@ -112,14 +129,24 @@ def ddpm(
   h = _half_growth(process, times)
   alpha, sigma = process.alpha(times), process.sigma(times)
   fresh = -jnp.expm1(-2 * h)
-  left = d * sigma[:-1] / jnp.hypot(d * alpha[:-1], sigma[:-1])  # the std of x_0 given x_t
-  noise = jnp.hypot(sigma[1:] * jnp.sqrt(fresh), alpha[1:] * fresh * left)
-  noise = jnp.where(times[1:] > 0, noise, 0.0)
-  # From 'small' to 'large', whose standard deviation is  sigma_t sqrt(fresh).
-  wider = sigma[:-1] / sigma[1:] if learned else None
-  return _first_order(
-    denoiser, cond, xt, process, times, jnp.exp(-h), noise, keys, on_step, wider
-  )  # fmt: skip
+  small = jnp.where(times[1:] > 0, sigma[1:] * jnp.sqrt(fresh), 0.0)
+  unknown = 1.0 if known is None else 1 - known
+  if learned:
+    # From 'small' to 'large', whose standard deviation is  sigma_t sqrt(fresh).
+    of_step = small, sigma[:-1] / sigma[1:]
+
+    def drawn(xt, learned, small, wider):
+      return small * wider ** (unknown * (_required(learned, xt) + 1) / 2)
+
+  else:
+    left = d * sigma[:-1] / jnp.hypot(d * alpha[:-1], sigma[:-1])  # the std of x_0 given x_t
+    of_step = small, jnp.where(times[1:] > 0, alpha[1:] * fresh * left, 0.0)
+
+    def drawn(xt, learned, small, guessed):
+      return jnp.hypot(small, unknown * guessed)
+
+  keep = jnp.exp(-h)
+  return _first_order(denoiser, cond, xt, process, times, keep, keys, on_step, drawn, of_step)
 
 
 def dpmpp_2m(
@@ -158,20 +185,21 @@ def draw(keys: Keys, step: Int[''], like: Video) -> Video:
   return jax.vmap(lambda k, x: jax.random.normal(jax.random.fold_in(k, step), x.shape))(keys, like)
 
 
-def _first_order(denoiser, cond, xt, process, times, keep, noise, keys, on_step, wider=None):
-  """Takes the steps of this file's head, for `keep` and `noise` (or None) of each.
+def _first_order(
+  denoiser, cond, xt, process, times, keep, keys, on_step, drawn=None, of_step=()
+):  # fmt: skip
+  """Takes the steps of this file's head, for the `keep` of each.
 
-  With `wider`, the noise of each pixel is up to so many times that, as the denoiser says.
+  drawn: the standard deviation of the noise of a step, `drawn(xt, learned, *of_step of it)`, where
+    `learned` is what the denoiser says of it; None draws none.
   """
 
-  def step(xt, i, t, of_xt, of_x0, noise, wider):
+  def step(xt, i, t, of_xt, of_x0, *of_this):
     x0, learned = _answer(denoiser, xt, t, cond)
     mean = of_xt * xt + of_x0 * x0
-    if wider is not None:
-      noise = noise * wider ** ((_required(learned, xt) + 1) / 2)
-    return mean if noise is None else mean + noise * draw(keys, i, xt)
+    return mean + drawn(xt, learned, *of_this) * draw(keys, i, xt) if drawn else mean
 
-  coefficients = (*_coefficients(process, times, keep), noise, wider)
+  coefficients = (*_coefficients(process, times, keep), *of_step)
   return _scan(step, xt.astype(jnp.float32), times, on_step, coefficients)
 
 

@@ -16,18 +16,23 @@ from diffusion.denoiser import Denoiser, clipped, dynamically_thresholded, keepi
 from diffusion.process import Process
 from diffusion.sampler import OnStep, ddim, ddpm, dpmpp_2m, even_angles, leading, times
 
-SAMPLERS = {
-  'ddim': ddim,
+# Those that draw noise for what is not known of a video, and are told what is.
+STOCHASTIC = {
   'ddpm': ddpm,
   'ddpm_learned': functools.partial(ddpm, variance='learned'),
   'ddpm_small': functools.partial(ddpm, variance='small'),
-  'dpmpp_2m': dpmpp_2m,
 }
+FIRST_ORDER = {'ddim': ddim} | STOCHASTIC
+SAMPLERS = FIRST_ORDER | {'dpmpp_2m': dpmpp_2m}
+# (process, steps), and where times are to start at another than the noisiest, (..., start)
 SPACINGS = {
-  'even_angles': even_angles,
-  'even_times': lambda process, steps, start: times(steps, start),
-  'leading': lambda process, steps, start: leading(steps, start),
+  # For a little less than the deviation of videos, about 0.5: more steps for what is finer.
+  'even_angles': functools.partial(even_angles, std=0.45),
+  'even_times': lambda process, steps, *start: times(steps, *start),
+  'leading': lambda process, steps, *start: leading(steps, *start),
 }
+# Those at which samplers of second order are right: see docs/sampling.md.
+SECOND_ORDER_SPACINGS = ('even_angles',)
 THRESHOLDS = {
   'dynamic': dynamically_thresholded,
   # DeepFloyd IF's, of its first stage.
@@ -54,26 +59,33 @@ def make_sample(
   sampler: str,
   steps: int,
   threshold: str = 'static',
-  spacing: str = 'even_times',
+  spacing: str = 'even_angles',
   on_step: OnStep | None = None,
 ) -> Sample:
   """Returns `sample(denoiser, cond, shape, keys, given, source) -> video`, one for each key.
 
   sampler, threshold of x0, spacing of the steps in time: one of `SAMPLERS`, `THRESHOLDS`,
-    `SPACINGS`; others are a ValueError, and so are fewer steps than 1.
+    `SPACINGS`; others are a ValueError, and so are fewer steps than 1, and a sampler of second
+    order with a spacing that is not one of `SECOND_ORDER_SPACINGS`.
   on_step: called on the host with the number of each step as it is done.
 
   Videos are in [-1, 1], and t h w c is the `shape` of one.  What is `given`, if it is not None, is
-  kept at every step, and to the last bit in the end.  With a `source`, all steps are taken between
-  its strength and 0.
+  kept at every step, and to the last bit in the end.  A `source` is noised to its strength, which
+  is the first time, and all steps are taken between that and 0.
 
   All noise of a video is drawn from its own key, so that it is the same in any batch.
   """
   run = _choice('sampler', sampler, SAMPLERS)
   threshold = _choice('threshold', threshold, THRESHOLDS)
-  spacing = _choice('spacing', spacing, SPACINGS)
+  space = _choice('spacing', spacing, SPACINGS)
   if steps < 1:
     raise ValueError(f'Got {steps} steps; allowed is 1 or more.')
+  if sampler not in FIRST_ORDER and spacing not in SECOND_ORDER_SPACINGS:
+    raise ValueError(
+      f'Got sampler={sampler} with spacing={spacing}, at which its second order is wrong; allowed '
+      f'are --spacing={" or ".join(SECOND_ORDER_SPACINGS)} (of super-resolution --ssr_spacing), or '
+      f'a sampler of first order: {", ".join(sorted(FIRST_ORDER))}.'
+    )
 
   def sample(
     denoiser: Denoiser,
@@ -84,19 +96,26 @@ def make_sample(
     source: Source | None = None,
   ) -> Video:
     first, keys = jax.vmap(jax.random.split, out_axes=1)(keys)
-    xt = jax.vmap(lambda key: jax.random.normal(key, shape))(first)
-    start = 1.0
-    if source is not None:
-      start = source.strength
-      xt = process.corrupt(source.video, jnp.full(len(xt), start), xt)
-    denoiser = threshold(denoiser)
-    if given is not None:
-      denoiser = keeping(denoiser, given)
-    schedule = spacing(process, steps, start)
-    made = run(denoiser, cond, xt, process, schedule, keys=keys, on_step=on_step)
-    return made if given is None else given.kept(made)
+    schedule = space(process, steps, *(() if source is None else (source.strength,)))
+    noise = jax.vmap(lambda key: jax.random.normal(key, shape))(first)
+    xt = _begun(process, schedule[0], noise, given, source)
+    denoiser, options = threshold(denoiser), dict(keys=keys, on_step=on_step)
+    if given is None:
+      return run(denoiser, cond, xt, process, schedule, **options)
+    if sampler in STOCHASTIC:
+      options['known'] = given.known
+    return given.kept(run(keeping(denoiser, given), cond, xt, process, schedule, **options))
 
   return sample
+
+
+def _begun(process, t, noise, given, source):
+  """What a sampler begins from at time t: noise, but for the clean video as far as there is one."""
+  at = jnp.full(len(noise), t)
+  xt = noise if source is None else process.corrupt(source.video, at, noise)
+  if given is None:
+    return xt
+  return (1 - given.known) * xt + given.known * process.corrupt(given.frames, at, noise)
 
 
 def video_keys(seed: int, indices: Int[Array, ' b']) -> Keys:

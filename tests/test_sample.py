@@ -79,7 +79,14 @@ def test_a_prompt_becomes_a_video_the_same_in_every_process(run, workdir, tmp_pa
 
 def test_a_file_of_prompts_becomes_a_folder(run, tmp_path):
   (tmp_path / 'prompts.txt').write_text(f'{PROMPT}\n\n  Two, (round) *dots*\n')
-  options = ('--sampler=ddim', '--steps=1', '--guidance=1', '--num_frames=4', '--upscale=3')
+  options = (
+    '--sampler=ddim',
+    '--spacing=leading',
+    '--steps=1',
+    '--guidance=1',
+    '--num_frames=4',
+    '--upscale=3',
+  )
   paths = (f'--prompts_file={tmp_path}/prompts.txt', f'--output={tmp_path}/new')
   code, out, _ = run(*paths, '--num_videos=2', '--batch=3', *options)
   assert code == 0
@@ -97,7 +104,8 @@ def test_a_file_of_prompts_becomes_a_folder(run, tmp_path):
   assert index == [video.read_metadata(file) for file in files]
   assert [line['prompt'] for line in index] == [PROMPT, PROMPT, *['Two, (round) *dots*'] * 2]
   assert [line['number'] for line in index] == ['0', '1', '0', '1']
-  assert {(i['sampler'], i['steps'], i['guidance']) for i in index} == {('ddim', '1', '1.0')}
+  asked = {tuple(i[key] for key in ('sampler', 'spacing', 'steps', 'guidance')) for i in index}
+  assert asked == {('ddim', 'leading', '1', '1.0')}
   for file in files:
     with av.open(str(file)) as container:
       frames = [frame.to_ndarray(format='rgb24') for frame in container.decode(video=0)]
@@ -148,6 +156,10 @@ def test_the_model_of_super_resolution_beside_the_base_is_found(
       'Got an overlap of 6 frames in a video of 4; allowed is 0 to 3.',
     ),
     (['--window=5'], '5 frames do not divide by the temporal factor 2 of the model'),
+    (
+      ['--ssr_spacing=even_times'],
+      'Got sampler=dpmpp_2m with spacing=even_times, at which its second order is wrong; allowed',
+    ),
     (['--aug_level=2'], 'flag --aug_level=2: 2.0 is not a number in the range [0.0, 1.0]'),
     (['--ssr_workdir=none'], 'none is not a workdir'),
     (['--workdir=none'], 'none is not a workdir'),
@@ -195,6 +207,16 @@ def test_a_video_model_is_no_super_resolution(run, workdir, tmp_path):
     (
       ['--sampler=euler'],
       'flag --sampler=euler: value should be one of <ddim|ddpm|ddpm_learned|ddpm_small|dpmpp_2m>',
+    ),
+    (
+      ['--spacing=even'],
+      'flag --spacing=even: value should be one of <even_angles|even_times|leading>',
+    ),
+    (
+      ['--spacing=leading'],
+      'Got sampler=dpmpp_2m with spacing=leading, at which its second order is wrong; allowed are '
+      '--spacing=even_angles (of super-resolution --ssr_spacing), or a sampler of first order: '
+      'ddim, ddpm, ddpm_learned, ddpm_small.',
     ),
     (['--workdir=none'], 'none is not a workdir'),
     (['--prompts_file=none.txt', '--output=new'], 'Cannot read the prompts of none.txt: '),

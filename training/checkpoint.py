@@ -56,12 +56,13 @@ def save_args(tree: Params) -> Params:
 def check_config(workdir: pathlib.Path, config: ConfigDict) -> None:
   """ValueError, which says where they differ, if the workdir is of a run of another config.
 
-  A run may be lengthened, moved to other devices and told to report more or less often.
+  A run may be lengthened, moved to other devices and told to report more or less often, and of
+  videos that are sampled in another way.
   """
   new = json.loads(config.to_json())
   if (workdir / 'config.json').exists():
     old = _read_config(workdir)
-    free = {'steps', 'mesh', 'shard_above', 'keep', 'keep_best', 'watchdog', 'scores'}
+    free = {'steps', 'mesh', 'shard_above', 'keep', 'keep_best', 'watchdog', 'scores', 'sampling'}
     free |= {'evaluate_clips'}  # which came later
     free = free & new.keys() | {k for k in new if k.endswith('_every')}
     keys = (new.keys() | old.keys()) - free

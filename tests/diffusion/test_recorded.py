@@ -33,7 +33,7 @@ def test_a_hundred_steps_with_a_learned_variance_are_those_of_diffusers(monkeypa
     x0 = process.x0_from(xt, t, 2 * jnp.sin(3 * xt) + step / 1000)
     return jnp.concatenate([x0, jnp.cos(5 * xt)], -1)
 
-  times = SPACINGS['leading'](process, 100, 1.0)
+  times = SPACINGS['leading'](process, 100)
   keys, cond = jax.random.split(jax.random.key(0), 2), Condition(jnp.zeros((2, 1, 1)))
   start = video(recorded['samples'][0])
   last = SAMPLERS['ddpm_learned'](

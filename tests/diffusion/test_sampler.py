@@ -165,6 +165,8 @@ def test_leading_times_are_those_of_evenly_spaced_steps_of_a_thousand():
   np.testing.assert_allclose(sampler.leading(4), [0.751, 0.501, 0.251, 0.001, 0], rtol=1e-6)
   np.testing.assert_allclose(sampler.leading(3)[:3], [0.667, 0.334, 0.001], rtol=1e-6)
   assert len(sampler.leading(1000)) == 1001
+  np.testing.assert_allclose(sampler.leading(4, 0.601), [0.601, 0.401, 0.201, 0.001, 0], rtol=1e-5)
+  assert not np.diff(sampler.leading(4, 0.0)).any()
   for steps in (0, 1001):
     with pytest.raises(ValueError, match=f'Got {steps} steps; a model of 1000 has'):
       sampler.leading(steps)

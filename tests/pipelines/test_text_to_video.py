@@ -6,7 +6,7 @@ import pytest
 from core.condition import Condition
 from diffusion import denoiser, sampler
 from diffusion.process import Process, per_example
-from pipelines.sampling import SAMPLERS, video_keys
+from pipelines.sampling import SAMPLERS, SPACINGS, video_keys
 from pipelines.text_to_video import in_batches, make_text_to_video
 
 SHAPE = (4, 8, 8, 3)
@@ -79,7 +79,7 @@ def test_the_steps_are_the_samplers():
     condition(0.3),
     jax.random.normal(first, (1, *SHAPE)),
     PROCESS,
-    sampler.times(4),
+    SPACINGS['even_angles'](PROCESS, 4),
     keys=key[None],
   )
   got = generate(0.3, numbers=[7], sampler='ddpm', guidance=3.0)

@@ -112,11 +112,12 @@ def test_a_run_goes_on_with_keys_that_came_later_and_are_at_nothing(tmp_path):
     checkpoint.save_config(tmp_path, ConfigDict(within))
 
 
-def test_how_a_run_is_scored_may_change_and_come_later(tmp_path):
+@pytest.mark.parametrize('how', ['scores', 'sampling'])
+def test_how_a_run_is_scored_and_samples_may_change_and_come_later(how, tmp_path):
   checkpoint.save_config(tmp_path, ConfigDict(CONFIG))
-  for scores in ({'videos': 8}, {'videos': 9}):
-    checkpoint.save_config(tmp_path, ConfigDict(CONFIG | {'scores': scores, 'evaluate_clips': 64}))
-    assert checkpoint.load_config(tmp_path).scores.to_dict() == scores
+  for value in ({'videos': 8}, {'videos': 9}):
+    checkpoint.save_config(tmp_path, ConfigDict(CONFIG | {how: value, 'evaluate_clips': 64}))
+    assert checkpoint.load_config(tmp_path)[how].to_dict() == value
 
 
 def test_a_run_of_another_config_is_refused_and_kept(tmp_path):
