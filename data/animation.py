@@ -3,15 +3,15 @@
 import contextlib
 import fractions
 import io
-import pathlib
 from collections.abc import Iterator
 
 import av
 import numpy as np
 from PIL import Image, ImageOps
 
+from data.streams import Source
+
 MILLISECOND = fractions.Fraction(1, 1000)
-Source = str | pathlib.Path | bytes  # a path, or a file's contents
 
 
 def is_webp(file: Source) -> bool:

@@ -52,11 +52,7 @@ def opened(file: Source, max_pixels: int) -> Iterator[tuple[av.container.InputCo
   except (av.FFmpegError, OSError) as error:
     raise ValueError(f'cannot be opened: {reason(error)}') from error
   with container:
-    videos = [s for s in container.streams.video if not s.disposition & COVERS]
-    if not videos:
-      raise ValueError('no video stream')
-    best = container.streams.best('video')
-    stream = next((s for s in videos if best and s.index == best.index), videos[0])
+    stream = _best(container)
     codec = stream.codec_context
     if codec is None:
       raise ValueError('no decoder for its video stream')
@@ -69,6 +65,23 @@ def opened(file: Source, max_pixels: int) -> Iterator[tuple[av.container.InputCo
     codec.options = {'max_pixels': str(max_pixels), 'err_detect': 'crccheck'}
     codec.thread_count = 1  # loaders decode one file in each of their workers
     yield container, stream
+
+
+def _best(container):
+  videos = [s for s in container.streams.video if not s.disposition & COVERS]
+  if not videos:
+    raise ValueError('no video stream')
+  best = container.streams.best('video')
+  stream = next((s for s in videos if best and s.index == best.index), videos[0])
+  if _is_gray(stream):  # it may be the alpha of an AVIF, which is a stream like that of its colours
+    like = lambda s: (s.codec_context.height, s.codec_context.width, s.frames)
+    alike = (s for s in videos if s.codec_context and like(s) == like(stream))
+    return next((s for s in alike if not _is_gray(s)), stream)
+  return stream
+
+
+def _is_gray(stream) -> bool:
+  return bool(stream.codec_context) and (stream.codec_context.pix_fmt or '').startswith('gray')
 
 
 def stated_end(container, stream) -> float | None:
