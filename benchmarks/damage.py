@@ -36,6 +36,9 @@ class Codec:
 CODECS = {
   'H.264': Codec('libx264', 'mp4', options={'g': '16', 'bf': '3', 'threads': '1'}),
   'HEVC': Codec('libx265', 'mp4', options={'x265-params': 'keyint=16:log-level=none:pools=1'}),
+  'HEVC with checksums': Codec(
+    'libx265', 'mp4', options={'x265-params': 'keyint=16:log-level=none:pools=1:hash=1'}
+  ),
   'MPEG-4': Codec('mpeg4', 'avi', options={'g': '12', 'bf': '2'}, bit_rate=1_500_000),
   'MPEG-2': Codec('mpeg2video', 'matroska', options={'g': '12', 'bf': '2'}, bit_rate=1_500_000),
   'MPEG-1': Codec('mpeg1video', 'matroska', options={'g': '12', 'bf': '2'}, bit_rate=1_500_000),

@@ -202,12 +202,12 @@ def _judged(steps: Iterator[_Step], codec: str) -> Iterator[_Step]:
 def _steps(container, stream, leading) -> Iterator[_Step]:
   """What comes of each packet, up to the first error.
 
-  Frames that are decoded after the first one and shown before it may refer to frames that are not
-  in the file: what is wrong with these is no damage, and they are left out.
+  Frames that are shown before a first key frame, and refer to what is not in the file, decoders
+  leave out without a word.
   """
-  packets, times, begin, skip = container.demux(stream), {}, None, None
+  packets, times, skip = container.demux(stream), {}, None
   for number in itertools.count():
-    early, fault = False, None
+    fault = None
     try:
       packet = next(packets, None)
       if packet is None:
@@ -217,8 +217,6 @@ def _steps(container, stream, leading) -> Iterator[_Step]:
       if packet.size and number < skip:
         continue
       if packet.size:
-        begin = packet.pts if begin is None else begin
-        early = _before(packet, begin)
         fault = _fault_of(packet)
         # A frame gets the time of its packet, by which it is known whose it is.
         times[number], packet.pts = packet.pts, number
@@ -226,23 +224,15 @@ def _steps(container, stream, leading) -> Iterator[_Step]:
       with av.logging.Capture() as logs:
         decoded = packet.decode()
     except (av.FFmpegError, ValueError) as error:
-      if early:
-        continue
       yield _Step(number, times.get(number), fault=fault or reason(error))
       return
     images = []
     for image in decoded:
       own = number if image.pts is None else image.pts
       image.pts = times.get(own)
-      if not (image.is_corrupt and _before(image, begin)):
-        images.append((own, image))
-    messages, fault = ((), None) if early else (tuple(text.strip() for *_, text in logs), fault)
+      images.append((own, image))
+    messages = tuple(text.strip() for *_, text in logs)
     yield _Step(number, times.get(number), images, messages, fault, flush=not packet.size)
-
-
-def _before(what, begin: int | None) -> bool:
-  """Whether a packet or a frame is shown before a time."""
-  return what.pts is not None and begin is not None and what.pts < begin
 
 
 def _fault_of(packet) -> str | None:
