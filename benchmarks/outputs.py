@@ -7,6 +7,7 @@ when it has begun to write, interrupted there, and called once more where it was
 mount a disk, and Linux.
 """
 
+import dataclasses
 import os
 import pathlib
 import re
@@ -15,13 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import IO
 
 from absl import flags
 
 from benchmarks import commands, sections
 from core import command
-from core.writable import require_file
 
 PAGE = 4096  # bytes of a block of the disk
 ROOM = 2 * PAGE  # that are free on a full disk: enough to begin
@@ -32,7 +33,15 @@ LIMIT = 600  # seconds of a command
 NOT_ROOT = ('setpriv', '--bounding-set=-dac_override,-dac_read_search', '--inh-caps=-all')
 
 
-def begin(of: commands.Command, out: pathlib.Path, before=()) -> subprocess.Popen:
+@dataclasses.dataclass(frozen=True)
+class Running:
+  """A process, and the file that it prints to."""
+
+  process: subprocess.Popen
+  log: IO[str]
+
+
+def begin(of: commands.Command, out: pathlib.Path, before: Sequence[str] = ()) -> Running:
   """The command, with this place for its output, in a group of processes of its own."""
   argv = [word.format(out=out) for word in of.argv]
   environment = {
@@ -51,19 +60,18 @@ def begin(of: commands.Command, out: pathlib.Path, before=()) -> subprocess.Pope
     stderr=subprocess.STDOUT,
     start_new_session=True,
   )
-  process.log = log
-  return process
+  return Running(process, log)
 
 
-def ended(process: subprocess.Popen) -> tuple[int, str]:
+def ended(running: Running) -> tuple[int, str]:
   """The exit status and what was printed, when it is at its end."""
   try:
-    status = process.wait(LIMIT)
+    status = running.process.wait(LIMIT)
   finally:
-    if process.poll() is None:
-      os.killpg(process.pid, signal.SIGKILL)
-  process.log.seek(0)
-  return status, process.log.read()
+    if alive(running.process.pid):  # it, or what it has left
+      os.killpg(running.process.pid, signal.SIGKILL)
+  running.log.seek(0)
+  return status, running.log.read()
 
 
 def said(status: int, text: str, *allowed: int) -> str:
@@ -76,7 +84,7 @@ def said(status: int, text: str, *allowed: int) -> str:
   return last
 
 
-def refused(of: commands.Command, out: pathlib.Path, before=()) -> str:
+def refused(of: commands.Command, out: pathlib.Path, before: Sequence[str] = ()) -> str:
   """What came of a command whose output can't be written."""
   began, there = time.monotonic(), names(out.parent) if out.parent.is_dir() else None
   said(*ended(begin(of, out, before)), 2)
@@ -108,20 +116,16 @@ def full(of: commands.Command, disk: pathlib.Path) -> str:
 
 def interrupted(of: commands.Command, disk: pathlib.Path, number: int) -> str:
   """What came of a command that a signal has ended once it had begun to write."""
-  process = begin(of, disk / of.out)
-  before = {path for path in disk.glob(of.begun)}
-  while process.poll() is None and not {path for path in disk.glob(of.begun)} - before:
+  before = set(disk.glob(of.begun))
+  running = begin(of, disk / of.out)
+  process = running.process
+  while process.poll() is None and not set(disk.glob(of.begun)) - before:
     time.sleep(0.001)
-  if process.poll() is not None:
-    status, text = ended(process)
-    raise AssertionError(f'it ended before, with {status}: {text.strip()[-200:]}')
-  if number == signal.SIGKILL:
-    process.kill()
-  else:
-    os.killpg(process.pid, number)  # as a terminal does
-  status, text = ended(process)
-  time.sleep(0.5)
-  os.killpg(process.pid, signal.SIGKILL) if alive(process.pid) else None
+  if process.poll() is None:
+    # Ctrl-C is for all processes of a command, as a terminal sends it.
+    process.kill() if number == signal.SIGKILL else os.killpg(process.pid, number)
+  status, text = ended(running)
+  assert status, f'it ended before: {text.strip()[-200:]}'
   if number == signal.SIGINT:
     said(status, text, 130)
   left = {name for name in names(disk) if not hidden(name)}
@@ -189,7 +193,6 @@ def tried(of: commands.Command, folder: pathlib.Path) -> Iterator[str]:
 def main() -> None:
   out = pathlib.Path(flags.FLAGS.output)
   sections.require(out)
-  require_file(out)
   rows = []
   with tempfile.TemporaryDirectory() as scratch:
     folder = pathlib.Path(flags.FLAGS.models or scratch)

@@ -19,9 +19,10 @@ from absl import flags
 if not __package__:  # run by its path, and not with -m: the project is not where Python looks
   sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 
-from benchmarks import faults, interruptions
+from benchmarks import faults, interruptions, sections
 from core import command
-from core.writable import require_file
+
+TITLE = 'Runs that are killed, moved and damaged'
 
 
 def experiments(folder: pathlib.Path, source: str) -> Iterator[tuple[str, Callable[[], str]]]:
@@ -40,11 +41,7 @@ def experiments(folder: pathlib.Path, source: str) -> Iterator[tuple[str, Callab
 
 def main() -> None:
   out = pathlib.Path(flags.FLAGS.output)
-  if out.suffix != '.md' or not out.parent.is_dir():
-    raise ValueError(f'Got --output={out}; allowed is a name that ends in .md, in a folder.')
-  require_file(out)
-  line = ['git', 'rev-parse', '--short', 'HEAD']
-  commit = subprocess.run(line, cwd=command.ROOT, capture_output=True, text=True).stdout.strip()
+  sections.require(out)
   rows, failed = [], False
   with tempfile.TemporaryDirectory() as folder:
     for name, experiment in experiments(pathlib.Path(folder), flags.FLAGS.source):
@@ -56,10 +53,12 @@ def main() -> None:
       rows.append(f'| {name} | {found} | {time.monotonic() - began:.0f} s |')
       print(rows[-1], flush=True)
   source = ' --source=DATASET' if flags.FLAGS.source else ''
-  out.write_text(
-    '# Reliability\n\n'
-    f'At commit {commit}, by `python benchmarks/reliability.py --output={out}{source}`:\n\n'
-    '| experiment | what came out | took |\n|---|---|---|\n' + '\n'.join(rows) + '\n'
+  sections.replace(
+    out,
+    TITLE,
+    f'At commit {sections.commit()}, by '
+    f'`python benchmarks/reliability.py --output={out}{source}`:\n\n'
+    '| experiment | what came out | took |\n|---|---|---|\n' + '\n'.join(rows),
   )
   sys.exit(1 if failed else 0)
 
