@@ -55,6 +55,8 @@ def join(coordinator: str | None, num: int | None, index: int | None) -> None:
 def _meet(coordinator, num, index, by: str) -> None:
   """Connects to the others; ValueError where JAX does not know them."""
   jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+  # It would take SIGTERM for itself, and `training.stops` would never get it.
+  jax.config.update('jax_enable_preemption_service', False)
   # Of itself JAX aborts with a trace, and only after more than the time that it is given.
   timer = threading.Timer(MEET, _give_up, [f' at {coordinator}' if coordinator else ''])
   timer.daemon = True

@@ -1,9 +1,13 @@
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
 
 import pytest
 
+from core import command
 from training import stops
 from training.phases import PHASES, Clock
 from training.stops import EARLY, told_to_stop
@@ -83,3 +87,28 @@ def test_and_the_process_where_that_does_not_end(phase, monkeypatch, capfd):
       time.sleep(0.5)
     assert ended == [130]
   assert capfd.readouterr().err == 'error: interrupted.\n'
+
+
+JOINED = """
+import os, signal, time
+from training import processes
+from training.stops import told_to_stop
+with told_to_stop() as stopped:
+  processes.join('localhost:{port}', 1, 0)
+  os.kill(os.getpid(), signal.SIGTERM)
+  until = time.monotonic() + 10
+  while not stopped() and time.monotonic() < until:
+    time.sleep(0.05)
+  print(stopped(), flush=True)
+os._exit(0)
+"""
+
+
+def test_one_of_many_processes_is_told_too():
+  """JAX has a handler of its own there."""
+  with socket.socket() as one:
+    one.bind(('localhost', 0))
+    port = one.getsockname()[1]
+  argv = [sys.executable, '-c', JOINED.format(port=port)]
+  done = subprocess.run(argv, cwd=command.ROOT, capture_output=True, text=True, timeout=120)
+  assert done.stdout == 'SIGTERM\n', done.stderr
