@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO
 
 from absl import flags
@@ -116,15 +116,13 @@ def full(of: commands.Command, disk: pathlib.Path) -> str:
 
 def interrupted(of: commands.Command, disk: pathlib.Path, number: int) -> str:
   """What came of a command that a signal has ended once it had begun to write."""
-  before = set(disk.glob(of.begun))
-  running = begin(of, disk / of.out)
-  process = running.process
-  while process.poll() is None and not set(disk.glob(of.begun)) - before:
-    time.sleep(0.001)
-  if process.poll() is None:
-    # Ctrl-C is for all processes of a command, as a terminal sends it.
-    process.kill() if number == signal.SIGKILL else os.killpg(process.pid, number)
-  status, text = ended(running)
+  before, began = set(disk.glob(of.begun)), time.monotonic()
+  status, text = signalled(of, disk, number, lambda: set(disk.glob(of.begun)) - before)
+  if not status:  # it writes so little that nobody sees it begin
+    late = 0.8 * (time.monotonic() - began)
+    (disk / of.out).unlink()
+    began = time.monotonic()
+    status, text = signalled(of, disk, number, lambda: time.monotonic() - began > late)
   assert status, f'it ended before: {text.strip()[-200:]}'
   if number == signal.SIGINT:
     said(status, text, 130)
@@ -135,6 +133,20 @@ def interrupted(of: commands.Command, disk: pathlib.Path, number: int) -> str:
   if number == signal.SIGINT:
     assert not names(disk), f'left behind: {sorted(names(disk))[:3]}'
   return 'nothing' if not names(disk) else 'nothing but hidden'
+
+
+def signalled(
+  of: commands.Command, disk: pathlib.Path, number: int, when: Callable[[], object]
+) -> tuple[int, str]:
+  """The exit status and what was printed of a command that got a signal."""
+  running = begin(of, disk / of.out)
+  process = running.process
+  while process.poll() is None and not when():
+    time.sleep(0.001)
+  if process.poll() is None:
+    # Ctrl-C is for all processes of a command, as a terminal sends it.
+    process.kill() if number == signal.SIGKILL else os.killpg(process.pid, number)
+  return ended(running)
 
 
 def hidden(name: str) -> bool:

@@ -58,7 +58,7 @@ def report(error: BaseException) -> int:
   That is one line and 2 for a mistake of the user, or 130 for Ctrl-C, and the traceback and 1 for a
   defect.
   """
-  if isinstance(error, KeyboardInterrupt):
+  if interrupt.is_behind(error):
     print(_line('interrupted.'), file=sys.stderr, flush=True)
     return interrupt.STATUS
   if isinstance(error, SystemExit):  # which was reported by whoever raised it
@@ -135,6 +135,8 @@ def _reporting(main):
     try:
       main(argv[1:])
     except Exception as error:
+      if interrupt.is_behind(error):
+        raise KeyboardInterrupt from error
       if not (message := mistakes.message(error, _named())):
         raise
       fail(message)

@@ -13,6 +13,13 @@ import psutil
 STATUS = 130  # what shells say of a command that Ctrl-C has ended: 128 and the number of SIGINT
 
 
+def is_behind(error: BaseException | None) -> bool:
+  """Whether an error is Ctrl-C, or was raised while that was acted on, as by what closes files."""
+  while error is not None and not isinstance(error, KeyboardInterrupt):
+    error = error.__cause__ or error.__context__
+  return error is not None
+
+
 def end_process(status: int) -> None:
   """Ends this process and its children at once.
 

@@ -145,6 +145,16 @@ def test_ctrl_c_is_one_line(run, config, where):
   assert got == (130, 'error: interrupted.\n')
 
 
+def test_an_error_of_what_closes_files_after_ctrl_c_is_that(run):
+  def main():
+    try:
+      raise KeyboardInterrupt
+    finally:
+      raise ValueError("Can't close the file while there is a handle on it.")
+
+  assert run(command.run, main) == (130, 'error: interrupted.\n')
+
+
 def test_a_verb_is_chosen_by_the_first_argument(run, config):
   seen = []
   verbs = {
