@@ -209,7 +209,7 @@ def test_a_study_is_made_and_its_answers_are_analysed(run, tmp_path):
     (['fvd'], 'fvd needs reference and i3d.'),
     (['motion'], 'Neither --videos=DIR nor --prompts=FILE says'),
     (['motion', '--videos=none'], 'There is no folder none.'),
-    (['motion', '--videos=.'], '. has no video; allowed are .3gp, .avi,'),
+    (['motion', '--videos=.'], '. has no video; allowed are .3g2, .3gp,'),
     (['prompts', '--prompts=none.txt'], 'prompts needs --samples=DIR.'),
     (['prompts', '--prompts=none.txt', '--samples=s'], 'Cannot read the prompts of none.txt'),
     (['ucf101'], 'ucf101 needs --i3d=FILE and --reference=DIR, --c3d=FILE, or all of these.'),
