@@ -8,6 +8,7 @@ where part of a clip is given, `known`, bool 't h w'.
 import functools
 import gc
 import pathlib
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -109,12 +110,17 @@ def batches(
     examples = place.to_iter_dataset(ahead)
     if workers:
       options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-      # What a worker begins with is left out of its collections, so that those are quick.
-      examples = examples.mp_prefetch(options, worker_init_fn=lambda index, count: gc.freeze())
+      examples = examples.mp_prefetch(options, worker_init_fn=_begin_worker)
     # After the workers: a batch is then of consecutive examples, whatever their number.
     return iter(examples.batch(share, batch_fn=lambda clips: _collate(clips, encode)))
 
   return _Batches(start)
+
+
+def _begin_worker(index: int, count: int) -> None:
+  # What a worker begins with is left out of its collections, so that those are quick.
+  gc.freeze()
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class _Batches(grain.DatasetIterator):
@@ -132,9 +138,8 @@ class _Batches(grain.DatasetIterator):
   def __next__(self) -> dict:
     self._assert_not_closed()
     for attempt in range(1 + REPLACED):
-      self.start_prefetch()
       try:
-        batch = next(self._running)
+        batch = self._first() if self._running is None else next(self._running)
         break
       except RuntimeError as error:
         if KILLED not in str(error) or attempt == REPLACED:
@@ -152,11 +157,14 @@ class _Batches(grain.DatasetIterator):
     self._done = int(state['batches'])
 
   def start_prefetch(self) -> None:
-    if not self._running:
-      # A terminal sends Ctrl-C to all processes, and this one is not done with its workers then.
-      with interrupt.not_for_children():
-        self._running = self._start(self._done)
-        self._running.start_prefetch()
+    self._running = self._running or self._start(self._done)
+    self._running.start_prefetch()
+
+  def _first(self) -> dict:
+    # A terminal sends Ctrl-C to all processes, and this one is not done with its workers then.
+    with interrupt.not_for_children():
+      self._running = self._start(self._done)
+      return next(self._running)
 
   def close(self) -> None:
     self._stop()

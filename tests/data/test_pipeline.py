@@ -107,13 +107,14 @@ def test_every_epoch_has_every_example_once_in_an_order_of_its_own(open_batches)
 
 def test_ctrl_c_in_a_terminal_ends_no_worker(open_batches):
   """All processes get it; the run takes batches until it has come to a step's end."""
-  batches = open_batches(Numbers(9), workers=1)
+  batches = open_batches(Numbers(9), workers=2)
   next(batches)
   workers = [p for p in psutil.Process().children() if 'spawn_main' in ' '.join(p.cmdline())]
-  assert workers
+  assert len(workers) == 2
   for process in workers:
     process.send_signal(signal.SIGINT)
-  numbers(batches, 6)
+  numbers(batches, 12)
+  assert all(process.is_running() for process in workers)
   assert batches.counts == {'workers_replaced': 0}
 
 
