@@ -9,19 +9,13 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Sequence
 
-import numpy as np
 from tqdm import tqdm
 
 from benchmarks import runs
-from core import video
 
 # Where a run is killed: while it compiles, steps, saves, or restores.
 MOMENTS = ('compile', 'step', 'save', 'restore')
-
-# What each stage begins from.
-_PARENTS = {'t2v': 't2i', 't2v_masked': 't2v', 'ssr': 'ssr_image', 'style': 't2i'}
 
 
 def kills(folder: pathlib.Path, count: int, seed: int = 0) -> str:
@@ -92,48 +86,6 @@ def elsewhere(folder: pathlib.Path, devices=(1, 2, 4, 8), processes: bool = True
     worst = max(worst, *(abs(got[i] / want[i] - 1) for i in got))
     runs.require(worst <= 1e-5, f'{workdir}: losses differ by {worst:.1e}')
   return f'bits by digest after each restore; the next 20 losses to {worst:.1e}'
-
-
-def begun(
-  folder: pathlib.Path, stages: Sequence[str] = ('t2v', 't2v_masked', 'ssr', 'style'), counts=(2, 4)
-) -> str:
-  """Each stage begins from a model that one process left, in so many processes as in one.
-
-  The model was sharded over 4 devices of the one process; the processes have 1 device each.
-  """
-  mesh = {'mesh': "(('data',1),('fsdp',-1))", 'steps': 5, 'save_every': 5, 'evaluate_every': 5}
-  crops = {'data.shorter_side': 16, 'text.tokens': 8}
-  worst = 0.0
-  for stage in stages:
-    parent, config, options = _PARENTS[stage], f'configs/{stage}.py:tiny', []
-    changes = mesh | (crops if stage == 'ssr' else {})
-    clips = {'data.frames': 1 if stage == 'style' else 4}
-    image = folder / parent
-    if not image.exists():
-      before = [f'--config.init_from={folder / "t2i"}'] if parent == 't2v' else []
-      frames = {'data.frames': 4 if parent == 't2v' else 1}
-      line = dict(config=f'configs/{parent}.py:tiny', options=before, devices=4)
-      runs.finished(runs.start(image, changes | frames, **line), image)
-    options = [f'--config.init_from={image}']
-    if stage == 'style':
-      picture = folder / 'style.png'
-      video.write(picture, np.arange(20 * 24 * 3).reshape(1, 20, 24, 3).astype('uint8'))
-      options += [f'--config.style.image={picture}', '--config.style.descriptor=in neon style']
-    found = {}
-    for n in (1, *counts):
-      workdir = folder / f'{stage}_{n}'
-      line = dict(config=config, options=options)
-      if n == 1:
-        processes = [runs.start(workdir, changes | clips, devices=max(counts), **line)]
-      else:
-        processes = runs.many_processes(n, workdir, changes | clips, **line)
-      for process in processes:
-        runs.finished(process, workdir)
-      found[n] = runs.losses(workdir)
-      runs.require(sorted(found[n]) == [1, 2, 3, 4, 5], f'{workdir} has steps {sorted(found[n])}')
-      worst = max(worst, *(abs(found[n][i] / found[1][i] - 1) for i in found[n]))
-      runs.require(worst <= 1e-5, f'{workdir}: losses differ by {worst:.1e}')
-  return f'{", ".join(stages)} in {", ".join(map(str, counts))} processes: losses to {worst:.1e}'
 
 
 def many(folder: pathlib.Path, steps: int) -> str:

@@ -19,7 +19,7 @@ from absl import flags
 if not __package__:  # run by its path, and not with -m: the project is not where Python looks
   sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 
-from benchmarks import faults, interruptions, sections
+from benchmarks import beginnings, faults, interruptions, sections
 from core import command
 
 TITLE = 'Runs that are killed, moved and damaged'
@@ -31,6 +31,7 @@ def experiments(folder: pathlib.Path, source: str) -> Iterator[tuple[str, Callab
   yield '8 runs told to stop', lambda: interruptions.stops(folder, 8)
   yield 'on 1, 2, 4, 8 devices and two processes', lambda: interruptions.elsewhere(folder)
   yield 'two processes', lambda: interruptions.many(folder, 50)
+  yield 'stages that begin from a model of one process', lambda: beginnings.begin(folder)
   yield 'damaged checkpoints', lambda: faults.damage(folder)
   yield 'a full disk', lambda: faults.full_disk(folder)
   yield 'batches that are not finite', lambda: faults.not_numbers(folder)
