@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from core import video
-from data import pictures, transforms
+from data import pictures
 from tests.data.videos import encoded
 
 
@@ -262,41 +262,3 @@ def test_damage_is_one_line_of_a_picture_and_of_a_mask(tmp_path, kind, cut, repl
   ):
     with pytest.raises(ValueError, match=rf'^[^\n]*{path}[^\n]*$'):
       reads()
-
-
-def test_a_picture_is_a_source_of_its_squares(tmp_path):
-  path, notes = written(tmp_path / 'a.png', noise(40, 30, 4), 'RGBA'), []
-  source = pictures.Picture(path, 'in neon style', 16, tell=notes.append)
-  assert notes == [f'{path}: its alpha is dropped.']
-  first, second = (source.draw(0, np.random.default_rng(i)) for i in (0, 1))
-  assert first['video'].shape == (1, 16, 16, 3)
-  assert first['caption'] == 'in neon style'
-  assert (first['video'] != second['video']).any()
-
-
-@pytest.mark.parametrize(('height', 'width'), [(16, 16), (20, 31), (100, 40)])
-def test_a_square_of_a_picture_is_not_enlarged(tmp_path, monkeypatch, height, width):
-  sides, crop = set(), transforms.random_crop
-
-  def watched(frames, size, rng):
-    sides.add(size)
-    return crop(frames, size, rng)
-
-  monkeypatch.setattr(transforms, 'random_crop', watched)
-  source = pictures.Picture(
-    written(tmp_path / 'a.png', noise(height, width, 3)), 'a style', 16, tell=list
-  )
-  for i in range(100):
-    source.draw(0, np.random.default_rng(i))
-  assert (min(sides), max(sides)) == (max(min(height, width) // 2, 16), min(height, width))
-
-
-@pytest.mark.parametrize(('height', 'width'), [(15, 40), (40, 15), (8, 8)])
-def test_a_picture_that_would_be_enlarged_is_refused(tmp_path, height, width):
-  path = written(tmp_path / 'a.png', noise(height, width, 3))
-  with pytest.raises(ValueError, match='are needed on each side') as error:
-    pictures.Picture(path, 'a style', 16, tell=list)
-  assert str(error.value) == (
-    f'{path} has {width} x {height} pixels; to train on it without enlarging it, at least 16 are '
-    'needed on each side.'
-  )

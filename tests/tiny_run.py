@@ -1,0 +1,21 @@
+"""The tiny run of `train.py` that its tests share."""
+
+from benchmarks import runs
+from tests.conftest import SMALL
+
+PROMPT = 'a red circle growing on a black background'
+CHANGES = runs.CHANGES | {
+  'evaluate_batch': 2,
+  'sample_prompts': (PROMPT,),
+  'loader.batch': 2,
+  'data.frames': 4,
+  'scores.metrics': ('motion',),
+  'scores.videos': 2,
+}
+SMALLEST = {f'model.{key}': value for key, value in SMALL.items()}
+
+
+def changed(config):
+  """The config with the changes."""
+  config.update_from_flattened_dict(CHANGES)
+  return config
