@@ -84,13 +84,13 @@ def prepare(folder: pathlib.Path) -> None:
 
 def listed(folder: pathlib.Path) -> list[Command]:
   """All commands, which read what `prepare` made in the folder."""
-  changes = runs.CHANGES | SMALLEST | STILL | {'steps': 6}
+  changes = runs.CHANGES | SMALLEST | STILL | {'steps': 40, 'save_every': 4}
   train = [f'--config.{key}={value}' for key, value in changes.items()]
   yield Command(
     'train.py',
     ('train.py', '--config=configs/t2i.py:tiny', '--workdir={out}', *train),
     'run',
-    begun='run/checkpoints/2',
+    begun='run/checkpoints/[0-9]*',
     goes_on=True,
   )
   yield from _sample(folder)
@@ -118,11 +118,11 @@ def _sample(folder: pathlib.Path):
     verbs.items(), ('mp4', 'gif', 'webp', 'npy', 'mp4', 'png', 'mp4')
   ):
     # Enlarged so that it fills more than one block of a disk.
-    argv = ('sample.py', verb, *options, '--upscale=16', '--output={out}')
+    argv = ('sample.py', verb, *options, '--upscale=64', '--output={out}')
     yield Command(f'sample.py {verb} (.{extension})', argv, f'out.{extension}')
   yield Command(
     'sample.py with --prompts_file',
-    ('sample.py', base, f'--prompts_file={folder}/list.txt', '--upscale=16', '--output={out}'),
+    ('sample.py', base, f'--prompts_file={folder}/list.txt', '--upscale=64', '--output={out}'),
     'videos',
     begun='videos/*.mp4',
     goes_on=True,

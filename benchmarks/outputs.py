@@ -11,6 +11,7 @@ import dataclasses
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,9 +26,10 @@ from benchmarks import commands, sections
 from core import command
 
 PAGE = 4096  # bytes of a block of the disk
-ROOM = 2 * PAGE  # that are free on a full disk: enough to begin
+ROOM = PAGE  # that is free on a full disk: enough to begin
 TITLE = 'Outputs that cannot be written, and commands that are ended'
 COLUMNS = ('a folder of another user', 'below a file', 'a full disk', 'SIGKILL', 'Ctrl-C', 'again')
+STOPPED = 'What resumes it:'  # as train.py ends, which saves first
 LIMIT = 600  # seconds of a command
 # Root may write everywhere unless it drops this.
 NOT_ROOT = ('setpriv', '--bounding-set=-dac_override,-dac_read_search', '--inh-caps=-all')
@@ -114,18 +116,27 @@ def full(of: commands.Command, disk: pathlib.Path) -> str:
     ballast.unlink()
 
 
-def interrupted(of: commands.Command, disk: pathlib.Path, number: int) -> str:
-  """What came of a command that a signal has ended once it had begun to write."""
+def interrupted(of: commands.Command, disk: pathlib.Path, number: int, kept: set[bytes]) -> str:
+  """What came of a command that a signal has ended once it had begun to write.
+
+  Where the signal came too late for a file, the file is whole: what it has joins `kept`, to be
+  compared with what the command makes when nothing stops it, and it is removed.
+  """
   before, began = set(disk.glob(of.begun)), time.monotonic()
   status, text = signalled(of, disk, number, lambda: set(disk.glob(of.begun)) - before)
   if not status:  # it writes so little that nobody sees it begin
     late = 0.8 * (time.monotonic() - began)
-    (disk / of.out).unlink()
+    shutil.rmtree(disk / of.out) if (disk / of.out).is_dir() else (disk / of.out).unlink()
     began = time.monotonic()
     status, text = signalled(of, disk, number, lambda: time.monotonic() - began > late)
   assert status, f'it ended before: {text.strip()[-200:]}'
-  if number == signal.SIGINT:
+  if (out := disk / of.out).is_file():
+    kept.add(out.read_bytes())
+    out.unlink()
+    return 'whole already'
+  if number == signal.SIGINT and STOPPED not in text:
     said(status, text, 130)
+  assert 'Traceback' not in text, f'a traceback: {text.strip()[-200:]}'
   left = {name for name in names(disk) if not hidden(name)}
   if of.goes_on:
     return 'what is whole stays'
@@ -164,11 +175,12 @@ def alive(group: int) -> bool:
   return True
 
 
-def again(of: commands.Command, disk: pathlib.Path) -> str:
+def again(of: commands.Command, disk: pathlib.Path, kept: set[bytes]) -> str:
   """What came of the command when nothing stops it, where it was stopped before."""
   status, text = ended(begin(of, disk / of.out))
   assert status == 0, f'status {status}: {text.strip()[-300:]}'
   assert (disk / of.out).exists(), 'there is no output'
+  assert not kept or kept == {(disk / of.out).read_bytes()}, 'it was not whole before'
   left = sorted(name for name in names(disk) if hidden(name))
   assert not left, f'left behind: {left[:3]}'
   return 'whole'
@@ -176,6 +188,7 @@ def again(of: commands.Command, disk: pathlib.Path) -> str:
 
 def tried(of: commands.Command, folder: pathlib.Path) -> Iterator[str]:
   """What came of each failure, in the order of `COLUMNS`."""
+  kept: set[bytes] = set()
   other, file, disk = folder / 'other', folder / 'file', folder / 'disk'
   for place in (other, disk):
     place.mkdir(exist_ok=True)
@@ -188,9 +201,9 @@ def tried(of: commands.Command, folder: pathlib.Path) -> Iterator[str]:
     lambda: refused(of, other / of.out, NOT_ROOT),
     lambda: refused(of, file / of.out),
     lambda: (size('64k'), full(of, disk))[1],
-    lambda: (size('256m'), interrupted(of, disk, signal.SIGKILL))[1],
-    lambda: interrupted(of, disk, signal.SIGINT),
-    lambda: again(of, disk),
+    lambda: (size('256m'), interrupted(of, disk, signal.SIGKILL, kept))[1],
+    lambda: interrupted(of, disk, signal.SIGINT, kept),
+    lambda: again(of, disk, kept),
   )
   try:
     for step in steps:

@@ -42,7 +42,8 @@ def require_folder(path: pathlib.Path) -> None:
 
 def require_room(folder: pathlib.Path, size: int) -> None:
   """Raises OSError where so many bytes are not free on the disk of a folder."""
-  if size > (free := shutil.disk_usage(folder).free):
+  total, _, free = shutil.disk_usage(folder)
+  if total and size > free:  # file systems of networks may not know
     raise OSError(
       f'What is to be written takes {size / 2**20:,.1f} MiB, and {free / 2**20:,.1f} MiB are free '
       'there.'

@@ -17,15 +17,14 @@ from tests.test_launch import job_set
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # A process of train.py: PLAN has a word for each, a status after so many seconds, or what it does.
-# None outlives a test that fails by more than a minute.
 PYTHON = """#!/bin/bash
 echo "$@" >>started
 plan=($PLAN)
 each=${plan[${SLURM_PROCID:-$(($(wc -l <started) - 1))}]}
 case $each in
-  saves) trap 'exit 0' USR1 TERM; touch waiting; for _ in {1..1200}; do sleep 0.05; done ;;
-  fails) trap 'exit 1' USR1 TERM; touch waiting; for _ in {1..1200}; do sleep 0.05; done ;;
-  hangs) trap '' USR1 TERM; for _ in {1..1200}; do sleep 0.05; done ;;
+  saves) trap 'exit 0' USR1 TERM; touch waiting; while :; do sleep 0.05; done ;;
+  fails) trap 'exit 1' USR1 TERM; touch waiting; while :; do sleep 0.05; done ;;
+  hangs) trap '' USR1 TERM; while :; do sleep 0.05; done ;;
   killed) kill -KILL $$ ;;
   *@*) trap '' TERM; sleep ${each#*@}; exit ${each%@*} ;;
   *) exit $each ;;
@@ -77,14 +76,14 @@ def run(line, plan, stop=None, **environment):
   """The exit status of what is told to stop when its processes are waiting for that."""
   pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
   running = subprocess.Popen(line, env=os.environ | {'PLAN': plan} | environment, **pipes)
-  deadline = time.monotonic() + 60
+  deadline = time.monotonic() + 20
   while stop and not pathlib.Path('waiting').exists():
     assert time.monotonic() < deadline
     time.sleep(0.02)
   if stop:
     time.sleep(0.2)  # for all of them
     running.send_signal(stop)
-  _, errors = running.communicate(timeout=120)
+  _, errors = running.communicate(timeout=30)
   return running.returncode, errors
 
 

@@ -28,6 +28,7 @@ from core import unicode
 from core.folder import new_file
 from core.params import merge
 from core.typing import Params
+from core.writable import require_room
 from training import integrity
 from training.state import State
 
@@ -172,6 +173,9 @@ def save(
   """
   train = {name: value for name, value in vars(state).items() if name != 'ema'}
   with _whole_or_gone(checkpoints):
+    # Orbax tells of a full disk in a thousand lines.  What it writes may be compressed.
+    size = sum(x.nbytes for x in jax.tree.leaves(vars(state)))
+    require_room(pathlib.Path(checkpoints.directory), size // 2)
     checkpoints.save(
       int(state.step),
       metrics=None if evaluation_loss is None else {'evaluation_loss': float(evaluation_loss)},

@@ -76,11 +76,12 @@ def run(
           failed = _failure(checkpoint.save, checkpoints, state, data, loss)
       if not stopping and (end or 'sample' in due):
         with clock.during('sample'):
-          sample(merge(state.ema, frozen), i)
+          if reason := _failure(sample, merge(state.ema, frozen), i):
+            say(f'{reason}  Samples of step {i} are not all there; the run goes on.')
       if not stopping and (end or 'score' in due):
         with clock.during('sample'):
-          if scores := score(merge(state.ema, frozen), i):
-            tell(i, scores)
+          if reason := _failure(_score, score, tell, merge(state.ema, frozen), i):
+            say(f'{reason}  Scores of step {i} are left out; the run goes on.')
       batch = None
       if not (end or stopping):
         with clock.during('data'):
@@ -117,8 +118,13 @@ def _hear(config, start, clock, goodput, data, tell, number, metrics) -> bool:
   return stop
 
 
+def _score(score, tell, params: Params, number: int) -> None:
+  if scores := score(params, number):
+    tell(number, scores)
+
+
 def _failure(act: Callable[..., None], *args) -> str:
-  """Begins or ends a save; why it failed, '' where it did not."""
+  """Does what writes files; why it failed, '' where it did not."""
   try:
     act(*args)
   except OSError as error:

@@ -1,6 +1,7 @@
 import errno
 import json
 import math
+import shutil
 from unittest import mock
 
 import jax
@@ -32,6 +33,21 @@ def test_a_state_may_be_given_away_while_it_is_saved(tmp_path):
     checkpoint.save(checkpoints, given, Data(0))
     jax.block_until_ready(overwrite(given))
   same(resume.restore(tmp_path, state(1), Data(0), unheard), want)
+
+
+def test_a_disk_that_cannot_hold_it_is_said_before_anything_is_written(tmp_path, monkeypatch):
+  size = sum(x.nbytes for x in jax.tree.leaves(vars(state())))
+  with checkpoint.manager(tmp_path) as checkpoints:
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: (2**40, 2**40, size // 2 - 1))
+    with pytest.raises(OSError, match=r'^A checkpoint could not be saved: What is to be written'):
+      checkpoint.save(checkpoints, state(step=1), Data(0))
+    assert not list((tmp_path / 'checkpoints').iterdir())
+    # A file system that does not know its size has none.
+    for step, total, free in ((2, 2**40, size // 2), (3, 0, 0)):
+      monkeypatch.setattr(shutil, 'disk_usage', lambda path, of=(total, total, free): of)
+      checkpoint.save(checkpoints, state(step=step), Data(0))
+      checkpoint.finish(checkpoints)
+  assert checkpoint.steps(tmp_path) == [3, 2]
 
 
 def test_the_last_are_kept_and_the_latest_is_restored(tmp_path):

@@ -43,7 +43,10 @@ def step(state, frozen, batch, stop):
 def run(tmp_path, monkeypatch):
   """Runs the loop where saves of some steps fail; returns the step it comes to."""
 
-  def run(fails=(), stopped=lambda: '', **changes):
+  def nothing(params, step):
+    return {}
+
+  def run(fails=(), stopped=lambda: '', sample=nothing, score=nothing, **changes):
     wait, last = checkpoint.finish, []
 
     def save(checkpoints, state, *args, act=checkpoint.save):
@@ -65,8 +68,7 @@ def run(tmp_path, monkeypatch):
         state = loop.run(
           ConfigDict(CONFIG | changes), tmp_path, State(jnp.int32(0), zero, zero, {}, {}), {},
           Examples(), checkpoints, clock=Clock(), stopped=stopped, step_flops=0.0, step=step,
-          evaluate=lambda params: {'loss_of_x': 0.5}, sample=lambda params, step: None,
-          score=lambda params, step: {},
+          evaluate=lambda params: {'loss_of_x': 0.5}, sample=sample, score=score,
         )  # fmt: skip
     return int(state.step)
 
@@ -90,6 +92,20 @@ def test_a_save_that_failed_is_told_of_and_the_run_goes_on(run, tmp_path, capsys
   said = capsys.readouterr().err
   assert said.count('No space left on device  The run goes on; the next checkpoint may do.') == 2
   assert records(tmp_path) == [6]
+
+
+@pytest.mark.parametrize('what', ['sample', 'score'])
+def test_what_cannot_be_written_beside_is_told_of_and_the_run_goes_on(run, tmp_path, capsys, what):
+  def full(params, step):
+    raise OSError('Cannot write 0.png: No space left on device.')
+
+  assert run(**{what: full, f'{what}_every': 3}) == 6
+  said = capsys.readouterr().err
+  for step in (3, 6):
+    assert (
+      f'Cannot write 0.png: No space left on device.  {what.title()}s of step {step} are' in said
+    )
+  assert records(tmp_path) == [2, 4, 6]
 
 
 @pytest.mark.parametrize('when', ['save', 'finish'])
