@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import jax
 from jax._src import distributed  # JAX has no public name for what processes tell each other
 
-from core.interrupt import end_process
+from core.interrupt import end_process, is_behind
 
 GRACE = 20  # seconds for which process 0, when one has failed, waits for the others to end
 POLL = 0.5  # seconds between two looks whether another process has failed
@@ -39,7 +39,8 @@ def ending_together(report: Callable[[BaseException], int]) -> Iterator[None]:
     thread.join()
     status = report(error)
     if status:
-      end_all(status, ' '.join(f'{type(error).__name__}: {error}'.split()))
+      said = f'{type(error).__name__}: {error}'
+      end_all(status, 'it was interrupted' if is_behind(error) else ' '.join(said.split()))
     raise
   finally:
     done.set()

@@ -5,9 +5,11 @@ import subprocess
 import sys
 import time
 
+import jax
 import pytest
 
 from core import command
+from training import failures
 
 # One fails while the other waits for it in a collective.
 PROGRAM = """
@@ -52,3 +54,13 @@ def test_where_one_fails_it_says_why_and_the_others_end_with_it(failing, defect,
   assert why in said[failing]
   assert f'error: process {failing} failed: {defect}: {why}' in said[1 - failing]
   assert 'Barrier' not in ''.join(said)
+
+
+def test_of_one_that_is_interrupted_the_others_say_so(monkeypatch):
+  told = []
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  monkeypatch.setattr(failures, '_end_with_others', lambda done: None)
+  monkeypatch.setattr(failures, 'end_all', lambda *said: told.append(said))
+  with pytest.raises(KeyboardInterrupt), failures.ending_together(command.report):
+    raise KeyboardInterrupt
+  assert told == [(130, 'it was interrupted')]
