@@ -52,6 +52,7 @@ from pipelines.ranges import require_in_range
 from pipelines.sampling import video_keys
 from text.encoder import open_encoder
 from training import account, checkpoint, failures, loop, processes, resume
+from training.agreement import from_first
 from training.lock import locked
 from training.monitor import say
 from training.phases import Clock, watched
@@ -258,8 +259,9 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> int:
     processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     with failures.ending_together(command.report), locked(workdir):
       processes.require_same(config.to_json(), command.ROOT, workdir)
-      state = train(config, workdir, clock, stopped, start_over=_START_OVER.value)
-      step, saved = int(state.step), max(checkpoint.steps(workdir), default=0)
+      start_over = from_first(_START_OVER.value)
+      state = train(config, workdir, clock, stopped, start_over=start_over)
+      step, saved = int(state.step), from_first(max(checkpoint.steps(workdir), default=0))
       starts = account.starts(workdir / 'metrics.jsonl')
   again = shlex.join([sys.executable, *sys.argv])
   if step < config.steps:

@@ -18,10 +18,8 @@ from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
-from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from core import unicode
@@ -30,6 +28,7 @@ from core.params import merge
 from core.typing import Params
 from core.writable import require_room
 from training import integrity
+from training.agreement import from_first
 from training.state import State
 
 
@@ -226,9 +225,7 @@ def load(
   workdir = pathlib.Path(workdir)
   config = load_config(workdir)
   step = latest_step(workdir)
-  if place and jax.process_count() > 1:  # which are to load the same
-    first = multihost_utils.broadcast_one_to_all(np.int32(-1 if step is None else step))
-    step = None if first < 0 else int(first)
+  step = from_first(step) if place else step
   if step is None:
     state = 'only damaged checkpoints' if steps(workdir) else 'no checkpoint yet'
     raise ValueError(f'{workdir} holds {state}.')

@@ -16,9 +16,9 @@ import zlib
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 
 from core.folder import new_file
+from training.agreement import agreed
 
 FILES = 'files.json'
 SMALL = 2**20  # bytes: of larger files the size alone is listed, for the digest covers arrays
@@ -122,7 +122,8 @@ def _checksum(files) -> int:
 
 def strays(checkpoints: pathlib.Path) -> list[pathlib.Path]:
   """What is among the checkpoints and is none: saves that were cut short, folders renamed."""
-  folders = (path for path in checkpoints.iterdir() if path.is_dir())
+  found = checkpoints.iterdir() if checkpoints.is_dir() else ()
+  folders = (path for path in found if path.is_dir())
   return sorted(path for path in folders if not path.name.isdigit())
 
 
@@ -154,11 +155,3 @@ def set_aside(folder: pathlib.Path) -> pathlib.Path:
   if problem := agreed(problem):
     raise OSError(f'Cannot move {folder}, which is damaged, to {to}: {problem}.')
   return to
-
-
-def agreed(problem: str) -> str:
-  """The problem that any process has, so that all take the same way; '' if none has."""
-  if jax.process_count() == 1:
-    return problem
-  found = multihost_utils.process_allgather(np.array(bool(problem)))
-  return problem or (f'process {int(np.argmax(found))} found it so' if found.any() else '')

@@ -17,12 +17,11 @@ import time
 from collections.abc import Callable, Iterator
 
 import jax
-import numpy as np
 import psutil
-from jax.experimental import multihost_utils
 
 from core import interrupt
 from core.folder import new_file, sweep
+from training.agreement import from_first
 from training.monitor import say
 
 FILE = 'lock.json'
@@ -31,7 +30,6 @@ GONE = 60.0  # seconds without one after which an owner on another machine is go
 ROUND = 1.0  # seconds between two looks at it
 LOST = 2  # exit status of a run whose workdir another one has: to start it again does not help
 WAIT = 'wait: '  # before what is not decided yet
-_MOST = 1024  # bytes of what the first process tells the others
 
 
 @contextlib.contextmanager
@@ -81,7 +79,7 @@ def _taken(workdir: pathlib.Path) -> bytes:
         said = attempt(workdir, mine, idle)
       except OSError as error:
         said = str(error)
-    said = _by_the_first(said)  # every time, as no process may wait for another for long
+    said = from_first(said)  # every time, as no process may wait for another for long
     if not said:
       return mine
     if not said.startswith(WAIT):
@@ -270,14 +268,3 @@ def _beat(workdir, mine, done, end):
         print(f'error: {workdir} was taken over by {who}.', file=sys.stderr, flush=True)
         return end(LOST)
       os.utime(path)
-
-
-def _by_the_first(text: str) -> str:
-  """What process 0 says, in all of them."""
-  if jax.process_count() == 1:
-    return text
-  said = np.zeros(_MOST, np.uint8)
-  encoded = text.encode()[:_MOST]
-  said[: len(encoded)] = np.frombuffer(encoded, np.uint8)
-  said = np.asarray(multihost_utils.broadcast_one_to_all(said))
-  return said.tobytes().rstrip(b'\0').decode(errors='ignore')

@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 
 from core.params import merge
 from core.typing import Params
-from training import account, checkpoint, guard, integrity
+from training import account, checkpoint, guard
+from training.agreement import agreed
 from training.monitor import monitor, say
 from training.phases import Clock
 from training.state import State
@@ -88,7 +89,7 @@ def run(
           batch = next(data)
       if saves:
         with clock.during('save'):
-          failed = integrity.agreed(_failure(checkpoint.finish, checkpoints) or failed)
+          failed = agreed(_failure(checkpoint.finish, checkpoints) or failed)
         if failed:
           goes_on = not (batch is None or config.stop_on_failed_save)
           say(failed + ('  The run goes on; the next checkpoint may do.' if goes_on else ''))

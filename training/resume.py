@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 
 from core.typing import Params
 from training import account, checkpoint, integrity
+from training.agreement import agreed, from_first
 from training.state import State
 
 _LISTED = 5  # names in a message
@@ -33,18 +34,24 @@ _STATUSES = (
 
 
 def require_checkpoints(workdir: pathlib.Path) -> None:
-  """ValueError where a run has saved checkpoints and none is left.
+  """ValueError, in all processes, where a run has saved checkpoints and none is left.
 
   One that was killed before it had saved any may begin again.
   """
+  if problem := from_first(_lost(workdir)):
+    raise ValueError(problem)
+
+
+def _lost(workdir: pathlib.Path) -> str:
+  """Why a run can't begin at step 0, '' where it can or has a checkpoint to go on from."""
   if checkpoint.steps(workdir):
-    return
+    return ''
   step, aside = account.last_saved(workdir / 'metrics.jsonl'), workdir / 'damaged'
   lost = sorted(path.name for path in aside.iterdir()) if aside.is_dir() else []
   if not step and not lost:
-    return
+    return ''
   has = f'has saved step {step}' if step else f'has damaged checkpoints in {aside}'
-  raise ValueError(
+  return (
     f'The run in {workdir} {has}, and {checkpoint.folder(workdir)} holds none it could go on from.'
     '  Put one back there; or begin at step 0, by --start_over here, or in another --workdir.'
   )
@@ -67,12 +74,10 @@ def restore(
   a reason of this process.
   """
   path = checkpoint.folder(workdir)
-  if not path.is_dir():
-    return None
   for stray in integrity.strays(path):
     tell(f'{stray} is not a whole checkpoint; it is not used.')
   saved, damaged = None, {}
-  for step in checkpoint.steps(workdir):
+  for step in from_first(checkpoint.steps(workdir)):
     saved, problem = _restored(path / str(step), state)
     if saved is not None:
       break
@@ -95,9 +100,11 @@ def restore(
 
 def _restored(path, state):
   """What is saved in a checkpoint, None where it is damaged, and how, '' where it is not."""
+  missing = f'{path} is not there for process {jax.process_index()}, but for process 0.'
+  _refuse('' if path.is_dir() else missing)  # a process may see an older state of a shared disk
   ema, train = shapes(state.ema), shapes({k: v for k, v in vars(state).items() if k != 'ema'})
   found, problem = _tried(path, lambda: integrity.damage(path))
-  if problem := integrity.agreed(found or problem):
+  if problem := agreed(found or problem):
     return None, problem
 
   def differ():
@@ -118,7 +125,7 @@ def _restored(path, state):
     return None, problem
   found, problem = _tried(path, read)
   saved, differs = found or (None, '')
-  problem = integrity.agreed(problem or differs)
+  problem = agreed(problem or differs)
   return (None if problem else saved), problem
 
 
@@ -133,12 +140,12 @@ def _tried(path, read):
   except OSError as error:
     refusal = str(error)
   _refuse(refusal)
-  return found, integrity.agreed(problem)
+  return found, agreed(problem)
 
 
 def _refuse(reason: str) -> None:
   """ValueError, in all processes, where one has a reason."""
-  if reason := integrity.agreed(reason):
+  if reason := agreed(reason):
     raise ValueError(reason)
 
 
