@@ -220,7 +220,8 @@ def load(
     wherever the parameters were when they were saved; all processes of the shardings call this
     together.  Without it, all parameters are on the first device of this process.
 
-  Parameters are float32 whatever they were saved as.  ValueError where there is no model.
+  Parameters are float32 whatever they were saved as.  ValueError where there is no model, where it
+  can't be read, and where a run that goes on meanwhile has removed it for a later one.
   """
   workdir = pathlib.Path(workdir)
   config = load_config(workdir)
@@ -238,17 +239,31 @@ def load(
   path = folder(workdir) / str(step) / 'ema'
   frozen = (workdir / 'frozen').resolve()
   place = place or _on_one_device
-  params = merge(_read(path, place), *([_read(frozen, place)] if frozen.exists() else []))
+  try:
+    params = merge(_read(path, place), *([_read(frozen, place)] if frozen.exists() else []))
+  except Exception as error:  # whatever a library makes of files that are damaged or gone
+    if not path.is_dir():
+      raise ValueError(f'{path} was removed while it was read: try again.') from error
+    said = textwrap.shorten(str(error), 200)
+    raise ValueError(f'The model in {workdir}, step {step}, cannot be read: {said}') from error
   return config, params, step
 
 
 def _read(path: pathlib.Path, place: Callable[[Params], Params]) -> Params:
   """What is saved there, as float32 in the shardings that `place` gives."""
+  shapes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, jnp.float32), saved_arrays(path))
   with ocp.StandardCheckpointer() as checkpointer:
-    saved = checkpointer.metadata(path).item_metadata.tree
-    shapes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, jnp.float32), saved)
     like = lambda p, sharding: p.update(sharding=sharding)
     return checkpointer.restore(path, jax.tree.map(like, shapes, place(shapes)))
+
+
+def saved_arrays(path: pathlib.Path) -> Params:
+  """The shapes and types of what is saved there; ValueError where the files do not say them."""
+  with ocp.StandardCheckpointer() as checkpointer:
+    metadata = checkpointer.metadata(path).item_metadata
+  if metadata is None:
+    raise ValueError(f'{path.name} has no metadata')
+  return metadata.tree
 
 
 def _on_one_device(shapes: Params) -> Params:

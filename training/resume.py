@@ -19,6 +19,7 @@ import orbax.checkpoint as ocp
 from core.typing import Params
 from training import account, checkpoint, integrity
 from training.agreement import agreed, from_first
+from training.checkpoint import saved_arrays
 from training.state import State
 
 _LISTED = 5  # names in a message
@@ -109,7 +110,7 @@ def _restored(path, state):
 
   def differ():
     return differences(
-      {'ema': _saved(path / 'ema'), **_saved(path / 'train')}, {'ema': ema, **train}
+      {'ema': saved_arrays(path / 'ema'), **saved_arrays(path / 'train')}, {'ema': ema, **train}
     )
 
   def read():
@@ -170,12 +171,6 @@ def shapes(tree):
   )
 
 
-def _saved(path: pathlib.Path):
-  """The shapes and types that are saved there."""
-  with ocp.StandardCheckpointer() as checkpointer:
-    return checkpointer.metadata(path).item_metadata.tree
-
-
 def differences(saved, wanted) -> str:
   """Which arrays are in one tree alone, or are of another shape or type; '' where none is."""
   saved, wanted = _facts(saved), _facts(wanted)
@@ -231,7 +226,7 @@ def restore_frozen(workdir: pathlib.Path, frozen: Params) -> Params:
   path, problem, found = (workdir / 'frozen').resolve(), '', None
   try:
     with _readable(path):
-      if differ := differences(_saved(path), frozen):
+      if differ := differences(saved_arrays(path), frozen):
         problem = f'{path} is not of this config, or not of this code.  {differ}'
       else:
         with ocp.StandardCheckpointer() as checkpointer:

@@ -231,6 +231,28 @@ def test_a_model_of_damaged_checkpoints_is_that_of_the_last_whole_one(tmp_path, 
     checkpoint.load(tmp_path)
 
 
+@pytest.mark.parametrize('gone', ['ema', 'ema/d', 'ema/_METADATA', 'ema/manifest.ocdbt', '.'])
+def test_a_model_that_cannot_be_read_is_one_line(tmp_path, monkeypatch, gone):
+  """As while a run that goes on removes it, or before its files are listed."""
+  saved(tmp_path, state(step=1))
+  checkpoint.save_config(tmp_path, ConfigDict(CONFIG))
+  read, path = checkpoint._read, tmp_path / 'checkpoints/1'
+
+  def removed(*args):
+    found = path / gone
+    shutil.rmtree(found) if found.is_dir() else found.unlink()
+    return read(*args)
+
+  monkeypatch.setattr(checkpoint, '_read', removed)
+  with pytest.raises(ValueError, match=r'^The model in|was removed while') as error:
+    checkpoint.load(tmp_path)
+  assert '\n' not in str(error.value)
+  if gone in ('.', 'ema'):
+    assert str(error.value) == f'{path}/ema was removed while it was read: try again.'
+  else:
+    assert str(error.value).startswith(f'The model in {tmp_path}, step 1, cannot be read: ')
+
+
 def test_the_last_the_best_and_those_of_every_so_many_steps_are_kept(tmp_path):
   losses = [5.0, 1.0, 4.0, 3.0, 6.0, 7.0, 8.0]
   with checkpoint.manager(tmp_path, keep=2, keep_every=4, keep_best=1) as checkpoints:
