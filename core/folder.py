@@ -26,7 +26,8 @@ def new_folder(out: pathlib.Path, *, replace: bool = False) -> Iterator[pathlib.
   ValueError where there is something of that name already and `replace` is not set, or the name is
   not UTF-8; OSError where the folder can't be written.
   """
-  unicode.require_path(out.absolute())
+  out = out.absolute()  # a dot has no name, beside which another could be made
+  unicode.require_path(out)
   incomplete, old = (out.with_name(out.name + end) for end in ('.incomplete', '.replaced'))
   if replace:
     _settle(out, old)  # of a command that was killed

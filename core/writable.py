@@ -34,10 +34,10 @@ def require_folder(path: pathlib.Path) -> None:
     raise OSError(
       f'Cannot write {path}: it is an address; allowed is a folder, also a mounted one.'
     )
-  there = path.absolute()
+  there = whole = path.absolute()  # a dot has no name
   while not os.path.lexists(there) and there != there.parent:
     there = there.parent
-  _require(path, path.with_name(f'{path.name}.incomplete'), there)
+  _require(path, whole.parent / f'{whole.name}.incomplete', there)
 
 
 def require_room(folder: pathlib.Path, size: int) -> None:

@@ -1,5 +1,6 @@
 import errno
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -104,6 +105,14 @@ def test_a_folder_takes_the_place_of_another_when_all_went_well(tmp_path, old):
   with new_folder(old, replace=True) as incomplete:
     (incomplete / 'new').touch()
     assert (old / 'old').exists()
+  assert [p.name for p in old.iterdir()] == ['new']
+  assert list(tmp_path.iterdir()) == [old]
+
+
+def test_the_folder_that_one_is_in_is_replaced(tmp_path, old, monkeypatch):
+  monkeypatch.chdir(old)
+  with new_folder(pathlib.Path('.'), replace=True) as incomplete:
+    (incomplete / 'new').touch()
   assert [p.name for p in old.iterdir()] == ['new']
   assert list(tmp_path.iterdir()) == [old]
 

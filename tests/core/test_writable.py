@@ -60,6 +60,13 @@ def test_an_address_is_no_folder(name, tmp_path, monkeypatch):
   require_folder(pathlib.Path('2026-01-01T10:00'))
 
 
+def test_a_folder_without_a_name_can_be_written(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  for name in ('.', '', '..', 'new', '/'):
+    require_folder(pathlib.Path(name))
+  assert not list(tmp_path.iterdir())
+
+
 def test_a_file_system_that_takes_nothing_is_said():
   for require, path in ((require_file, '/proc/a.png'), (require_folder, '/proc/none/below')):
     assert refusal(require, pathlib.Path(path)).startswith(f'Cannot write {path}: ')

@@ -176,8 +176,9 @@ def test_a_failed_build_leaves_nothing(videos, tmp_path, monkeypatch):
     raise OSError('No space left on device')
 
   monkeypatch.setattr(dataset, 'write', write)
+  monkeypatch.chdir(tmp_path)
   with pytest.raises(OSError, match='No space left'):
-    builder.build(videos, LINES, tmp_path / 'out', min_frames=1, workers=1)
+    builder.build(videos, LINES, pathlib.Path('out'), min_frames=1, workers=1)
   assert [p.name for p in tmp_path.iterdir()] == ['videos']
 
 
