@@ -224,8 +224,11 @@ def _encoder(path: pathlib.Path) -> Callable[..., None]:
 
 
 def _durations(frames: int, fps: float, unit: int) -> list[int]:
-  """The milliseconds each frame is shown, in multiples of `unit`, without drift in their sum."""
-  ends = np.rint(np.arange(frames + 1) * 1000 / (fps * unit)).astype(int) * unit
+  """The milliseconds each frame is shown, in multiples of `unit`, without drift in their sum.
+
+  No frame begins after its time: who reads the file at the same rate again finds each of them.
+  """
+  ends = np.floor(np.arange(frames + 1) * 1000 / (fps * unit)).astype(int) * unit
   return np.diff(ends).tolist()
 
 

@@ -63,7 +63,9 @@ def test_what_is_written_is_seen(tmp_path, extension):
 def test_time_does_not_drift_at_rates_that_are_no_whole_milliseconds(tmp_path, extension):
   path = tmp_path / f'a{extension}'
   video.write(path, clip(16, 16, 128), fps=16.0)
-  np.testing.assert_allclose(read(path)[1], np.arange(16) / 16, atol=0.0051)
+  early = np.arange(16) / 16 - read(path)[1]
+  assert (early > -1e-6).all()  # or who reads the frame of that time gets the one before
+  assert (early < 0.01).all()
 
 
 def test_png_is_the_first_frame_and_npy_is_all_of_them(tmp_path):

@@ -36,6 +36,19 @@ def test_of_a_longer_clip_the_first_frames_are_taken(tmp_path):
   np.testing.assert_allclose(clip, pixels[:5].astype(int), atol=3)
 
 
+@pytest.mark.parametrize('extension', ['.gif', '.mp4', '.webp'])
+def test_what_was_written_is_read_again_frame_by_frame(tmp_path, extension):
+  numbers = np.arange(24)
+  bits = 255 * (numbers[:, None] >> np.arange(5) & 1).astype(np.uint8)  # of each frame's number
+  pixels = np.broadcast_to(bits.repeat(8, 1)[:, None, :, None], (24, 16, 40, 3))
+  for fps in (12.0, 16.0, 24.0, 30.0):
+    path = tmp_path / f'{fps:g}{extension}'
+    video.write(path, pixels, fps=fps)
+    clip = pictures.read_clip(path, frames=24, fps=fps, longer=False)
+    found = ((clip[:, 8, 4::8, 0] > 127) << np.arange(5)).sum(1)
+    np.testing.assert_array_equal(found, numbers, f'{extension} at {fps:g} a second')
+
+
 @pytest.fixture
 def long(tmp_path, monkeypatch):
   """A video of an hour, and the numbers of the frames that are decoded of it."""
