@@ -233,11 +233,7 @@ def main() -> None:
     return forecasts.tell([forecasts.of_step(_CONFIG.value, _COMPILE_FOR.value)], output)
   if not _CONFIG.value or not _WORKDIR.value:
     raise ValueError('Both --config=configs/STAGE.py:SCALE and --workdir=DIR are needed.')
-  try:
-    status = run(_CONFIG.value, pathlib.Path(_WORKDIR.value))
-  except KeyboardInterrupt as error:
-    interrupt.end_process(command.report(error))  # others may never come to end with this one
-  if status:
+  if status := run(_CONFIG.value, pathlib.Path(_WORKDIR.value)):
     sys.exit(status)
 
 

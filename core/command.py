@@ -1,5 +1,6 @@
 """How a command of this project starts, and how it ends when its user made a mistake."""
 
+import contextlib
 import io
 import pathlib
 import sys
@@ -92,7 +93,10 @@ def _run(main: Callable[[list[str]], None]) -> None:
     with interrupt.second_ends():
       app.run(_reporting(main), flags_parser=_parse)
   except KeyboardInterrupt as error:
-    sys.exit(report(error))
+    with contextlib.suppress(OSError):  # nobody reads it any more
+      sys.stdout.flush()
+    # What XLA still computes crashes an interpreter that ends in the ordinary way.
+    interrupt.end_process(report(error))
 
 
 def _parse(argv: list[str]) -> list[str]:

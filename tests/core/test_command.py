@@ -8,7 +8,7 @@ from absl import flags
 from absl.testing import flagsaver
 from ml_collections import config_flags
 
-from core import command, video
+from core import command, interrupt, video
 
 
 @pytest.fixture
@@ -17,6 +17,7 @@ def run(monkeypatch, capsys):
 
   def run(start, what, *argv):
     monkeypatch.setattr(sys, 'argv', ['command.py', *argv])
+    monkeypatch.setattr(interrupt, 'end_process', sys.exit)
     with flagsaver.flagsaver(), pytest.raises(SystemExit) as exit:
       start(what)
     return exit.value.code or 0, capsys.readouterr().err

@@ -57,6 +57,14 @@ def test_ctrl_c_ends_a_command_in_one_line_after_it_has_closed_what_it_has(start
   assert (tmp_path / 'busy.closed').exists()
 
 
+def test_ctrl_c_leaves_the_interpreter_no_time_to_crash(start):
+  """As it does with threads of XLA that go on while it ends."""
+  process = start(f'import atexit, os; atexit.register(os._exit, 139); print("said"); {IN_PYTHON}')
+  process.send_signal(signal.SIGINT)
+  assert process.communicate(timeout=20) == ('said\n', 'error: interrupted.\n')
+  assert process.returncode == 130
+
+
 @pytest.mark.parametrize(('busy', 'last'), [(IN_C, 'pass'), (IN_PYTHON, IN_C)])
 def test_a_second_one_ends_it_at_once(start, tmp_path, busy, last):
   process = start(busy, last)
