@@ -69,6 +69,8 @@ def build(
     )
   _require_free(out, overwrite)
   lines, skipped = captions.found(videos, lines)
+  if lines:  # hours before it is known exactly
+    splits.require_clips(shards, splits.most([line.split for line in lines.values()], validation))
   found = {}
   for file, probed in _probed(videos, list(lines), workers):
     if isinstance(probed, str):

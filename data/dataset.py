@@ -17,6 +17,7 @@ import tensorflow_datasets as tfds
 
 from core import unicode
 from data import decode, integrity, sizes, transforms
+from data import splits as by_split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +35,7 @@ def write(videos: pathlib.Path, clips: Sequence[Clip], out: pathlib.Path, shards
 
   Each split has `shards` files, or as many as TFDS finds good.  More than clips are a ValueError.
   """
-  split, fewest = min(collections.Counter(clip.split for clip in clips).items(), key=lambda x: x[1])
-  if shards and shards > fewest:
-    raise ValueError(
-      f'Got {shards} shards for the {fewest} clips of {split!r}; 1..{fewest} are allowed.'
-    )
+  by_split.require_clips(shards, collections.Counter(clip.split for clip in clips))
   tfds.disable_progress_bar()
   inner = out / 'tfds'  # TFDS puts the dataset below its name and version, beside its downloads
   builder = _Builder(videos, clips, data_dir=inner, file_format='array_record')

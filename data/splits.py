@@ -6,7 +6,7 @@ loss of those held out would be too low.
 
 import collections
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 def assigned(splits: Sequence[str | None], sources: Sequence[str], validation: float) -> list[str]:
@@ -33,6 +33,27 @@ def assigned(splits: Sequence[str | None], sources: Sequence[str], validation: f
     split or given.get(source) or ('validation' if source in held_out else 'train')
     for split, source in zip(splits, sources)
   ]
+
+
+def most(splits: Sequence[str | None], validation: float) -> dict[str, int]:
+  """The most clips that splits can have, as far as captions say it: by the splits that they name.
+
+  If they name none, half of the clips for the smaller of two, where a part is to be held out.
+  """
+  named = collections.Counter(splits)
+  free = named.pop(None, 0)
+  if not named:
+    return {'validation': max(free // 2, 1)} if validation else {'train': free}
+  return {split: count + free for split, count in named.items()}
+
+
+def require_clips(shards: int | None, of: Mapping[str, int]) -> None:
+  """Raises ValueError where a split is to have more shards than clips, whose number `of` has."""
+  split, fewest = min(of.items(), key=lambda x: x[1])
+  if shards and shards > fewest:
+    raise ValueError(
+      f'Got {shards} shards; {split!r} has no more than {fewest} clips: 1..{fewest} are allowed.'
+    )
 
 
 def straddling(splits: Sequence[str], sources: Sequence[str]) -> list[int]:

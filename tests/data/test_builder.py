@@ -200,6 +200,15 @@ def test_mistakes_are_told(videos, tmp_path):
   assert not out.exists()
 
 
+def test_more_shards_than_clips_are_refused_before_any_is_decoded(videos, tmp_path, monkeypatch):
+  monkeypatch.setattr(builder, '_probed', None)
+  with pytest.raises(
+    ValueError, match=r"Got 5 shards; 'train' has no more than 4 clips: 1\.\.4 are"
+  ):
+    builder.build(videos, LINES, tmp_path / 'out', shards=5)
+  assert not (tmp_path / 'out').exists()
+
+
 def test_the_command_tells_a_mistake_in_one_line(videos, tmp_path):
   (tmp_path / 'captions.jsonl').write_text('{"file": "long.mkv", "caption": "a film"}\nnonsense\n')
   flags = {'videos': videos, 'captions': tmp_path / 'captions.jsonl', 'out': tmp_path / 'out'}

@@ -31,6 +31,25 @@ def test_of_few_sources_one_is_held_out_and_one_is_not(count):
     assert 1 <= len(held_out(NAMES[:count], validation)) < count
 
 
+@pytest.mark.parametrize(
+  ('named', 'validation', 'most'),
+  [
+    ([None] * 7, 0.0, {'train': 7}),
+    ([None] * 7, 0.1, {'validation': 3}),
+    ([None], 0.1, {'validation': 1}),
+    (['train'] * 5 + ['test'] * 2, 0.0, {'train': 5, 'test': 2}),
+    (['train'] * 5 + ['test'] * 2 + [None] * 3, 0.3, {'train': 8, 'test': 5}),
+  ],
+)
+def test_the_most_clips_that_a_split_can_have(named, validation, most):
+  assert splits.most(named, validation) == most
+  if len(named) > 1:  # whatever the sources are
+    for count in (2, 3, 7, 10):
+      sources = [f'{split} {i % count}' for i, split in enumerate(named)]
+      found = collections.Counter(splits.assigned(named, sources, validation))
+      assert min(found.values()) <= min(most.values())
+
+
 def test_all_clips_of_a_source_are_in_one_split():
   sources = [f'video {i % 40}' for i in range(200)]
   found = splits.assigned([None] * 200, sources, 0.2)
