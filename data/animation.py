@@ -9,6 +9,7 @@ import av
 import numpy as np
 from PIL import Image, ImageOps
 
+from data import streams
 from data.streams import Source
 
 MILLISECOND = fractions.Fraction(1, 1000)
@@ -30,21 +31,22 @@ def frames(file: Source, max_pixels: int) -> Iterator[av.VideoFrame]:
   A still picture is one frame, shown for no time.  A ValueError, without the file's name, where
   it is damaged, after the frames before, or where frames have more than `max_pixels`.
   """
-  time, count = 0, 0
-  with _faults(lambda: count), Image.open(_opened(file)) as image:
-    width, height = image.size
-    if width * height > max_pixels:
-      reason = f'frames of {width} x {height} pixels; at most {max_pixels} pixels are allowed'
-      raise ValueError(reason)
-    for index in range(getattr(image, 'n_frames', 1)):
-      image.seek(index)
-      image.load()
-      upright = ImageOps.exif_transpose(image).convert('RGB')
+  with contextlib.ExitStack() as stack:
+    with _faults(after=0):
+      image = stack.enter_context(Image.open(_opened(file)))
+      count = getattr(image, 'n_frames', 1)
+    streams.require_pixels(*image.size, max_pixels)
+    time = 0
+    for index in range(count):
+      with _faults(after=index):
+        image.seek(index)
+        image.load()
+        upright = ImageOps.exif_transpose(image).convert('RGB')
       frame = av.VideoFrame.from_ndarray(np.asarray(upright), format='rgb24')
       frame.time_base, frame.pts = MILLISECOND, time
       frame.duration = image.info.get('duration', 0)
       yield frame
-      time, count = time + frame.duration, count + 1
+      time += frame.duration
 
 
 def _opened(file: Source):
@@ -52,9 +54,10 @@ def _opened(file: Source):
 
 
 @contextlib.contextmanager
-def _faults(count):
+def _faults(after: int):
+  """Makes one ValueError of the errors of Pillow, which raises whatever damage leads it to."""
   try:
     yield
-  except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-    at = f'after {count()} frames' if count() else 'no decodable frame'
+  except Exception as error:
+    at = f'after {after} frames' if after else 'no decodable frame'
     raise ValueError(f'damaged, {at}: {error}') from error

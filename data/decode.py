@@ -98,7 +98,8 @@ def pictures(
   picture, shown, shape = None, None, None
   with contextlib.closing(read(file, start)) as frames:
     for frame in _sampled(frames, fps, start):
-      shape = shape or _stored_shape(frame, size)
+      with _named_errors(file):
+        shape = shape or _stored_shape(frame, size)
       picture = picture if frame is shown else _picture(frame.image, shape)
       shown = frame
       yield picture
@@ -211,7 +212,7 @@ def _stored_shape(frame: Frame, size: int | None) -> tuple[int, int]:
   height, width = frame.image.height, max(round(frame.image.width * frame.aspect), 1)
   if size:
     height, width = transforms.shorter_side(height, width, size)
-  _require_pixels(None, height, width)
+  streams.require_pixels(width, height, MAX_PIXELS)
   return height, width
 
 
@@ -220,12 +221,6 @@ def _picture(image: av.VideoFrame, shape: tuple[int, int]) -> UInt8[np.ndarray, 
   transposed, mirrored, upside_down = orientation.of_frame(image)
   picture = picture.swapaxes(0, 1) if transposed else picture
   return picture[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
-
-
-def _require_pixels(file: Source | None, height: int, width: int) -> None:
-  if height * width > MAX_PIXELS:
-    reason = f'frames of {width} x {height} pixels; at most {MAX_PIXELS} pixels are allowed'
-    raise ValueError(_named(file, reason))
 
 
 @contextlib.contextmanager
@@ -237,5 +232,5 @@ def _named_errors(file: Source):
     raise ValueError(_named(file, str(error))) from error
 
 
-def _named(file: Source | None, reason: str) -> str:
+def _named(file: Source, reason: str) -> str:
   return f'{file}: {reason}' if isinstance(file, str | pathlib.Path) else reason

@@ -25,7 +25,7 @@ def rgb(image: Image.Image, path: pathlib.Path, tell: Tell) -> UInt8[np.ndarray,
   tell: is called with what is lost, which is alpha.  ValueError where it is not known which value
   is white: for floats beyond 0 to 1, and for integers of 32 bits or with a sign.
   """
-  upright = ImageOps.exif_transpose(image)
+  upright = _upright(image, path)
   if _has_alpha(image):
     tell(f'{path}: its alpha is dropped.')
   if _is_deep(image):
@@ -45,7 +45,7 @@ def white(image: Image.Image, path: pathlib.Path, tell: Tell) -> Bool[np.ndarray
 
   tell: is called with what was taken otherwise than by its brightness.  The errors are of `rgb`.
   """
-  upright = ImageOps.exif_transpose(image)
+  upright = _upright(image, path)
   if image.mode == 'P' and _is_of_labels(image):
     tell(f'{path}: its palette has colours: read as labels, of which all but 0 are white.')
     return np.asarray(upright) != 0
@@ -71,6 +71,13 @@ def white(image: Image.Image, path: pathlib.Path, tell: Tell) -> Bool[np.ndarray
 def is_of_ones(values: np.ndarray) -> bool:
   """Whether integers are 0 and 1 alone, and 1 somewhere."""
   return bool(values.max() == 1 and values.min() >= 0)
+
+
+def _upright(image, path) -> Image.Image:
+  try:
+    return ImageOps.exif_transpose(image)
+  except Exception as error:  # Pillow raises whatever damage leads it to
+    raise ValueError(f'Cannot read the EXIF data of {path}: {error}.') from error
 
 
 def _is_deep(image) -> bool:

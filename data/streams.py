@@ -56,15 +56,18 @@ def opened(file: Source, max_pixels: int) -> Iterator[tuple[av.container.InputCo
     codec = stream.codec_context
     if codec is None:
       raise ValueError('no decoder for its video stream')
-    if codec.height * codec.width > max_pixels:
-      raise ValueError(
-        f'frames of {codec.width} x {codec.height} pixels; at most {max_pixels} pixels are allowed'
-      )
+    require_pixels(codec.width, codec.height, max_pixels)
     # The frames may be larger than the header told: FFmpeg looks at each before it allocates it.
     # Checksums are compared where a stream has them.
     codec.options = {'max_pixels': str(max_pixels), 'err_detect': 'crccheck'}
     codec.thread_count = 1  # loaders decode one file in each of their workers
     yield container, stream
+
+
+def require_pixels(width: int, height: int, most: int) -> None:
+  """Raises ValueError where frames have more pixels than that."""
+  if width * height > most:
+    raise ValueError(f'frames of {width} x {height} pixels; at most {most} pixels are allowed')
 
 
 def _best(container):

@@ -73,6 +73,24 @@ def test_a_webp_is_turned_as_its_tag_says():
   assert (decode.probe(file).height, decode.probe(file).width) == (24, 16)
 
 
+@pytest.mark.parametrize('count', [1, 2])
+def test_a_webp_whose_tags_are_damaged_is_refused(tmp_path, count):
+  exif, path = Image.Exif(), tmp_path / 'a.webp'
+  exif[ExifTags.Base.Orientation], exif[ExifTags.Base.ImageDescription] = 8, 'gray'
+  file = animated('WEBP', gray(*range(count)), 100, exif=exif)
+  # The text becomes that of a tag which is a number.
+  path.write_bytes(file.replace(b'\x01\x0e\x00\x02', b'\x01\x00\x00\x02'))
+  with pytest.raises(ValueError, match=r'a\.webp: damaged, no decodable frame: '):
+    decode.probe(path)
+  like = np.zeros((1, 16, 24, 3), np.uint8)
+  for read in (
+    lambda: pictures.read_image(path, print),
+    lambda: pictures.read_mask(path, like, fps=16.0, tell=print),
+  ):
+    with pytest.raises(ValueError, match=r'Cannot read the EXIF data of|a\.webp: damaged, no '):
+      read()
+
+
 @pytest.mark.parametrize('kind', ['webp', 'png', 'avif'])
 def test_an_animation_loses_its_alpha(kind):
   frames = np.random.default_rng(0).integers(1, 256, (4, 64, 64, 4), np.uint8)

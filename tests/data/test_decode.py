@@ -130,11 +130,18 @@ def test_a_cut_file_ends_where_it_is_cut():
     decode.decode(cut, fps=10.0, count=20)
 
 
-def test_frames_too_large_are_refused(monkeypatch):
+def test_frames_too_large_are_refused(tmp_path, monkeypatch):
   file = encoded(numbered(2), [0, 100])
   monkeypatch.setattr(decode, 'MAX_PIXELS', 255)
   with pytest.raises(ValueError, match='16 x 16 pixels; at most 255'):
     decode.decode(file)
+  monkeypatch.setattr(decode, 'MAX_PIXELS', 2000)
+  (tmp_path / 'a.mkv').write_bytes(file)
+  assert len(decode.decode(tmp_path / 'a.mkv', size=44))
+  with pytest.raises(
+    ValueError, match=rf'^{tmp_path}/a.mkv: frames of 45 x 45 pixels; at most 2000'
+  ):
+    decode.decode(tmp_path / 'a.mkv', size=45)
 
 
 def test_mistakes_are_told(tmp_path):
