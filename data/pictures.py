@@ -97,15 +97,16 @@ def read_mask(
   An image is for every frame.  The pages of a TIFF, where there are several of its size, are the
   frames of the clip; an animation is a video.  What is white is said in `levels.white`.
 
-  tell: is called with what that tells of, and where all or nothing is white.  ValueError where it
-  can't be read, or has fewer frames, and those of `levels.white`.
+  tell: is called with what that tells of, where all or nothing is white, and where the mask has
+  another aspect, and is stretched.  ValueError where it can't be read, or has fewer frames, and
+  those of `levels.white`.
   """
   t, h, w, _ = like.shape
   ends = ''
   if _is_video(path):
     frames, damage = decode.beginning(_there(path), t, fps=fps)
-    gray = np.stack([np.rint(frame.mean(-1)) for frame in frames])
-    white = gray == 1 if levels.is_of_ones(gray) else gray / 255 > levels.MIDDLE
+    gray = np.stack([np.rint(frame.mean(-1)).astype(np.uint8) for frame in frames])
+    white = gray == 1 if levels.is_of_ones(gray) else gray > 255 * levels.MIDDLE
     enough, ends = len(white) == t, f'  Its end: {damage}.' if damage else ''
   else:
     white = _white(path, t, tell)
@@ -118,6 +119,11 @@ def read_mask(
     tell(f'{path} is white nowhere: nothing is made.  White is what is above half of the range.')
   if white.all():
     tell(f'{path} is white everywhere: all is made, and nothing kept.')
+  if _differ(white.shape[1:], (h, w)):
+    tell(
+      f'{path} has {white.shape[2]} x {white.shape[1]} pixels, an aspect other than that of the '
+      f'{w} x {h} it is for: it is stretched to fit.'
+    )
   rows, columns = (_nearest(n, m) for n, m in zip(white.shape[1:], (h, w)))
   return np.broadcast_to(white[:, rows[:, None], columns], (t, h, w))
 
@@ -163,6 +169,12 @@ def _placed(frames, height, width):
       border[axis] = (before, -spare - before)
       frames = np.pad(frames, border)
   return frames
+
+
+def _differ(size, other) -> bool:
+  """Whether the aspects of two sizes differ by more than rounding a side of either makes of it."""
+  (h, w), (height, width) = size, other
+  return abs(h * width - w * height) > max(h, w, height, width)
 
 
 def _nearest(source, target):
@@ -239,6 +251,8 @@ def _white(path, count: int, tell: levels.Tell) -> Bool[np.ndarray, 'n h w']:
 
 
 def _there(path):
+  if path.is_dir():
+    raise ValueError(f'{path} is a folder; allowed is a file.')
   if not path.is_file():
     raise ValueError(f'There is no file {path}.')
   return path

@@ -206,6 +206,25 @@ def test_a_mask_of_another_size_is_resized_by_nearest_neighbours(tmp_path):
   assert mask.sum() == 3 * 24
 
 
+@pytest.mark.parametrize('size', [(30, 53), (30, 54), (720, 1280), (2, 4)])
+def test_a_mask_of_the_same_aspect_but_for_rounding_is_not_told(tmp_path, size):
+  like, white = np.zeros((1, 90, 160, 3), np.uint8), np.full(size, 255, np.uint8)
+  white[0] = 0
+  pictures.read_mask(written(tmp_path / 'm.png', white, 'L'), like, fps=16.0, tell=refuse)
+
+
+@pytest.mark.parametrize('size', [(90, 90), (160, 90), (30, 50), (90, 140)])
+def test_a_mask_of_another_aspect_is_stretched_and_told(tmp_path, size):
+  like, notes = np.zeros((1, 90, 160, 3), np.uint8), []
+  path = written(tmp_path / 'm.png', 255 * np.eye(*size, dtype=np.uint8), 'L')
+  mask = pictures.read_mask(path, like, fps=16.0, tell=notes.append)
+  assert mask.shape == (1, 90, 160)
+  assert notes == [
+    f'{path} has {size[1]} x {size[0]} pixels, an aspect other than that of the 160 x 90 it is '
+    'for: it is stretched to fit.'
+  ]
+
+
 def test_a_mask_may_be_a_video(tmp_path):
   like = np.zeros((8, 16, 16, 3), np.uint8)
   white = np.zeros((8, 16, 16, 3), np.uint8)
@@ -217,6 +236,17 @@ def test_a_mask_may_be_a_video(tmp_path):
   video.write(tmp_path / 'short.mp4', white[:4], fps=16.0)
   with pytest.raises(ValueError, match=r'has 4 frames; allowed are 8 or more, or one\.'):
     pictures.read_mask(tmp_path / 'short.mp4', like, fps=16.0, tell=refuse)
+
+
+def test_a_folder_is_no_file(tmp_path):
+  like = np.zeros((1, 8, 8, 3), np.uint8)
+  for read in (
+    lambda: pictures.read_image(tmp_path, refuse),
+    lambda: pictures.read_mask(tmp_path, like, fps=16.0, tell=refuse),
+    lambda: pictures.read_clip(tmp_path, frames=1, fps=16.0, longer=True),
+  ):
+    with pytest.raises(ValueError, match=rf'^{tmp_path} is a folder; allowed is a file\.$'):
+      read()
 
 
 @pytest.mark.parametrize('what', ['missing', 'text', 'truncated'])
