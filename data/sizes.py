@@ -6,7 +6,6 @@ square pixels.
 """
 
 import pathlib
-import zipfile
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -55,7 +54,9 @@ def large_enough(
   try:
     with np.load(path) as sizes:
       sides = sizes[split].min(1)
-  except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    if len(sides) != count:
+      raise ValueError(f'it has {len(sides)} sizes for the {count} clips of {split!r}')
+  except Exception as error:  # NumPy and zipfile raise whatever damage leads them to
     raise ValueError(f'{path} is missing or damaged: {error}.') from error
   which = f'of the {count} clips of {directory} ({split})'
   if sides.max() < max(side, min_side):

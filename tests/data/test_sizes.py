@@ -120,6 +120,27 @@ def test_a_dataset_of_before_sizes_were_recorded_is_refused(directory, tmp_path)
     opened(str(old))
 
 
+def test_damaged_sizes_are_refused_in_one_line(tmp_path):
+  known, shapes = {'least_height': 8, 'least_width': 8}, [(8 + i % 7, 8 + i % 5) for i in range(99)]
+  sizes.write(tmp_path, {'train': shapes})
+  whole, reasons = (tmp_path / sizes.FILE).read_bytes(), set()
+  read = lambda count: sizes.large_enough(
+    str(tmp_path), known, 'train', count, side=8, min_side=9
+  )  # fmt: skip
+  assert len(read(99)) == sum(min(shape) >= 9 for shape in shapes)
+  for i in range(len(whole)):
+    (tmp_path / sizes.FILE).write_bytes(whole[:i] + bytes([whole[i] ^ 255]) + whole[i + 1 :])
+    try:
+      read(99)
+    except ValueError as error:
+      reasons.add(str(error))
+  assert all(r.startswith(f'{tmp_path}/{sizes.FILE} is missing or damaged: ') for r in reasons)
+  assert any('decompressing' in reason for reason in reasons)
+  (tmp_path / sizes.FILE).write_bytes(whole)
+  with pytest.raises(ValueError, match="damaged: it has 99 sizes for the 98 clips of 'train'"):
+    read(98)
+
+
 def test_a_stream_of_the_clips_that_are_left_is_resumed_where_it_was(directory):
   encode = lambda captions: (np.array([[[len(c)]] for c in captions]), np.ones((2, 1), bool))
   source = opened(directory, size=20, min_side=20)
