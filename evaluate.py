@@ -108,7 +108,7 @@ _COLUMN = flags.DEFINE_string('column', None, 'The same from the left, instead o
 for _place in (_ROW, _COLUMN):
   flags.register_validator(
     _place,
-    lambda value: value is None or value.replace('.', '', 1).isdigit(),
+    lambda value: value is None or value.replace('.', '', 1).isdecimal(),
     'allowed is a number, as 64, or a share with a point, as 0.5',
   )
 _OURS = flags.DEFINE_string('ours', None, 'A folder of videos to ask raters about.')

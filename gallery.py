@@ -20,7 +20,7 @@ import sys
 import numpy as np
 from absl import flags
 
-from core import command, video
+from core import command, unicode, video
 from core.folder import new_file
 from core.writable import require_folder
 from data import synthetic
@@ -143,7 +143,7 @@ def main() -> None:
       sys.stderr.write(done.stderr)
       sys.exit(done.returncode)
   with new_file(folder / 'index.html') as file:
-    file.write_text(page(folder, rows))
+    file.write_text(unicode.escaped(page(folder, rows)), 'utf-8')
   print(folder / 'index.html')
 
 

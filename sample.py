@@ -58,7 +58,7 @@ _PAD = flags.DEFINE_list(
 for _four in (_BOX, _PAD):
   flags.register_validator(
     _four,
-    lambda value: value is None or (len(value) == 4 and all(n.isdigit() for n in value)),
+    lambda value: value is None or (len(value) == 4 and all(n.isdecimal() for n in value)),
     'allowed are four whole numbers, as in 8,0,8,0',
   )
 _STRENGTH = flags.DEFINE_float(

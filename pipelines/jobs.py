@@ -52,6 +52,8 @@ def of_prompt(
   except ValueError as error:
     raise ValueError(f'The prompt {error}; allowed is Unicode text.') from error
   outputs = [file for file in (output, xt_slice) if file is not None]
+  if len({file.absolute() for file in outputs}) < len(outputs):
+    raise ValueError(f'Got {output} for the video and for its X-T slice; allowed are two files.')
   jobs = [Job(prompt, i, *(_numbered(file, i, videos) for file in outputs)) for i in range(videos)]
   for job in jobs:
     for file in filter(None, (job.path, job.xt_slice)):

@@ -166,6 +166,13 @@ def test_slices_are_of_a_row_or_a_column(run, tmp_path, videos, line):
   assert picture.width == 640 + 160 + 3 * 16
 
 
+def test_a_row_that_is_no_number_is_a_mistake(run, videos):
+  for row in ('\u00b2', '.', '-1', 'x'):
+    status, _, err = run('xt_slice', '--videos=v', '--output=slices.png', f'--row={row}')
+    assert status == 2
+    assert 'allowed is a number, as 64, or a share with a point, as 0.5' in err
+
+
 def test_motion_is_told_of_each_video(run, videos):
   status, out, err = run('motion', '--videos=v')
   assert status == 0, err

@@ -187,6 +187,10 @@ def test_a_video_model_is_no_super_resolution(run, workdir, tmp_path):
     (['--num_frames=5'], '5 frames do not divide by the temporal factor 2 of the model'),
     (['--output=none/out.mp4'], 'Cannot write none/out.mp4: No such file or directory.'),
     (['--output=out.avi'], "its extension is '.avi'; allowed are .gif, .mp4, .npy, .png, .webp."),
+    (
+      ['--output=s.png', '--xt_slice=./s.png'],
+      'Got s.png for the video and for its X-T slice; allowed are two files.',
+    ),
     (['--xt_slice=none/s.png'], 'Cannot write none/s.png: No such file or directory.'),
     (
       ['--base_only', '--upscale=2100', '--output=out.webp'],
