@@ -69,3 +69,18 @@ def named(wanted: Collection[str], present: Collection[str]) -> dict[str, str]:
     if len(names) == len(found.get(form, ())) == 1
   }
   return {name: name for name in same} | others
+
+
+def found(
+  folder: pathlib.Path, wanted: Collection[str], present: Collection[str]
+) -> dict[str, str]:
+  """What `named` gives, and for other names of the same files in the folder the present ones.
+
+  `below` gives a file that two links lead to by one of its names; `wanted` may have the other.
+  """
+  known = named(wanted, present)
+  if others := [name for name in {*wanted} - known.keys() if os.path.isfile(folder / name)]:
+    by_place = {os.path.realpath(folder / name): name for name in present}
+    places = {name: os.path.realpath(folder / name) for name in others}
+    known |= {name: by_place[place] for name, place in places.items() if place in by_place}
+  return known

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 import re
 from collections.abc import Mapping
@@ -64,10 +63,13 @@ def found(videos: pathlib.Path, lines: dict[str, Line]) -> tuple[dict[str, Line]
     reasons[folder.relative_to(videos).as_posix()] = f'cannot be read: {error.strerror}'
 
   present = set(files.below(videos, unreadable))
-  # A file that two links lead to is found by one of its names, and may have its line by the other.
-  present |= {file for file in lines.keys() - present if os.path.isfile(videos / file)}
-  named = files.named(lines.keys(), present)
-  of = {named[file]: line for file, line in lines.items() if file in named}
+  named = files.found(videos, lines.keys(), present)
+  of = {}
+  for line in sorted(named, key=lambda line: (line != named[line], line)):
+    if (file := named[line]) in of:
+      reasons[line] = f'another name of {file}, which has a line'
+    else:
+      of[file] = lines[line]
   reasons |= dict.fromkeys(present - of.keys(), 'no line in the captions')
   reasons |= dict.fromkeys(lines.keys() - named.keys(), 'no such file')
   reasons |= {file: 'neither caption nor label' for file, line in of.items() if not line.caption}

@@ -1,7 +1,6 @@
 """What a folder of videos says of each: the lines of its index, or of its captions."""
 
 import json
-import os
 import pathlib
 from collections.abc import Collection, Mapping
 
@@ -33,13 +32,8 @@ def read(folder: pathlib.Path, files: Collection[str]) -> dict[str, dict]:
     raise ValueError(f'{path}, {error}.') from error
   numbered = enumerate(unicode.lines(text), 1)
   lines = dict(_entry(line, f'{path}, line {n}') for n, line in numbered if line.strip())
-  named = names.named(lines.keys(), files)
-  # A file that two links lead to is found by one of its names, and may have its line by the other.
-  if others := [file for file in lines.keys() - named.keys() if os.path.isfile(folder / file)]:
-    by_place = {os.path.realpath(folder / file): file for file in files}
-    places = {file: os.path.realpath(folder / file) for file in others}
-    named = {f: by_place[place] for f, place in places.items() if place in by_place} | named
-  return {named[file]: lines[file] for file in named}
+  found = names.found(folder, lines.keys(), files)
+  return {found[line]: lines[line] for line in sorted(found, key=lambda line: line == found[line])}
 
 
 def _entry(text: str, where: str) -> tuple[str, dict]:

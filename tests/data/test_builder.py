@@ -147,11 +147,13 @@ def test_folders_behind_links_are_read_and_loops_are_not(clip, tmp_path):
   (folder / 'two').symlink_to('../elsewhere')
   (folder / 'round').symlink_to('.')
   (elsewhere / 'deep' / 'up').symlink_to('..')
-  lines = ['one/a.mkv', 'two/deep/b.mkv']
+  lines = ['one/a.mkv', 'two/deep/b.mkv', 'two/a.mkv']
   report, written = small(folder, lines, tmp_path / 'out')
-  assert written == {file: f'film {file}' for file in lines}
-  reason = 'no line in the captions'
-  assert report['skipped'] == {'one/deep/b.mkv': reason, 'one/unsaid.mkv': reason}
+  assert written == {'one/a.mkv': 'film one/a.mkv', 'one/deep/b.mkv': 'film two/deep/b.mkv'}
+  assert report['skipped'] == {
+    'one/unsaid.mkv': 'no line in the captions',
+    'two/a.mkv': 'another name of one/a.mkv, which has a line',
+  }
 
 
 def test_accents_in_another_form_are_found(clip, tmp_path):
