@@ -13,7 +13,6 @@ from core.typing import Key, Params
 from pipelines.stage import Stage, open_stage
 from stunet.inflate import inflate
 from training import flops
-from training.average import require_decay
 from training.optimizer import make_optimizer
 from training.sharding import fsdp, over_all, over_batch, replicated, require_batch, reshard
 from training.state import State
@@ -37,7 +36,6 @@ class Plan:
 def make_plan(config: ConfigDict, mesh: jax.sharding.Mesh) -> Plan:
   """The plan of a run.  ValueError where a part of the config is wrong."""
   require_batch(config.loader.batch, mesh, config.accumulate)
-  require_decay(config.ema_decay)
   stage, tx = open_stage(config), make_optimizer(config.steps, **config.optim)
   place = lambda tree: placed(tree, fsdp(tree, mesh, config.shard_above))
   params = parameter_shapes(config, stage)

@@ -37,7 +37,7 @@ RANGES = {
   'optim.b1': (0, BELOW_ONE),
   'optim.b2': (0, BELOW_ONE),
   'optim.clip': (POSITIVE, LARGEST),
-  'ema_decay': (0, 1),
+  'ema_decay': (0, BELOW_ONE),
   'drop_text': (0, 1),
   'accumulate': COUNT,
   'high_noise': (POSITIVE, LARGEST),

@@ -7,12 +7,6 @@ from core.typing import Float, Int
 WARMUP = 0.1  # the share of a run after which the average has its full length
 
 
-def require_decay(decay: float) -> None:
-  """ValueError unless an average can have this decay."""
-  if not 0 <= decay < 1:
-    raise ValueError(f'Got ema_decay={decay:g}; allowed is a number from 0 to below 1.')
-
-
 def weight(updates: Int[''], steps: int, decay: float) -> Float['']:
   """The weight of new parameters in their average, after so many updates before this one.
 

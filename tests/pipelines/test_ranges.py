@@ -102,7 +102,7 @@ def test_levels_without_a_size_are_refused():
     ('seed', -1, 'Got seed=-1; allowed is 0 to 4294967295.'),
     ('steps', -1, 'Got steps=-1; allowed is 0 or more.'),
     ('keep', 0, 'Got keep=0; allowed is 1 or more.'),
-    ('ema_decay', 2.0, 'Got ema_decay=2.0; allowed is 0 to 1.'),
+    ('ema_decay', 1.0, 'Got ema_decay=1.0; allowed is 0 to less than 1.'),
     ('optim.b2', 1.0, 'Got optim.b2=1.0; allowed is 0 to less than 1.'),
     ('optim.learning_rate', math.nan, 'Got optim.learning_rate=nan; allowed is 0 or more.'),
     ('data.fps', 0.0, 'Got data.fps=0.0; allowed is more than 0.'),

@@ -157,12 +157,6 @@ def test_the_initial_parameters_count_for_nothing_though_the_first_update_was_le
   assert metrics['ema_decay'] == 0
 
 
-@pytest.mark.parametrize('decay', [1.0, -0.1, 9.998])
-def test_a_decay_that_no_average_has_is_refused(decay):
-  with pytest.raises(ValueError, match=rf'^Got ema_decay={decay:g}; allowed is a number from 0 to'):
-    average.require_decay(decay)
-
-
 def small_batch(b):
   return {
     'video': jnp.zeros((b, 1, 1, 1, 3), jnp.uint8),
