@@ -31,6 +31,7 @@ class Model:
 
   workdir: pathlib.Path
   config: ConfigDict
+  step: int  # of the checkpoint that is sampled: a run may save another meanwhile
 
   @classmethod
   def of_videos(
@@ -50,19 +51,18 @@ class Model:
         f'{workdir} is not a model that is given part of a video; configs/t2v_masked.py trains one.'
       )
     config.data.frames = frames or config.data.frames
-    return cls(workdir, _sampled(config, sampling))
+    return cls(workdir, _sampled(config, sampling), checkpoint.latest_step(workdir))
 
   @classmethod
   def of_super_resolution(cls, workdir: pathlib.Path, small: ConfigDict, **sampling) -> 'Model':
     """One that makes videos of this `config.data` large; ValueError where it is not."""
     config = made_large(super_resolution_config(workdir), small)
-    return cls(workdir, _sampled(config, sampling))
+    return cls(workdir, _sampled(config, sampling), checkpoint.latest_step(workdir))
 
   def made_by(self, prefix: str, seed: int) -> dict:
     """What is said of it in a video's metadata, in keys of this prefix."""
-    step = checkpoint.latest_step(self.workdir)
-    facts = {'model': f'{self.workdir.resolve().name} step {step}'}
-    facts |= {'weights': checkpoint.fingerprint(self.workdir, step), 'seed': seed}
+    facts = {'model': f'{self.workdir.resolve().name} step {self.step}'}
+    facts |= {'weights': checkpoint.fingerprint(self.workdir, self.step), 'seed': seed}
     return {prefix + k: v for k, v in (facts | self.config.sampling.to_dict()).items()}
 
 
@@ -146,7 +146,7 @@ def _compiled(
 
 def _loaded(model: Model) -> Params:
   """The parameters of a model; how far its run has come is said where that is not at its end."""
-  config, params, step = checkpoint.load(model.workdir)
+  config, params, step = checkpoint.load(model.workdir, step=model.step)
   if 0 < step < config.get('steps', 0):
     tqdm.write(f'{model.workdir}: {checkpoint.progress(config, step)}', sys.stderr)
   return params

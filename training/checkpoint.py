@@ -17,9 +17,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 
 import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
-from absl import logging
 from ml_collections import ConfigDict
 
 from core import unicode
@@ -27,30 +25,9 @@ from core.folder import new_file
 from core.params import merge
 from core.typing import Params
 from core.writable import require_room
-from training import integrity
+from training import arrays, integrity
 from training.agreement import from_first
 from training.state import State
-
-
-def _save_small_arrays_whole() -> None:
-  """Devices that hold the same array save a part of it each; of small ones cutting takes longer."""
-  handler = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=2**20)
-  verbosity = logging.get_verbosity()
-  logging.set_verbosity(logging.ERROR)  # it warns of every handler that takes another's place
-  ocp.type_handlers.register_type_handler(jax.Array, handler, override=True)
-  logging.set_verbosity(verbosity)
-
-
-_save_small_arrays_whole()
-
-
-# The most bytes of an array that are written, and so read, as one: another mesh has other shards.
-CHUNK_BYTES = 2**22
-
-
-def save_args(tree: Params) -> Params:
-  """Tells Orbax how to save each array of the tree."""
-  return jax.tree.map(lambda x: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES), tree)
 
 
 def check_config(workdir: pathlib.Path, config: ConfigDict) -> None:
@@ -148,15 +125,46 @@ def steps(workdir: pathlib.Path) -> list[int]:
   return sorted(ocp.utils.checkpoint_steps(path), reverse=True) if path.is_dir() else []
 
 
-def latest_step(workdir: pathlib.Path) -> int | None:
-  """The step of the latest whole checkpoint, if there is one."""
-  whole = (step for step in steps(workdir) if not integrity.damage(folder(workdir) / str(step)))
-  return next(whole, None)
+def latest_step(workdir: pathlib.Path, *, shared: bool = False) -> int:
+  """The step of the latest whole checkpoint; later ones, which are damaged, are told of.
+
+  shared: whether all processes ask, which have to get the same.
+
+  ValueError where there is none.
+  """
+  whole, damaged = _whole_and_damaged(workdir)
+  if shared:
+    whole = from_first(whole)
+  if whole is None:
+    state = 'only damaged checkpoints' if damaged else 'no checkpoint yet'
+    raise ValueError(f'{workdir} holds {state}.')
+  if jax.process_index() == 0:
+    for path, problem in damaged.items():
+      print(f'{path} is damaged: {problem}.  {whole} is used.', file=sys.stderr)
+  return whole
 
 
-def fingerprint(workdir: pathlib.Path, step: int | None) -> str:
-  """What tells the parameters of a checkpoint from all others, copies aside; '' of none."""
-  return '' if step is None else integrity.fingerprint(folder(workdir) / str(step) / 'ema')
+def _whole_and_damaged(workdir: pathlib.Path) -> tuple[int | None, dict[pathlib.Path, str]]:
+  """The step of the latest whole checkpoint, and what is wrong with each later one."""
+  found, damaged = steps(workdir), {}
+  for step in found:
+    path = folder(workdir) / str(step)
+    try:
+      problem = integrity.damage(path)
+    except FileNotFoundError as error:
+      problem = f'{error.filename} is missing'
+    # A run that goes on may be removing it.
+    if (problem or not path.is_dir()) and steps(workdir) != found:
+      return _whole_and_damaged(workdir)
+    if not problem:
+      return step, damaged
+    damaged[path] = problem
+  return None, damaged
+
+
+def fingerprint(workdir: pathlib.Path, step: int) -> str:
+  """What tells the parameters of a checkpoint from all others, copies aside."""
+  return integrity.fingerprint(folder(workdir) / str(step) / 'ema')
 
 
 def save(
@@ -179,8 +187,8 @@ def save(
       int(state.step),
       metrics=None if evaluation_loss is None else {'evaluation_loss': float(evaluation_loss)},
       args=ocp.args.Composite(
-        ema=ocp.args.StandardSave(state.ema, save_args(state.ema)),
-        train=ocp.args.StandardSave(train, save_args(train)),
+        ema=ocp.args.StandardSave(state.ema, arrays.save_args(state.ema)),
+        train=ocp.args.StandardSave(train, arrays.save_args(train)),
         data=ocp.args.JsonSave(data.get_state()),
         digest=ocp.args.JsonSave(integrity.digest(vars(state))),
       ),
@@ -212,60 +220,33 @@ def progress(config: ConfigDict, step: int) -> str:
 
 
 def load(
-  workdir: pathlib.Path, place: Callable[[Params], Params] | None = None
+  workdir: pathlib.Path,
+  place: Callable[[Params], Params] | None = None,
+  step: int | None = None,
 ) -> tuple[ConfigDict, Params, int]:
   """The config, the averaged parameters with the frozen ones, and the step they are of.
 
   place: from the shapes of parameters to their shardings.  Each process reads its own shards alone,
     wherever the parameters were when they were saved; all processes of the shardings call this
     together.  Without it, all parameters are on the first device of this process.
+  step: of the checkpoint; the latest whole one, if it is not given.
 
   Parameters are float32 whatever they were saved as.  ValueError where there is no model, where it
   can't be read, and where a run that goes on meanwhile has removed it for a later one.
   """
   workdir = pathlib.Path(workdir)
   config = load_config(workdir)
-  step = latest_step(workdir)
-  step = from_first(step) if place else step
   if step is None:
-    state = 'only damaged checkpoints' if steps(workdir) else 'no checkpoint yet'
-    raise ValueError(f'{workdir} holds {state}.')
-  for other in steps(workdir):
-    if other > step and jax.process_index() == 0:
-      problem = integrity.damage(folder(workdir) / str(other))
-      print(
-        f'{folder(workdir) / str(other)} is damaged: {problem}.  {step} is used.', file=sys.stderr
-      )
+    step = latest_step(workdir, shared=place is not None)
   path = folder(workdir) / str(step) / 'ema'
   frozen = (workdir / 'frozen').resolve()
-  place = place or _on_one_device
+  parts = [path, frozen] if frozen.exists() else [path]
+  place = place or arrays.on_one_device
   try:
-    params = merge(_read(path, place), *([_read(frozen, place)] if frozen.exists() else []))
+    params = merge(*(arrays.read(part, place) for part in parts))
   except Exception as error:  # whatever a library makes of files that are damaged or gone
-    if not path.is_dir():
+    if not path.is_dir() or any(later > step for later in steps(workdir)):
       raise ValueError(f'{path} was removed while it was read: try again.') from error
     said = textwrap.shorten(str(error), 200)
     raise ValueError(f'The model in {workdir}, step {step}, cannot be read: {said}') from error
   return config, params, step
-
-
-def _read(path: pathlib.Path, place: Callable[[Params], Params]) -> Params:
-  """What is saved there, as float32 in the shardings that `place` gives."""
-  shapes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, jnp.float32), saved_arrays(path))
-  with ocp.StandardCheckpointer() as checkpointer:
-    like = lambda p, sharding: p.update(sharding=sharding)
-    return checkpointer.restore(path, jax.tree.map(like, shapes, place(shapes)))
-
-
-def saved_arrays(path: pathlib.Path) -> Params:
-  """The shapes and types of what is saved there; ValueError where the files do not say them."""
-  with ocp.StandardCheckpointer() as checkpointer:
-    metadata = checkpointer.metadata(path).item_metadata
-  if metadata is None:
-    raise ValueError(f'{path.name} has no metadata')
-  return metadata.tree
-
-
-def _on_one_device(shapes: Params) -> Params:
-  here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  return jax.tree.map(lambda p: here, shapes)

@@ -20,6 +20,7 @@ from core.params import count
 from core.typing import Params
 from core.writable import require_room
 from training import checkpoint
+from training.arrays import save_args
 
 
 def export(workdir: pathlib.Path, out: pathlib.Path, dtype: str) -> str:
@@ -52,7 +53,7 @@ def write_model(workdir: pathlib.Path, config: ConfigDict, params: Params, step:
   with ocp.CheckpointManager(
     checkpoint.folder(workdir), options=options, item_handlers=handlers
   ) as saving:
-    ema = ocp.args.PyTreeSave(params, checkpoint.save_args(params), file)
+    ema = ocp.args.PyTreeSave(params, save_args(params), file)
     saving.save(step, args=ocp.args.Composite(ema=ema))
   for said in workdir.rglob('commit_success.txt'):  # of which only the name counts
     said.write_text('')  # where it was saved is nobody's business

@@ -19,7 +19,7 @@ import orbax.checkpoint as ocp
 from core.typing import Params
 from training import account, checkpoint, integrity
 from training.agreement import agreed, from_first
-from training.checkpoint import saved_arrays
+from training.arrays import save_args, saved_arrays
 from training.state import State
 
 _LISTED = 5  # names in a message
@@ -211,7 +211,7 @@ def save_frozen(workdir: pathlib.Path, frozen: Params) -> None:
   integrity.sweep(workdir)  # of a run that was killed in this
   if frozen:
     with ocp.StandardCheckpointer() as checkpointer:
-      path, options = (workdir / 'frozen').resolve(), checkpoint.save_args(frozen)
+      path, options = (workdir / 'frozen').resolve(), save_args(frozen)
       checkpointer.save(path, frozen, save_args=options, force=True)
 
 

@@ -10,6 +10,7 @@ from evaluation import samples
 from evaluation.videos import open_folder
 from pipelines import run
 from pipelines.run import Model
+from training import checkpoint
 
 PROMPTS = ['a cat', 'A dog!', 'a cat', 'two birds', 'rain']
 
@@ -21,7 +22,7 @@ class Killed(Exception):
 def model(name='model', steps=4):
   """A model of which nothing is asked here but how it is told of."""
   config = ConfigDict({'data': {'fps': 16.0}, 'sampling': {'steps': steps}})
-  return Model(pathlib.Path(name), config)
+  return Model(pathlib.Path(name), config, 1)
 
 
 def drawn(job, batch, seed, place, size):
@@ -107,8 +108,9 @@ def test_the_index_says_what_each_is_of(tmp_path, made):
   lines = [json.loads(line) for line in (tmp_path / 'index.jsonl').read_text().splitlines()]
   assert [line['file'] for line in lines] == [job.path.name for job in jobs]
   assert lines[3] == {
-    'file': '00003_two_birds.npy', 'prompt': 'two birds', 'number': '3', 'model': 'model step None',
-    'weights': '', 'seed': '0', 'steps': '4', 'batch': '2', 'fps': '16.0',
+    'file': '00003_two_birds.npy', 'prompt': 'two birds', 'number': '3', 'model': 'model step 1',
+    'weights': checkpoint.fingerprint(pathlib.Path('model'), 1),
+    'seed': '0', 'steps': '4', 'batch': '2', 'fps': '16.0',
   }  # fmt: skip
   assert list(open_folder(tmp_path).prompts().values()) == PROMPTS
 

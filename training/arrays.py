@@ -1,0 +1,54 @@
+"""Arrays in files: how they are saved, and how they are read on any devices."""
+
+import pathlib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from absl import logging
+
+from core.typing import Params
+
+
+def _save_small_arrays_whole() -> None:
+  """Devices that hold the same array save a part of it each; of small ones cutting takes longer."""
+  handler = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=2**20)
+  verbosity = logging.get_verbosity()
+  logging.set_verbosity(logging.ERROR)  # it warns of every handler that takes another's place
+  ocp.type_handlers.register_type_handler(jax.Array, handler, override=True)
+  logging.set_verbosity(verbosity)
+
+
+_save_small_arrays_whole()
+
+# The most bytes of an array that are written, and so read, as one: another mesh has other shards.
+CHUNK_BYTES = 2**22
+
+
+def save_args(tree: Params) -> Params:
+  """Tells Orbax how to save each array of the tree."""
+  return jax.tree.map(lambda x: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES), tree)
+
+
+def read(path: pathlib.Path, place: Callable[[Params], Params]) -> Params:
+  """What is saved there, as float32 in the shardings that `place` gives."""
+  shapes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, jnp.float32), saved_arrays(path))
+  with ocp.StandardCheckpointer() as checkpointer:
+    like = lambda p, sharding: p.update(sharding=sharding)
+    return checkpointer.restore(path, jax.tree.map(like, shapes, place(shapes)))
+
+
+def saved_arrays(path: pathlib.Path) -> Params:
+  """The shapes and types of what is saved there; ValueError where the files do not say them."""
+  with ocp.StandardCheckpointer() as checkpointer:
+    metadata = checkpointer.metadata(path).item_metadata
+  if metadata is None:
+    raise ValueError(f'{path.name} has no metadata')
+  return metadata.tree
+
+
+def on_one_device(shapes: Params) -> Params:
+  """Shardings that place all of a tree on the first device of this process."""
+  here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  return jax.tree.map(lambda p: here, shapes)
