@@ -115,7 +115,7 @@ def _sample(folder: pathlib.Path):
     'stylize': (base, f'--style={folder}/neon.npz'),
   }
   for (verb, options), extension in zip(
-    verbs.items(), ('mp4', 'gif', 'webp', 'npy', 'mp4', 'png', 'mp4')
+    verbs.items(), ('mp4', 'gif', 'webp', 'mp4', 'npy', 'png', 'mp4')
   ):
     # Enlarged so that it fills more than one block of a disk.
     argv = ('sample.py', verb, *options, '--upscale=64', '--output={out}')

@@ -125,7 +125,7 @@ def interrupted(of: commands.Command, disk: pathlib.Path, number: int, kept: set
   before, began = set(disk.glob(of.begun)), time.monotonic()
   status, text = signalled(of, disk, number, lambda: set(disk.glob(of.begun)) - before)
   if not status:  # it writes so little that nobody sees it begin
-    late = 0.8 * (time.monotonic() - began)
+    late = 0.6 * (time.monotonic() - began)
     shutil.rmtree(disk / of.out) if (disk / of.out).is_dir() else (disk / of.out).unlink()
     began = time.monotonic()
     status, text = signalled(of, disk, number, lambda: time.monotonic() - began > late)

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import pathlib
 import sys
 import traceback
@@ -107,6 +108,8 @@ def _parse(argv: list[str]) -> list[str]:
       # A config whose file is not there says so with an OSError, but only when it is touched.
       if hasattr(value := flags.FLAGS[name].value, 'keys'):
         _require_unicode(f'--{name}', value)
+      elif isinstance(value, float) and not math.isfinite(value):  # which is within any bounds
+        raise ValueError(f'flag --{name}={value}: allowed is a finite number.')
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it touches
     return arguments

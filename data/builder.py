@@ -11,6 +11,7 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import json
+import math
 import multiprocessing
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -181,7 +182,7 @@ def _probe(path: pathlib.Path) -> Probed | str:
 
 def _require(**positive: float | int) -> None:
   for name, value in sorted(positive.items()):
-    if value <= 0:
+    if not 0 < value < math.inf:
       raise ValueError(f'Got --{name}={value:g}; more than 0 is allowed.')
 
 

@@ -37,6 +37,7 @@ def config(tmp_path):
     '  return ConfigDict({"steps": 3, "model": {"groups": 4, "source": "", "of": ("a",)}})\n'
   )
   flags.DEFINE_integer('test_count', 1, '', lower_bound=1)
+  flags.DEFINE_float('test_count_of', 1.0, '', lower_bound=0.0)
   config_flags.DEFINE_config_file('test_config', lock_config=True)
   yield path
   for name in [name for name in flags.FLAGS if name.startswith('test_co')]:
@@ -66,6 +67,8 @@ def test_what_is_called_succeeds(run, config):
   ('argv', 'message'),
   [
     (('--nope=1',), "error: Unknown command line flag 'nope'"),
+    (('--test_count_of=nan',), 'error: flag --test_count_of=nan: allowed is a finite number.'),
+    (('--test_count_of=inf',), 'error: flag --test_count_of=inf: allowed is a finite number.'),
     (('--test_count=0',), 'error: flag --test_count=0: 0 is not a positive integer'),
     (('--test_config.model.grups=8',), "error: Unknown key of the config: 'grups' Did you mean"),
     (('--test_config=none.py',), "No such file or directory: 'none.py'"),
