@@ -44,6 +44,9 @@ class Command:
   out: str  # the name of the place
   # What is there once it is half-way: a pattern of names below the folder of the place.
   begun: str = '**/*'
+  # Blocks that are free on a full disk: one lets the command begin, and is too little for what it
+  # makes; of what may be smaller than a block none is.
+  room: int = 1
   # Whether what was written before it ended stays, because it is whole and is gone on from.
   goes_on: bool = False
 
@@ -142,9 +145,8 @@ def _evaluate(folder: pathlib.Path):
   }  # fmt: skip
   (folder / 'none').mkdir(exist_ok=True)
   for verb, options in verbs.items():
-    yield Command(
-      f'evaluate.py {verb}', ('evaluate.py', verb, *options, '--output={out}'), 's.json'
-    )
+    argv = ('evaluate.py', verb, *options, '--output={out}')
+    yield Command(f'evaluate.py {verb}', argv, 's.json', room=0)
   lists = f'--prompts={folder}/list.txt'
   yield Command(
     'evaluate.py prompts',

@@ -26,7 +26,6 @@ from benchmarks import commands, sections
 from core import command
 
 PAGE = 4096  # bytes of a block of the disk
-ROOM = PAGE  # that is free on a full disk: enough to begin
 TITLE = 'Outputs that cannot be written, and commands that are ended'
 COLUMNS = ('a folder of another user', 'below a file', 'a full disk', 'SIGKILL', 'Ctrl-C', 'again')
 STOPPED = 'What resumes it:'  # as train.py ends, which saves first
@@ -104,7 +103,7 @@ def full(of: commands.Command, disk: pathlib.Path) -> str:
   ballast = disk / 'ballast'
   with ballast.open('wb', buffering=0) as file:
     free = os.statvfs(disk)
-    left = free.f_bavail * free.f_frsize - ROOM
+    left = free.f_bavail * free.f_frsize - of.room * PAGE
     while left > 0:
       left -= file.write(bytes(PAGE))
   try:
