@@ -118,20 +118,20 @@ def full(of: commands.Command, disk: pathlib.Path) -> str:
 def interrupted(of: commands.Command, disk: pathlib.Path, number: int, kept: set[bytes]) -> str:
   """What came of a command that a signal has ended once it had begun to write.
 
-  Where the signal came too late for a file, the file is whole: what it has joins `kept`, to be
-  compared with what the command makes when nothing stops it, and it is removed.
+  Where the signal came too late the output is whole: what it has joins `kept`, to be compared with
+  what the command makes when nothing stops it, and it is removed.
   """
   before, began = set(disk.glob(of.begun)), time.monotonic()
   status, text = signalled(of, disk, number, lambda: set(disk.glob(of.begun)) - before)
   if not status:  # it writes so little that nobody sees it begin
     late = 0.6 * (time.monotonic() - began)
-    shutil.rmtree(disk / of.out) if (disk / of.out).is_dir() else (disk / of.out).unlink()
+    remove(disk / of.out)
     began = time.monotonic()
     status, text = signalled(of, disk, number, lambda: time.monotonic() - began > late)
   assert status, f'it ended before: {text.strip()[-200:]}'
-  if (out := disk / of.out).is_file():
-    kept.add(out.read_bytes())
-    out.unlink()
+  if (out := disk / of.out).exists() and not of.goes_on:
+    kept.add(contents(out))
+    remove(out)
     return 'whole already'
   if number == signal.SIGINT and STOPPED not in text:
     said(status, text, 130)
@@ -159,6 +159,18 @@ def signalled(
   return ended(running)
 
 
+def contents(path: pathlib.Path) -> bytes:
+  """What is in a file, or the names in a folder, which gets its own when all is in it."""
+  if path.is_file():
+    return path.read_bytes()
+  return '/'.join(sorted(one.name for one in path.iterdir())).encode()
+
+
+def remove(path: pathlib.Path) -> None:
+  """Removes a file or a folder."""
+  shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 def hidden(name: str) -> bool:
   """Whether a name says that it is nobody's result."""
   parts = pathlib.PurePath(name).parts
@@ -179,7 +191,7 @@ def again(of: commands.Command, disk: pathlib.Path, kept: set[bytes]) -> str:
   status, text = ended(begin(of, disk / of.out))
   assert status == 0, f'status {status}: {text.strip()[-300:]}'
   assert (disk / of.out).exists(), 'there is no output'
-  assert not kept or kept == {(disk / of.out).read_bytes()}, 'it was not whole before'
+  assert not kept or kept == {contents(disk / of.out)}, 'it was not whole before'
   left = sorted(name for name in names(disk) if hidden(name))
   assert not left, f'left behind: {left[:3]}'
   return 'whole'
