@@ -12,9 +12,8 @@ from ml_collections import ConfigDict
 
 from core import folder
 from core.params import merge
-from pipelines import run
 from tests.states import Data, flip, same, saved, state, unheard
-from training import arrays, checkpoint, integrity, resume
+from training import arrays, checkpoint, resume
 from training.export import write_model
 from training.sharding import fsdp, make_mesh
 from training.state import State
@@ -230,68 +229,6 @@ def test_a_model_of_damaged_checkpoints_is_that_of_the_last_whole_one(tmp_path, 
   flip(tmp_path / 'checkpoints/1/ema/_METADATA')
   with pytest.raises(ValueError, match='holds only damaged checkpoints'):
     checkpoint.load(tmp_path)
-
-
-def test_a_model_is_that_of_one_step_also_where_a_run_goes_on(tmp_path):
-  config = ConfigDict(CONFIG | {'data': {'frames': 4}, 'sampling': {'steps': 2}})
-  checkpoint.save_config(tmp_path, config)
-  saved(tmp_path, state(seed=1, step=1))
-  model = run.Model.of_videos(tmp_path, masked=False, frames=None)
-  before = model.made_by('', 0)
-  saved(tmp_path, state(seed=2, step=2))
-  assert model.made_by('', 0) == before
-  assert before['model'] == f'{tmp_path.name} step 1'
-  same(run._loaded(model), state(1).ema)
-
-
-@pytest.mark.parametrize('gone', ['ema', '.', 'seen'])
-def test_one_that_a_run_removes_at_that_moment_is_not_called_damaged(
-  tmp_path, monkeypatch, capsys, gone
-):
-  checkpoint.save_config(tmp_path, ConfigDict(CONFIG))
-  saved(tmp_path, state(seed=1, step=1))
-  listed, path = integrity._listed, tmp_path / 'checkpoints/1'
-
-  def removed(folder):
-    if folder == path and path.exists():
-      saved(tmp_path, state(seed=2, step=2))
-      monkeypatch.setattr(integrity, '_listed', listed)
-      shutil.rmtree(path / gone if gone == 'ema' else path)
-      if gone == 'seen':  # in its listing
-        raise FileNotFoundError(2, 'No such file or directory', str(path / 'ema'))
-    return listed(folder)
-
-  monkeypatch.setattr(integrity, '_listed', removed)
-  assert checkpoint.load(tmp_path)[2] == 2
-  assert capsys.readouterr().err == ''
-
-
-@pytest.mark.parametrize('gone', ['ema', 'ema/d', 'ema/_METADATA', 'ema/manifest.ocdbt', '.'])
-def test_a_model_that_cannot_be_read_is_one_line(tmp_path, monkeypatch, gone):
-  """As while a run that goes on removes it, or before its files are listed."""
-  saved(tmp_path, state(step=1))
-  checkpoint.save_config(tmp_path, ConfigDict(CONFIG))
-  read, path = arrays.read, tmp_path / 'checkpoints/1'
-
-  def removed(*args):
-    found = path / gone
-    shutil.rmtree(found) if found.is_dir() else found.unlink()
-    return read(*args)
-
-  monkeypatch.setattr(arrays, 'read', removed)
-  with pytest.raises(ValueError, match=r'^The model in|was removed while') as error:
-    checkpoint.load(tmp_path)
-  assert '\n' not in str(error.value)
-  assert path.exists() == (gone != '.')
-  if gone in ('.', 'ema'):
-    assert str(error.value) == f'{path}/ema was removed while it was read: try again.'
-  else:
-    assert str(error.value).startswith(f'The model in {tmp_path}, step 1, cannot be read: ')
-    shutil.copytree(path, tmp_path / 'checkpoints/2')  # a later one: the run goes on
-    (path / 'ema').mkdir(exist_ok=True)
-    monkeypatch.setattr(arrays, 'read', read)
-    with pytest.raises(ValueError, match=r'1/ema was removed while it was read: try again\.$'):
-      checkpoint.load(tmp_path, step=1)
 
 
 def test_the_last_the_best_and_those_of_every_so_many_steps_are_kept(tmp_path):
