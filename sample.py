@@ -272,7 +272,7 @@ def _super_resolution(base: Model) -> Model | None:
   """The model that makes them large; None where none does."""
   if _BASE_ONLY.value:
     return None
-  workdir = pathlib.Path(_SSR_WORKDIR.value or base.workdir.with_name('ssr'))
+  workdir = pathlib.Path(_SSR_WORKDIR.value or base.workdir.absolute().with_name('ssr'))
   if _SSR_WORKDIR.value is None and not workdir.is_dir():
     tqdm.write(f'no {workdir}: the video stays small; --ssr_workdir=DIR makes it large', sys.stderr)
     return None

@@ -147,6 +147,13 @@ def test_the_model_of_super_resolution_beside_the_base_is_found(
   assert np.load(tmp_path / 'out.npy').shape == (8, 32, 32, 3)
 
 
+def test_the_workdir_may_be_the_folder_one_is_in(run, workdir, tmp_path, monkeypatch):
+  monkeypatch.chdir(workdir)
+  code, _, err = run('--workdir=.', f'--output={tmp_path}/out.npy', '--upscale=100000')
+  assert code == 2
+  assert 'error: Got --upscale=100000, which makes' in err
+
+
 @pytest.mark.parametrize(
   ('argv', 'message'),
   [
