@@ -154,9 +154,12 @@ def _json(path: pathlib.Path) -> dict:
   if not path.is_file():
     raise ValueError(f'There is no {path}.')
   try:
-    return json.loads(path.read_text())
-  except json.JSONDecodeError as error:
+    found = json.loads(path.read_text('utf-8'))
+  except ValueError as error:
     raise ValueError(f'{path} is no JSON: {error}') from error
+  if not isinstance(found, dict):
+    raise ValueError(f'{path} is not a JSON object.')
+  return found
 
 
 def _define_flags() -> None:

@@ -90,6 +90,8 @@ def _sizes(source: pathlib.Path) -> dict:
     config = json.loads(path.read_text('utf-8'))
   except ValueError as error:
     raise ValueError(f'{path} is damaged: {error}.') from error
+  if not isinstance(config, dict):
+    raise ValueError(f'{path} is damaged: it is not a JSON object.')
   if (family := config.get('model_type')) not in FAMILIES:
     raise ValueError(f'{path} is of a {family}; allowed are {", ".join(FAMILIES)}.')
   # Transformers takes a file that does not say for the first T5.

@@ -170,6 +170,10 @@ def test_a_missing_file_is_named(tmp_path):
   refused(folder, 'There is no ', tmp_path)
   folder.joinpath('config.json').write_text('{')
   refused(folder, 'is no JSON', tmp_path)
+  folder.joinpath('config.json').write_bytes(b'\xff')
+  refused(folder, 'is no JSON', tmp_path)
+  folder.joinpath('config.json').write_text('[1]')
+  refused(folder, 'is not a JSON object', tmp_path)
 
 
 def test_a_missing_shard_is_named(tmp_path):

@@ -132,9 +132,10 @@ def test_folders_that_are_not_whole_are_refused(source, tmp_path):
   path.rename(source / 'pytorch_model.bin')
   with pytest.raises(ValueError, match=r'It has pytorch_model\.bin: a pickle can run any code'):
     convert(source, tmp_path / 'out')
-  (source / 'config.json').write_text('{"d_model"')
-  with pytest.raises(ValueError, match=r'config\.json is damaged: '):
-    convert(source, tmp_path / 'out')
+  for damaged in (b'{"d_model"', b'["d_model"]', b'\xff'):
+    (source / 'config.json').write_bytes(damaged)
+    with pytest.raises(ValueError, match=r'config\.json is damaged: '):
+      convert(source, tmp_path / 'out')
   with pytest.raises(ValueError, match=r'There is no file .*none/config\.json\.$'):
     convert(tmp_path / 'none', tmp_path / 'out')
   assert [p.name for p in tmp_path.iterdir()] == ['pipeline']
