@@ -2,22 +2,9 @@
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from data import pictures, transforms
-
-
-def written(path, pixels, mode='RGB', **options):
-  Image.fromarray(pixels, mode).save(path, **options)
-  return path
-
-
-def noise(*shape):
-  return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-
-
-def refuse(note):
-  raise AssertionError(note)
+from tests.data.images import noise, written
 
 
 def test_a_picture_is_a_source_of_its_squares(tmp_path):

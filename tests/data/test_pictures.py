@@ -5,20 +5,8 @@ from PIL import Image
 
 from core import video
 from data import pictures
+from tests.data.images import noise, refuse, written
 from tests.data.videos import encoded
-
-
-def written(path, pixels, mode='RGB', **options):
-  Image.fromarray(pixels, mode).save(path, **options)
-  return path
-
-
-def noise(*shape):
-  return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-
-
-def refuse(note):
-  raise AssertionError(note)
 
 
 def read(path):

@@ -1,0 +1,20 @@
+"""Images as files, for tests of what is read of them."""
+
+import numpy as np
+from PIL import Image
+
+
+def written(path, pixels, mode='RGB', **options):
+  """The path, at which the pixels are written."""
+  Image.fromarray(pixels, mode).save(path, **options)
+  return path
+
+
+def noise(*shape):
+  """Pixels of noise."""
+  return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def refuse(note):
+  """Stands for what is told a note, where there should be none."""
+  raise AssertionError(note)
