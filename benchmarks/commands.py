@@ -100,7 +100,11 @@ def listed(folder: pathlib.Path) -> list[Command]:
   yield from _evaluate(folder)
   yield from _modules(folder)
   yield Command(
-    'gallery.py', ('gallery.py', '--steps=1', '--output={out}'), 'page', 'page/0.mp4', goes_on=True
+    'gallery.py',
+    ('gallery.py', '--steps=1', '--output={out}'),
+    'page',
+    'page/[0-9].mp4',
+    goes_on=True,
   )
 
 

@@ -29,7 +29,7 @@ PAGE = 4096  # bytes of a block of the disk
 TITLE = 'Outputs that cannot be written, and commands that are ended'
 COLUMNS = ('a folder of another user', 'below a file', 'a full disk', 'SIGKILL', 'Ctrl-C', 'again')
 STOPPED = 'What resumes it:'  # as train.py ends, which saves first
-LIMIT = 600  # seconds of a command
+LIMIT = 1800  # seconds of a command
 # Root may write everywhere unless it drops this.
 NOT_ROOT = ('setpriv', '--bounding-set=-dac_override,-dac_read_search', '--inh-caps=-all')
 
@@ -118,21 +118,19 @@ def full(of: commands.Command, disk: pathlib.Path) -> str:
 def interrupted(of: commands.Command, disk: pathlib.Path, number: int, kept: set[bytes]) -> str:
   """What came of a command that a signal has ended once it had begun to write.
 
-  Where the signal came too late the output is whole: what it has joins `kept`, to be compared with
-  what the command makes when nothing stops it, and it is removed.
+  What writes so fast that the signal came too late is whole: what it has joins `kept`, to be
+  compared with what the command makes when nothing stops it.  It is removed, and the command gets
+  the signal once more, after half of its time.
   """
-  before, began = set(disk.glob(of.begun)), time.monotonic()
+  before, began, out = set(disk.glob(of.begun)), time.monotonic(), disk / of.out
   status, text = signalled(of, disk, number, lambda: set(disk.glob(of.begun)) - before)
-  if not status:  # it writes so little that nobody sees it begin
-    late = 0.6 * (time.monotonic() - began)
-    remove(disk / of.out)
-    began = time.monotonic()
-    status, text = signalled(of, disk, number, lambda: time.monotonic() - began > late)
-  assert status, f'it ended before: {text.strip()[-200:]}'
-  if (out := disk / of.out).exists() and not of.goes_on:
+  if not status or (out.exists() and not of.goes_on):
+    half = 0.5 * (time.monotonic() - began)
     kept.add(contents(out))
     remove(out)
-    return 'whole already'
+    began = time.monotonic()
+    status, text = signalled(of, disk, number, lambda: time.monotonic() - began > half)
+  assert status, f'it ended before: {text.strip()[-200:]}'
   if number == signal.SIGINT and STOPPED not in text:
     said(status, text, 130)
   assert 'Traceback' not in text, f'a traceback: {text.strip()[-200:]}'
