@@ -117,7 +117,7 @@ def _errors_of(path: pathlib.Path) -> Iterator[None]:
   try:
     yield
   except OSError as error:
-    other = error.filename and not _concerns(path, pathlib.Path(os.fsdecode(error.filename)))
+    other = error.filename and not concerns(path, pathlib.Path(os.fsdecode(error.filename)))
     if error.errno is None or other:
       raise
     raise OSError(f'Cannot write {path}: {error.strerror or error}.') from error
@@ -139,11 +139,15 @@ def _reason(error: BaseException) -> str:
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
-def _concerns(path: pathlib.Path, file: pathlib.Path) -> bool:
-  """Whether a file is a part of what is written to the path, or a folder that it is in."""
+def concerns(path: pathlib.Path, file: pathlib.Path) -> bool:
+  """Whether a file is the path, lies in it, leads to it, or is a part of what is to take its
+  place."""
   path, file = path.absolute(), file.absolute()
-  ours = (one.parent == path.parent and path.name in one.name for one in (file, *file.parents))
-  return path.is_relative_to(file) or any(ours)
+  first = f'{path.name}.', f'.{path.name}.'  # as names of what is not whole yet begin
+  beside = (
+    one.parent == path.parent and one.name.startswith(first) for one in (file, *file.parents)
+  )
+  return path.is_relative_to(file) or file.is_relative_to(path) or any(beside)
 
 
 def _sync(path: pathlib.Path) -> None:

@@ -11,6 +11,8 @@ import os
 import pathlib
 from collections.abc import Iterable, Iterator
 
+from core.folder import concerns
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # No code can help these, wherever they happen.
 MACHINE = {errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS, errno.ESTALE}
@@ -28,7 +30,7 @@ def message(error: Exception, named: Iterable[pathlib.Path]) -> str:
   for one in _causes(error):
     if isinstance(one, OSError) and one.errno is not None:
       path, reason = _path(one), one.strerror or os.strerror(one.errno)
-      if path and any(_concerns(path, other) for other in named):
+      if path and any(concerns(other, path) for other in named):
         return f'{path}: {reason}.'
       if one.errno in MACHINE:
         return f'{path}: {reason}.' if path else f'{reason}.'
@@ -60,11 +62,3 @@ def _path(error: OSError) -> pathlib.Path | None:
   """The path that the operating system refused, if the error says it."""
   name = error.filename
   return pathlib.Path(os.fsdecode(name)) if isinstance(name, str | bytes) and name else None
-
-
-def _concerns(path: pathlib.Path, named: pathlib.Path) -> bool:
-  """Whether a path is one that was named, lies in it, leads to it, or is written in its place."""
-  path, named = path.absolute(), named.absolute()
-  # As `core.folder` calls what is not whole yet.
-  beside = path.parent == named.parent and path.name.lstrip('.').startswith(f'{named.name}.')
-  return path.is_relative_to(named) or named.is_relative_to(path) or beside
