@@ -1,12 +1,13 @@
 """Arrays in files: how they are saved, and how they are read on any devices."""
 
+import logging
 import pathlib
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
-from absl import logging
+from absl import logging as absl_logging
 
 from core.typing import Params
 
@@ -14,13 +15,23 @@ from core.typing import Params
 def _save_small_arrays_whole() -> None:
   """Devices that hold the same array save a part of it each; of small ones cutting takes longer."""
   handler = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=2**20)
-  verbosity = logging.get_verbosity()
-  logging.set_verbosity(logging.ERROR)  # it warns of every handler that takes another's place
+  verbosity = absl_logging.get_verbosity()
+  absl_logging.set_verbosity(
+    absl_logging.ERROR
+  )  # it warns of every handler that takes another's place
   ocp.type_handlers.register_type_handler(jax.Array, handler, override=True)
-  logging.set_verbosity(verbosity)
+  absl_logging.set_verbosity(verbosity)
+
+
+def _log_no_error_twice() -> None:
+  """Orbax raises the first error of a save; asyncio logs a traceback for each of the others, which
+  are hundreds where a disk is full."""
+  again = 'Task exception was never retrieved'
+  logging.getLogger('asyncio').addFilter(lambda record: again not in record.getMessage())
 
 
 _save_small_arrays_whole()
+_log_no_error_twice()
 
 # The most bytes of an array that are written, and so read, as one: another mesh has other shards.
 CHUNK_BYTES = 2**22

@@ -180,7 +180,7 @@ def save(
   """
   train = {name: value for name, value in vars(state).items() if name != 'ema'}
   with _whole_or_gone(checkpoints):
-    # Orbax tells of a full disk in a thousand lines.  What it writes may be compressed.
+    # Before the arrays are copied to the host for nothing.  What is written may be compressed.
     size = sum(x.nbytes for x in jax.tree.leaves(vars(state)))
     require_room(pathlib.Path(checkpoints.directory), size // 2)
     checkpoints.save(

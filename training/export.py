@@ -44,7 +44,7 @@ def write_model(workdir: pathlib.Path, config: ConfigDict, params: Params, step:
   """
   checkpoint.save_config(workdir, config)
   sizes = [p.nbytes for p in jax.tree.leaves(params)]
-  require_room(workdir, sum(sizes))  # of a disk that is full Orbax tells a thousand lines
+  require_room(workdir, sum(sizes))
   # What is written is in memory until its file is full; too many files are slow.
   file = max(2**22, sum(sizes) // 512)
   handlers = {'ema': ocp.PyTreeCheckpointHandler(save_concurrent_gb=(max(sizes) + file) / 1e9)}

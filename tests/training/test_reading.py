@@ -1,5 +1,8 @@
-"""The model of a workdir, read while a run goes on in it."""
+"""The model of a workdir, read while a run goes on in it; and what is logged of errors."""
 
+import asyncio
+import gc
+import logging
 import shutil
 
 import pytest
@@ -72,3 +75,20 @@ def test_a_model_that_cannot_be_read_is_one_line(tmp_path, monkeypatch, gone):
     monkeypatch.setattr(arrays, 'read', read)
     with pytest.raises(ValueError, match=r'1/ema was removed while it was read: try again\.$'):
       checkpoint.load(tmp_path, step=1)
+
+
+def test_an_error_that_orbax_raises_is_not_logged_for_every_array(caplog):
+  """It awaits the first that fails; asyncio tells of the others when they are collected."""
+
+  async def write():
+    raise OSError('full')
+
+  async def save():
+    first, *_ = [asyncio.ensure_future(write()) for _ in range(3)]
+    with pytest.raises(OSError, match='full'):
+      await first
+
+  asyncio.run(save())
+  gc.collect()
+  logging.getLogger('asyncio').error('something else')
+  assert caplog.messages == ['something else']
