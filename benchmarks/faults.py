@@ -97,15 +97,16 @@ train.put_batch = poisoned
 
 def not_numbers(folder: pathlib.Path) -> str:
   """A batch that is not finite is left out; ten in a row end the run, which names them."""
-  # The first batch that is put on the devices is that of evaluation: step 8 has the ninth.
+  # The first two batches that are put on the devices are of samples and of evaluation: step 8 has
+  # the tenth.
   one, ten = folder / 'nan', folder / 'nans'
-  runs.finished(runs.start(one, before=NAN.format(steps='{9}')), one)
+  runs.finished(runs.start(one, before=NAN.format(steps='{10}')), one)
   said = runs.log(one).read_text()
   runs.require(
     'step 8: loss nan, gradient norm nan; its update is left out, 1 so far' in said, said
   )
   runs.require(np.isfinite(runs.losses(one)[runs.STEPS]), 'the last loss is not finite')
-  process = runs.start(ten, before=NAN.format(steps='range(14, 99)'))
+  process = runs.start(ten, before=NAN.format(steps='range(15, 99)'))
   runs.require(process.wait() != 0, 'the run went on')
   said = runs.log(ten).read_text()
   runs.require('The updates of steps 13 to 22 were left out' in said, said[-800:])
