@@ -27,6 +27,9 @@ from core import command
 
 PAGE = 4096  # bytes of a block of the disk
 TITLE = 'Outputs that cannot be written, and commands that are ended'
+NOTE = """One line is all that was printed, it begins with `error:`, and the status is 2, or 130 after Ctrl-C.
+`nothing but hidden` names begin with a point or end with `.incomplete`, and the next start removes
+them.  `again` is the command once more, in the same place."""
 COLUMNS = ('a folder of another user', 'below a file', 'a full disk', 'SIGKILL', 'Ctrl-C', 'again')
 STOPPED = 'What resumes it:'  # as train.py ends, which saves first
 LIMIT = 1800  # seconds of a command
@@ -242,8 +245,8 @@ def main() -> None:
   if flags.FLAGS.only:
     return
   head = f'| command | {" | ".join(COLUMNS)} |\n|{"---|" * (len(COLUMNS) + 1)}'
-  body = f'At commit {sections.commit()}, by `python -m benchmarks.outputs --output={out}`.\n\n'
-  sections.replace(out, TITLE, '\n'.join([body + head, *rows]))
+  body = f'At commit {sections.commit()}, by `python -m benchmarks.outputs --output={out}`:\n\n'
+  sections.replace(out, TITLE, '\n'.join([body + head, *rows, '', NOTE]))
   sys.exit(1 if any('FAILS' in row for row in rows) else 0)
 
 
