@@ -28,10 +28,10 @@ from core import command
 PAGE = 4096  # bytes of a block of the disk
 TITLE = 'Outputs that cannot be written, and commands that are ended'
 NOTE = """\
-One line begins with `error:`, is the last that is printed, and none is of a traceback; the status is
-2, on a full disk 1 or 2, and 130 after Ctrl-C, at which `train.py` saves and says what resumes it.
-Hidden names begin with a point or end with `.incomplete`; the next start removes them.  Again is the
-command once more, in the same place."""
+One line begins with `error:`, is the last that is printed, and none is of a traceback; the status
+is 2, on a full disk 1 or 2, and 130 after Ctrl-C, at which `train.py` saves and says what resumes
+it.  Hidden names begin with a point or end with `.incomplete`; the next start removes them.  Again
+is the command once more, in the same place."""
 COLUMNS = ('a folder of another user', 'below a file', 'a full disk', 'SIGKILL', 'Ctrl-C', 'again')
 STOPPED = 'What resumes it:'  # as train.py ends, which saves first
 LIMIT = 1800  # seconds of a command
