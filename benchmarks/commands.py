@@ -42,7 +42,7 @@ class Command:
   name: str
   argv: tuple[str, ...]  # where {out} stands for the place
   out: str  # the name of the place
-  # What is there once it is half-way: a pattern of names below the folder of the place.
+  # A pattern of file names, relative to the folder of the output, that exist once it is half-way.
   begun: str = '**/*'
   # Blocks that are free on a full disk: one lets the command begin, and is too little for what it
   # makes; of what may be smaller than a block none is.

@@ -159,7 +159,7 @@ def main() -> None:
   with new_file(output.with_suffix('.json')) as file:
     file.write_text(json.dumps(record, indent=2) + '\n')
   for name, losses in numbers.items():
-    print(f'{name}: {metric} {losses[0][1]:.4f} at birth, {losses[-1][1]:.4f} at the end')
+    print(f'{name}: {metric} {losses[0][1]:.4f} at initialisation, {losses[-1][1]:.4f} at the end')
   print(output, output.with_suffix('.json'), sep='\n')
 
 

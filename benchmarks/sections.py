@@ -1,4 +1,4 @@
-"""Pages of which each section is written by a command of its own."""
+"""Markdown pages with sections that are each written by one command."""
 
 import pathlib
 import re

@@ -104,7 +104,10 @@ def _sources(found: dict[str, Probed], lines: dict[str, captions.Line]) -> list[
 
 
 def _report(clips: Sequence[dataset.Clip], straddling: Sequence[int], skipped: dict) -> dict:
-  """What is told of a dataset, of which the clips of these numbers straddle splits."""
+  """The report on a dataset.
+
+  straddling: the indices of clips whose source videos were given several splits.
+  """
   return {
     'written': len(clips),
     'splits': dict(sorted(collections.Counter(clip.split for clip in clips).items())),

@@ -97,9 +97,10 @@ def read_mask(
   An image is for every frame.  The pages of a TIFF, where there are several of its size, are the
   frames of the clip; an animation is a video.  What is white is said in `levels.white`.
 
-  tell: is called with what that tells of, where all or nothing is white, and where the mask has
-  another aspect, and is stretched.  ValueError where it can't be read, or has fewer frames, and
-  those of `levels.white`.
+  tell: is called with a message if an exception of `levels.white` applies, if all pixels or none
+    are white, and if the mask is stretched because its aspect ratio differs.
+
+  ValueError if the file can't be read or has fewer frames; also the errors of `levels.white`.
   """
   t, h, w, _ = like.shape
   ends = ''

@@ -48,8 +48,7 @@ def open_source(
 
   They are cut, 'center' or 'random', from frames of a `shorter_side`, which at 0 is `size`.
   `'synthetic'` draws moving shapes.  Else `source` is the folder of a dataset which `data.builder`
-  has written, of which clips of a shorter side below `min_side` are left out; see
-  `dataset.Videos`.
+  has written; its clips whose shorter side is below `min_side` are left out.  See `dataset.Videos`.
   """
   window = dict(size=size, frames=frames, fps=fps, crop=crop, shorter_side=shorter_side)
   if source == SYNTHETIC:
@@ -118,7 +117,7 @@ def batches(
 
 
 def _begin_worker(index: int, count: int) -> None:
-  # What a worker begins with is left out of its collections, so that those are quick.
+  # Objects that exist when a worker starts are exempt from garbage collection, which is then fast.
   gc.freeze()
   signal.signal(signal.SIGINT, signal.SIG_IGN)
 

@@ -40,10 +40,12 @@ COVERS = Disposition.attached_pic | Disposition.timed_thumbnails
 def opened(file: Source, max_pixels: int) -> Iterator[tuple[av.container.InputContainer, object]]:
   """The container, and the stream that FFmpeg takes for the best of its video streams.
 
-  That is the one marked as default, of which there are several the one of more than a single frame
-  (the sequence of an animated AVIF, not its still picture), and of these that of the most bits a
-  second.  Cover pictures are none.  ValueError, without the file's name, where it can't be opened,
-  has no video or one that can't be decoded, or has frames of more than `max_pixels`.
+  FFmpeg prefers streams that are marked as default, then streams of more than one frame (the
+  sequence of an animated AVIF to its still picture), then the highest bit rate.  Cover pictures are
+  ignored.
+
+  ValueError, without the file's name, if the file can't be opened, has no video stream, has one
+  that can't be decoded, or has frames of more than `max_pixels`.
   """
   source = io.BytesIO(file) if isinstance(file, bytes) else str(file)
   try:
@@ -114,7 +116,8 @@ def intact(container, stream, leading: Callable[[], int]) -> Iterator[av.VideoFr
   """The frames in order of presentation, up to the first that is damaged or built upon damage.
 
   leading: gives the number of packets to leave out if the first is not of a key frame.
-  ValueError where damage begins, after the frames before it, with what tells of it.
+
+  ValueError, which says how the damage was detected, after the last frame before the damage.
   """
   damage, count, held = _END, 0, collections.deque()
   for frame in itertools.chain(_numbered(container, stream, leading), [_END]):
