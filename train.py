@@ -32,7 +32,7 @@ from ml_collections import ConfigDict, config_flags
 
 from core import command, interrupt, unicode, video
 from core.condition import Condition
-from core.params import count, held
+from core.params import cast_kernels, count
 from core.typing import Key, Params
 from core.writable import require_folder
 from data.pipeline import batches
@@ -134,7 +134,7 @@ def train(
       compilation_cache.reset_cache()  # it was asked before, when there was no folder yet
     checkpoints = checkpoint.manager(workdir, **keep)
     with contextlib.closing(checkpoints), jax.set_mesh(mesh):
-      frozen = held(frozen, config.model.dtype)
+      frozen = cast_kernels(frozen, config.model.dtype)
       with clock.during('compile'):
         lowered, step_flops = lowered_step(plan, key_step)
         step = lowered.compile()

@@ -50,11 +50,11 @@ def merge(*parts: Params) -> Params:
   return nest(named)
 
 
-def held(params: Params, dtype: str) -> Params:
-  """The parameters of a network that computes in `dtype`, as it uses them.
+def cast_kernels(params: Params, dtype: str) -> Params:
+  """The parameters with every kernel cast to `dtype`, in which the network computes.
 
-  Kernels are in it, which the network would make of them before each use: its answers are the same
-  to the last bit, and what is frozen may be kept so, at half the memory where it is bfloat16.
+  The network casts kernels before each use, so its outputs are the same to the last bit.  Frozen
+  parameters can be kept cast, at half the memory where `dtype` is bfloat16.
   """
   named = names(params)
   cast = lambda name, p: p.astype(dtype) if name.endswith('/kernel') else p

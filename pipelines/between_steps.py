@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from core.condition import Condition
 from core.params import merge
 from core.typing import Float, Int, Key, Keys, Params
-from pipelines.plan import Plan, batch_shapes, condition_shapes, held_frozen, with_sharding
+from pipelines.plan import Plan, batch_shapes, cast_frozen, condition_shapes, with_sharding
 from pipelines.sampling import Generate
 from pipelines.stage import Stage
 from training.sharding import filled, over_batch, replicated, rows
@@ -73,7 +73,7 @@ def on_host(tree, count: int, mesh: jax.sharding.Mesh):
 def lowered_between(plan: Plan, key: jax.ShapeDtypeStruct) -> dict[str, jax.stages.Lowered]:
   """The programs that run between steps, by name, to be compiled for the mesh of the plan."""
   config, mesh, where = plan.config, plan.mesh, over_batch(plan.mesh)
-  params = merge(plan.state.ema, held_frozen(plan))
+  params = merge(plan.state.ema, cast_frozen(plan))
   clips = batch_shapes(config, filled(config.evaluate_batch, mesh))
   count = videos_at_once(config, mesh)
   keys = jax.ShapeDtypeStruct((count,), key.dtype, sharding=where)

@@ -9,7 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from core.folder import new_file
-from core.params import count, held
+from core.params import cast_kernels, count
 from pipelines.between_steps import lowered_between
 from pipelines.cascade import window_mesh
 from pipelines.plan import (
@@ -69,7 +69,7 @@ def of_sampling(config: ConfigDict, name: str, batch: int) -> dict:
   cond = with_sharding(condition_shapes(config, batch), where)
   stage, began = open_stage(config, mesh=mesh), time.monotonic()
   params = parameter_shapes(config, stage)
-  params = jax.eval_shape(lambda params: held(params, config.model.dtype), params)
+  params = jax.eval_shape(lambda params: cast_kernels(params, config.model.dtype), params)
   params = with_sharding(params, replicated(mesh))
   with jax.set_mesh(mesh):
     traced = stage.generate.trace(params, cond, _keys((batch,), where))

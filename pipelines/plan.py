@@ -8,7 +8,7 @@ import optax
 from ml_collections import ConfigDict
 
 from core.condition import Condition
-from core.params import held, partition
+from core.params import cast_kernels, partition
 from core.typing import Key, Params
 from pipelines.stage import Stage, open_stage
 from stunet.inflate import inflate
@@ -65,12 +65,12 @@ def initialise(plan: Plan, image: Params, key: Key) -> tuple[State, Params]:
 def lowered_step(plan: Plan, key: jax.Array | jax.ShapeDtypeStruct):
   """The step, to be compiled for the mesh of the plan, and its operations but for recomputation.
 
-  It is given frozen parameters as they are `held`.
+  It takes the frozen parameters as `cast_frozen` gives their shapes.
   """
   config = plan.config
   options = {k: config[k] for k in ('steps', 'ema_decay', 'drop_text', 'accumulate', 'high_noise')}
   options |= {'spike': config.guard.spike}
-  frozen = held_frozen(plan)
+  frozen = cast_frozen(plan)
 
   def trace(stage):
     step = jax.jit(
@@ -90,9 +90,9 @@ def lowered_step(plan: Plan, key: jax.Array | jax.ShapeDtypeStruct):
   return traced.lower(), flops.count(once.jaxpr.jaxpr)
 
 
-def held_frozen(plan: Plan) -> Params:
-  """The shapes of the frozen parameters as they are `held`."""
-  frozen = jax.eval_shape(lambda frozen: held(frozen, plan.config.model.dtype), plan.frozen)
+def cast_frozen(plan: Plan) -> Params:
+  """The shapes of the frozen parameters, whose kernels are cast once for all steps."""
+  frozen = jax.eval_shape(lambda frozen: cast_kernels(frozen, plan.config.model.dtype), plan.frozen)
   return placed(frozen, _shardings(plan.frozen))
 
 

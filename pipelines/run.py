@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from core.given import Given
-from core.params import held
+from core.params import cast_kernels
 from core.typing import Params
 from diffusion.sampler import OnStep
 from pipelines.cascade import one_by_one, to_host, window_mesh
@@ -127,7 +127,7 @@ def _compiled(
   """`make` of `in_batches`, and that of `one_by_one` or None."""
   d, enlarge = base.config.data, None
   params = _loaded(base)
-  params = held(styled(params), base.config.model.dtype)  # errors come before compiling
+  params = cast_kernels(styled(params), base.config.model.dtype)  # errors come before compiling
   if ssr:
     shape, w = (d.frames, d.size, d.size, 3), ssr.config.sampling
     mesh = window_mesh(d.frames, w.window, w.overlap, jax.devices())

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from core.condition import Condition
 from core.given import Given
-from core.params import held
+from core.params import cast_kernels
 from core.placement import whole
 from core.typing import Bool, Float, Key, Params, Video
 from diffusion.process import Process
@@ -52,7 +52,9 @@ def open_stage(
   init = lambda key, *inputs: model.init(key, *inputs)['params']
 
   def apply(params, *inputs):
-    params = held(merged(params), model.dtype)  # before it is sent to others: half the bytes
+    params = cast_kernels(
+      merged(params), model.dtype
+    )  # before it is sent to others: half the bytes
     return model.apply({'params': whole(params)}, *inputs)
 
   # A workdir of before there were masks and styles has neither.

@@ -106,7 +106,7 @@ def test_trees_to_blend_have_the_same_names():
 def test_kernels_are_held_as_a_network_uses_them(tiny):
   model = tiny.model.clone(dtype='bfloat16')
   apply = jax.jit(lambda params: model.apply({'params': params}, *tiny.inputs))
-  small = P.held(tiny.params, 'bfloat16')
+  small = P.cast_kernels(tiny.params, 'bfloat16')
   np.testing.assert_array_equal(apply(small), apply(tiny.params))
   kinds = {name.rsplit('/', 1)[-1]: p.dtype for name, p in P.names(small).items()}
   assert kinds['kernel'] == jnp.bfloat16

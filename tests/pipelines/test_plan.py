@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from core.params import held
+from core.params import cast_kernels
 from data.pipeline import batches, open_source
 from pipelines.plan import initialise, lowered_step, make_plan
 from tests.conftest import SMALL
@@ -60,7 +60,7 @@ def begun():
   """The state before the first step, and the frozen parameters."""
   plan = make_plan(config(), make_mesh(ALONE, jax.devices()[:1]))
   state, frozen = initialise(plan, {}, jax.random.key(0))
-  return jax.device_get((state, held(frozen, plan.config.model.dtype)))
+  return jax.device_get((state, cast_kernels(frozen, plan.config.model.dtype)))
 
 
 def losses(axes, begun, clips):
