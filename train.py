@@ -33,6 +33,7 @@ from ml_collections import ConfigDict, config_flags
 from core import command, interrupt, unicode, video
 from core.condition import Condition
 from core.params import cast_kernels, count
+from core.sharding import fsdp, make_mesh, of_each, put_batch, replicated, rows
 from core.typing import Key, Params
 from core.writable import require_folder
 from data.pipeline import batches
@@ -56,7 +57,6 @@ from training.agreement import from_first
 from training.lock import locked
 from training.monitor import say
 from training.phases import Clock, watched
-from training.sharding import fsdp, make_mesh, of_each, put_batch, replicated, rows
 from training.state import State
 from training.step import mean_loss
 from training.stops import told_to_stop
@@ -168,13 +168,13 @@ def begin(config: ConfigDict, plan: Plan, key: Key) -> tuple[State, Params]:
 
 def require_same_texts(workdir: pathlib.Path, config: ConfigDict) -> None:
   """ValueError unless the model there is conditioned on texts as that of the config is."""
-  theirs, ours = told_by(checkpoint.load_config(workdir)), told_by(config)
+  theirs, ours = text_settings(checkpoint.load_config(workdir)), text_settings(config)
   if differ := sorted(key for key in theirs if theirs[key] != ours[key]):
     how = ' '.join(f'--config.text.{key}={theirs[key]}' for key in differ)
     raise ValueError(f'{workdir} is a model of other texts; it needs {how}.')
 
 
-def told_by(config: ConfigDict) -> dict:
+def text_settings(config: ConfigDict) -> dict:
   """What decides how the model of a config is told a text."""
   source = config.text.get('source', 'hashed')
   if source not in ('', 'hashed'):

@@ -20,9 +20,8 @@ from jax.sharding import PartitionSpec as P
 
 from core import command
 from core.condition import Condition
-from core.placement import BATCH, CLIP
+from core.sharding import BATCH, CLIP, make_mesh, replicated
 from stunet.unet import STUNet
-from training.sharding import make_mesh, replicated
 
 _DEVICES = flags.DEFINE_list('devices', ['1', '2', '5', '8', '10'], 'How many share a clip.')
 _FRAMES = flags.DEFINE_list('frames', ['16', '40', '80', '160'], 'Of a clip.')

@@ -26,6 +26,7 @@ from tqdm import tqdm
 from benchmarks import chart
 from core import command, video
 from core.folder import new_file
+from core.sharding import make_mesh
 from core.typing import Float, Params
 from data import synthetic
 from data.pipeline import SHAPES
@@ -35,7 +36,6 @@ from pipelines.stage import open_stage, super_resolution_config
 from pipelines.text_to_video import in_batches
 from text.encoder import open_encoder
 from training import checkpoint
-from training.sharding import make_mesh
 
 # The number of a video -> its prompt and the small video.
 Small = Callable[[int], tuple[str, Float['t h w c']]]

@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
   c.trainable = ('.*',)  # names of the parameters to train: regular expressions of the whole name
   c.seed = 0
   c.steps = 1000
-  c.mesh = (('data', -1), ('fsdp', 1))  # training.sharding.make_mesh; axes data, fsdp, time
+  c.mesh = (('data', -1), ('fsdp', 1))  # core.sharding.make_mesh; axes data, fsdp, time
   c.shard_above = 2**18  # parameters with fewer numbers than this are on every device
 
   c.model = ConfigDict(  # stunet.unet.STUNet

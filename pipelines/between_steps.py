@@ -9,11 +9,11 @@ from ml_collections import ConfigDict
 
 from core.condition import Condition
 from core.params import merge
+from core.sharding import filled, over_batch, replicated, rows
 from core.typing import Float, Int, Key, Keys, Params
 from pipelines.plan import Plan, batch_shapes, cast_frozen, condition_shapes, with_sharding
 from pipelines.sampling import Generate
 from pipelines.stage import Stage
-from training.sharding import filled, over_batch, replicated, rows
 from training.step import make_evaluation
 
 # (params, cond, keys) -> videos on the host, one for each key

@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 from core import video
 from core.condition import Condition
 from core.given import Given
+from core.sharding import make_mesh, over_batch, replicated
 from core.typing import Float, Keys, Params, Video
 from diffusion.denoiser import guided, network
 from diffusion.process import Process
@@ -17,7 +18,6 @@ from pipelines.sampling import Generate, make_sample, video_keys
 from ssr.degrade import augmented, blurred
 from ssr.multidiffusion import over_windows, starts
 from text.encoder import Encoder
-from training.sharding import make_mesh, over_batch, replicated
 
 PIECE = 8  # frames of a large video that leave its device together
 FADE = 1.5  # pixels: the standard deviation of the edge of what is given

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from core.folder import new_file
 from core.params import cast_kernels, count
+from core.sharding import make_mesh, over_batch, replicated
 from pipelines.between_steps import lowered_between
 from pipelines.cascade import window_mesh
 from pipelines.plan import (
@@ -24,7 +25,6 @@ from pipelines.stage import made_large, open_stage
 from pipelines.text_to_video import clip_mesh
 from training import flops
 from training.forecast import fitting, forecast
-from training.sharding import make_mesh, over_batch, replicated
 from training.slices import GIB, open_slice
 
 

@@ -9,12 +9,12 @@ from ml_collections import ConfigDict
 
 from core.condition import Condition
 from core.params import cast_kernels, partition
+from core.sharding import fsdp, over_all, over_batch, replicated, require_batch, reshard
 from core.typing import Key, Params
 from pipelines.stage import Stage, open_stage
 from stunet.inflate import inflate
 from training import flops
 from training.optimizer import make_optimizer
-from training.sharding import fsdp, over_all, over_batch, replicated, require_batch, reshard
 from training.state import State
 from training.step import draw, make_step
 
@@ -135,14 +135,14 @@ def _shardings(tree):
 
 def placed(tree, shardings):
   """The shapes of a tree, at home in a tree of shardings."""
-  return jax.tree.map(at_home, tree, shardings)
+  return jax.tree.map(sharded_shape, tree, shardings)
 
 
 def with_sharding(tree, sharding: jax.sharding.Sharding):
   """The shapes of a tree, all of them in one sharding."""
-  return jax.tree.map(lambda x: at_home(x, sharding), tree)
+  return jax.tree.map(lambda x: sharded_shape(x, sharding), tree)
 
 
-def at_home(x, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+def sharded_shape(x, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
   """The shape of an array that is there."""
   return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)

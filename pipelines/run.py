@@ -135,7 +135,7 @@ def _compiled(
       open_stage(ssr.config, on_step, mesh).generate,
       open_encoder(**ssr.config.text),
     )
-    large = held(_loaded(ssr), ssr.config.model.dtype)
+    large = cast_kernels(_loaded(ssr), ssr.config.model.dtype)
     enlarge = one_by_one(generate, large, encode, shape, seed=seed, mesh=mesh, given=given)
     given = given and given.smaller(ssr.config.degrade.factor)
   generate, encode = open_stage(base.config, on_step).generate, open_encoder(**base.config.text)

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from core.condition import Condition
 from core.given import Given
 from core.params import cast_kernels
-from core.placement import whole
+from core.sharding import replicate
 from core.typing import Bool, Float, Key, Params, Video
 from diffusion.process import Process
 from diffusion.sampler import OnStep
@@ -55,7 +55,7 @@ def open_stage(
     params = cast_kernels(
       merged(params), model.dtype
     )  # before it is sent to others: half the bytes
-    return model.apply({'params': whole(params)}, *inputs)
+    return model.apply({'params': replicate(params)}, *inputs)
 
   # A workdir of before there were masks and styles has neither.
   if rank := config.get('style', {}).get('rank'):

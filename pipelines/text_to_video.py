@@ -8,12 +8,12 @@ import jax.numpy as jnp
 
 from core.condition import Condition
 from core.given import Given
+from core.sharding import make_mesh, over_batch, replicated
 from core.typing import Keys, Params, Video
 from diffusion.denoiser import guided, network
 from diffusion.process import Process
 from pipelines.sampling import Generate, Source, make_sample, video_keys
 from text.encoder import Encoder
-from training.sharding import make_mesh, over_batch, replicated
 
 
 def make_text_to_video(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from einops import rearrange, repeat
 
 from core.condition import Condition
-from core.placement import spread
+from core.sharding import shard_activations
 from core.typing import Bool, Float, Time, Video
 from stunet.layers import (
   ACTIVATIONS,
@@ -58,7 +58,7 @@ class Unit(nn.Module):
     for i in range(self.attentions):
       layer = TemporalAttention(self.head_features, *style, name=f'temporal_attention{i}')
       x = layer(x, temporal_emb)
-    return spread(x)
+    return shard_activations(x)
 
 
 class STUNet(nn.Module):
@@ -133,12 +133,12 @@ class STUNet(nn.Module):
     x = unshuffle(x.astype(self.dtype), self.patch)
     if cond.frames is not None:
       x = jnp.concatenate([x, unshuffle(cond.frames.astype(self.dtype), self.patch)], -1)
-    x = spread(per_frame(self._conv(self.channels[0], 'conv_in'), spread(x)))
+    x = shard_activations(per_frame(self._conv(self.channels[0], 'conv_in'), shard_activations(x)))
 
     levels = []
     for i, blocks in enumerate(self.down_blocks):
       if i > 0:
-        x = spread(self._down(x, emb, i, strides[i]))
+        x = shard_activations(self._down(x, emb, i, strides[i]))
       outputs = [x]
       for j in range(blocks):
         attend = self.attend_after == 'unit' or j == blocks - 1
@@ -155,7 +155,7 @@ class STUNet(nn.Module):
         x = jnp.concatenate([x, levels[i].pop() * self.skip_scale], -1)
         x = self._unit(f'up{i}_unit{j}', i, attend)(x, *embedded)
       if i > 0:
-        x = spread(self._up(x, emb, i, strides[i]))
+        x = shard_activations(self._up(x, emb, i, strides[i]))
 
     norm = GroupNorm(self.groups, self.dtype, name='norm_out')
     x = ACTIVATIONS[self.activation](per_frame(norm, x))

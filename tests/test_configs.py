@@ -13,6 +13,7 @@ import pytest
 
 from configs import scales
 from core.params import matches
+from core.sharding import make_mesh
 from data.pipeline import batches, open_source
 from pipelines.stage import open_stage
 from stunet.inflate import TEMPORAL, inflate
@@ -20,7 +21,6 @@ from stunet.unet import STUNet
 from text.encoder import open_encoder
 from training import average
 from training.optimizer import make_optimizer
-from training.sharding import make_mesh
 from training.state import State
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

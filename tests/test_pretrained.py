@@ -14,10 +14,10 @@ import pytest
 from configs import ssr
 from core import command
 from core.params import names
+from core.sharding import make_mesh
 from data.decode import decode
 from pipelines.plan import initialise, make_plan
 from training import checkpoint
-from training.sharding import make_mesh
 
 TESTS = pathlib.Path(__file__).resolve().parent
 UNETS = TESTS / 'stunet' / 'recorded'

@@ -16,13 +16,13 @@ from absl.testing import flagsaver
 from benchmarks import runs
 from configs import t2i, t2v
 from core import command
+from core.sharding import make_mesh, rows
 from data import dataset, decode
 from pipelines.plan import make_plan
 from tests.chips import devices_of
 from tests.data.videos import encoded, numbered
 from tests.tiny_run import SMALLEST, changed
 from training.phases import Clock
-from training.sharding import make_mesh, rows
 from training.state import State
 
 FLAGS = (
@@ -48,13 +48,13 @@ def train():
 def test_a_model_goes_on_from_one_that_attends_to_padding_as_it_does(train, tmp_path):
   paper, tiny = t2i.get_config('paper'), t2i.get_config('tiny')
   paper.text.source = tiny.text.source = str(tmp_path)
-  assert train.told_by(paper)['mask_padding']
-  assert not train.told_by(tiny)['mask_padding']
+  assert train.text_settings(paper)['mask_padding']
+  assert not train.text_settings(tiny)['mask_padding']
   del tiny.text.mask_padding  # as in a workdir of before there was the key
-  assert not train.told_by(tiny)['mask_padding']
+  assert not train.text_settings(tiny)['mask_padding']
   # Vectors of words are masked anyway.
   paper.text.source = tiny.text.source = 'hashed'
-  assert train.told_by(paper)['mask_padding'] == train.told_by(tiny)['mask_padding']
+  assert train.text_settings(paper)['mask_padding'] == train.text_settings(tiny)['mask_padding']
 
 
 def test_a_run_on_clips_says_what_its_evaluation_loss_is_of(train, tmp_path, capsys):

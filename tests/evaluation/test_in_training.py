@@ -4,6 +4,7 @@ import jax
 import pytest
 
 from configs import ssr, t2v
+from core.sharding import make_mesh
 from data.synthetic import SCENES
 from evaluation.in_training import make_scoring
 from pipelines.between_steps import on_mesh
@@ -11,7 +12,6 @@ from pipelines.stage import open_stage
 from tests.conftest import SMALL
 from tests.scripts import save
 from training import checkpoint
-from training.sharding import make_mesh
 
 
 @pytest.fixture

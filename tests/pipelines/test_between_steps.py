@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from core.condition import Condition
+from core.sharding import filled, make_mesh, put_batch
 from pipelines.between_steps import (
   evaluation_rows,
   lowered_between,
@@ -21,7 +22,6 @@ from pipelines.plan import make_plan
 from pipelines.sampling import video_keys
 from pipelines.stage import open_stage
 from tests.pipelines.test_plan import CHANGES
-from training.sharding import filled, make_mesh, put_batch
 
 AXES = {
   '1': (('data', 1),),

@@ -8,6 +8,7 @@ import pytest
 from core import video
 from core.condition import Condition
 from core.given import Given
+from core.sharding import make_mesh
 from diffusion.process import Process, per_example
 from pipelines import cascade
 from pipelines.cascade import (
@@ -24,7 +25,6 @@ from ssr.model import beside_upsampled
 from stunet.unet import STUNet
 from tests.conftest import SMALL
 from tests.oracles import random_params
-from training.sharding import make_mesh
 
 MESH = (('data', -1), ('fsdp', 1))
 PROCESS = Process(prediction='x0')

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from core.params import cast_kernels
+from core.sharding import make_mesh, of_each, put_batch, replicated
 from data.pipeline import batches, open_source
 from pipelines.plan import initialise, lowered_step, make_plan
 from tests.conftest import SMALL
 from text.encoder import open_encoder
-from training.sharding import make_mesh, of_each, put_batch, replicated
 
 STEPS = 20
 ALONE = (('data', 1),)

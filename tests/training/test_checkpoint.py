@@ -12,10 +12,10 @@ from ml_collections import ConfigDict
 
 from core import folder
 from core.params import merge
+from core.sharding import fsdp, make_mesh
 from tests.states import Data, flip, same, saved, state, unheard
 from training import arrays, checkpoint, resume
 from training.export import write_model
-from training.sharding import fsdp, make_mesh
 from training.state import State
 
 CONFIG = {

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from core.sharding import fsdp, make_mesh
 from training import integrity
-from training.sharding import fsdp, make_mesh
 
 TREE = {
   'float': jnp.linspace(-1, 1, 24).reshape(4, 6),

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import optax
 import pytest
 
+from core.sharding import fsdp, make_mesh
 from tests.states import TX, Data, flip, restored, same, saved, state, unheard
 from training import account, checkpoint, integrity, resume
-from training.sharding import fsdp, make_mesh
 from training.state import State
 
 

@@ -1,4 +1,8 @@
-"""Where arrays live."""
+"""Meshes of devices, and how arrays are sharded over them.
+
+The axes of a mesh are `data` and `fsdp`, over which a batch is sharded, and `time`, whose devices
+share a clip.
+"""
 
 import math
 from collections.abc import Sequence
@@ -9,8 +13,10 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from core.placement import BATCH, CLIP
+from core.typing import Params, Video
 
+BATCH = ('data', 'fsdp')
+CLIP = 'time'
 AXES = (*BATCH, CLIP)
 
 
@@ -156,3 +162,32 @@ def of_each(value: bool, mesh: jax.sharding.Mesh) -> jax.Array:
   """What each process says, once for each of its devices."""
   said = lambda index: np.full(1, value)
   return jax.make_array_from_callback((mesh.size,), over_all(mesh), said)
+
+
+def shard_activations(x: Video) -> Video:
+  """The video's features, sharded over the mesh that is set, if one is.
+
+  Clips are sharded over `data` and `fsdp`.  The frames of a clip are sharded over `time`, or its
+  rows or columns where the number of frames does not divide: spatial layers then need no other
+  frame, and temporal layers no other row.  Where none of the three divides, every device of `time`
+  holds the whole clip.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return x
+  n = mesh.shape[CLIP]
+  axis = next((i for i in (1, 2, 3) if x.shape[i] % n == 0), None)
+  split = [CLIP if i == axis else None for i in (1, 2, 3)]
+  batch = BATCH if len(x) % (mesh.shape['data'] * mesh.shape['fsdp']) == 0 else None
+  return jax.lax.with_sharding_constraint(x, P(batch, *split))
+
+
+def replicate(params: Params) -> Params:
+  """The parameters, replicated on every device of the mesh that is set, if one is.
+
+  Parameters that are stored sharded over `fsdp` are gathered here, before they are used.  Otherwise
+  XLA may shard the channels of a video because the kernel's channels are sharded.
+  """
+  if jax.sharding.get_abstract_mesh().empty:
+    return params
+  return jax.tree.map(lambda p: jax.lax.with_sharding_constraint(p, P()), params)

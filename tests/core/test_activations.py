@@ -3,13 +3,12 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from core.placement import spread
-from training.sharding import make_mesh
+from core.sharding import make_mesh, spread
 
 
 def test_without_a_mesh_nothing_is_said():
   x = jnp.zeros((2, 4, 4, 4, 3))
-  assert spread(x) is x
+  assert shard_activations(x) is x
 
 
 @pytest.mark.parametrize(
