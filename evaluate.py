@@ -31,6 +31,7 @@ from absl import flags
 from core import command, video
 from data import prompts as lists
 from data import synthetic
+from diffusion.sampling import SPACINGS
 from evaluation import held_out, judgements
 from evaluation import samples as sampling
 from evaluation import ucf101 as zero_shot
@@ -43,7 +44,6 @@ from evaluation.user_study import QUESTIONS, beside, embedded, write_study
 from evaluation.videos import Folder, open_folder, read
 from pipelines.jobs import Job
 from pipelines.run import Model
-from pipelines.sampling import SPACINGS
 
 _OUTPUT = flags.DEFINE_string('output', None, 'A .json file for the score and its protocol.')
 

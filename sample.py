@@ -31,9 +31,9 @@ from core import command, video
 from core.given import Given
 from core.typing import Params
 from data import pictures, prompts
+from diffusion.sampling import SAMPLERS, SPACINGS, Source
 from pipelines import conditional, forecasts, jobs, style
 from pipelines.run import Model, run
-from pipelines.sampling import SAMPLERS, SPACINGS, Source
 from pipelines.stage import open_stage
 
 _PROMPT = flags.DEFINE_string(

@@ -37,6 +37,7 @@ from core.sharding import fsdp, make_mesh, of_each, put_batch, replicated, rows
 from core.typing import Key, Params
 from core.writable import require_folder
 from data.pipeline import batches
+from diffusion.sampling import video_keys
 from evaluation.in_training import make_scoring
 from pipelines import forecasts
 from pipelines.between_steps import (
@@ -50,7 +51,6 @@ from pipelines.between_steps import (
 from pipelines.examples import fixed_batches, open_evaluated, open_examples
 from pipelines.plan import Plan, initialise, lowered_step, make_plan
 from pipelines.ranges import require_in_range
-from pipelines.sampling import video_keys
 from text.encoder import open_encoder
 from training import account, checkpoint, failures, loop, processes, resume
 from training.agreement import from_first

@@ -77,11 +77,11 @@ def prepare(folder: pathlib.Path) -> None:
   video.write(folder / 'clip.mp4', rng.integers(0, 256, (4, 8, 8, 3)).astype(np.uint8))
   (folder / 'list.txt').write_text('a red circle\na blue square\na white ring\n')
   for out, words in {
-    'neon.npz': ('pipelines.style', f'--workdir={folder}/style'),
-    'if': ('stunet.convert', f'--from={IF}'),
+    'neon.npz': ('-m', 'pipelines.style', f'--workdir={folder}/style'),
+    'if': ('convert.py', f'--from={IF}'),
   }.items():
     if not (folder / out).exists():
-      line = [sys.executable, '-m', *words, f'--out={folder / out}']
+      line = [sys.executable, *words, f'--out={folder / out}']
       subprocess.run(line, cwd=command.ROOT, check=True, capture_output=True)
 
 
@@ -180,9 +180,11 @@ def _modules(folder: pathlib.Path):
     'data.builder': ((f'--videos={folder}/ours', ours, '--min_frames=8'), 'set'),
     'pipelines.style': ((f'--workdir={folder}/style',), 'neon.npz'),
     'training.export': ((f'--workdir={folder}/t2v',), 'model'),
-    'stunet.convert': ((f'--from={IF}',), 'image'),
-    'stunet.convert --to_diffusers': (('--to_diffusers', f'--from={folder}/if'), 'unet'),
+    'convert.py': ((f'--from={IF}',), 'image'),
+    'convert.py --to_diffusers': (('--to_diffusers', f'--from={folder}/if'), 'unet'),
     'text.convert': ((f'--from={T5}',), 'text'),
   }
   for name, (options, out) in calls.items():
-    yield Command(name, ('-m', name.split()[0], *options, '--out={out}'), out)
+    script = name.split()[0]
+    words = (script,) if script.endswith('.py') else ('-m', script)
+    yield Command(name, (*words, *options, '--out={out}'), out)

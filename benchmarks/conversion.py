@@ -2,7 +2,7 @@ r"""What it takes to import an image model: memory beside its weights, and secon
 
   python -m benchmarks.conversion --config=configs/t2i.py:if_m
 
-A folder as diffusers would write it, of random weights, is converted by `stunet.convert`; memory is
+A folder as diffusers would write it, of random weights, is converted by `convert.py`; memory is
 the most that the process had, less what a process has that imported the same and did nothing.
 """
 
@@ -30,9 +30,9 @@ def main() -> None:
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
     size = written(folder / 'unet')
-    idle, _ = peak('-c', 'import stunet.convert')
+    idle, _ = peak('-c', 'import convert')
     most, seconds = peak(
-      '-m', 'stunet.convert', f'--from={folder}/unet', '--text=none', f'--out={folder}/ours'
+      'convert.py', f'--from={folder}/unet', '--text=none', f'--out={folder}/ours'
     )
   print(f'weights                {size / 2**30:.2f} GiB of {_DTYPE.value}')
   print(f'memory beyond imports  {(most - idle) / 2**30:.2f} GiB, {(most - idle) / size:.2f} of it')

@@ -35,8 +35,8 @@ from core.folder import new_file
 from core.params import merge, names, nest, partition
 from core.typing import Key, Params
 from data.pipeline import batches
+from diffusion.sampling import video_keys
 from pipelines.examples import fixed_batches, open_evaluated, open_examples
-from pipelines.sampling import video_keys
 from pipelines.stage import Stage, open_stage
 from stunet.inflate import inflate
 from text.encoder import open_encoder

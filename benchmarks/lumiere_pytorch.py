@@ -41,7 +41,7 @@ from core.params import count, merge, partition
 from diffusion.denoiser import network
 from diffusion.process import Process
 from diffusion.sampler import ddim
-from pipelines.sampling import video_keys
+from diffusion.sampling import video_keys
 from stunet.inflate import TEMPORAL
 from stunet.unet import STUNet
 from training import flops

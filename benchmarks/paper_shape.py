@@ -28,8 +28,8 @@ from core.condition import Condition
 from core.params import count
 from core.typing import Params
 from diffusion.process import Process
+from diffusion.sampling import video_keys
 from pipelines.cascade import make_super_resolution, to_host
-from pipelines.sampling import video_keys
 from pipelines.text_to_video import make_text_to_video
 from ssr.model import beside_upsampled
 from stunet.unet import STUNet

@@ -19,7 +19,7 @@ from core.typing import Float
 from diffusion.denoiser import Denoiser
 from diffusion.process import Process, per_example
 from diffusion.sampler import Times, draw
-from pipelines.sampling import FIRST_ORDER, SAMPLERS, SECOND_ORDER_SPACINGS, SPACINGS
+from diffusion.sampling import FIRST_ORDER, SAMPLERS, SECOND_ORDER_SPACINGS, SPACINGS
 
 DEVIATIONS = (0.5, 0.25, 0.1)
 PROCESSES = {

@@ -34,8 +34,8 @@ from core.condition import Condition
 from core.folder import new_file
 from core.typing import Float, Video
 from data.pipeline import batches, open_source
+from diffusion.sampling import video_keys
 from evaluation import image_quality
-from pipelines.sampling import video_keys
 from pipelines.stage import open_stage, super_resolution_config
 from ssr.degrade import downsample
 from text.encoder import Encoder, open_encoder

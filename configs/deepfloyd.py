@@ -1,4 +1,4 @@
-"""Sizes of DeepFloyd IF, whose image models are imported: python -m stunet.convert.
+"""Sizes of DeepFloyd IF, whose image models are imported: python convert.py.
 
 What is theirs is of their published configs; of IF-II-M the widths are what its size suggests.  Of
 what is Lumiere's, time is halved with space, to 10 frames of 8x8 pixels; in super-resolution to two

@@ -10,10 +10,10 @@ from jaxtyping import Bool, Float, UInt8
 from core import video
 from core.given import Given
 from data import synthetic
+from diffusion.sampling import Source
 from evaluation import looks
 from evaluation.shapes import centres, judge
 from pipelines import conditional
-from pipelines.sampling import Source
 
 NEAR = 3 / 32  # of the side: how far a centre may be from where it should be
 STILL = 2  # levels of 255 by which what does not move may differ

@@ -14,11 +14,11 @@ from core.condition import Condition
 from core.typing import Params
 from data import pictures, synthetic
 from data.pipeline import SHAPES
+from diffusion.sampling import video_keys
 from evaluation.applications import Task, cinemagraph, edit, image_to_video, inpainting, stylize
 from evaluation.weights import identity
 from pipelines import style
 from pipelines.cascade import to_host
-from pipelines.sampling import video_keys
 from pipelines.stage import open_stage
 from text.encoder import open_encoder
 from training import checkpoint

@@ -12,12 +12,12 @@ from core.condition import Condition
 from core.typing import Params
 from data import prompts as lists
 from data.decode import available
+from diffusion.sampling import video_keys
 from evaluation import samples
 from evaluation.protocol import flat, write_score
 from evaluation.scores import METRICS, Settings, network_of, require
 from pipelines.between_steps import Make
 from pipelines.jobs import Job, write_index
-from pipelines.sampling import video_keys
 from text.encoder import open_encoder
 
 Scoring = Callable[[Params, int], dict[str, float]]

@@ -11,8 +11,8 @@ from core.condition import Condition
 from core.params import merge
 from core.sharding import filled, over_batch, replicated, rows
 from core.typing import Float, Int, Key, Keys, Params
+from diffusion.sampling import Generate
 from pipelines.plan import Plan, batch_shapes, cast_frozen, condition_shapes, with_sharding
-from pipelines.sampling import Generate
 from pipelines.stage import Stage
 from training.step import make_evaluation
 

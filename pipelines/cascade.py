@@ -14,7 +14,7 @@ from core.sharding import make_mesh, over_batch, replicated
 from core.typing import Float, Keys, Params, Video
 from diffusion.denoiser import guided, network
 from diffusion.process import Process
-from pipelines.sampling import Generate, make_sample, video_keys
+from diffusion.sampling import Generate, make_sample, video_keys
 from ssr.degrade import augmented, blurred
 from ssr.multidiffusion import over_windows, starts
 from text.encoder import Encoder

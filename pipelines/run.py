@@ -16,9 +16,9 @@ from core.given import Given
 from core.params import cast_kernels
 from core.typing import Params
 from diffusion.sampler import OnStep
+from diffusion.sampling import Source
 from pipelines.cascade import one_by_one, to_host, window_mesh
 from pipelines.jobs import Job
-from pipelines.sampling import Source
 from pipelines.stage import made_large, open_stage, super_resolution_config
 from pipelines.text_to_video import in_batches
 from text.encoder import open_encoder

@@ -15,8 +15,8 @@ from core.sharding import replicate
 from core.typing import Bool, Float, Key, Params, Video
 from diffusion.process import Process
 from diffusion.sampler import OnStep
+from diffusion.sampling import Generate
 from pipelines.cascade import make_super_resolution
-from pipelines.sampling import Generate
 from pipelines.text_to_video import make_text_to_video
 from ssr.degrade import downsample, make_degrade
 from ssr.model import beside_upsampled, beyond_upsampled

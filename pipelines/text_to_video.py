@@ -12,7 +12,7 @@ from core.sharding import make_mesh, over_batch, replicated
 from core.typing import Keys, Params, Video
 from diffusion.denoiser import guided, network
 from diffusion.process import Process
-from pipelines.sampling import Generate, Source, make_sample, video_keys
+from diffusion.sampling import Generate, Source, make_sample, video_keys
 from text.encoder import Encoder
 
 

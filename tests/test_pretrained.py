@@ -51,7 +51,7 @@ def run(*words):
 def imported(tmp_path_factory):
   folder = tmp_path_factory.mktemp('if')
   pipeline(folder / 'IF', 'if_i')
-  code, out, err = run('-m', 'stunet.convert', f'--from={folder}/IF', f'--out={folder}/image')
+  code, out, err = run('convert.py', f'--from={folder}/IF', f'--out={folder}/image')
   assert code == 0, err
   assert 'parameters' in out
   return folder
@@ -101,7 +101,7 @@ def test_an_imported_pipeline_becomes_a_video_model_that_makes_videos(imported):
 
 def test_a_second_stage_is_where_super_resolution_begins(imported, tmp_path):
   pipeline(tmp_path / 'IF', 'if_ii')
-  code, _, err = run('-m', 'stunet.convert', f'--from={tmp_path}/IF', f'--out={tmp_path}/image')
+  code, _, err = run('convert.py', f'--from={tmp_path}/IF', f'--out={tmp_path}/image')
   assert code == 0, err
   image, params, _ = checkpoint.load(tmp_path / 'image')
   assert image.degrade.augment == 'upsampled'
@@ -127,7 +127,7 @@ def test_a_second_stage_is_where_super_resolution_begins(imported, tmp_path):
 )
 def test_what_is_not_whole_ends_in_one_line_and_leaves_nothing(change, message, tmp_path):
   change(pipeline(tmp_path / 'IF', 'if_i'))
-  code, _, err = run('-m', 'stunet.convert', f'--from={tmp_path}/IF', f'--out={tmp_path}/image')
+  code, _, err = run('convert.py', f'--from={tmp_path}/IF', f'--out={tmp_path}/image')
   assert code == 2
   assert message in err
   assert len(err.splitlines()) == 1

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import samplers
 from benchmarks.samplers import DEVIATIONS, PROCESSES, allowed, deviation
-from pipelines.sampling import FIRST_ORDER, SAMPLERS, SPACINGS
+from diffusion.sampling import FIRST_ORDER, SAMPLERS, SPACINGS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STEPS = 25

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from core.sharding import make_mesh, spread
+from core.sharding import make_mesh, shard_activations
 
 
 def test_without_a_mesh_nothing_is_said():
@@ -21,8 +21,8 @@ def test_without_a_mesh_nothing_is_said():
     ((3, 16, 6, 6, 3), P(None, 'time')),
   ],
 )
-def test_frames_are_spread_or_rows_or_columns(shape, spec):
+def test_frames_are_sharded_or_rows_or_columns(shape, spec):
   mesh = make_mesh((('data', 2), ('time', 4)))
   with jax.set_mesh(mesh):
-    y = jax.jit(spread)(jnp.zeros(shape))
+    y = jax.jit(shard_activations)(jnp.zeros(shape))
   assert y.sharding.is_equivalent_to(jax.NamedSharding(mesh, spec), y.ndim)

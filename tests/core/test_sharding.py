@@ -176,7 +176,6 @@ jax.config.update('jax_num_cpu_devices', 8 // count)
 jax.config.update('jax_cpu_collectives_implementation', 'gloo')
 jax.distributed.initialize(f'localhost:{port}', count, index)
 from core import sharding
-from training import 
 whole = np.arange(16 * 3, dtype=np.float32).reshape(16, 3)
 apart = (2, 4, 1), (0, 2, 4, 6, 1, 3, 5, 7)  # rows of a process do not follow each other
 shared = (2, 2, 2), (0, 5, 2, 7, 4, 1, 6, 3)  # and some are of two processes

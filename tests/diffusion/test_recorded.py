@@ -11,7 +11,7 @@ from einops import rearrange
 from core.condition import Condition
 from diffusion import sampler
 from diffusion.process import Process
-from pipelines.sampling import SAMPLERS, SPACINGS, THRESHOLDS
+from diffusion.sampling import SAMPLERS, SPACINGS, THRESHOLDS
 
 TESTS = pathlib.Path(__file__).resolve().parent.parent
 

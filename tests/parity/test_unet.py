@@ -8,9 +8,9 @@ import torch
 from diffusers import UNet2DConditionModel
 from einops import rearrange, repeat
 
+from convert import from_diffusers, to_diffusers
 from core.condition import Condition
 from core.params import names
-from stunet.convert import from_diffusers, to_diffusers
 from stunet.inflate import inflate
 from stunet.unet import STUNet
 from tests.parity.deepfloyd import CONFIGS, answer, inputs, random_unet

@@ -10,6 +10,7 @@ import pytest
 
 from core.condition import Condition
 from core.sharding import filled, make_mesh, put_batch
+from diffusion.sampling import video_keys
 from pipelines.between_steps import (
   evaluation_rows,
   lowered_between,
@@ -19,7 +20,6 @@ from pipelines.between_steps import (
   videos_at_once,
 )
 from pipelines.plan import make_plan
-from pipelines.sampling import video_keys
 from pipelines.stage import open_stage
 from tests.pipelines.test_plan import CHANGES
 

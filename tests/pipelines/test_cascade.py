@@ -10,6 +10,7 @@ from core.condition import Condition
 from core.given import Given
 from core.sharding import make_mesh
 from diffusion.process import Process, per_example
+from diffusion.sampling import SAMPLERS, video_keys
 from pipelines import cascade
 from pipelines.cascade import (
   PIECE,
@@ -19,7 +20,6 @@ from pipelines.cascade import (
   to_host,
   window_mesh,
 )
-from pipelines.sampling import SAMPLERS, video_keys
 from ssr.degrade import upsample
 from ssr.model import beside_upsampled
 from stunet.unet import STUNet

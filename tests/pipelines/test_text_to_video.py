@@ -6,7 +6,7 @@ import pytest
 from core.condition import Condition
 from diffusion import denoiser, sampler
 from diffusion.process import Process, per_example
-from pipelines.sampling import SAMPLERS, SPACINGS, video_keys
+from diffusion.sampling import SAMPLERS, SPACINGS, video_keys
 from pipelines.text_to_video import in_batches, make_text_to_video
 
 SHAPE = (4, 8, 8, 3)

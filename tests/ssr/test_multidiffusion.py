@@ -11,8 +11,8 @@ from core.condition import Condition
 from core.sharding import make_mesh, over_batch
 from diffusion.denoiser import guided
 from diffusion.process import Process, per_example
+from diffusion.sampling import video_keys
 from pipelines.cascade import make_super_resolution
-from pipelines.sampling import video_keys
 from ssr.model import beside_upsampled
 from ssr.multidiffusion import coverage, over_windows, starts, weights
 

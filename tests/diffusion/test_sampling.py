@@ -8,7 +8,7 @@ import pytest
 from core.condition import Condition
 from core.given import Given
 from diffusion.process import Process
-from pipelines.sampling import (
+from diffusion.sampling import (
   FIRST_ORDER,
   SAMPLERS,
   SECOND_ORDER_SPACINGS,

@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 from einops import rearrange
 
+from convert import from_diffusers, to_diffusers
 from core import weights
 from core.condition import Condition
 from core.params import count, names
 from stunet import deepfloyd
-from stunet.convert import from_diffusers, to_diffusers
 from stunet.inflate import inflate
 from stunet.unet import STUNet
 from tests.oracles import random_params, relative_error
 from training import checkpoint
 from training.export import write_model
 
-RECORDED = pathlib.Path(__file__).resolve().parent / 'recorded'
+RECORDED = pathlib.Path(__file__).resolve().parent / 'stunet' / 'recorded'
 UNETS = ('if_i', 'if_ii')
 
 

@@ -1,13 +1,13 @@
 r"""Imports an image model of DeepFloyd IF, which videos can be made of: docs/pretrained.md.
 
-  python -m stunet.convert --from=IF-I-M-v1.0 --out=runs/if_m
-  python -m stunet.convert --from=IF-I-M-v1.0/unet --text=runs/if_text --out=runs/if_m
+  python convert.py --from=IF-I-M-v1.0 --out=runs/if_m
+  python convert.py --from=IF-I-M-v1.0/unet --text=runs/if_text --out=runs/if_m
 
 A folder of a whole pipeline, as diffusers saves it, has a tokenizer and a text encoder, which are
 converted to OUT/text, and a scheduler; one of a U-Net has neither.  Weights are safetensors.  OUT
 is a workdir to start from: `train.py --config=configs/t2v.py:if_m --config.init_from=OUT`.
 
-  python -m stunet.convert --to_diffusers --from=runs/style --out=IF-I-M-in-style/unet
+  python convert.py --to_diffusers --from=runs/style --out=IF-I-M-in-style/unet
 
 writes the image half of a model of ours as a U-Net of diffusers.
 """
