@@ -13,6 +13,7 @@ writes the image half of a model of ours as a U-Net of diffusers.
 """
 
 import core.early  # noqa: F401
+from core.errors import UserError
 
 # isort: split
 import json
@@ -57,7 +58,7 @@ def from_diffusers(source: pathlib.Path, out: pathlib.Path, text: str = '') -> i
     model = deepfloyd.model_config(unet)
   except (KeyError, ValueError) as error:
     missing = 'it has no ' if isinstance(error, KeyError) else ''
-    raise ValueError(f'{folder}/config.json is not of a U-Net of IF: {missing}{error}') from error
+    raise UserError(f'{folder}/config.json is not of a U-Net of IF: {missing}{error}') from error
   config = (ssr_image if model['level_embedding'] else t2i).get_config('if_m')
   levels = len(model['channels'])  # of an image, whose time is never resampled
   config.model.update(model, temporal_strides=(1,) * levels, temporal_attentions=(0,) * levels)
@@ -106,7 +107,7 @@ def _read(stored: Mapping[str, weights.Stored], model: STUNet, text_width: int) 
   if missing or extra:
     parts = (('Missing', missing), ('left over', extra))
     listed = '; '.join(f'{title}: {", ".join(sorted(s))}' for title, s in parts if s)
-    raise ValueError(f'The tensors are not those of the config.  {listed}.')
+    raise UserError(f'The tensors are not those of the config.  {listed}.')
   params = {}
   # The largest first: what is freed of one has room for the next.
   for name, shape in sorted(shapes.items(), key=lambda item: -item[1].size):
@@ -114,7 +115,7 @@ def _read(stored: Mapping[str, weights.Stored], model: STUNet, text_width: int) 
     try:
       array = deepfloyd.from_diffusers(tensor.read(), shape.shape)
     except ValueError as error:
-      raise ValueError(f'{tensor.path}: {tensor.name}: {error}') from error
+      raise UserError(f'{tensor.path}: {tensor.name}: {error}') from error
     params[name] = jnp.asarray(array)
   return nest(params)
 
@@ -133,32 +134,32 @@ def _scheduler(scheduler: Mapping[str, Any]) -> tuple[dict, dict]:
     value = scheduler.get(key, defaults.get(key))
     if value not in known:
       allowed = ', '.join(map(str, known))
-      raise ValueError(f'scheduler_config.json: {key} is {value!r}; allowed are {allowed}.')
+      raise UserError(f'scheduler_config.json: {key} is {value!r}; allowed are {allowed}.')
     found[key] = known[value]
   threshold = 'static'
   if scheduler.get('thresholding') and scheduler.get('sample_max_value', 1.0) > 1:
     limits = scheduler.get('dynamic_thresholding_ratio', 0.995), scheduler['sample_max_value']
     if limits != (0.95, 1.5):
-      raise ValueError(
+      raise UserError(
         f'scheduler_config.json: dynamic thresholding is of {limits[0]}, at most {limits[1]}; '
         'allowed are 0.95, at most 1.5.'
       )
     threshold = 'dynamic_if'
   elif not scheduler.get('thresholding') and not scheduler.get('clip_sample', True):
-    raise ValueError('scheduler_config.json: clip_sample is false; here samples are clipped.')
+    raise UserError('scheduler_config.json: clip_sample is false; here samples are clipped.')
   schedule = {'schedule': found['beta_schedule'], 'prediction': found['prediction_type']}
   return schedule, {'sampler': found['variance_type'], 'threshold': threshold}
 
 
 def _json(path: pathlib.Path) -> dict:
   if not path.is_file():
-    raise ValueError(f'There is no {path}.')
+    raise UserError(f'There is no {path}.')
   try:
     found = json.loads(path.read_text('utf-8'))
   except ValueError as error:
-    raise ValueError(f'{path} is no JSON: {error}') from error
+    raise UserError(f'{path} is no JSON: {error}') from error
   if not isinstance(found, dict):
-    raise ValueError(f'{path} is not a JSON object.')
+    raise UserError(f'{path} is not a JSON object.')
   return found
 
 

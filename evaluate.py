@@ -17,6 +17,7 @@ in the folder --samples; what is there already is not made again.
 """
 
 import core.early  # noqa: F401
+from core.errors import UserError
 
 # isort: split
 import contextlib
@@ -149,7 +150,7 @@ def score(metric: str) -> None:
 def prompts() -> None:
   """A video of every prompt, in a folder with an index."""
   if not _SAMPLES.value:
-    raise ValueError('prompts needs --samples=DIR.')
+    raise UserError('prompts needs --samples=DIR.')
   with _videos(_listed()) as folder:
     if folder:
       print(f'{len(folder.files)} videos: {folder.path}')
@@ -164,9 +165,9 @@ def ucf101() -> None:
   output, settings = command.json_file(_OUTPUT.value), _settings()
   metrics = [name for name, told in (('fvd', _I3D), ('inception_score', _C3D)) if told.value]
   if not metrics:
-    raise ValueError('ucf101 needs --i3d=FILE and --reference=DIR, --c3d=FILE, or all of these.')
+    raise UserError('ucf101 needs --i3d=FILE and --reference=DIR, --c3d=FILE, or all of these.')
   if not _VIDEOS.value and not _SAMPLES.value:
-    raise ValueError('ucf101 needs --samples=DIR, or the --videos that were made.')
+    raise UserError('ucf101 needs --samples=DIR, or the --videos that were made.')
   _prepare(metrics, settings)
   with _videos(None if _VIDEOS.value else zero_shot.prompts(count, of)) as folder:
     if not folder:
@@ -201,7 +202,7 @@ def applications() -> None:
 def xt_slice() -> None:
   """A row or a column of every frame, stacked over time, of videos above one another."""
   if not _OUTPUT.value or not _OUTPUT.value.endswith('.png') or not _VIDEOS.value:
-    raise ValueError('xt_slice needs --videos=DIR and --output=FILE.png.')
+    raise UserError('xt_slice needs --videos=DIR and --output=FILE.png.')
   video.check_writable(_OUTPUT.value)
   folder, reading = open_folder(_VIDEOS.value), _settings().reading('xt_slice')
   files = folder.files[: _COUNT.value or len(folder.files)]
@@ -215,7 +216,7 @@ def user_study() -> None:
   """A page that asks which of two systems' videos is better; with --analyse, what raters said."""
   if _ANALYSE.value:
     if not _KEY.value:
-      raise ValueError('--analyse=DIR needs the --key=key.json of its study.')
+      raise UserError('--analyse=DIR needs the --key=key.json of its study.')
     output = command.json_file(_OUTPUT.value)
     files = pathlib.Path(_ANALYSE.value), pathlib.Path(_KEY.value)
     found = judgements.report(*files, allowed=_ALLOWED.value)
@@ -223,7 +224,7 @@ def user_study() -> None:
       write_score(output, 'user_study', _ANALYSE.value, **found)
     return
   if not (_OURS.value and _THEIRS.value and _STUDY.value):
-    raise ValueError('user_study needs --ours=DIR, --theirs=DIR and --study=DIR, or --analyse=DIR.')
+    raise UserError('user_study needs --ours=DIR, --theirs=DIR and --study=DIR, or --analyse=DIR.')
   page = write_study(
     pathlib.Path(_OURS.value),
     pathlib.Path(_THEIRS.value),
@@ -266,7 +267,7 @@ def _prepare(metrics: Sequence[str], settings: Settings) -> None:
 def _listed() -> list[str]:
   """The prompts of --prompts, so many as --count says, from the first on and over again."""
   if not _PROMPTS.value:
-    raise ValueError('Neither --videos=DIR nor --prompts=FILE says what is scored.')
+    raise UserError('Neither --videos=DIR nor --prompts=FILE says what is scored.')
   found = lists.read(pathlib.Path(_PROMPTS.value))
   return [found[i % len(found)] for i in range(_COUNT.value or len(found))]
 
@@ -280,7 +281,7 @@ def _videos(texts: Sequence[str] | None) -> Iterator[Folder | None]:
   with contextlib.ExitStack() as stack:
     kept, extension = _SAMPLES.value, _EXTENSION.value
     if not kept and _HOSTS.value > 1:
-      raise ValueError('--hosts needs --samples=DIR, a folder that all of them see.')
+      raise UserError('--hosts needs --samples=DIR, a folder that all of them see.')
     if not kept:
       kept, extension = stack.enter_context(tempfile.TemporaryDirectory()), '.npy'
     jobs = sampling.plan(texts, pathlib.Path(kept), extension, _PER_PROMPT.value)

@@ -7,6 +7,7 @@ command, what it was given, what it made, and the X-T slice of that.
 """
 
 import core.early  # noqa: F401
+from core.errors import UserError
 
 # isort: split
 import dataclasses
@@ -130,7 +131,7 @@ def _media(file: str) -> str:
 def main() -> None:
   folder = pathlib.Path(flags.FLAGS.output)
   if folder.exists() and not folder.is_dir():
-    raise ValueError(f'--output={folder} is a file; allowed is a folder.')
+    raise UserError(f'--output={folder} is a file; allowed is a folder.')
   require_folder(folder)
   folder.mkdir(parents=True, exist_ok=True)
   steps = f'--steps={flags.FLAGS.steps}'

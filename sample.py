@@ -16,6 +16,7 @@ of texts, with models that need not be trained:
 """
 
 import core.early  # noqa: F401
+from core.errors import UserError
 
 # isort: split
 import pathlib
@@ -134,7 +135,7 @@ def text_to_video() -> None:
   if _COMPILE_FOR.value is None:
     return _make(())
   if not _CONFIG.value:
-    raise ValueError('--compile_for needs --config=configs/t2v.py:SCALE.')
+    raise UserError('--compile_for needs --config=configs/t2v.py:SCALE.')
   output = command.json_file(_OUTPUT.value)
   found = forecasts.of_videos(_CONFIG.value, _SSR_CONFIG.value, _COMPILE_FOR.value, _BATCH.value)
   forecasts.tell(found, output)
@@ -168,7 +169,7 @@ def outpaint() -> None:
     left, top, right, bottom = border = [int(n) for n in _PAD.value or (0, 0, 0, 0)]
     height, width = side - top - bottom, side - left - right
     if not any(border) or min(height, width) < 1:
-      raise ValueError(
+      raise UserError(
         f'Got --pad={",".join(map(str, border))}; allowed is a border inside {side}x{side} pixels, '
         'of one or more.'
       )
@@ -249,7 +250,7 @@ def _inputs(allowed: Sequence[str]) -> dict[str, str]:
   inputs = (_IMAGE, _VIDEO, _MASK, _BOX, _PAD, _STRENGTH, _STYLE, _ALPHA, _FIT, _CLIP)
   if useless := [f'--{flag.name}' for flag in inputs if flag.present and flag.name not in allowed]:
     these = ', '.join(f'--{name}' for name in allowed) or 'none but a prompt'
-    raise ValueError(f'{", ".join(useless)}: of no use here; allowed inputs are {these}.')
+    raise UserError(f'{", ".join(useless)}: of no use here; allowed inputs are {these}.')
   said = lambda value: ','.join(value) if isinstance(value, list) else value
   return {flag.name: said(flag.value) for flag in inputs if flag.present}
 
@@ -295,7 +296,7 @@ def _jobs() -> list[jobs.Job]:
     output = pathlib.Path(_OUTPUT.value or 'out.mp4')
     return jobs.of_prompt(_PROMPT.value, _NUM_VIDEOS.value, output, xt_slice)
   if xt_slice:
-    raise ValueError('--xt_slice is for one --prompt, not for a --prompts_file.')
+    raise UserError('--xt_slice is for one --prompt, not for a --prompts_file.')
   folder = pathlib.Path(_OUTPUT.value or 'out')
   return jobs.of_list(prompts.read(pathlib.Path(_PROMPTS_FILE.value)), _NUM_VIDEOS.value, folder)
 
@@ -309,7 +310,7 @@ def _clip(data: ConfigDict):
 def _hidden(clip: conditional.Clip, data: ConfigDict) -> conditional.Mask:
   """Where the clip is made."""
   if (_MASK.value is None) == (_BOX.value is None):
-    raise ValueError('Got both or none of --mask and --box; allowed is one of the two.')
+    raise UserError('Got both or none of --mask and --box; allowed is one of the two.')
   if _BOX.value is not None:
     return conditional.boxed(clip, *map(int, _BOX.value))
   return pictures.read_mask(_path('mask'), clip, fps=data.fps, tell=_tell)
@@ -327,7 +328,7 @@ def _square(clip: conditional.Clip, mask: conditional.Mask, side: int):
 def _path(flag: str) -> pathlib.Path:
   """The file that a flag names, which it has to."""
   if not (value := flags.FLAGS[flag].value):
-    raise ValueError(f'--{flag}=FILE is needed.')
+    raise UserError(f'--{flag}=FILE is needed.')
   return pathlib.Path(value)
 
 

@@ -13,6 +13,7 @@ says, without a TPU, what a step would take of such a slice.
 """
 
 import core.early  # noqa: F401
+from core.errors import UserError
 
 # isort: split
 import contextlib
@@ -110,7 +111,7 @@ def train(
   keys = lambda: tuple(jax.random.split(jax.random.key(config.seed), 3))
   key_init, key_step, key_evaluate = jax.jit(keys, out_shardings=replicated(mesh))()
   if plan.frozen and not config.init_from:
-    raise ValueError('Frozen parameters need a trained model: --config.init_from=WORKDIR.')
+    raise UserError('Frozen parameters need a trained model: --config.init_from=WORKDIR.')
   at_once = videos_at_once(config, mesh)
   make = on_mesh(plan.stage.generate, at_once, mesh)
   score = make_scoring(config, make, workdir, at_once=at_once, **config.scores)
@@ -171,7 +172,7 @@ def require_same_texts(workdir: pathlib.Path, config: ConfigDict) -> None:
   theirs, ours = text_settings(checkpoint.load_config(workdir)), text_settings(config)
   if differ := sorted(key for key in theirs if theirs[key] != ours[key]):
     how = ' '.join(f'--config.text.{key}={theirs[key]}' for key in differ)
-    raise ValueError(f'{workdir} is a model of other texts; it needs {how}.')
+    raise UserError(f'{workdir} is a model of other texts; it needs {how}.')
 
 
 def text_settings(config: ConfigDict) -> dict:
@@ -228,11 +229,11 @@ def make_sampling(
 def main() -> None:
   if _COMPILE_FOR.value is not None:
     if not _CONFIG.value:
-      raise ValueError('--compile_for needs --config=configs/STAGE.py:SCALE.')
+      raise UserError('--compile_for needs --config=configs/STAGE.py:SCALE.')
     output = command.json_file(_OUTPUT.value)
     return forecasts.tell([forecasts.of_step(_CONFIG.value, _COMPILE_FOR.value)], output)
   if not _CONFIG.value or not _WORKDIR.value:
-    raise ValueError('Both --config=configs/STAGE.py:SCALE and --workdir=DIR are needed.')
+    raise UserError('Both --config=configs/STAGE.py:SCALE and --workdir=DIR are needed.')
   if status := run(_CONFIG.value, pathlib.Path(_WORKDIR.value)):
     sys.exit(status)
 

@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from benchmarks.lumiere_pytorch import Timed, check, cpu, theirs
 from core import command
+from core.errors import UserError
 from evaluation import frechet
 from evaluation.features import Features, open_features
 from evaluation.videos import Folder, Reading, batched, clips, open_folder
@@ -115,7 +116,7 @@ def main() -> None:
     print(compare(i3d, f.batch, f.frames, f.runs, f.torch_python))
     return
   if not f.videos:
-    raise ValueError('--clips needs --videos=DIR.')
+    raise UserError('--clips needs --videos=DIR.')
   with repeated(open_folder(f.videos), f.clips) as folder:
     stream(open_features('i3d', f.weights, f.batch), folder, f.batch, f.frames)
 

@@ -17,6 +17,7 @@ from absl import flags
 from tqdm import tqdm
 
 from core import command
+from core.errors import UserError
 from core.video import Pixels
 from evaluation import frechet
 from evaluation.distortions import distorted
@@ -71,7 +72,7 @@ def main() -> None:
   f = flags.FLAGS
   kinds = list(dict.fromkeys(f.kinds or KINDS))
   if unknown := sorted(set(kinds) - set(KINDS)):
-    raise ValueError(f'Unknown kinds: {", ".join(unknown)}.  Allowed: {", ".join(KINDS)}.')
+    raise UserError(f'Unknown kinds: {", ".join(unknown)}.  Allowed: {", ".join(KINDS)}.')
   network, folder = open_features('i3d', f.i3d, f.batch), open_folder(f.videos)
   skipped = []
   skip = lambda file, reason: skipped.append(file)

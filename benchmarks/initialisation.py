@@ -31,6 +31,7 @@ from tqdm import tqdm
 from benchmarks import chart
 from core import command, video, writable
 from core.condition import Condition
+from core.errors import UserError
 from core.folder import new_file
 from core.params import merge, names, nest, partition
 from core.typing import Key, Params
@@ -60,7 +61,7 @@ class Outcome:
 def compare(config: ConfigDict) -> dict[str, Outcome]:
   """The outcome of each initialisation, by its name; `config` is one of a video model."""
   if not config.init_from:
-    raise ValueError('Got no image model to inflate; --config.init_from=WORKDIR says which.')
+    raise UserError('Got no image model to inflate; --config.init_from=WORKDIR says which.')
   stage = open_stage(config)
   encode, source = open_encoder(**config.text), open_examples(config)
   evaluated = open_evaluated(config, source)
@@ -145,7 +146,7 @@ def picture(outcomes: dict[str, Outcome], prompts: Sequence[str]):
 def main() -> None:
   config, output = flags.FLAGS.config, pathlib.Path(flags.FLAGS.output)
   if output.suffix != '.png':
-    raise ValueError(f'Got --output={output}; allowed is a name that ends in .png.')
+    raise UserError(f'Got --output={output}; allowed is a name that ends in .png.')
   video.check_writable(output)
   writable.require_file(output.with_suffix('.json'))
   facts = circumstances()

@@ -37,6 +37,7 @@ from tqdm import tqdm
 from benchmarks.paper_shape import narrow
 from core import command
 from core.condition import Condition
+from core.errors import UserError
 from core.params import count, merge, partition
 from diffusion.denoiser import network
 from diffusion.process import Process
@@ -141,19 +142,17 @@ class Ours:
 def check(python: str | None, how: str = HOW) -> None:
   """Raises ValueError unless it is a Python of an environment with what `how` installs."""
   if not python:
-    raise ValueError(f'--torch_python is missing: the Python of another environment; {how}.')
+    raise UserError(f'--torch_python is missing: the Python of another environment; {how}.')
   *_, installed = how.partition('pip install ')
   libraries = ', '.join(installed.replace('-', '_').split())
   try:
     called = [python, '-I', '-c', f'import {libraries}']
     found = subprocess.run(called, capture_output=True, text=True)
   except OSError as error:
-    raise ValueError(
-      f'--torch_python={python} does not start ({error.strerror}); {how}.'
-    ) from error
+    raise UserError(f'--torch_python={python} does not start ({error.strerror}); {how}.') from error
   if found.returncode:
     *_, why = found.stderr.strip().splitlines() or ['no word why']
-    raise ValueError(f'--torch_python={python} cannot import {libraries} ({why}); {how}.')
+    raise UserError(f'--torch_python={python} cannot import {libraries} ({why}); {how}.')
 
 
 @contextlib.contextmanager
@@ -168,7 +167,7 @@ def theirs(python: str, shape: dict, worker: pathlib.Path = WORKER) -> Iterator[
     def answer():
       line = process.stdout.readline()
       if not line:
-        raise ValueError(f'{worker.name} has ended before it answered; its own words are above.')
+        raise UserError(f'{worker.name} has ended before it answered; its own words are above.')
       return json.loads(line)
 
     def seconds(name):

@@ -20,6 +20,7 @@ from absl import flags
 from tqdm import tqdm
 
 from core import command
+from core.errors import UserError
 from core.video import Pixels
 from data import synthetic
 from data.decode import available, decode, probe
@@ -101,7 +102,7 @@ def videos(
       fps = min(16.0, facts.frames / facts.seconds)
       count = min(frames, available(facts.seconds, fps))
       if count < FEWEST:
-        raise ValueError(f'{count} frames at {fps:.3g} a second; at least {FEWEST} are needed')
+        raise UserError(f'{count} frames at {fps:.3g} a second; at least {FEWEST} are needed')
       clips[path.name] = decode(path, fps=fps, count=count, size=size), fps
     except ValueError as error:
       skipped[path.name] = str(error)
@@ -125,13 +126,13 @@ def main() -> None:
   if f.videos:
     folder = pathlib.Path(f.videos)
     if not folder.is_dir():
-      raise ValueError(f'--videos={folder}: there is no such folder.')
+      raise UserError(f'--videos={folder}: there is no such folder.')
     files = sorted(path for path in folder.rglob('*') if path.is_file())
     clips, skipped = videos(files, f.size, f.frames)
     for name, reason in skipped.items():
       print(f'left out: {name}: {reason}')
     if not clips:
-      raise ValueError(f'--videos={folder}: none of its {len(files)} files can be used.')
+      raise UserError(f'--videos={folder}: none of its {len(files)} files can be used.')
     sources['videos'] = list(clips.values())
 
   found, medians = {}, {}

@@ -25,6 +25,7 @@ if not __package__:  # run by its path, and not with -m: the project is not wher
 
 from core import command, video
 from core.condition import Condition
+from core.errors import UserError
 from core.params import count
 from core.typing import Params
 from diffusion.process import Process
@@ -134,7 +135,7 @@ def peak_memory() -> int:
 def main() -> None:
   f = flags.FLAGS
   if f.size % (FACTOR * 32):
-    raise ValueError(f'Got --size={f.size}; allowed are multiples of {FACTOR * 32}.')
+    raise UserError(f'Got --size={f.size}; allowed are multiples of {FACTOR * 32}.')
   output = pathlib.Path(f.output)
   video.check_writable(output)
   make(f.frames, f.size, f.base_steps, f.ssr_steps, output)

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from benchmarks import chart
 from core import command, video
+from core.errors import UserError
 from core.folder import new_file
 from core.sharding import make_mesh
 from core.typing import Float, Params
@@ -99,7 +100,7 @@ def picture(
 def main() -> None:
   f, output = flags.FLAGS, pathlib.Path(flags.FLAGS.output)
   if output.suffix != '.png':
-    raise ValueError(f'Got --output={output}; allowed is a name that ends in .png.')
+    raise UserError(f'Got --output={output}; allowed is a name that ends in .png.')
   video.check_writable(output)
   config = super_resolution_config(ssr := pathlib.Path(f.ssr_workdir))
   _, params, _ = checkpoint.load(ssr)

@@ -5,6 +5,7 @@ import re
 import subprocess
 
 from core import command
+from core.errors import UserError
 from core.folder import new_file
 from core.writable import require_file
 
@@ -12,7 +13,7 @@ from core.writable import require_file
 def require(page: pathlib.Path) -> None:
   """Raises ValueError where the name is none of a page, OSError where it can't be written."""
   if page.suffix != '.md' or not page.parent.is_dir():
-    raise ValueError(f'Got --output={page}; allowed is a name that ends in .md, in a folder.')
+    raise UserError(f'Got --output={page}; allowed is a name that ends in .md, in a folder.')
   require_file(page)
 
 

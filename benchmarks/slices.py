@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from core import command
+from core.errors import UserError
 
 _FOLDER = flags.DEFINE_string('folder', None, 'Where each row is kept, as JSON.', required=True)
 _ROWS = flags.DEFINE_list('rows', None, 'Some of them alone.')
@@ -49,7 +50,7 @@ ROWS = {
 def main() -> None:
   folder = pathlib.Path(_FOLDER.value)
   if unknown := sorted(set(_ROWS.value or ()) - set(ROWS)):
-    raise ValueError(f'Unknown rows: {", ".join(unknown)}.  Allowed: {", ".join(ROWS)}.')
+    raise UserError(f'Unknown rows: {", ".join(unknown)}.  Allowed: {", ".join(ROWS)}.')
   folder.mkdir(parents=True, exist_ok=True)
   for name in _ROWS.value or ROWS:
     path = folder / f'{name}.json'

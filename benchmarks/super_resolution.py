@@ -31,6 +31,7 @@ from tqdm import tqdm
 from benchmarks import chart
 from core import command, video
 from core.condition import Condition
+from core.errors import UserError
 from core.folder import new_file
 from core.typing import Float, Video
 from data.pipeline import batches, open_source
@@ -149,7 +150,7 @@ def main() -> None:
   output = f.output and pathlib.Path(f.output)
   if output:
     if output.suffix != '.png':
-      raise ValueError(f'Got --output={output}; allowed is a name that ends in .png.')
+      raise UserError(f'Got --output={output}; allowed is a name that ends in .png.')
     video.check_writable(output)
   config = super_resolution_config(workdir := pathlib.Path(f.workdir))
   _, params, _ = checkpoint.load(workdir)

@@ -12,6 +12,7 @@ from typing import NoReturn
 from absl import app, flags, logging
 
 from core import interrupt, mistakes, unicode, writable
+from core.errors import UserError
 
 ROOT = mistakes.ROOT
 
@@ -79,9 +80,9 @@ def json_file(name: str | None) -> pathlib.Path | None:
     return None
   path = pathlib.Path(name)
   if path.suffix != '.json':
-    raise ValueError(f'--output={path} is not allowed: it is a .json file.')
+    raise UserError(f'--output={path} is not allowed: it is a .json file.')
   if not path.parent.is_dir():
-    raise ValueError(f'--output={path}: there is no folder {path.parent}.')
+    raise UserError(f'--output={path}: there is no folder {path.parent}.')
   writable.require_file(path)
   return path
 
@@ -109,7 +110,7 @@ def _parse(argv: list[str]) -> list[str]:
       if hasattr(value := flags.FLAGS[name].value, 'keys'):
         _require_unicode(f'--{name}', value)
       elif isinstance(value, float) and not math.isfinite(value):  # which is within any bounds
-        raise ValueError(f'flag --{name}={value}: allowed is a finite number.')
+        raise UserError(f'flag --{name}={value}: allowed is a finite number.')
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it touches
     return arguments
@@ -134,7 +135,7 @@ def _require_unicode(name: str, config: object) -> None:
     try:
       unicode.require(text)
     except ValueError as error:
-      raise ValueError(f'{key}: {error}; allowed is Unicode text.') from error
+      raise UserError(f'{key}: {error}; allowed is Unicode text.') from error
 
 
 def _reporting(main):

@@ -5,11 +5,13 @@ import pathlib
 import unicodedata
 from collections.abc import Callable, Collection, Iterator
 
+from core.errors import UserFileError
+
 Refuse = Callable[[pathlib.Path, OSError], None]
 
 
 def _refuse(folder: pathlib.Path, error: OSError) -> None:
-  raise OSError(f'Cannot read the folder {folder}: {error.strerror or error}.') from error
+  raise UserFileError(f'Cannot read the folder {folder}: {error.strerror or error}.') from error
 
 
 def below(folder: pathlib.Path, unreadable: Refuse = _refuse) -> Iterator[str]:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import psutil
 
 from core import unicode
+from core.errors import UserError, UserFileError
 
 
 @contextlib.contextmanager
@@ -32,7 +33,7 @@ def new_folder(out: pathlib.Path, *, replace: bool = False) -> Iterator[pathlib.
   if replace:
     _settle(out, old)  # of a command that was killed
   elif out.exists():
-    raise ValueError(f'{out} exists already; --out is a new folder.')
+    raise UserError(f'{out} exists already; --out is a new folder.')
   made = [parent for parent in out.parents if not parent.exists()]
   try:
     with _errors_of(out):
@@ -120,11 +121,11 @@ def _errors_of(path: pathlib.Path) -> Iterator[None]:
     other = error.filename and not concerns(path, pathlib.Path(os.fsdecode(error.filename)))
     if error.errno is None or other:
       raise
-    raise OSError(f'Cannot write {path}: {error.strerror or error}.') from error
+    raise UserFileError(f'Cannot write {path}: {error.strerror or error}.') from error
   except Exception as error:
     if not (reason := _reason(error)):
       raise
-    raise OSError(f'Cannot write {path}: {reason}.') from error
+    raise UserFileError(f'Cannot write {path}: {reason}.') from error
 
 
 def _reason(error: BaseException) -> str:

@@ -1,16 +1,16 @@
 """Which errors are the user's, and which are defects of this project.
 
-A ValueError or OSError of a `raise` in this project is the user's: it was written to be read.  An
+A `UserError` and a `UserFileError` are the user's: their messages are written to be read.  An
 OSError of the operating system is the user's too, whoever called it, where it is about a path that
 the user named, or where the machine fails, as a disk does that is full.  All others are defects.
 """
 
-import dis
 import errno
 import os
 import pathlib
 from collections.abc import Iterable, Iterator
 
+from core.errors import UserError, UserFileError
 from core.folder import concerns
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -25,7 +25,7 @@ def message(error: Exception, named: Iterable[pathlib.Path]) -> str:
 
   Where an error was raised from another, that other one counts too.
   """
-  if isinstance(error, ValueError | OSError) and _is_deliberate(error):
+  if isinstance(error, UserError | UserFileError):
     return str(error)
   for one in _causes(error):
     if isinstance(one, OSError) and one.errno is not None:
@@ -35,17 +35,6 @@ def message(error: Exception, named: Iterable[pathlib.Path]) -> str:
       if one.errno in MACHINE:
         return f'{path}: {reason}.' if path else f'{reason}.'
   return ''
-
-
-def _is_deliberate(error: Exception) -> bool:
-  """Whether a `raise` of this project raised it, rather than a library or a builtin it called."""
-  last = error.__traceback__
-  while last.tb_next is not None:
-    last = last.tb_next
-  code = last.tb_frame.f_code
-  file = pathlib.Path(code.co_filename).resolve()
-  ours = file.is_relative_to(ROOT) and '.venv' not in file.relative_to(ROOT).parts
-  return ours and dis.opname[code.co_code[last.tb_lasti]] == 'RAISE_VARARGS'
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from core.errors import UserError
 from core.typing import Params
 
 
@@ -34,7 +35,7 @@ def partition(params: Params, patterns: Sequence[str]) -> tuple[Params, Params]:
   """Splits into (selected, rest).  A pattern that selects nothing is a ValueError."""
   named = names(params)
   if unused := [p for p in patterns if not any(re.fullmatch(p, n) for n in named)]:
-    raise ValueError(f'Patterns match no parameter: {unused}.\n{_list("Parameters", named)}')
+    raise UserError(f'Patterns match no parameter: {unused}.\n{_list("Parameters", named)}')
   selected = {n: v for n, v in named.items() if matches(n, patterns)}
   rest = {n: v for n, v in named.items() if n not in selected}
   return nest(selected), nest(rest)
@@ -45,7 +46,7 @@ def merge(*parts: Params) -> Params:
   named = {}
   for part in map(names, parts):
     if twice := named.keys() & part.keys():
-      raise ValueError(_list('Parameters present in two parts', twice))
+      raise UserError(_list('Parameters present in two parts', twice))
     named |= part
   return nest(named)
 
@@ -89,7 +90,7 @@ def _require_same(target: dict, source: dict) -> None:
   wrong = {n for n in target.keys() & source.keys() if source[n].shape != target[n].shape}
   if missing or extra or wrong:
     shapes = [f'{n}: {source[n].shape} -> {target[n].shape}' for n in wrong]
-    raise ValueError(
+    raise UserError(
       '\n'.join(
         [
           'The source does not fit the target.',

@@ -13,6 +13,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from core.errors import UserError
 from core.typing import Params, Video
 
 BATCH = ('data', 'fsdp')
@@ -30,14 +31,14 @@ def make_mesh(axes: Sequence[tuple[str, int]], devices=None) -> jax.sharding.Mes
   named = dict(axes)
   known = len(named) == len(axes) and set(named) <= set(AXES)
   if not known or 0 in named.values() or sum(s < 0 for s in named.values()) > 1:
-    raise ValueError(
+    raise UserError(
       f'The mesh is {tuple(axes)}; its axes are {", ".join(AXES)}, at most one of size -1.'
     )
   given = math.prod(s for s in named.values() if s > 0)
   sizes = [named.get(axis, 1) for axis in AXES]
   sizes = [len(devices) // given if s < 0 else s for s in sizes]
   if math.prod(sizes) != len(devices):
-    raise ValueError(
+    raise UserError(
       f'A mesh of {"x".join(map(str, sizes))} does not fit {len(devices)} devices; '
       'the product of its sizes must be their number.'
     )
@@ -58,7 +59,7 @@ def _arranged(sizes: Sequence[int], devices: Sequence) -> np.ndarray:
     return mesh_utils.create_device_mesh(sizes, devices, **split)
   data, *others = sizes
   if data % n:
-    raise ValueError(
+    raise UserError(
       f'The mesh has {BATCH[0]} {data} on {n} slices, which are divided by that axis; allowed are '
       f'multiples of {n}.'
     )
@@ -104,7 +105,7 @@ def require_batch(batch: int, mesh: jax.sharding.Mesh, accumulate: int = 1) -> N
     near = ' and '.join(str(b) for b in (below, below + step) if b)
     what = f'in {accumulate} microbatches (accumulate) ' if accumulate > 1 else ''
     by = f'{step}, {accumulate} times' if accumulate > 1 else f'{n},'
-    raise ValueError(
+    raise UserError(
       f'A batch of {batch} clips {what}does not divide by {by} the product of the axes data and '
       f'fsdp of the mesh: near it are {near}; or let more devices share a clip, by its axis {CLIP}.'
     )

@@ -4,6 +4,8 @@ import codecs
 import pathlib
 import re
 
+from core.errors import UserError
+
 _SURROGATE = re.compile('[\ud800-\udfff]')
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 
@@ -14,13 +16,13 @@ def decoded(data: bytes) -> str:
   ValueError where it is in another encoding; if bytes alone show it, with the number of their line.
   """
   if data.startswith(_UTF_16) or b'\0' in data:
-    raise ValueError('it is UTF-16, or no text; allowed is UTF-8')
+    raise UserError('it is UTF-16, or no text; allowed is UTF-8')
   try:
     return data.decode('utf-8-sig')
   except UnicodeDecodeError as error:
     # `error.object` is what `error.start` counts in, which is without the mark.
     line, byte = error.object.count(10, 0, error.start) + 1, error.object[error.start]
-    raise ValueError(
+    raise UserError(
       f'line {line}: byte 0x{byte:02x} is not UTF-8, but perhaps Windows-1252; allowed is UTF-8'
     ) from error
 
@@ -37,9 +39,9 @@ def require(text: str) -> str:
   """The text; ValueError where it can't be written as UTF-8, or has a NUL, at which C ends it."""
   if found := _SURROGATE.search(text):
     around = escaped(text[max(found.start() - 40, 0) : found.end() + 20])
-    raise ValueError(f'"{around}" has {escaped(found[0])}, which is no character')
+    raise UserError(f'"{around}" has {escaped(found[0])}, which is no character')
   if '\0' in text:
-    raise ValueError(f'{text[:60]!r} has NUL, which is no character of a text')
+    raise UserError(f'{text[:60]!r} has NUL, which is no character of a text')
   return text
 
 
@@ -48,7 +50,7 @@ def require_path(path: pathlib.Path) -> None:
   try:
     require(str(path))
   except ValueError as error:
-    raise ValueError(f'The folder {error}; allowed is a name in UTF-8.') from error
+    raise UserError(f'The folder {error}; allowed is a name in UTF-8.') from error
 
 
 def escaped(text: str) -> str:

@@ -18,6 +18,7 @@ from jaxtyping import Float, UInt8
 from PIL import ExifTags, Image, PngImagePlugin
 
 from core import capacity, writable
+from core.errors import UserError
 from core.folder import new_file
 
 Path = str | os.PathLike
@@ -27,7 +28,7 @@ Pixels = UInt8[np.ndarray, 't h w 3']
 def to_uint8(video: Float[np.ndarray, '...']) -> UInt8[np.ndarray, '...']:
   """The nearest pixels of a video in [-1, 1]; what is beyond is clipped, NaN is a ValueError."""
   if np.isnan(video).any():
-    raise ValueError(f'{np.isnan(video).sum()} of {video.size} values of the video are NaN.')
+    raise UserError(f'{np.isnan(video).sum()} of {video.size} values of the video are NaN.')
   return np.rint(127.5 * (np.clip(video, -1, 1) + 1)).astype(np.uint8)
 
 
@@ -60,9 +61,9 @@ def write(
   encode = _encoder(path)
   t, h, w, _ = video.shape
   if reason := capacity.fault(path, t, upscale * h, upscale * w):
-    raise ValueError(f'Cannot write {path} of {upscale * w}x{upscale * h} pixels: {reason}.')
+    raise UserError(f'Cannot write {path} of {upscale * w}x{upscale * h} pixels: {reason}.')
   if not fps > 0:
-    raise ValueError(f'Got {fps} frames a second; allowed is any positive number.')
+    raise UserError(f'Got {fps} frames a second; allowed is any positive number.')
   with new_file(path) as file:
     encode(file, video, upscale, fps, dict(metadata or {}))
 
@@ -89,7 +90,7 @@ def read_metadata(path: Path) -> dict[str, str]:
       with Image.open(path) as image:
         comment = image.getexif().get(ExifTags.Base.ImageDescription, '{}')
     case other:
-      raise ValueError(f'No metadata in {other!r} files.  Allowed: .gif, .mp4, .png, .webp.')
+      raise UserError(f'No metadata in {other!r} files.  Allowed: .gif, .mp4, .png, .webp.')
   return json.loads(comment)
 
 
@@ -102,7 +103,7 @@ def xt_slice(
   """
   _, h, w, _ = video.shape
   if row is not None and column is not None:
-    raise ValueError(f'Got row {row} and column {column}; allowed is one of the two.')
+    raise UserError(f'Got row {row} and column {column}; allowed is one of the two.')
   if column is not None:
     return video[:, :, _within('Column', column, w)]
   return video[:, _within('Row', h // 2 if row is None else row, h)]
@@ -111,7 +112,7 @@ def xt_slice(
 def upscaled(video: Pixels, factor: int) -> UInt8[np.ndarray, 't h2 w2 3']:
   """The video with every pixel as a square of `factor` by `factor`."""
   if factor < 1:
-    raise ValueError(f'Got a factor of {factor}; allowed is 1 or more.')
+    raise UserError(f'Got a factor of {factor}; allowed is 1 or more.')
   return repeat(video, 't h w c -> t (h p) (w q) c', p=factor, q=factor)
 
 
@@ -119,7 +120,7 @@ def tiled(videos: Sequence[Pixels], columns: int) -> UInt8[np.ndarray, 't h2 w2 
   """The videos side by side in rows of `columns`; what is left of the last row is black."""
   shapes = sorted({video.shape for video in videos})
   if columns < 1 or len(shapes) != 1:
-    raise ValueError(
+    raise UserError(
       f'Got {columns} columns of shapes {shapes}; allowed is 1 column or more of one shape.'
     )
   spare = -len(videos) % columns
@@ -219,7 +220,7 @@ def _encoder(path: pathlib.Path) -> Callable[..., None]:
   extension = path.suffix.lower()
   if extension not in _ENCODERS:
     allowed = ', '.join(EXTENSIONS)
-    raise ValueError(f'Cannot write {path}: its extension is {extension!r}; allowed are {allowed}.')
+    raise UserError(f'Cannot write {path}: its extension is {extension!r}; allowed are {allowed}.')
   return _ENCODERS[extension]
 
 
@@ -234,5 +235,5 @@ def _durations(frames: int, fps: float, unit: int) -> list[int]:
 
 def _within(name: str, index: int, size: int) -> int:
   if not 0 <= index < size:
-    raise ValueError(f'{name} {index} is not in the video; allowed are 0 to {size - 1}.')
+    raise UserError(f'{name} {index} is not in the video; allowed are 0 to {size - 1}.')
   return index

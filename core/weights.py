@@ -10,6 +10,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from core.errors import UserError
 from core.params import matches
 
 SHARD_BYTES = 2 * 2**30
@@ -39,24 +40,24 @@ def find(folder: pathlib.Path) -> dict[str, Stored]:
   where a name is there twice, and where numbers are not float32, float16 or bfloat16.
   """
   if not folder.is_dir():
-    raise ValueError(f'There is no folder {folder}.')
+    raise UserError(f'There is no folder {folder}.')
   paths = sorted(folder.glob('*.safetensors'))
   if not paths:
-    raise ValueError(f'{folder} has no *.safetensors.{_of_pickles(folder)}')
+    raise UserError(f'{folder} has no *.safetensors.{_of_pickles(folder)}')
   found: dict[str, Stored] = {}
   for stored in (stored for path in paths for stored in listed(path)):
     if twice := found.get(stored.name):
-      raise ValueError(f'{stored.name} is in both {twice.path} and {stored.path}.')
+      raise UserError(f'{stored.name} is in both {twice.path} and {stored.path}.')
     found[stored.name] = stored
   for index in sorted(folder.glob('*.safetensors.index.json')):
     try:
       files = json.loads(index.read_text())['weight_map']
     except (json.JSONDecodeError, KeyError) as error:
-      raise ValueError(f'{index} is damaged: {error}.') from error
+      raise UserError(f'{index} is damaged: {error}.') from error
     if missing := sorted({f for f in files.values() if not (folder / f).is_file()}):
-      raise ValueError(f'{index} names {", ".join(missing)}, and there is no such file.')
+      raise UserError(f'{index} names {", ".join(missing)}, and there is no such file.')
     if missing := sorted(files.keys() - found.keys()):
-      raise ValueError(f'{index} names tensors that are in no file: {", ".join(missing)}.')
+      raise UserError(f'{index} names tensors that are in no file: {", ".join(missing)}.')
   return found
 
 
@@ -78,10 +79,10 @@ def listed(path: pathlib.Path, ignored: Sequence[str] = ()) -> Iterator[Stored]:
         part = file.get_slice(name)
         if (kind := part.get_dtype()) not in _DTYPES:
           allowed = ', '.join(sorted(_DTYPES))
-          raise ValueError(f'{path}: {name} is of {kind}; allowed are {allowed}.')
+          raise UserError(f'{path}: {name} is of {kind}; allowed are {allowed}.')
         yield Stored(path, name, tuple(part.get_shape()), np.dtype(_DTYPES[kind]))
   except SafetensorError as error:
-    raise ValueError(f'{path} is damaged or cut short: {error}.') from error
+    raise UserError(f'{path} is damaged or cut short: {error}.') from error
 
 
 def write(folder: pathlib.Path, name: str, tensors: Iterable[tuple[str, np.ndarray]]) -> None:

@@ -8,6 +8,7 @@ import re
 import shutil
 import tempfile
 
+from core.errors import UserFileError
 from core.folder import incomplete_name
 
 ROOM = 4096  # bytes that are written to find out
@@ -20,7 +21,7 @@ def require_file(path: pathlib.Path) -> None:
   Its folder has to be there.
   """
   if os.path.isdir(path):
-    raise OSError(f'Cannot write {path}: {os.strerror(errno.EISDIR)}.')
+    raise UserFileError(f'Cannot write {path}: {os.strerror(errno.EISDIR)}.')
   _require(path, incomplete_name(path), path.parent)  # which is longer
 
 
@@ -31,7 +32,7 @@ def require_folder(path: pathlib.Path) -> None:
   An address, as gs://bucket/run, would else be a folder called `gs:` here, which others do not see.
   """
   if path.parts and ADDRESS.fullmatch(path.parts[0]):
-    raise OSError(
+    raise UserFileError(
       f'Cannot write {path}: it is an address; allowed is a folder, also a mounted one.'
     )
   there = whole = path.absolute()  # a dot has no name
@@ -44,7 +45,7 @@ def require_room(folder: pathlib.Path, size: int) -> None:
   """Raises OSError where so many bytes are not free on the disk of a folder."""
   total, _, free = shutil.disk_usage(folder)
   if total and size > free:  # file systems of networks may not know
-    raise OSError(
+    raise UserFileError(
       f'What is to be written takes {size / 2**20:,.1f} MiB, and {free / 2**20:,.1f} MiB are free '
       'there.'
     )
@@ -58,4 +59,4 @@ def _require(path: pathlib.Path, name: pathlib.Path, folder: pathlib.Path) -> No
     with tempfile.TemporaryFile(dir=folder) as file:
       file.write(bytes(ROOM))
   except OSError as error:
-    raise OSError(f'Cannot write {path}: {error.strerror or error}.') from error
+    raise UserFileError(f'Cannot write {path}: {error.strerror or error}.') from error

@@ -9,6 +9,7 @@ import av
 import numpy as np
 from PIL import Image, ImageOps
 
+from core.errors import UserError
 from data import streams
 from data.streams import Source
 
@@ -60,4 +61,4 @@ def _faults(after: int):
     yield
   except Exception as error:
     at = f'after {after} frames' if after else 'no decodable frame'
-    raise ValueError(f'damaged, {at}: {error}') from error
+    raise UserError(f'damaged, {at}: {error}') from error

@@ -4,6 +4,7 @@ python -m data.builder --videos=DIR --captions=FILE.jsonl --out=DIR
 """
 
 import core.early  # noqa: F401
+from core.errors import UserError
 
 # isort: split
 import collections
@@ -64,7 +65,7 @@ def build(
   """
   _require(fps=fps, min_frames=min_frames, shards=shards or 1, workers=workers)
   if min_side < 0 or not 0 <= validation < 1:
-    raise ValueError(
+    raise UserError(
       f'Got --min_side={min_side} and --validation={validation:g}; allowed are 0 or more, and 0 or '
       'more but less than 1.'
     )
@@ -81,7 +82,7 @@ def build(
     else:
       found[file] = probed
   if not found:
-    raise ValueError(f'None of the files in {videos} can be used: {_listed(skipped)}.')
+    raise UserError(f'None of the files in {videos} can be used: {_listed(skipped)}.')
   sources = _sources(found, lines)
   assigned = splits.assigned([lines[file].split for file in found], sources, validation)
   clips = [
@@ -186,14 +187,14 @@ def _probe(path: pathlib.Path) -> Probed | str:
 def _require(**positive: float | int) -> None:
   for name, value in sorted(positive.items()):
     if not 0 < value < math.inf:
-      raise ValueError(f'Got --{name}={value:g}; more than 0 is allowed.')
+      raise UserError(f'Got --{name}={value:g}; more than 0 is allowed.')
 
 
 def _require_free(out: pathlib.Path, overwrite: bool) -> None:
   if out.exists() and not overwrite:
-    raise ValueError(f'{out} exists already; --overwrite replaces a dataset.')
+    raise UserError(f'{out} exists already; --overwrite replaces a dataset.')
   if out.exists() and not (out / 'dataset_info.json').is_file():
-    raise ValueError(f'{out} exists and is no dataset; --overwrite replaces nothing else.')
+    raise UserError(f'{out} exists and is no dataset; --overwrite replaces nothing else.')
   unicode.require_path(out.absolute())
   require_folder(out)
   require_folder(out.parent)  # which gets it when it is whole

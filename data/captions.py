@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 
 from core import files, unicode
+from core.errors import UserError, UserFileError
 
 ALLOWED = (
   'allowed is one object for each file, with strings "file", "caption" or "label" (or null) '
@@ -31,13 +32,13 @@ def read(path: pathlib.Path) -> dict[str, Line]:
   `words`.  A mistake is a ValueError with the line's number.
   """
   if not path.is_file():
-    raise ValueError(f'There is no file {path}; the captions are a file of JSON lines.')
+    raise UserError(f'There is no file {path}; the captions are a file of JSON lines.')
   try:
     text = unicode.decoded(path.read_bytes())
   except ValueError as error:
-    raise ValueError(f'{path.name}, {error}.') from error
+    raise UserError(f'{path.name}, {error}.') from error
   except OSError as error:
-    raise OSError(f'Cannot read {path}: {error.strerror or error}.') from error
+    raise UserFileError(f'Cannot read {path}: {error.strerror or error}.') from error
   lines = {}
   for number, line in enumerate(unicode.lines(text), 1):
     if not line.strip():
@@ -45,9 +46,9 @@ def read(path: pathlib.Path) -> dict[str, Line]:
     try:
       file, found = _parse(line)
       if file in lines:
-        raise ValueError(f'another line for {file!r}')
+        raise UserError(f'another line for {file!r}')
     except ValueError as error:
-      raise ValueError(f'{path.name}, line {number}: {error}; {ALLOWED}.') from error
+      raise UserError(f'{path.name}, line {number}: {error}; {ALLOWED}.') from error
     lines[file] = found
   return lines
 
@@ -56,7 +57,7 @@ def found(videos: pathlib.Path, lines: dict[str, Line]) -> tuple[dict[str, Line]
   """The lines of the files to use, by their names on the disk and in the order of these; and the
   reason against each other file that is in the folder, or has a line."""
   if not videos.is_dir():
-    raise ValueError(f'There is no folder {videos}; --videos is a folder of video files.')
+    raise UserError(f'There is no folder {videos}; --videos is a folder of video files.')
   reasons = {}
 
   def unreadable(folder: pathlib.Path, error: OSError) -> None:
@@ -85,22 +86,22 @@ def _parse(text: str) -> tuple[str, Line]:
   try:
     line = json.loads(text)
   except ValueError as error:
-    raise ValueError(f'no JSON: {error}') from error
+    raise UserError(f'no JSON: {error}') from error
   if not isinstance(line, dict):
-    raise ValueError(f'got {text[:40]}')
+    raise UserError(f'got {text[:40]}')
   if 'file' not in line:
-    raise ValueError('no "file"')
+    raise UserError('no "file"')
   keys = ('caption', 'file', 'label', 'source_video', 'split')
   for key in (key for key in keys if key in line):
     if not isinstance(line[key], str) and not (line[key] is None and key in ('caption', 'label')):
-      raise ValueError(f'got "{key}": {json.dumps(line[key])[:40]}')
+      raise UserError(f'got "{key}": {json.dumps(line[key])[:40]}')
     if key != 'file':  # whose name may have bytes that are not UTF-8, as Python writes them
       unicode.require(line[key] or '')
   path = pathlib.PurePosixPath(line['file'])
   if path.is_absolute() or '..' in path.parts or not path.parts:
-    raise ValueError(f'got the file {line["file"]!r}, which is not below the folder')
+    raise UserError(f'got the file {line["file"]!r}, which is not below the folder')
   if 'split' in line and not re.fullmatch('[a-z][a-z0-9_]*', line['split']):
-    raise ValueError(f'got the split {line["split"]!r}, which is no lower-case name')
+    raise UserError(f'got the split {line["split"]!r}, which is no lower-case name')
   text = caption(line) or None
   return str(path), Line(text, line.get('split'), line.get('source_video'))
 

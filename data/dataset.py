@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from core import unicode
+from core.errors import UserError
 from data import decode, integrity, sizes, transforms
 from data import splits as by_split
 
@@ -127,10 +128,10 @@ class Videos:
   ):
     builder = integrity.open_builder(directory)
     if split not in builder.info.splits:
-      raise ValueError(f'Got split={split!r}; {directory} has {sorted(builder.info.splits)}.')
+      raise UserError(f'Got split={split!r}; {directory} has {sorted(builder.info.splits)}.')
     longest = decode.available(builder.info.metadata['shortest'], fps)
     if not 1 <= frames <= longest:
-      raise ValueError(
+      raise UserError(
         f'Got {frames} frames at {fps:g} a second; the shortest clip of {directory} allows '
         f'1..{longest}.'
       )
@@ -164,6 +165,6 @@ class Videos:
         record['video'], fps=self._fps, start=start, count=self._frames, size=self._size
       )
     except ValueError as error:  # it was decoded when the dataset was built
-      raise ValueError(f'{record["file"].decode()}, record {number}: {error}') from error
+      raise UserError(f'{record["file"].decode()}, record {number}: {error}') from error
     video = self._crop(frames, rng)
     return {'video': np.ascontiguousarray(video), 'caption': record['caption'].decode()}

@@ -11,6 +11,7 @@ import av
 import numpy as np
 from jaxtyping import UInt8
 
+from core.errors import UserError
 from data import animation, orientation, streams, timing, transforms
 from data.timing import SLACK, Frame
 
@@ -51,7 +52,7 @@ def decode(
   opened, has no frame, has frames of more than `MAX_PIXELS`, or ends before there are `count`.
   """
   if (fps is not None and fps <= 0) or start < 0 or (count is not None and count < 1):
-    raise ValueError(
+    raise UserError(
       f'Got fps={fps}, start={start:g} and count={count}; allowed are fps > 0 or none, start >= 0 '
       'and count >= 1 or none.'
     )
@@ -141,7 +142,7 @@ def _is_webp(file: Source) -> bool:
   try:
     return animation.is_webp(file)
   except OSError as error:
-    raise ValueError(f'cannot be opened: {streams.reason(error)}') from error
+    raise UserError(f'cannot be opened: {streams.reason(error)}') from error
 
 
 def _webp(file: Source) -> Iterator[Frame]:
@@ -154,7 +155,7 @@ def _video(file: Source, start: float) -> Iterator[Frame]:
     frames = _timed(container, stream, lambda: streams.leading_packets(file, MAX_PIXELS))
     first = next(frames, None)
     if first is None:
-      raise ValueError('no decodable frame')
+      raise UserError('no decodable frame')
     frames = itertools.chain([first], frames)
     if start > FAR:
       frames = _sought(container, stream, first.time + start)
@@ -229,7 +230,7 @@ def _named_errors(file: Source):
   try:
     yield
   except ValueError as error:
-    raise ValueError(_named(file, str(error))) from error
+    raise UserError(_named(file, str(error))) from error
 
 
 def _named(file: Source, reason: str) -> str:

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from core.errors import UserError
+
 
 class Fixed:
   """A source of `count` examples of another, evenly spread over it, each of them the same whenever
@@ -12,7 +14,7 @@ class Fixed:
 
   def __init__(self, source, count: int):
     if count < 1:
-      raise ValueError(f'Got {count} examples to evaluate; 1 or more are allowed.')
+      raise UserError(f'Got {count} examples to evaluate; 1 or more are allowed.')
     self._source, self._count = source, min(count, len(source))
 
   def __len__(self) -> int:

@@ -7,6 +7,8 @@ from concurrent import futures
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
+from core.errors import UserError
+
 FILES = ('dataset_info.json', 'features.json', 'metadata.json')
 AT_ONCE = 32  # shards that are looked at: where disks are far away, each takes a while
 
@@ -19,16 +21,16 @@ def open_builder(directory: str) -> tfds.core.DatasetBuilder:
   for name in FILES:
     path = pathlib.Path(directory, name)
     if not path.is_file():
-      raise ValueError(f'There is no {path}; data.builder writes one with every dataset.')
+      raise UserError(f'There is no {path}; data.builder writes one with every dataset.')
     try:
       json.loads(path.read_text('utf-8'))
     except ValueError as error:
-      raise ValueError(f'{path} is damaged: {error}.') from error
+      raise UserError(f'{path} is damaged: {error}.') from error
   try:
     return tfds.builder_from_directory(directory)
   except Exception as error:  # whatever TFDS makes of JSON that is not its own
     reason = str(error).split('\n')[0]
-    raise ValueError(f'{directory} is not a dataset of data.builder: {reason}') from error
+    raise UserError(f'{directory} is not a dataset of data.builder: {reason}') from error
 
 
 def require_whole(builder: tfds.core.DatasetBuilder, split: str) -> None:
@@ -41,7 +43,7 @@ def require_whole(builder: tfds.core.DatasetBuilder, split: str) -> None:
   with futures.ThreadPoolExecutor(AT_ONCE) as pool:
     for fault in pool.map(_fault, map(str, of.filepaths), of.shard_lengths):
       if fault:
-        raise ValueError(f'{fault}; copy it again, or build the dataset again.')
+        raise UserError(f'{fault}; copy it again, or build the dataset again.')
 
 
 def _fault(path: str, count: int) -> str:

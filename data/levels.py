@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageOps
 
+from core.errors import UserError
+
 Tell = Callable[[str], None]
 
 MIDDLE = 0.5  # a mask is white above this share of white
@@ -77,7 +79,7 @@ def _upright(image, path) -> Image.Image:
   try:
     return ImageOps.exif_transpose(image)
   except Exception as error:  # Pillow raises whatever damage leads it to
-    raise ValueError(f'Cannot read the EXIF data of {path}: {error}.') from error
+    raise UserError(f'Cannot read the EXIF data of {path}: {error}.') from error
 
 
 def _is_deep(image) -> bool:
@@ -107,7 +109,7 @@ def _shares(values: np.ndarray, image, path) -> Float[np.ndarray, 'h w']:
   if image.mode == 'F':
     levels = np.rint(255 * values.astype(float))
     if not ((levels >= 0) & (levels <= 255)).all():  # what rounding makes of 1 may be a little more
-      raise ValueError(
+      raise UserError(
         f'{path} has floats from {values.min():g} to {values.max():g}; allowed are 0, which is '
         'black, to 1, which is white.'
       )
@@ -127,7 +129,7 @@ def _full_range(image, path) -> int:
     bits, kind = image.tag_v2[_BITS][0], image.tag_v2.get(_SAMPLES, (_UNSIGNED,))[0]
     if bits <= 16 and kind == _UNSIGNED:
       return 2**bits - 1
-  raise ValueError(
+  raise UserError(
     f'{path} has integers of 32 bits or with a sign, of which it is not known how large white is; '
     'allowed are 8 and 16 bits without a sign, and floats from 0 to 1.'
   )

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from jaxtyping import Bool
 
+from core.errors import UserError
+
 Mask = Bool[np.ndarray, 't h w']
 Shape = tuple[int, int, int]  # t h w
 
@@ -79,12 +81,10 @@ class Masked:
 
   def __init__(self, source, mix: Mapping[str, float]):
     if unknown := sorted(mix.keys() - KINDS.keys()):
-      raise ValueError(
-        f'Unknown masks: {", ".join(unknown)}.  Allowed: {", ".join(sorted(KINDS))}.'
-      )
+      raise UserError(f'Unknown masks: {", ".join(unknown)}.  Allowed: {", ".join(sorted(KINDS))}.')
     shares = np.array([mix[name] for name in sorted(mix)], float)
     if (shares < 0).any() or not shares.sum() > 0:
-      raise ValueError(f'Got shares of masks {dict(mix)}; allowed are 0 or more, and not all 0.')
+      raise UserError(f'Got shares of masks {dict(mix)}; allowed are 0 or more, and not all 0.')
     self._source, self._names, self._shares = source, sorted(mix), shares / shares.sum()
 
   def __len__(self) -> int:

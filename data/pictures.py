@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image, UnidentifiedImageError
 
+from core.errors import UserError
 from data import decode, levels, transforms
 
 FITS = ('crop', 'pad')
@@ -52,7 +53,7 @@ class Picture:
     self._picture = read_image(path, tell)
     height, width = self._picture.shape[1:3]
     if min(height, width) < size:
-      raise ValueError(
+      raise UserError(
         f'{path} has {width} x {height} pixels; to train on it without enlarging it, at least '
         f'{size} are needed on each side.'
       )
@@ -85,7 +86,7 @@ def read_clip(
     allowed = f'{frames} ({frames / fps:g} seconds){", or more" if longer else ""}'
     start = ', or --clip=start for the first of them' if len(clip) > frames else ''
     ends = f'  Its end: {damage}.' if damage else ''
-    raise ValueError(f'{path} has {has} at {fps:g} a second; allowed are {allowed}{start}.{ends}')
+    raise UserError(f'{path} has {has} at {fps:g} a second; allowed are {allowed}{start}.{ends}')
   return np.stack(clip)
 
 
@@ -113,7 +114,7 @@ def read_mask(
     white = _white(path, t, tell)
     enough = len(white) in (1, t)
   if not enough:
-    raise ValueError(
+    raise UserError(
       f'The mask {path} has {len(white)} frames; allowed are {t} or more, or one.{ends}'
     )
   if not white.any():
@@ -149,7 +150,7 @@ def fitted_mask(
 def _inside(shape, wanted, fit):
   """The height and width of frames before they are cropped or padded."""
   if fit not in FITS:
-    raise ValueError(f'Got fit={fit!r}; allowed are {", ".join(FITS)}.')
+    raise UserError(f'Got fit={fit!r}; allowed are {", ".join(FITS)}.')
   scales = [n / m for n, m in zip(wanted, shape)]
   scale = max(scales) if fit == 'crop' else min(scales)
   # One side is met exactly, whatever rounding says.
@@ -199,9 +200,9 @@ def _reading(path):
   try:
     yield
   except UnidentifiedImageError as error:
-    raise ValueError(f'{path} is not an image that Pillow can read.') from error
+    raise UserError(f'{path} is not an image that Pillow can read.') from error
   except Exception as error:
-    raise ValueError(f'Cannot read {path}: {error}.') from error
+    raise UserError(f'Cannot read {path}: {error}.') from error
 
 
 def _is_video(path):
@@ -253,7 +254,7 @@ def _white(path, count: int, tell: levels.Tell) -> Bool[np.ndarray, 'n h w']:
 
 def _there(path):
   if path.is_dir():
-    raise ValueError(f'{path} is a folder; allowed is a file.')
+    raise UserError(f'{path} is a folder; allowed is a file.')
   if not path.is_file():
-    raise ValueError(f'There is no file {path}.')
+    raise UserError(f'There is no file {path}.')
   return path

@@ -16,6 +16,7 @@ import grain
 import numpy as np
 
 from core import interrupt
+from core.errors import UserError
 from data import dataset, synthetic
 
 KILLED = 'terminated unexpectedly'  # what Grain says of a worker
@@ -53,7 +54,7 @@ def open_source(
   window = dict(size=size, frames=frames, fps=fps, crop=crop, shorter_side=shorter_side)
   if source == SYNTHETIC:
     if split not in SHAPES:
-      raise ValueError(f'Got split={split!r}; moving shapes have {sorted(SHAPES)}.')
+      raise UserError(f'Got split={split!r}; moving shapes have {sorted(SHAPES)}.')
     return synthetic.MovingShapes(**window, seed=SHAPES[split])
   _require_folder(source)
   return dataset.Videos(source, split=split, min_side=min_side, **window)
@@ -61,7 +62,7 @@ def open_source(
 
 def _require_folder(source: str) -> None:
   if not source or not pathlib.Path(source).is_dir():  # '' is no folder, though the path of one
-    raise ValueError(
+    raise UserError(
       f'Got the source {source!r}; allowed are {SYNTHETIC!r} and a folder which data.builder wrote.'
     )
 
@@ -90,12 +91,12 @@ def batches(
   resume it exactly.  Call `close()` at the end.
   """
   if len(source) < 1:
-    raise ValueError('Got a data source without an example; at least 1 is needed.')
+    raise UserError('Got a data source without an example; at least 1 is needed.')
   if batch < 1:
-    raise ValueError(f'Got batch={batch}; allowed is 1 or more.')
+    raise UserError(f'Got batch={batch}; allowed is 1 or more.')
   rows = range(batch) if rows is None else rows
   if not rows or min(rows) < 0 or max(rows) >= batch:
-    raise ValueError(f'Got rows={list(rows)} of a batch; allowed are some of 0 to {batch - 1}.')
+    raise UserError(f'Got rows={list(rows)} of a batch; allowed are some of 0 to {batch - 1}.')
 
   share = len(rows)
   stream = _stream(source, seed, shuffle, collect=workers > 0)

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
 from core import unicode
+from core.errors import UserError
 
 ALLOWED = (
   'allowed are .txt with a prompt a line, .tsv with the prompt in the last column, and .json or '
@@ -31,12 +32,12 @@ def read(path: pathlib.Path) -> list[str]:
       case '.jsonl':
         found = list(_each('line', unicode.lines(text), lambda line: _prompt(json.loads(line))))
       case other:
-        raise ValueError(f'it is {other}')
+        raise UserError(f'it is {other}')
     prompts = [prompt.strip() for prompt in found if prompt.strip()]
   except (OSError, ValueError) as error:
-    raise ValueError(f'Cannot read the prompts of {path}: {error}; {ALLOWED}.') from error
+    raise UserError(f'Cannot read the prompts of {path}: {error}; {ALLOWED}.') from error
   if not prompts:
-    raise ValueError(f'{path} has no prompt; {ALLOWED}.')
+    raise UserError(f'{path} has no prompt; {ALLOWED}.')
   return prompts
 
 
@@ -48,12 +49,12 @@ def _each(kind: str, items: Sequence[object], prompt_of: Callable[[object], str]
     try:
       yield unicode.require(prompt_of(item))
     except ValueError as error:
-      raise ValueError(f'{kind} {number}: {error}') from error
+      raise UserError(f'{kind} {number}: {error}') from error
 
 
 def _list(items: object) -> list:
   if not isinstance(items, list):
-    raise ValueError(f'it is a {type(items).__name__}, not a list')
+    raise UserError(f'it is a {type(items).__name__}, not a list')
   return items
 
 
@@ -61,8 +62,8 @@ def _prompt(item: object) -> str:
   if isinstance(item, str):
     return item
   if not isinstance(item, dict) or not item.keys() & {'prompt', 'caption'}:
-    raise ValueError(f'{json.dumps(item)[:60]} has neither "prompt" nor "caption"')
+    raise UserError(f'{json.dumps(item)[:60]} has neither "prompt" nor "caption"')
   prompt = item.get('prompt') or item.get('caption') or ''
   if not isinstance(prompt, str):
-    raise ValueError(f'the prompt {json.dumps(prompt)[:60]} is no text')
+    raise UserError(f'the prompt {json.dumps(prompt)[:60]} is no text')
   return prompt

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Int
 
+from core.errors import UserError
+
 FILE = 'sizes.npz'  # for each split, the height and width of every record, in their order
 
 
@@ -41,9 +43,9 @@ def large_enough(
   read, and for a dataset that was built before sizes were recorded.
   """
   if min_side < 0:
-    raise ValueError(f'Got data.min_side={min_side}; 0 or more is allowed.')
+    raise UserError(f'Got data.min_side={min_side}; 0 or more is allowed.')
   if 'least_height' not in metadata:
-    raise ValueError(
+    raise UserError(
       f'{directory} was built by an earlier version, which did not record the sizes of its clips; '
       'build it again with data.builder.'
     )
@@ -55,19 +57,19 @@ def large_enough(
     with np.load(path) as sizes:
       sides = sizes[split].min(1)
     if len(sides) != count:
-      raise ValueError(f'it has {len(sides)} sizes for the {count} clips of {split!r}')
+      raise UserError(f'it has {len(sides)} sizes for the {count} clips of {split!r}')
   except Exception as error:  # NumPy and zipfile raise whatever damage leads them to
-    raise ValueError(f'{path} is missing or damaged: {error}.') from error
+    raise UserError(f'{path} is missing or damaged: {error}.') from error
   which = f'of the {count} clips of {directory} ({split})'
   if sides.max() < max(side, min_side):
-    raise ValueError(
+    raise UserError(
       f'Got a shorter side of {max(side, min_side)} pixels; none {which} is as large: allowed are '
       f'1..{sides.max()}.'
     )
   kept = np.flatnonzero(sides >= min_side)
   small = sides[kept] < side
   if small.any():
-    raise ValueError(
+    raise UserError(
       f'Got a shorter side of {side} pixels; {small.sum()} {which} would be enlarged to it, the '
       f'smallest from {sides[kept].min()}: data.min_side={side} leaves them out.'
     )

@@ -8,6 +8,8 @@ import collections
 import hashlib
 from collections.abc import Mapping, Sequence
 
+from core.errors import UserError
+
 
 def assigned(splits: Sequence[str | None], sources: Sequence[str], validation: float) -> list[str]:
   """The split of each clip, from the one that its caption gives, if any, and its source video.
@@ -25,7 +27,7 @@ def assigned(splits: Sequence[str | None], sources: Sequence[str], validation: f
       given.setdefault(source, split)
   held_out = _held_out({*sources} - given.keys(), validation) if validation else set()
   if validation and not held_out and 'validation' not in given.values():
-    raise ValueError(
+    raise UserError(
       f'Got --validation={validation:g}, but at least two source videos without a split of their '
       f'own are needed to hold one out; got {len({*sources} - given.keys())}.'
     )
@@ -51,7 +53,7 @@ def require_clips(shards: int | None, of: Mapping[str, int]) -> None:
   """Raises ValueError where a split is to have more shards than clips, whose number `of` has."""
   split, fewest = min(of.items(), key=lambda x: x[1])
   if shards and shards > fewest:
-    raise ValueError(
+    raise UserError(
       f'Got {shards} shards; {split!r} has no more than {fewest} clips: 1..{fewest} are allowed.'
     )
 

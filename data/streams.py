@@ -20,6 +20,8 @@ import av
 from av.format import Flags
 from av.stream import Disposition
 
+from core.errors import UserError
+
 Source = str | pathlib.Path | bytes  # a path, or a file's contents
 
 # Messages are captured where packets are decoded.  Elsewhere nobody reads them: errors are raised.
@@ -52,12 +54,12 @@ def opened(file: Source, max_pixels: int) -> Iterator[tuple[av.container.InputCo
     # One of HMDB51's files has metadata which is no UTF-8; some formats name further files.
     container = av.open(source, metadata_errors='ignore', options={'protocol_whitelist': 'file'})
   except (av.FFmpegError, OSError) as error:
-    raise ValueError(f'cannot be opened: {reason(error)}') from error
+    raise UserError(f'cannot be opened: {reason(error)}') from error
   with container:
     stream = _best(container)
     codec = stream.codec_context
     if codec is None:
-      raise ValueError('no decoder for its video stream')
+      raise UserError('no decoder for its video stream')
     require_pixels(codec.width, codec.height, max_pixels)
     # The frames may be larger than the header told: FFmpeg looks at each before it allocates it.
     # Checksums are compared where a stream has them.
@@ -69,13 +71,13 @@ def opened(file: Source, max_pixels: int) -> Iterator[tuple[av.container.InputCo
 def require_pixels(width: int, height: int, most: int) -> None:
   """Raises ValueError where frames have more pixels than that."""
   if width * height > most:
-    raise ValueError(f'frames of {width} x {height} pixels; at most {most} pixels are allowed')
+    raise UserError(f'frames of {width} x {height} pixels; at most {most} pixels are allowed')
 
 
 def _best(container):
   videos = [s for s in container.streams.video if not s.disposition & COVERS]
   if not videos:
-    raise ValueError('no video stream')
+    raise UserError('no video stream')
   best = container.streams.best('video')
   stream = next((s for s in videos if best and s.index == best.index), videos[0])
   if _is_gray(stream):  # it may be the alpha of an AVIF, which is a stream like that of its colours
@@ -133,7 +135,7 @@ def intact(container, stream, leading: Callable[[], int]) -> Iterator[av.VideoFr
       break
   if damage.fault:
     at = f'after {count} frames' if count else 'no decodable frame'
-    raise ValueError(f'damaged, {at}: {damage.fault}')
+    raise UserError(f'damaged, {at}: {damage.fault}')
 
 
 def reason(error: Exception) -> str:

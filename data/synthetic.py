@@ -9,6 +9,7 @@ import itertools
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from core.errors import UserError
 from data import transforms
 
 DURATION = 5.0  # seconds a clip lasts; a shorter one is a window of it
@@ -228,7 +229,7 @@ def _place(rng: np.random.Generator, reach: float) -> tuple[float, float]:
 def _spare(frames: int, fps: float | int) -> float:
   spare = DURATION - frames / fps
   if frames < 1 or spare < -1e-9:
-    raise ValueError(
+    raise UserError(
       f'Got {frames} frames at {fps} a second; moving shapes last {DURATION:g} seconds: '
       f'frames must be in 1..{int(DURATION * fps)}.'
     )

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import av
 
+from core.errors import UserError
+
 SLACK = 1e-3  # seconds to which containers round presentation times
 GAP = 10.0  # seconds for which a frame may be shown where the container does not say for how long
 UNKNOWN = 1 / 25  # seconds for which a frame is shown where nothing tells for how long
@@ -40,7 +42,7 @@ def timed(
   for frame in _ordered(images, usual, aspect, end):
     if last is not None and (gap := frame.time - last.time) > GAP:
       if frame.time > (last.end if end is None else end) + SLACK:
-        raise ValueError(f'damaged: no frame for {gap:g} s')
+        raise UserError(f'damaged: no frame for {gap:g} s')
     yield frame
     last = frame
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
 
+from core.errors import UserError
+
 Clip = UInt8[np.ndarray, 't h w c']
 
 
@@ -91,9 +93,9 @@ def crop(
   ValueError for an unknown name, or a `shorter_side` of the frames, unless 0, below `size`.
   """
   if name not in CROPS:
-    raise ValueError(f'Got crop={name!r}; allowed are {sorted(CROPS)}.')
+    raise UserError(f'Got crop={name!r}; allowed are {sorted(CROPS)}.')
   if shorter_side and shorter_side < size:
-    raise ValueError(
+    raise UserError(
       f'Got shorter_side={shorter_side} for crops of size={size}; allowed is {size} or more, or 0.'
     )
   return lambda frames, rng: CROPS[name](frames, size, rng)
@@ -105,7 +107,7 @@ def take_clip(
   """`count` consecutive frames: those in the middle, or with `rng` any.  Fewer are a ValueError."""
   spare = len(frames) - count
   if count < 1 or spare < 0:
-    raise ValueError(f'Got {len(frames)} frames where {count} are wanted; at least 1 and no more.')
+    raise UserError(f'Got {len(frames)} frames where {count} are wanted; at least 1 and no more.')
   first = spare // 2 if rng is None else rng.integers(spare + 1)
   return frames[first : first + count]
 
@@ -113,7 +115,7 @@ def take_clip(
 def _spare(frames: Clip, size: int) -> tuple[int, int]:
   height, width = frames.shape[1:3]
   if not 1 <= size <= min(height, width):
-    raise ValueError(
+    raise UserError(
       f'Got size={size} for frames of {height} x {width}; 1..{min(height, width)} are allowed.'
     )
   return height - size, width - size

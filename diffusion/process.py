@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from core.errors import UserError
 from core.typing import Float, Time
 
 # A log-SNR of -20 keeps alpha far enough from zero that x0 can be had from an eps prediction at
@@ -125,4 +126,4 @@ _SCHEDULES = {
 
 def _require_known(what, name, known):
   if name not in known:
-    raise ValueError(f'Unknown {what}: {name!r}.  Known: {", ".join(sorted(known))}.')
+    raise UserError(f'Unknown {what}: {name!r}.  Known: {", ".join(sorted(known))}.')

@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from core.condition import Condition
+from core.errors import UserError
 from core.typing import Float, Int, Keys, Video
 from diffusion.denoiser import Denoiser
 from diffusion.process import Process
@@ -45,7 +46,7 @@ def leading(steps: int, start: float | Float[''] | None = None) -> Times:
   spaced from there to the first of the thousand.  ValueError for over 1000 steps.
   """
   if not 1 <= steps <= 1000:
-    raise ValueError(f'Got {steps} steps; a model of 1000 has from 1 to as many.')
+    raise UserError(f'Got {steps} steps; a model of 1000 has from 1 to as many.')
   if start is None:
     nonzero = (jnp.arange(steps)[::-1] * (1000 // steps) + 1) / 1000
   else:
@@ -123,7 +124,7 @@ def ddpm(
   learned = variance == 'learned'
   d = {'small': 0.0, 'large': 1.0, 'learned': 0.0}.get(variance, variance)
   if isinstance(d, str) or not 0 <= d <= 1:
-    raise ValueError(
+    raise UserError(
       f'Unknown variance: {variance!r}.  Known: large, learned, small, a number in [0, 1].'
     )
   h = _half_growth(process, times)
@@ -213,7 +214,7 @@ def _coefficients(process, times, keep):
 
 def _half_growth(process, times):
   if times.ndim != 1 or len(times) < 2:
-    raise ValueError(f'Times have the shape {times.shape}.  Allowed: (n,), n of 2 or more.')
+    raise UserError(f'Times have the shape {times.shape}.  Allowed: (n,), n of 2 or more.')
   return jnp.diff(process.log_snr(times)) / 2
 
 
@@ -229,7 +230,7 @@ def _answer(denoiser, xt, t, cond):
 
 def _required(learned, xt):
   if learned.shape != xt.shape:
-    raise ValueError(
+    raise UserError(
       f'A learned variance is of {xt.shape[-1]} channels beside those of x_0, but the network has '
       f'{learned.shape[-1]}: its out_channels are to be {2 * xt.shape[-1]}.'
     )

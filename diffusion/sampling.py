@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from core.condition import Condition
+from core.errors import UserError
 from core.given import Given
 from core.typing import Keys, Video
 from diffusion.denoiser import Denoiser, clipped, dynamically_thresholded, keeping
@@ -79,9 +80,9 @@ def make_sample(
   threshold = _choice('threshold', threshold, THRESHOLDS)
   space = _choice('spacing', spacing, SPACINGS)
   if steps < 1:
-    raise ValueError(f'Got {steps} steps; allowed is 1 or more.')
+    raise UserError(f'Got {steps} steps; allowed is 1 or more.')
   if sampler not in FIRST_ORDER and spacing not in SECOND_ORDER_SPACINGS:
-    raise ValueError(
+    raise UserError(
       f'Got sampler={sampler} with spacing={spacing}, at which its second order is wrong; allowed '
       f'are --spacing={" or ".join(SECOND_ORDER_SPACINGS)} (of super-resolution --ssr_spacing), or '
       f'a sampler of first order: {", ".join(sorted(FIRST_ORDER))}.'
@@ -125,5 +126,5 @@ def video_keys(seed: int, indices: Int[Array, ' b']) -> Keys:
 
 def _choice(what: str, name: str, choices: Mapping[str, Callable]) -> Callable:
   if name not in choices:
-    raise ValueError(f'Unknown {what}: {name!r}.  Allowed: {", ".join(sorted(choices))}.')
+    raise UserError(f'Unknown {what}: {name!r}.  Allowed: {", ".join(sorted(choices))}.')
   return choices[name]

@@ -6,6 +6,7 @@ import pathlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from core.errors import UserError
 from evaluation.user_study import FORMAT
 
 Path = pathlib.Path
@@ -44,7 +45,7 @@ def read_key(file: Path) -> dict:
   )
   if not whole or not known.keys() >= set(FACTS):
     needed = ', '.join(sorted([*FACTS, 'items']))
-    raise ValueError(f'{file} is no key; allowed is key.json of a study, which has {needed}.')
+    raise UserError(f'{file} is no key; allowed is key.json of a study, which has {needed}.')
   return known
 
 
@@ -77,7 +78,7 @@ def _files(answers: Path | Sequence[Path]) -> list[Path]:
   else:
     files = [answers]
   if not files:
-    raise ValueError(f'{answers} has no answers; allowed is a folder of .json files, or these.')
+    raise UserError(f'{answers} has no answers; allowed is a folder of .json files, or these.')
   return files
 
 
@@ -85,9 +86,9 @@ def _object(file: Path) -> dict:
   try:
     found = json.loads(file.read_text('utf-8'))
   except (OSError, ValueError) as error:
-    raise ValueError(f'{file} cannot be read as JSON: {error}.') from error
+    raise UserError(f'{file} cannot be read as JSON: {error}.') from error
   if not isinstance(found, dict) or found.get('version') != FORMAT:
-    raise ValueError(f'{file} is not of this version of a study; allowed is version {FORMAT}.')
+    raise UserError(f'{file} is not of this version of a study; allowed is version {FORMAT}.')
   return found
 
 
@@ -95,27 +96,27 @@ def _read(file: Path, known: Mapping) -> Session:
   """The answers of a file; ValueError for whatever the study's page would not write."""
   found = _object(file)
   if found.get('study') != known['study']:
-    raise ValueError(f'{file} is of study {found.get("study")!r}; allowed is {known["study"]!r}.')
+    raise UserError(f'{file} is of study {found.get("study")!r}; allowed is {known["study"]!r}.')
   rater, lines = found.get('rater'), found.get('answers')
   if not isinstance(rater, str) or not rater or not isinstance(lines, list) or not lines:
-    raise ValueError(f'{file} has no rater or no answers; allowed is a file that the page saved.')
+    raise UserError(f'{file} has no rater or no answers; allowed is a file that the page saved.')
   answers = tuple(_answer(line, f'{file}, answer {i}', known) for i, line in enumerate(lines, 1))
   asked = Counter((answer.pair, answer.question) for answer in answers)
   if twice := [f'{pair} {question}' for (pair, question), count in asked.items() if count > 1]:
-    raise ValueError(f'{file} answers {", ".join(twice)} more than once; allowed is once.')
+    raise UserError(f'{file} answers {", ".join(twice)} more than once; allowed is once.')
   return Session(file, rater, str(found.get('finished')), answers)
 
 
 def _answer(line, where: str, known: Mapping) -> Answer:
   fields = [field.name for field in dataclasses.fields(Answer)]
   if not isinstance(line, dict) or set(line) != set(fields):
-    raise ValueError(f'{where}: allowed is an object with {", ".join(fields)}.')
+    raise UserError(f'{where}: allowed is an object with {", ".join(fields)}.')
   pair, question, left, choice, ms = (line[name] for name in fields)
   item = known['items'].get(pair) if isinstance(pair, str) else None
   if item is None or question not in item['questions']:
-    raise ValueError(f'{where}: pair {pair!r} is not asked {question!r} here.')
+    raise UserError(f'{where}: pair {pair!r} is not asked {question!r} here.')
   if choice not in ('a', 'b') or left not in ('a', 'b'):
-    raise ValueError(f'{where}: got {choice!r} of {left!r} first; allowed: a, b.')
+    raise UserError(f'{where}: got {choice!r} of {left!r} first; allowed: a, b.')
   if not isinstance(ms, int) or ms < 0:
-    raise ValueError(f'{where}: got {ms!r} ms; allowed are whole numbers from 0 on.')
+    raise UserError(f'{where}: got {ms!r} ms; allowed are whole numbers from 0 on.')
   return Answer(**line)

@@ -13,6 +13,7 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import UInt8
 
+from core.errors import UserError
 from core.typing import Float, Video
 from evaluation import resize, volume
 
@@ -45,7 +46,7 @@ class C3D(nn.Module):
   def __call__(self, video: Video) -> Float['b k']:
     """Logits."""
     if video.shape[1] != FRAMES:
-      raise ValueError(f'Got videos of {video.shape[1]} frames; C3D takes {FRAMES}.')
+      raise UserError(f'Got videos of {video.shape[1]} frames; C3D takes {FRAMES}.')
     rows, columns = (slice(CORNER, CORNER + n) for n in video.shape[2:4])
     x = self.convs['1a'](video - self.mean[None, :, rows, columns])
     x = self.convs['2a'](volume.max_pool(x, (1, 2, 2), (1, 2, 2)))

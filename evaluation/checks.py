@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from core import video
+from core.errors import UserError
 from evaluation.motion import FEWEST, motion, trace
 
 STILL = 1.0  # levels of 255 between frames: a video that changes less does not move
@@ -61,7 +62,7 @@ def chosen(videos: Sequence[Moving], asked: Sequence[str]) -> Iterator[tuple[str
   """Each kind with its video, the first ones for stills; ValueError where none of these moves."""
   stills = [one for one in videos if one.amount > STILL][: asked.count('still')]
   if 'still' in asked and not stills:
-    raise ValueError(
+    raise UserError(
       f'No video changes by more than {STILL} of 255 levels a frame, and a check needs one that '
       'moves: allowed is a folder of real videos.'
     )

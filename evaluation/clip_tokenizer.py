@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Int
 
+from core.errors import UserError
+
 Tokenizer = Callable[[Sequence[str]], Int[np.ndarray, 'n 77']]
 Merges = Sequence[tuple[str, str]]
 
@@ -35,20 +37,20 @@ def open_tokenizer(path: pathlib.Path) -> Tokenizer:
   """
   file = path / 'merges.txt' if path.is_dir() else path
   if not file.is_file():
-    raise ValueError(f'There is no file {file}: merges.txt, or bpe_simple_vocab_16e6.txt.gz.')
+    raise UserError(f'There is no file {file}: merges.txt, or bpe_simple_vocab_16e6.txt.gz.')
   try:
     data = file.read_bytes()
     lines = (gzip.decompress(data) if file.suffix == '.gz' else data).decode().split('\n')
   except (EOFError, OSError, UnicodeDecodeError, zlib.error) as error:
-    raise ValueError(f'{file} is damaged: {error}.') from error
+    raise UserError(f'{file} is damaged: {error}.') from error
   merges = [tuple(line.split()) for line in lines[1 : MERGES + 1]]
   if len(merges) < MERGES or any(len(pair) != 2 for pair in merges):
-    raise ValueError(f'{file} is not of CLIP: it has no {MERGES} pairs after its first line.')
+    raise UserError(f'{file} is not of CLIP: it has no {MERGES} pairs after its first line.')
   if digest(merges) != SHA256:
-    raise ValueError(f'{file} is not of CLIP: it has the pairs of another vocabulary.')
+    raise UserError(f'{file} is not of CLIP: it has the pairs of another vocabulary.')
   said = path / 'vocab.json'
   if path.is_dir() and said.is_file() and _read_json(said) != _numbers(merges):
-    raise ValueError(f'{said} is not what {file} says.')
+    raise UserError(f'{said} is not what {file} says.')
   return tokenizer(merges)
 
 
@@ -107,7 +109,7 @@ def _read_json(path: pathlib.Path) -> object:
   try:
     return json.loads(path.read_bytes())
   except ValueError as error:
-    raise ValueError(f'{path} is damaged: {error}.') from error
+    raise UserError(f'{path} is damaged: {error}.') from error
 
 
 def _kind(letter: str) -> str:

@@ -11,6 +11,7 @@ import av
 import numpy as np
 from jaxtyping import Float, Int
 
+from core.errors import UserError
 from core.video import Pixels
 
 # Of each kind what strengths from 1 to 5 mean: more is worse.
@@ -30,9 +31,9 @@ def distorted(clip: Pixels, kind: str, strength: int, seed: int = 0) -> Pixels:
   """The clip with one kind of `STRENGTHS` done to it, as strongly as 1 to 5 says; what is random is
   the same for the same seed."""
   if kind not in STRENGTHS:
-    raise ValueError(f'Got the distortion {kind!r}; allowed are {", ".join(sorted(STRENGTHS))}.')
+    raise UserError(f'Got the distortion {kind!r}; allowed are {", ".join(sorted(STRENGTHS))}.')
   if strength not in range(1, 6):
-    raise ValueError(f'Got a strength of {strength} of {kind}; allowed are 1 to 5.')
+    raise UserError(f'Got a strength of {strength} of {kind}; allowed are 1 to 5.')
   return _KINDS[kind](clip, STRENGTHS[kind][strength - 1], np.random.default_rng(seed))
 
 

@@ -14,6 +14,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Float, UInt8
 
+from core.errors import UserError
 from core.params import names
 from core.typing import Params
 from evaluation import c3d, clip, i3d, published, weights
@@ -140,7 +141,7 @@ def open_clip(network: str, source: str, vocabulary: str, batch: int) -> Clip:
 
 def _opened(network, source, allowed) -> tuple[Network, Params, str]:
   if network not in allowed:
-    raise ValueError(f'Got the network {network!r}; allowed are {", ".join(sorted(allowed))}.')
+    raise UserError(f'Got the network {network!r}; allowed are {", ".join(sorted(allowed))}.')
   of = NETWORKS[network]
   return of, *weights.load(shapes(of.model, *of.examples), of.namings, source)
 
@@ -165,7 +166,7 @@ def batched(apply: Callable[[Params, jax.Array], jax.Array], params: Params, bat
   device: others take fewer bits where they may.  ValueError of what is no finite number.
   """
   if batch < 1:
-    raise ValueError(f'Got a batch of {batch}; allowed is 1 or more.')
+    raise UserError(f'Got a batch of {batch}; allowed is 1 or more.')
   devices = jax.local_devices()[:batch]
   rows = -(-batch // len(devices)) * len(devices)
   # Some of the chips of a host, as 3 of 4, have no topology of which jax.make_mesh makes a mesh.
@@ -186,10 +187,10 @@ def batched(apply: Callable[[Params, jax.Array], jax.Array], params: Params, bat
       with jax.set_mesh(mesh):  # whoever asks may have set that of training
         made.append(np.asarray(run(params, jax.device_put(full, spread)))[: len(some)])
     if not made:
-      raise ValueError('Got nothing to see; at least 1 clip or text is.')
+      raise UserError('Got nothing to see; at least 1 clip or text is.')
     found = np.concatenate(made)
     if not np.isfinite(found).all():
-      raise ValueError('The network sees what is no finite number; its weights may be damaged.')
+      raise UserError('The network sees what is no finite number; its weights may be damaged.')
     return found
 
   return see

@@ -8,6 +8,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
+from core.errors import UserError
+
 FEWEST = 2  # samples: one has no covariance
 
 
@@ -23,14 +25,14 @@ class Moments:
   def covariance(self) -> Float[np.ndarray, 'd d']:
     """The unbiased one; ValueError of fewer samples than have any."""
     if self.count < FEWEST:
-      raise ValueError(f'Got {self.count} samples; a covariance needs {FEWEST} or more.')
+      raise UserError(f'Got {self.count} samples; a covariance needs {FEWEST} or more.')
     return self.scatter / (self.count - 1)
 
 
 def moments(features: Float[np.ndarray, 'n d']) -> Moments:
   """Those of the features, of which there is one or more; ValueError where one is not finite."""
   if not np.isfinite(features).all():
-    raise ValueError(f'{(~np.isfinite(features)).any(1).sum()} of {len(features)} are not finite.')
+    raise UserError(f'{(~np.isfinite(features)).any(1).sum()} of {len(features)} are not finite.')
   features = features.astype(np.float64)
   mean = features.mean(0)
   centred = features - mean

@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from core.condition import Condition
+from core.errors import UserError
 from core.typing import Params
 from data import pictures, synthetic
 from data.pipeline import SHAPES
@@ -88,7 +89,7 @@ def applications(
 
 def _applications(workdir, masked_workdir, styles, strength) -> Iterator[Application]:
   if not styles.is_dir():
-    raise ValueError(f'--styles={styles}: there is no such folder.')
+    raise UserError(f'--styles={styles}: there is no such folder.')
   for task in (image_to_video, inpainting, cinemagraph):
     yield Application(task.__name__, masked_workdir, task)
   task = functools.partial(edit, strength=strength)

@@ -10,6 +10,7 @@ import jaxtyping
 import numpy as np
 from jaxtyping import UInt8
 
+from core.errors import UserError
 from core.typing import Float, Video
 from evaluation import resize, volume
 
@@ -45,7 +46,7 @@ class I3D(nn.Module):
     ValueError where there are fewer than `LEAST` frames.
     """
     if video.shape[1] < LEAST:
-      raise ValueError(f'Got videos of {video.shape[1]} frames; I3D takes {LEAST} or more.')
+      raise UserError(f'Got videos of {video.shape[1]} frames; I3D takes {LEAST} or more.')
     x = _Unit(64, 7, stride=2, name='conv1a')(video)
     x = volume.max_pool(x, (1, 3, 3), (1, 2, 2))
     x = _Unit(64, 1, name='conv2b')(x)

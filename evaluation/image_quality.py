@@ -6,6 +6,7 @@ Both are those of JunyaoHu/common_metrics_on_video_quality, which has seven digi
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from core.errors import UserError
 from core.video import Pixels
 
 Other = UInt8[np.ndarray, 't2 h2 w2 3']  # which should be of the same shape, and is told if not
@@ -42,7 +43,7 @@ def ssim(made: Pixels, truth: Other) -> Float[np.ndarray, ' t']:
   _require_one_shape(made, truth)
   if min(made.shape[1:3]) < SIDE:
     h, w = made.shape[1:3]
-    raise ValueError(f'Got frames of {h} x {w} pixels; SSIM needs {SIDE} x {SIDE} or more.')
+    raise UserError(f'Got frames of {h} x {w} pixels; SSIM needs {SIDE} x {SIDE} or more.')
   return np.array([_ssim(a / 255.0, b / 255.0) for a, b in zip(made, truth)])
 
 
@@ -64,4 +65,4 @@ def _blurred(x: Float[np.ndarray, 'h w c']) -> Float[np.ndarray, 'h2 w2 c']:
 
 def _require_one_shape(made: Pixels, truth: Other) -> None:
   if made.shape != truth.shape:
-    raise ValueError(f'Got videos of shapes {made.shape} and {truth.shape}; allowed is one shape.')
+    raise UserError(f'Got videos of shapes {made.shape} and {truth.shape}; allowed is one shape.')

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from core import video
 from core.condition import Condition
+from core.errors import UserError
 from core.typing import Params
 from data import prompts as lists
 from data.decode import available
@@ -76,7 +77,7 @@ def _require(config: ConfigDict, metrics: Sequence[str], videos: int, told: Sett
   for metric in metrics:
     require(metric, told)
   if config.get('degrade') or videos < 1:
-    raise ValueError(
+    raise UserError(
       f'Got scores of {videos} videos in the stage {config.stage!r}; allowed are 1 or more in a '
       'stage that makes videos of texts.'
     )
@@ -84,10 +85,10 @@ def _require(config: ConfigDict, metrics: Sequence[str], videos: int, told: Sett
   there = available(frames / fps, told.fps) if told.fps else frames
   for metric in metrics:
     if (span := told.reading(metric).span) > there:
-      raise ValueError(f'{metric} takes clips of {span} frames; videos here have {there}.')
+      raise UserError(f'{metric} takes clips of {span} frames; videos here have {there}.')
   of_each = there // told.reading('inception_score').span if told.windows == 'all' else 1
   if 'inception_score' in metrics and told.splits > (clips := videos * of_each):
-    raise ValueError(f'Got {told.splits} splits of {clips} clips; allowed are 1 to that many.')
+    raise UserError(f'Got {told.splits} splits of {clips} clips; allowed are 1 to that many.')
 
 
 def _sample(config, make: Make, params, jobs: Sequence[Job], name: str, at_once: int) -> None:

@@ -3,6 +3,8 @@
 import numpy as np
 from jaxtyping import Float
 
+from core.errors import UserError
+
 
 def inception_score(logits: Float[np.ndarray, 'n classes'], splits: int) -> tuple[float, float]:
   """exp of the mean divergence of p(class | video) from p(class), of each split: mean and spread.
@@ -11,7 +13,7 @@ def inception_score(logits: Float[np.ndarray, 'n classes'], splits: int) -> tupl
   classes.  Splits are consecutive, and of n // splits or one more; ValueError where one has none.
   """
   if not 1 <= splits <= len(logits):
-    raise ValueError(f'Got {splits} splits of {len(logits)} videos; allowed are 1 to that many.')
+    raise UserError(f'Got {splits} splits of {len(logits)} videos; allowed are 1 to that many.')
   parts = np.array_split(logits.astype(np.float64), splits)
   scores = np.array([np.exp(_information(part)) for part in parts])
   return float(scores.mean()), float(scores.std())

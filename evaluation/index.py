@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 
 from core import files as names
 from core import unicode
+from core.errors import UserError
 from data import captions
 from pipelines.jobs import INDEX
 
@@ -29,7 +30,7 @@ def read(folder: pathlib.Path, files: Collection[str]) -> dict[str, dict]:
   try:
     text = unicode.decoded(path.read_bytes())
   except ValueError as error:
-    raise ValueError(f'{path}, {error}.') from error
+    raise UserError(f'{path}, {error}.') from error
   numbered = enumerate(unicode.lines(text), 1)
   lines = dict(_entry(line, f'{path}, line {n}') for n, line in numbered if line.strip())
   found = names.found(folder, lines.keys(), files)
@@ -43,12 +44,12 @@ def _entry(text: str, where: str) -> tuple[str, dict]:
     line = json.loads(text)
     file = str(pathlib.PurePosixPath(line.pop('file')))
   except (ValueError, KeyError, TypeError, AttributeError) as error:
-    raise ValueError(f'{allowed}.') from error
+    raise UserError(f'{allowed}.') from error
   for key in TEXTS:
     if not isinstance(line.get(key), str | None):
-      raise ValueError(f'{allowed}; got the {key} {json.dumps(line[key])[:40]}.')
+      raise UserError(f'{allowed}; got the {key} {json.dumps(line[key])[:40]}.')
     try:
       unicode.require(line.get(key) or '')
     except ValueError as error:
-      raise ValueError(f'{where}: {error}.') from error
+      raise UserError(f'{where}: {error}.') from error
   return file, line

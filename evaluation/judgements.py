@@ -8,6 +8,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 import numpy as np
 from scipy import special
 
+from core.errors import UserError
 from evaluation.answers import FACTS, Answer, Session, read_key, read_sessions
 
 Path = pathlib.Path
@@ -52,7 +53,7 @@ def analyse(
   judgement is left.
   """
   if allowed < 0 or not 0 < confidence < 1:
-    raise ValueError(
+    raise UserError(
       f'Got {allowed} allowed fails and confidence {confidence}; allowed are 0 or more, and '
       'numbers between 0 and 1.'
     )
@@ -67,7 +68,7 @@ def analyse(
     if session.rater not in failed and known['items'][answer.pair]['kind'] == 'pair'
   ]
   if not judged:
-    raise ValueError(
+    raise UserError(
       f'No judgement is left: {len(failed)} of {len(sessions)} raters fail more than {allowed} of '
       'the vigilance checks.'
     )
@@ -109,7 +110,7 @@ def report(
 def interval(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
   """The exact interval of a share of which `k` of `n` were seen (Clopper and Pearson, 1934)."""
   if not 0 <= k <= n or not n:
-    raise ValueError(f'Got {k} of {n}; allowed are 0 to n of n, which is 1 or more.')
+    raise UserError(f'Got {k} of {n}; allowed are 0 to n of n, which is 1 or more.')
   tail = (1 - confidence) / 2
   low = special.betaincinv(k, n - k + 1, tail) if k else 0.0
   high = special.betaincinv(k + 1, n - k, 1 - tail) if k < n else 1.0

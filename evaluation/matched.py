@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from PIL import Image
 
 from core import files, video
+from core.errors import UserError
 from data import pictures
 from data.decode import decode
 from evaluation.videos import EXTENSIONS, Folder
@@ -22,7 +23,7 @@ def matched(ours: Folder, theirs: Folder) -> dict[str, tuple[Path, Path]]:
   alone = [f'{a[n].name} only in {ours.path}' for n in sorted(a.keys() - b.keys())]
   alone += [f'{b[n].name} only in {theirs.path}' for n in sorted(b.keys() - a.keys())]
   if alone:
-    raise ValueError(f'Every video needs one of its name in the other folder; {few(alone)}.')
+    raise UserError(f'Every video needs one of its name in the other folder; {few(alone)}.')
   return {name: (a[name], b[name]) for name in sorted(a)}
 
 
@@ -32,9 +33,9 @@ def by_name(folder: Folder) -> dict[str, Path]:
   for file in folder.files:
     if file.lower().endswith('.npy'):
       allowed = ', '.join(extension for extension in EXTENSIONS if extension != '.npy')
-      raise ValueError(f'{folder.path / file} has no frame rate, as all .npy; allowed: {allowed}.')
+      raise UserError(f'{folder.path / file} has no frame rate, as all .npy; allowed: {allowed}.')
     if (name := _name(file)) in found:
-      raise ValueError(f'{found[name]} and {file}: allowed is one video of a name.')
+      raise UserError(f'{found[name]} and {file}: allowed is one video of a name.')
     found[name] = folder.path / file
   return found
 
@@ -46,7 +47,7 @@ def prompts(folders: Sequence[Folder]) -> dict[str, str]:
     for file, prompt in folder.some_prompts().items():
       name = _name(file)
       if found.setdefault(name, prompt) != prompt:
-        raise ValueError(
+        raise UserError(
           f'{folder.path}: {name} has the prompt {prompt!r}, elsewhere {found[name]!r}.'
         )
   return found
@@ -70,7 +71,7 @@ def given_images(folder: Path, names: Collection[str], *, size: int) -> dict[str
     found[_name(file)].append(folder / file)
   for name in names:
     if len(found[name]) != 1:
-      raise ValueError(f'There are {len(found[name])} images {name} in {folder}; allowed is one.')
+      raise UserError(f'There are {len(found[name])} images {name} in {folder}; allowed is one.')
   return {name: _square(found[name][0], size) for name in names}
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from core.errors import UserError
 from core.video import Pixels
 
 GRID = 16  # cells along each side of a frame, where it has so many pixels
@@ -41,7 +42,7 @@ def trace(frames: Iterable[UInt8[np.ndarray, 'h w 3']]) -> Trace:
       changes.append(_means(np.maximum(frame, before) - np.minimum(frame, before)).mean(-1))
     before = frame
   if len(cells) < FEWEST:
-    raise ValueError(f'Got a clip of {len(cells)} frames; motion is told of {FEWEST} or more.')
+    raise UserError(f'Got a clip of {len(cells)} frames; motion is told of {FEWEST} or more.')
   return Trace(np.stack(cells), np.stack(changes))
 
 
@@ -51,7 +52,7 @@ def motion_score(clip: Pixels, fps: float | int) -> dict[str, float]:
   ValueError where the clip has less than three frames, or `fps` is not positive.
   """
   if not fps > 0:
-    raise ValueError(f'Got {fps} frames a second; allowed is any positive number.')
+    raise UserError(f'Got {fps} frames a second; allowed is any positive number.')
   of = trace(clip)
   longest = longest_freeze(of)
   return {
@@ -70,7 +71,7 @@ def motion_score(clip: Pixels, fps: float | int) -> dict[str, float]:
 def summary(scores: Sequence[Mapping[str, float | int]]) -> dict[str, dict[str, float]]:
   """Of every measure its mean, median and quantiles over clips: `{name: {statistic: value}}`."""
   if not scores:
-    raise ValueError('Got no scores of clips; allowed is one or more.')
+    raise UserError('Got no scores of clips; allowed is one or more.')
   quantiles = {'p10': 10, 'p25': 25, 'median': 50, 'p75': 75, 'p90': 90}
   found = {}
   for name in scores[0]:

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from core.errors import UserError
 from core.folder import new_file
 
 ABSENT = '(absent)'  # in place of a value, where a protocol lacks the key
@@ -67,10 +68,10 @@ def write_score(
   something is not for JSON; OSError where the file can't be written.
   """
   if not score:
-    raise ValueError(f'Got an empty score of {metric}; allowed is one number or more.')
+    raise UserError(f'Got an empty score of {metric}; allowed is one number or more.')
   for name, value in flat(score).items():
     if not isinstance(value, numbers.Real | None):
-      raise ValueError(f'The score {name} of {metric} is {value!r}; allowed is a number.')
+      raise UserError(f'The score {name} of {metric} is {value!r}; allowed is a number.')
   found = rows | {'metric': metric, 'of': of, 'score': score, 'protocol': protocol}
   text = json.dumps(_plain(found), indent=2, sort_keys=True, allow_nan=False)
   with new_file(path) as file:
@@ -85,12 +86,12 @@ def read_score(path: pathlib.Path) -> dict:
   try:
     found = json.loads(path.read_text())
   except ValueError as error:
-    raise ValueError(f'{path} is not JSON: {error}.') from error
+    raise UserError(f'{path} is not JSON: {error}.') from error
   if not isinstance(found, dict):
-    raise ValueError(f'{path} is no score: it has a {type(found).__name__}, not keys.')
+    raise UserError(f'{path} is no score: it has a {type(found).__name__}, not keys.')
   for key in ('score', 'protocol'):
     if not isinstance(found.get(key), dict):
-      raise ValueError(f'{path} is no score: it has no {key!r} with names and values.')
+      raise UserError(f'{path} is no score: it has no {key!r} with names and values.')
   return {'metric': path.stem, 'of': path.stem} | found
 
 
@@ -202,4 +203,4 @@ def _plain(value: object) -> object:
     case None | str() | bool() | int() | float():
       return value
   kind = type(value).__name__
-  raise ValueError(f'Got {value!r}, a {kind}; allowed in a score is what JSON has.')
+  raise UserError(f'Got {value!r}, a {kind}; allowed in a score is what JSON has.')

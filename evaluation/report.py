@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from core import files, unicode
+from core.errors import UserError
 from core.folder import new_file
 from core.video import read_metadata
 from core.writable import require_file
@@ -60,9 +61,9 @@ def write_report(workdir: pathlib.Path, output: pathlib.Path | None = None) -> p
   """
   output = output or workdir / 'report.html'
   if not (workdir / 'config.json').is_file():
-    raise ValueError(f'{workdir} is no workdir of a run: it has no config.json.')
+    raise UserError(f'{workdir} is no workdir of a run: it has no config.json.')
   if output.suffix != '.html':
-    raise ValueError(f'Got a report of the name {output}; allowed is one that ends in .html.')
+    raise UserError(f'Got a report of the name {output}; allowed is one that ends in .html.')
   require_file(output)
   text = render(workdir, output)
   with new_file(output) as file:

@@ -5,6 +5,8 @@ import math
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from core.errors import UserError
+
 
 def resized(
   video: UInt8[np.ndarray, 't h w 3'], shorter: int, size: int
@@ -69,4 +71,4 @@ def _taps(at, source: int):
 def _require_pixels(video) -> None:
   t, h, w = video.shape[:3]
   if min(t, h, w) < 1:
-    raise ValueError(f'Got a video of {t} frames of {h} x {w} pixels; it has none.')
+    raise UserError(f'Got a video of {t} frames of {h} x {w} pixels; it has none.')

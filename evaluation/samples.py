@@ -11,6 +11,7 @@ import pathlib
 from collections.abc import Sequence
 
 from core import unicode
+from core.errors import UserError
 from core.writable import require_folder
 from evaluation.videos import Folder
 from pipelines.jobs import INDEX, Job, index, slug, write_index
@@ -43,7 +44,7 @@ def sample(
   with other settings, or of other prompts.
   """
   if not 0 <= host < hosts:
-    raise ValueError(f'Got host {host} of {hosts}; allowed are 0 to {hosts - 1}.')
+    raise UserError(f'Got host {host} of {hosts}; allowed are 0 to {hosts - 1}.')
   fps = base.config.data.fps
   made_by = base.made_by('', seed) | (ssr.made_by('ssr_', seed) if ssr else {})
   made_by |= {'batch': batch, 'fps': fps}
@@ -78,7 +79,7 @@ def _begin(jobs, made_by):
   """Writes the index, or compares with the one of videos that are there."""
   path = jobs[0].path.with_name(INDEX)
   if path.parent.exists() and not path.parent.is_dir():
-    raise ValueError(f'{path.parent} is a file; allowed is a folder of samples, or a new one.')
+    raise UserError(f'{path.parent} is a file; allowed is a folder of samples, or a new one.')
   # Without a video an index is of a run that came to nothing, perhaps for its batch.
   if not any((path.parent / line['file']).exists() for line in _indexed(path)):
     write_index(jobs, made_by)
@@ -91,12 +92,12 @@ def _compare(jobs, made_by):
   found, lines = _indexed(path), index(jobs, made_by)
   keys = found[0].keys() | lines[0].keys()
   if differ := sorted(k for k in keys if found[0].get(k) != lines[0].get(k)):
-    raise ValueError(
+    raise UserError(
       f'{path.parent} holds samples that were made otherwise: {", ".join(differ)} differ.  '
       'Another folder is needed.'
     )
   if found != lines:
-    raise ValueError(f'{path.parent} holds samples of other prompts.  Another folder is needed.')
+    raise UserError(f'{path.parent} holds samples of other prompts.  Another folder is needed.')
 
 
 def _indexed(path) -> list[dict[str, str]]:
@@ -106,4 +107,4 @@ def _indexed(path) -> list[dict[str, str]]:
     lines = [json.loads(line) for line in unicode.lines(text) if line]
     return [line for line in lines if line['file']]
   except (ValueError, KeyError, TypeError) as error:
-    raise ValueError(f'{path} is none of samples.  Another folder is needed.') from error
+    raise UserError(f'{path} is none of samples.  Another folder is needed.') from error

@@ -9,6 +9,7 @@ import av
 import jax
 import numpy as np
 
+from core.errors import UserError
 from data import synthetic
 from evaluation import frechet
 from evaluation.features import Clip, Features, open_clip, open_features
@@ -119,7 +120,7 @@ def shapes(videos: Folder, s: Settings) -> dict:
   scenes = {scene.caption: scene for scene in synthetic.SCENES}
   prompts, reading, skipped, rows = videos.prompts(), s.reading('shapes'), {}, []
   if strange := [prompt for prompt in prompts.values() if prompt not in scenes]:
-    raise ValueError(f'Got the prompt {strange[0]!r}; allowed are those as {next(iter(scenes))!r}.')
+    raise UserError(f'Got the prompt {strange[0]!r}; allowed are those as {next(iter(scenes))!r}.')
   for file, seen in _clips(videos, reading, judge, s, skipped):
     asked = scenes[prompts[file]]
     row = {fact: [getattr(asked, fact), getattr(seen, fact)] for fact in FACTS}
@@ -163,9 +164,9 @@ NEEDED = {
 def require(metric: str, s: Settings) -> None:
   """Raises ValueError for a metric that is unknown, lacks what it needs, or has wrong settings."""
   if metric not in METRICS:
-    raise ValueError(f'Unknown metric: {metric!r}.  Allowed: {", ".join(sorted(METRICS))}.')
+    raise UserError(f'Unknown metric: {metric!r}.  Allowed: {", ".join(sorted(METRICS))}.')
   if missing := [name for name in NEEDED.get(metric, ()) if not getattr(s, name)]:
-    raise ValueError(f'{metric} needs {" and ".join(missing)}.')
+    raise UserError(f'{metric} needs {" and ".join(missing)}.')
   s.reading(metric)
   if 'reference' in NEEDED.get(metric, ()):
     open_folder(s.reference)
@@ -211,7 +212,7 @@ def _reference(network, folder: str, reading, count, seed, batch):
   """
 
   def refuse(file, reason):  # at the first, and not after hours
-    raise ValueError(f'{file} of the reference cannot be used: {reason}')
+    raise UserError(f'{file} of the reference cannot be used: {reason}')
 
   videos = open_folder(folder)
   return _moments(network, videos, reading, count, seed, batch, refuse), videos.digest()

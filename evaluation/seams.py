@@ -10,6 +10,7 @@ import itertools
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
+from core.errors import UserError
 from ssr.multidiffusion import starts
 
 
@@ -20,12 +21,12 @@ def borders(frames: int, window: int, overlap: int) -> Bool[np.ndarray, ' pairs'
   nothing to compare borders with, or `starts` raises it.
   """
   if frames <= window:
-    raise ValueError(f'Got {frames} frames, which are in one window of {window}; allowed are more.')
+    raise UserError(f'Got {frames} frames, which are in one window of {window}; allowed are more.')
   into = np.arange(frames)[:, None] - starts(frames, window, overlap)
   within = (into >= 0) & (into < window)
   at = (within[1:] | within[:-1]).sum(1) > 1
   if at.all():
-    raise ValueError(
+    raise UserError(
       f'Got {frames} frames in windows of {window} with an overlap of {overlap}, and no two are in '
       'one window alone; allowed are a smaller overlap, larger windows or more frames.'
     )
@@ -46,5 +47,5 @@ def ratio(found: Float[np.ndarray, 'n pairs'], at: Bool[np.ndarray, ' pairs']) -
   """
   inside = found[:, ~at].mean()
   if not inside > 0:
-    raise ValueError('Got videos in which nothing changes within a window; there is no ratio.')
+    raise UserError('Got videos in which nothing changes within a window; there is no ratio.')
   return float(found[:, at].mean() / inside)

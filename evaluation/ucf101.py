@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Mapping
 
 from core import unicode
+from core.errors import UserError
 from data.captions import words
 
 COUNT = 10_235  # videos that Lumiere made
@@ -73,20 +74,20 @@ def class_prompts(path: pathlib.Path | None) -> dict[str, str]:
   try:
     lines = [x for x in unicode.lines(unicode.decoded(path.read_bytes())) if x.strip()]
   except (OSError, ValueError) as error:
-    raise ValueError(f'Cannot read the prompts of {path}: {error}.') from error
+    raise UserError(f'Cannot read the prompts of {path}: {error}.') from error
   pairs = [line.split('\t') for line in lines if not line.startswith('#')]
   found = {pair[0]: pair[-1].strip() if len(pair) > 1 else '' for pair in pairs}
   if wrong := sorted(found.keys() ^ CLIPS.keys()):
-    raise ValueError(
+    raise UserError(
       f'{path} has not the 101 classes of UCF101, each with a tab and its prompt: '
       f'{", ".join(wrong[:5])} {"differs" if len(wrong) == 1 else "differ"}.'
     )
   if len(pairs) > len(found):
     times = collections.Counter(pair[0] for pair in pairs)
     again = ', '.join(sorted(name for name, n in times.items() if n > 1))
-    raise ValueError(f'{path} has more than one line of {again}; allowed is one for each class.')
+    raise UserError(f'{path} has more than one line of {again}; allowed is one for each class.')
   if blank := sorted(name for name, prompt in found.items() if not prompt):
-    raise ValueError(f'{path} has no prompt of {", ".join(blank)}; each class needs one.')
+    raise UserError(f'{path} has no prompt of {", ".join(blank)}; each class needs one.')
   return {name: found[name] for name in CLIPS}
 
 

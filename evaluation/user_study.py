@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from tqdm import tqdm
 
 from core import video
+from core.errors import UserError
 from core.folder import new_folder
 from core.writable import require_folder
 from data.decode import decode
@@ -60,7 +61,7 @@ def embedded(folder: Path) -> str:
   files = sorted(folder.iterdir())
   size = sum(file.stat().st_size for file in files) / 2**20
   if size > MAX_EMBEDDED:
-    raise ValueError(
+    raise UserError(
       f'The videos take {size:.0f} MiB; in one page at most {MAX_EMBEDDED} are allowed: place them '
       'beside the page, or make them smaller.'
     )
@@ -133,23 +134,23 @@ def write_study(
 
 def _require(files, of: Mapping[str, str], questions, pairs, vigilance, size, out: Path) -> None:
   if not questions or set(questions) - QUESTIONS.keys() or len(set(questions)) < len(questions):
-    raise ValueError(f'Got the questions {list(questions)}; allowed are some of {list(QUESTIONS)}.')
+    raise UserError(f'Got the questions {list(questions)}; allowed are some of {list(QUESTIONS)}.')
   silent = [name for name in files if not of.get(name, '').strip()]
   if silent and 'text' in questions:
-    raise ValueError(
+    raise UserError(
       f'No prompt in index.jsonl for {few(silent)}; without, the question text is not allowed.'
     )
   if not 0 <= vigilance < pairs or pairs - vigilance > len(files):
-    raise ValueError(
+    raise UserError(
       f'Got {pairs} pairs a rater with {vigilance} checks among them, and {len(files)} pairs of '
       f'videos; allowed are checks from 0 on, and 1 to {len(files)} pairs that are none.'
     )
   if size < 16:
-    raise ValueError(f'Got videos of {size} pixels; allowed are 16 or more.')
+    raise UserError(f'Got videos of {size} pixels; allowed are 16 or more.')
   if out.exists():
-    raise ValueError(f'{out} is there, perhaps with the key to answers; allowed is a new folder.')
+    raise UserError(f'{out} is there, perhaps with the key to answers; allowed is a new folder.')
   if not out.absolute().parent.is_dir():
-    raise ValueError(f'{out}: there is no folder {out.absolute().parent}.')
+    raise UserError(f'{out}: there is no folder {out.absolute().parent}.')
   require_folder(out)
 
 
@@ -163,7 +164,7 @@ def _origin(post_url: str | None) -> str:
   except ValueError:  # of a host in brackets, or of a port
     sound = False
   if not sound:
-    raise ValueError(f'Cannot post to {post_url!r}; allowed are addresses of http:// or https://.')
+    raise UserError(f'Cannot post to {post_url!r}; allowed are addresses of http:// or https://.')
   return f'{parts.scheme}://{parts.netloc}'
 
 
@@ -216,7 +217,7 @@ def _checks(moving, kinds, questions, of, folder: Path, rng, fps: float) -> Iter
   for kind, (_, id, name) in checks.chosen(moving, kinds):
     asked = [q for q in questions if q == 'quality' or (kind == 'noise' and of.get(name))]
     if not asked:
-      raise ValueError(f'{name} has no prompt in index.jsonl; a check of the text needs one.')
+      raise UserError(f'{name} has no prompt in index.jsonl; a check of the text needs one.')
     wrong = checks.spoilt(decode(folder / f'{id}.mp4', fps=fps), kind, rng)
     yield _item(rng, [id, _add(wrong, folder, fps, rng)], kind, name, asked, of.get(name, ''))
 

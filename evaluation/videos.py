@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from core import files
+from core.errors import UserError
 from data.decode import pictures
 from evaluation import index
 from pipelines.jobs import INDEX
@@ -54,12 +55,12 @@ class Reading:
 
   def __post_init__(self):
     if self.frames < 0 or self.stride < 1 or not (self.fps is None or self.fps > 0):
-      raise ValueError(
+      raise UserError(
         f'Got {self.frames} frames, every {self.stride}. of {self.fps or "all"} a second; allowed '
         'are 1 or more, or 0 frames for all, and more than 0 a second.'
       )
     if self.windows not in WINDOWS:
-      raise ValueError(f'Got windows={self.windows!r}; allowed are {", ".join(WINDOWS)}.')
+      raise UserError(f'Got windows={self.windows!r}; allowed are {", ".join(WINDOWS)}.')
 
   @property
   def span(self) -> int:
@@ -87,7 +88,7 @@ class Folder:
     """The prompt of each file; ValueError where one has none, and those of `some_prompts`."""
     found = self.some_prompts()
     if missing := [file for file in self.files if file not in found]:
-      raise ValueError(
+      raise UserError(
         f'{self.path} has no prompt of {len(missing)} videos, as {missing[0]}; in {INDEX} there '
         'each has a line with file and prompt.'
       )
@@ -120,14 +121,14 @@ def open_folder(path: str | os.PathLike) -> Folder:
   """
   path = pathlib.Path(path)
   if not path.is_dir():
-    raise ValueError(f'There is no folder {path}.')
+    raise UserError(f'There is no folder {path}.')
   every = list(files.below(path))
   shown = (p for p in every if not any(part.startswith('.') for part in p.split('/')))
   found = {file for file in shown if pathlib.PurePath(file).suffix.lower() in EXTENSIONS}
   with contextlib.suppress(ValueError):  # of an index that is somebody else's
     found |= index.read(path, every).keys()
   if not found:
-    raise ValueError(f'{path} has no video; allowed are {", ".join(EXTENSIONS)}.')
+    raise UserError(f'{path} has no video; allowed are {", ".join(EXTENSIONS)}.')
   return Folder(path, tuple(sorted(found)))
 
 
@@ -147,7 +148,7 @@ def read(path: pathlib.Path, reading: Reading) -> Iterator[Pixels]:
     if reading.windows == 'first':
       return
   if not given:
-    raise ValueError(f'{path} ends early: {len(taken)} of {wanted} frames.')
+    raise UserError(f'{path} ends early: {len(taken)} of {wanted} frames.')
 
 
 def clips(
@@ -189,7 +190,7 @@ def clips(
     asked = f'{count} are asked for' if count else 'there is none to score'
     of = f'of {reading.frames} frames, ' if reading.frames else ''
     why = f'  {len(skipped)} videos are of no use, as: {skipped[0]}' if skipped else ''
-    raise ValueError(f'{folder.path} has {given} clips {of}and {asked}.{why}')
+    raise UserError(f'{folder.path} has {given} clips {of}and {asked}.{why}')
 
 
 def ahead(function: Callable[[U], T], items: Iterable[U]) -> Iterator[T]:
@@ -224,7 +225,7 @@ def _array(path) -> Pixels:
   except SystemError:
     raise  # it is Python's, not the file's
   except Exception as error:  # NumPy raises whatever the header makes it
-    raise ValueError(f'{path} is no array: {error}.') from error
+    raise UserError(f'{path} is no array: {error}.') from error
   if video.ndim != 4 or video.shape[-1] != 3 or video.dtype != np.uint8 or not video.size:
-    raise ValueError(f'{path} is {video.dtype} {video.shape}; allowed is uint8 t h w 3.')
+    raise UserError(f'{path} is {video.dtype} {video.shape}; allowed is uint8 t h w 3.')
   return video

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from core import weights
+from core.errors import UserError
 from core.params import matches, nest
 from core.typing import Params
 
@@ -79,7 +80,7 @@ def load(shapes: Mapping[str, Shape], namings: Sequence[Naming], source: str) ->
   expected = _expected(naming, shapes)
   for what, wrong in (('lacks', expected - found.keys()), ('also has', found.keys() - expected)):
     if wrong:
-      raise ValueError(f'{source} {what} {_few(wrong)}: nearest are the names of {naming.of}.')
+      raise UserError(f'{source} {what} {_few(wrong)}: nearest are the names of {naming.of}.')
   params = {name: _made(name, shape, naming, found, source) for name, shape in shapes.items()}
   return nest(params), identity(files)
 
@@ -110,20 +111,20 @@ def paths(source: str) -> list[pathlib.Path]:
   for part in source.split(','):
     path = pathlib.Path(part)
     if path.suffix in weights.PICKLES:
-      raise ValueError(
+      raise UserError(
         f'{path} is a pickle, which can run any code when it is read; '
         'evaluation/from_torch.py makes a .safetensors of it.'
       )
     inside = sorted(path.glob('*.safetensors')) if part and path.is_dir() else []
     if not inside and path.suffix not in ('.npz', '.safetensors'):
-      raise ValueError(
+      raise UserError(
         f'Got the weights {part!r}; allowed are files .safetensors and .npz, folders of the '
         'first, several of these with commas between, and random:SEED.'
       )
     files += inside or [path]
   for path in files:
     if not path.is_file():
-      raise ValueError(f'There is no file {path}.')
+      raise UserError(f'There is no file {path}.')
   return files
 
 
@@ -141,7 +142,7 @@ def _tensors(files, ignored) -> dict[str, Tensor]:
   for path in files:
     for name, tensor in (_of_npz if path.suffix == '.npz' else _of_safetensors)(path, ignored):
       if name in found:
-        raise ValueError(f'{name} is in more than one of {", ".join(map(str, files))}.')
+        raise UserError(f'{name} is in more than one of {", ".join(map(str, files))}.')
       found[name] = tensor
   return found
 
@@ -153,16 +154,16 @@ def _of_safetensors(path, ignored):
 
 def _of_npz(path, ignored):
   if not zipfile.is_zipfile(path):
-    raise ValueError(f'{path} is damaged, or no .npz.')
+    raise UserError(f'{path} is damaged, or no .npz.')
   try:
     with np.load(path, allow_pickle=False) as file:
       for name in (name for name in file.files if not matches(name, ignored)):
         array = file[name]
         if array.dtype.name not in FLOATS:
-          raise ValueError(f'{name} is of {array.dtype}, and not one of {", ".join(FLOATS)}')
+          raise UserError(f'{name} is of {array.dtype}, and not one of {", ".join(FLOATS)}')
         yield name, Tensor(array.shape, lambda array=array: array)
   except (EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-    raise ValueError(f'{path} is damaged, or no .npz of weights: {error}.') from error
+    raise UserError(f'{path} is damaged, or no .npz of weights: {error}.') from error
 
 
 def _expected(naming: Naming, shapes: Mapping[str, Shape]) -> set[str]:
@@ -181,7 +182,7 @@ def _made(name, shape, naming, found, source) -> np.ndarray:
   wanted = tuple(sizes.get(axis, 1) for axis in theirs) if theirs else shape
   for part in parts:
     if found[part].shape != wanted:
-      raise ValueError(f'{part} in {source} is of shape {found[part].shape}; it must be {wanted}.')
+      raise UserError(f'{part} in {source} is of shape {found[part].shape}; it must be {wanted}.')
   order = [theirs.index(axis) for axis in ours]
   spare = [i for i, axis in enumerate(theirs) if axis == '1']
   arrays = (np.asarray(found[part].read(), np.float32) for part in parts)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from core.errors import UserError
 from core.video import Pixels, xt_slice
 
 WIDTH = 640  # of every slice, in pixels of the picture
@@ -52,10 +53,10 @@ def picture(
   video has no such row or column, or both are given.
   """
   if row is not None and column is not None:
-    raise ValueError(f'Got row {row} and column {column}; allowed is one of the two.')
+    raise UserError(f'Got row {row} and column {column}; allowed is one of the two.')
   parts = [_part(name, video, row, column) for name, video in videos]
   if not parts:
-    raise ValueError('Got no videos; allowed is one or more.')
+    raise UserError('Got no videos; allowed is one or more.')
   frame_height = min(max(TALL // max(len(part.slice_) for part in parts), 1), MOST)
   panels = [_panel(part, frame_height) for part in parts]
   axis = 'left to right in the frame' if column is None else 'top to bottom of the frame'
@@ -84,7 +85,7 @@ def _place(name: str, video: Pixels, row: Place, column: Place) -> int:
   share = isinstance(place, float)
   if not 0 <= place < (1 if share else size):
     allowed = 'a share from 0 to below 1' if share else f'0 to {size - 1}'
-    raise ValueError(f'{name} has no {kind} {place}; allowed is {allowed}.')
+    raise UserError(f'{name} has no {kind} {place}; allowed is {allowed}.')
   return int(place * size) if share else int(place)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from core.condition import Condition
+from core.errors import UserError
 from core.params import merge
 from core.sharding import filled, over_batch, replicated, rows
 from core.typing import Float, Int, Key, Keys, Params
@@ -57,7 +58,7 @@ def on_mesh(generate: Generate, count: int, mesh: jax.sharding.Mesh) -> Make:
 
   def make(params, cond, keys):
     if len(keys) > count:
-      raise ValueError(f'Got {len(keys)} videos to make at once; allowed are 1 to {count}.')
+      raise UserError(f'Got {len(keys)} videos to make at once; allowed are 1 to {count}.')
     return on_host(generate(params, *spread((cond, keys))), len(keys), mesh)
 
   return make

@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 
 from core import video
 from core.condition import Condition
+from core.errors import UserError
 from core.given import Given
 from core.sharding import make_mesh, over_batch, replicated
 from core.typing import Float, Keys, Params, Video
@@ -53,7 +54,7 @@ def make_super_resolution(
   into what is made.
   """
   if not 0 <= aug_level <= 1:
-    raise ValueError(f'Got an aug_level of {aug_level:g}; allowed is 0 to 1.')
+    raise UserError(f'Got an aug_level of {aug_level:g}; allowed is 0 to 1.')
   sample = make_sample(process, **sampling)
   windows = dict(window=window, overlap=overlap, at_once=at_once)
   windows |= dict(learned=sampling.get('sampler') == 'ddpm_learned')
@@ -66,7 +67,7 @@ def make_super_resolution(
   def upscale(params: Params, cond: Condition, keys: Keys, given: Given | None = None) -> Video:
     b, t, h, w, c = cond.frames.shape
     if size[0] % h or size[1] % w or size[0] * w != size[1] * h:
-      raise ValueError(
+      raise UserError(
         f'Got frames of {h}x{w} pixels to make {size[0]}x{size[1]} of; allowed is a size that goes '
         'into it as often down as across.'
       )

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from core import video
+from core.errors import UserError
 from core.given import Given
 
 Clip = UInt8[np.ndarray, 't h w 3']
@@ -49,7 +50,7 @@ def boxed(clip: Clip, x: int, y: int, width: int, height: int) -> Mask:
   """
   h, w = clip.shape[1:3]
   if not (0 <= x < x + width <= w and 0 <= y < y + height <= h):
-    raise ValueError(
+    raise UserError(
       f'Got a box of {width}x{height} pixels at {x},{y}; allowed is one inside {w}x{h} pixels.'
     )
   hidden = np.zeros(clip.shape[:3], bool)

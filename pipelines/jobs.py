@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from core import capacity, files, unicode, video, writable
+from core.errors import UserError, UserFileError
 from core.folder import new_file
 
 INDEX = 'index.jsonl'
@@ -46,14 +47,14 @@ def of_prompt(
   ValueError for a prompt that is blank, or no Unicode text; the errors of `video.check_writable`.
   """
   if not prompt.strip():
-    raise ValueError('The prompt is empty; allowed is any text that is not blank.')
+    raise UserError('The prompt is empty; allowed is any text that is not blank.')
   try:
     unicode.require(prompt)
   except ValueError as error:
-    raise ValueError(f'The prompt {error}; allowed is Unicode text.') from error
+    raise UserError(f'The prompt {error}; allowed is Unicode text.') from error
   outputs = [file for file in (output, xt_slice) if file is not None]
   if len({file.absolute() for file in outputs}) < len(outputs):
-    raise ValueError(f'Got {output} for the video and for its X-T slice; allowed are two files.')
+    raise UserError(f'Got {output} for the video and for its X-T slice; allowed are two files.')
   jobs = [Job(prompt, i, *(_numbered(file, i, videos) for file in outputs)) for i in range(videos)]
   for job in jobs:
     for file in filter(None, (job.path, job.xt_slice)):
@@ -67,7 +68,7 @@ def of_list(prompts: Sequence[str], videos: int, folder: pathlib.Path) -> list[J
   ValueError where the folder is a file; the errors of `video.check_writable`.
   """
   if folder.suffix in video.EXTENSIONS or (folder.exists() and not folder.is_dir()):
-    raise ValueError(f'--output={folder} is a file; with --prompts_file a folder is allowed.')
+    raise UserError(f'--output={folder} is a file; with --prompts_file a folder is allowed.')
   jobs = [
     Job(prompt, n, _numbered(folder / f'{i:03}_{slug(prompt)}.mp4', n, videos))
     for i, prompt in enumerate(prompts)
@@ -88,7 +89,7 @@ def require_room(jobs: Sequence[Job], frames: int, side: int, upscale: int) -> N
     if path and (reason := capacity.fault(path, n, upscale * height, upscale * width)):
       most = capacity.most(path, n, height, width, upscale)
       allowed = f'1 to {most}' if most else 'another format, or a smaller video'
-      raise ValueError(
+      raise UserError(
         f'Got --upscale={upscale}, which makes {path} of {upscale * width}x{upscale * height} '
         f'pixels: {reason}; allowed is {allowed}.'
       )
@@ -125,7 +126,7 @@ def _made(folder: pathlib.Path) -> Iterator[None]:
   try:
     folder.mkdir()
   except OSError as error:
-    raise OSError(f'Cannot write {folder}: {error.strerror or error}.') from error
+    raise UserFileError(f'Cannot write {folder}: {error.strerror or error}.') from error
   try:
     yield
   finally:

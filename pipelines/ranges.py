@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 
 from ml_collections import ConfigDict
 
+from core.errors import UserError
+
 POSITIVE = math.ulp(0.0)  # the least number above 0
 BELOW_ONE = math.nextafter(1, 0)
 LARGEST = 2**31 - 1  # counters on devices are int32
@@ -69,7 +71,7 @@ def require_in_range(config: ConfigDict) -> None:
       wrong |= not value or not all(isinstance(n, int) for n in value)
     if wrong:
       each = ' one whole number or more, each' if several else ''
-      raise ValueError(f'Got {key}={value}; allowed is{each} {_said(least, most)}.')
+      raise UserError(f'Got {key}={value}; allowed is{each} {_said(least, most)}.')
 
 
 def _flat(config: Mapping, head: str) -> Iterator[tuple[str, object]]:

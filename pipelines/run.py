@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from core.errors import UserError
 from core.given import Given
 from core.params import cast_kernels
 from core.typing import Params
@@ -43,11 +44,9 @@ class Model:
     """
     config = checkpoint.load_config(workdir)
     if config.get('degrade'):
-      raise ValueError(
-        f'{workdir} makes videos large; allowed is a model that makes them of texts.'
-      )
+      raise UserError(f'{workdir} makes videos large; allowed is a model that makes them of texts.')
     if masked and not config.get('masks'):
-      raise ValueError(
+      raise UserError(
         f'{workdir} is not a model that is given part of a video; configs/t2v_masked.py trains one.'
       )
     config.data.frames = frames or config.data.frames

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from core.condition import Condition
+from core.errors import UserError
 from core.given import Given
 from core.params import cast_kernels
 from core.sharding import replicate
@@ -86,7 +87,7 @@ def open_stage(
     return titles, Condition(batch['text'][:n], batch['mask'][:n], frames=small)
 
   if config.get('residual') and process.prediction != 'x0':
-    raise ValueError(f'A residual is of x0, but the prediction is {process.prediction}.')
+    raise UserError(f'A residual is of x0, but the prediction is {process.prediction}.')
   degrade = make_degrade(**config.degrade)
   init = beside_upsampled(init)
   apply = (beyond_upsampled if config.get('residual') else beside_upsampled)(apply)
@@ -134,7 +135,7 @@ def super_resolution_config(workdir: pathlib.Path) -> ConfigDict:
   """The config of the model there; ValueError unless it is one of super-resolution."""
   config = checkpoint.load_config(workdir)
   if not config.get('degrade'):
-    raise ValueError(f'{workdir} is not a model of super-resolution.')
+    raise UserError(f'{workdir} is not a model of super-resolution.')
   return config
 
 

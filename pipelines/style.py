@@ -11,6 +11,7 @@ a style of another image model would be noise.
 """
 
 import core.early  # noqa: F401
+from core.errors import UserError
 
 # isort: split
 import dataclasses
@@ -53,7 +54,7 @@ def of_workdir(workdir: pathlib.Path) -> Style:
   """The style that was trained there.  ValueError where none was."""
   config, params, _ = checkpoint.load(workdir)
   if not config.get('style'):
-    raise ValueError(f'{workdir} is not a style; configs/style.py trains one.')
+    raise UserError(f'{workdir} is not a style; configs/style.py trains one.')
   _, image, _ = checkpoint.load(pathlib.Path(config.init_from))
   image, trained = names(image), names(params)
   began = {name: fingerprint(weight) for name, weight in image.items()}
@@ -80,7 +81,7 @@ def load(path: pathlib.Path) -> Style:
       arrays = {name: file[name] for name in file.files}
     facts = json.loads(str(arrays.pop(_FACTS)))
   except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-    raise ValueError(f'{path} is not a style, as pipelines.style writes one.') from error
+    raise UserError(f'{path} is not a style, as pipelines.style writes one.') from error
   return Style(facts['descriptor'], facts['began'], nest(arrays))
 
 
@@ -93,7 +94,7 @@ def blended(video: Params, style: Style, alpha: float) -> Params:
   spatial = {n: v for n, v in named.items() if not matches(n, TEMPORAL)}
   prints = {name: fingerprint(weight) for name, weight in spatial.items()}
   if other := sorted(n for n in prints.keys() | style.began if prints.get(n) != style.began.get(n)):
-    raise ValueError(
+    raise UserError(
       f'The style began from another image model; {len(other)} of its weights differ: '
       f'{", ".join(other)}.'
     )
@@ -103,10 +104,10 @@ def blended(video: Params, style: Style, alpha: float) -> Params:
 
 def main() -> None:
   if not flags.FLAGS.workdir or not flags.FLAGS.out:
-    raise ValueError('Both --workdir=DIR and --out=FILE are needed.')
+    raise UserError('Both --workdir=DIR and --out=FILE are needed.')
   out = pathlib.Path(flags.FLAGS.out)
   if out.suffix != '.npz' or not out.parent.is_dir():
-    raise ValueError(f'Got --out={out}; allowed is a name that ends in .npz, in a folder.')
+    raise UserError(f'Got --out={out}; allowed is a name that ends in .npz, in a folder.')
   require_file(out)
   save(out, of_workdir(pathlib.Path(flags.FLAGS.workdir)))
   print(f'{out}: {out.stat().st_size:,} bytes')

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from einops import reduce
 
 from core.condition import Condition
+from core.errors import UserError
 from core.typing import Float, Key, Time, Video
 from diffusion.process import Process
 
@@ -31,13 +32,13 @@ def make_degrade(*, factor: int, level: float, blur: float, augment: str = 'smal
   augment: which frames the noise is added to, one of `AUGMENTATIONS`.
   """
   if augment not in AUGMENTATIONS:
-    raise ValueError(f'Unknown augment: {augment!r}.  Allowed: {", ".join(AUGMENTATIONS)}.')
+    raise UserError(f'Unknown augment: {augment!r}.  Allowed: {", ".join(AUGMENTATIONS)}.')
   if factor < 2:
-    raise ValueError(f'Got a factor of {factor}; allowed is 2 or more.')
+    raise UserError(f'Got a factor of {factor}; allowed is 2 or more.')
   if not 0 <= level <= 1:
-    raise ValueError(f'Got a level of {level}; allowed is 0 to 1.')
+    raise UserError(f'Got a level of {level}; allowed is 0 to 1.')
   if blur < 0:
-    raise ValueError(f'Got a blur of {blur} pixels; allowed is 0 or more.')
+    raise UserError(f'Got a blur of {blur} pixels; allowed is 0 or more.')
 
   def degrade(key: Key, x0: Video, batch: dict) -> Condition:
     key_level, key_eps, key_blur = jax.random.split(key, 3)
@@ -67,7 +68,7 @@ def downsample(video: Video, factor: int) -> Float['b t h2 w2 c']:
   """The mean of every square of `factor` by `factor` pixels, which no alias survives whole."""
   height, width = video.shape[2:4]
   if height % factor or width % factor:
-    raise ValueError(f'Frames of {height}x{width} pixels do not divide by {factor}.')
+    raise UserError(f'Frames of {height}x{width} pixels do not divide by {factor}.')
   return reduce(video, 'b t (h p) (w q) c -> b t h w c', 'mean', p=factor, q=factor)
 
 

@@ -20,6 +20,7 @@ from jax.sharding import Sharding
 from jaxtyping import Float as HostFloat
 from jaxtyping import Int
 
+from core.errors import UserError
 from core.typing import Float, Video
 from diffusion.denoiser import Denoiser
 
@@ -45,7 +46,7 @@ def over_windows(
   A condition's frames are cut with the video, all else of it is the same for every window.
   """
   if at_once < 1:
-    raise ValueError(f'Got {at_once} windows at once; allowed is 1 or more.')
+    raise UserError(f'Got {at_once} windows at once; allowed is 1 or more.')
   starts(window, window, overlap)  # whose errors need no video
 
   place = lambda x: jax.lax.with_sharding_constraint(x, sharding) if sharding else x
@@ -55,7 +56,7 @@ def over_windows(
     if frames == 1:
       return denoiser(xt, t, cond)
     if overlap >= frames:
-      raise ValueError(
+      raise UserError(
         f'Got an overlap of {overlap} frames in a video of {frames}; allowed is 0 to {frames - 1}.'
       )
     length = min(window, frames)
@@ -106,11 +107,11 @@ def starts(frames: int, window: int, overlap: int) -> Int[np.ndarray, ' n']:
   ValueError unless 0 <= overlap < window <= frames.
   """
   if window < 1:
-    raise ValueError(f'Got a window of {window} frames; allowed is 1 or more.')
+    raise UserError(f'Got a window of {window} frames; allowed is 1 or more.')
   if window > frames:
-    raise ValueError(f'Got a window of {window} frames; 1 to {frames} are in the video.')
+    raise UserError(f'Got a window of {window} frames; 1 to {frames} are in the video.')
   if not 0 <= overlap < window:
-    raise ValueError(
+    raise UserError(
       f'Got an overlap of {overlap} frames; allowed is 0 to {window - 1}, as a window has {window}.'
     )
   last = frames - window

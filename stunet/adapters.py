@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from core.errors import UserError
 from core.params import names, nest
 from core.typing import Key, Params
 
@@ -21,7 +22,7 @@ def adapted(params: Params, rank: int, key: Key) -> Params:
   for a rank below 1.
   """
   if rank < 1:
-    raise ValueError(f'Got adapters of rank {rank}; allowed is 1 or more.')
+    raise UserError(f'Got adapters of rank {rank}; allowed is 1 or more.')
   named = names(params)
   for i, name in enumerate(sorted(n for n in named if n.endswith('/kernel'))):
     *sides, fan_out = named[name].shape

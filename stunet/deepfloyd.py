@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from core.condition import Condition
+from core.errors import UserError
 from core.params import names
 from core.typing import Params
 from stunet.unet import STUNet
@@ -49,7 +50,7 @@ def model_config(unet: Mapping[str, Any]) -> dict[str, Any]:
   """
   kind = unet.get('_class_name')
   if kind != 'UNet2DConditionModel':
-    raise ValueError(f'It is a {kind}; allowed is UNet2DConditionModel, of DeepFloyd IF.')
+    raise UserError(f'It is a {kind}; allowed is UNet2DConditionModel, of DeepFloyd IF.')
   for key, (wanted, default) in _SAME.items():
     _require(key, unet.get(key, default), wanted)
   channels = tuple(unet['block_out_channels'])
@@ -210,9 +211,7 @@ def from_diffusers(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
   axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(array.ndim, range(array.ndim))
   ours = array[None] if len(shape) == 3 else array.transpose(*axes)
   if ours.shape != tuple(shape):
-    raise ValueError(
-      f'Its shape is {array.shape}, which makes {ours.shape} and not {tuple(shape)}.'
-    )
+    raise UserError(f'Its shape is {array.shape}, which makes {ours.shape} and not {tuple(shape)}.')
   return ours
 
 
@@ -225,7 +224,7 @@ def _attends(types, key, n):
   _require(f'the number of {key}', len(types), n)
   for kind in types:
     if kind not in (*_PLAIN, *_ATTENDING):
-      raise ValueError(f'{key} has {kind}; in DeepFloyd IF are {", ".join(_PLAIN + _ATTENDING)}.')
+      raise UserError(f'{key} has {kind}; in DeepFloyd IF are {", ".join(_PLAIN + _ATTENDING)}.')
   return tuple(kind in _ATTENDING for kind in types)
 
 
@@ -243,4 +242,4 @@ def _head_features(value):
 
 def _require(key, got, wanted):
   if got != wanted:
-    raise ValueError(f'{key} is {got!r}; in DeepFloyd IF it is {wanted!r}.')
+    raise UserError(f'{key} is {got!r}; in DeepFloyd IF it is {wanted!r}.')

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from einops import rearrange, repeat
 
 from core.condition import Condition
+from core.errors import UserError
 from core.sharding import shard_activations
 from core.typing import Bool, Float, Time, Video
 from stunet.layers import (
@@ -115,7 +116,7 @@ class STUNet(nn.Module):
     if frames != 1 and (frames < 1 or frames % n):
       below = frames // n * n
       near = ' or '.join(str(f) for f in sorted({below or 1, below + n}) if f > 0)
-      raise ValueError(
+      raise UserError(
         f'{frames} frames do not divide by the temporal factor {n} of the model: use 1 or a '
         f'multiple of {n}; the nearest are {near}.'
       )
@@ -169,12 +170,12 @@ class STUNet(nn.Module):
       'down_blocks', 'up_blocks', 'attention', 'temporal_strides', 'temporal_attentions'
     )  # fmt: skip
     if wrong := [n for n in per_level if len(getattr(self, n)) != levels]:
-      raise ValueError(f'{levels} levels in channels, but not in {wrong}.')
+      raise UserError(f'{levels} levels in channels, but not in {wrong}.')
     for i, (down, up) in enumerate(zip(self.down_blocks, self.up_blocks)):
       if up > down + 1:
-        raise ValueError(f'Level {i} has {up} up_blocks; its down_blocks allow at most {down + 1}.')
+        raise UserError(f'Level {i} has {up} up_blocks; its down_blocks allow at most {down + 1}.')
     if self.temporal_strides[0] != 1:
-      raise ValueError(
+      raise UserError(
         f'temporal_strides begins with {self.temporal_strides[0]}; it must be 1, because nothing '
         'is resampled before level 0.'
       )
@@ -186,7 +187,7 @@ class STUNet(nn.Module):
       given = getattr(self, name)
       for value in (given,) if isinstance(given, str) else given:
         if value not in choices:
-          raise ValueError(f'{name} is {value!r}; allowed are {", ".join(choices)}.')
+          raise UserError(f'{name} is {value!r}; allowed are {", ".join(choices)}.')
     for i, c in enumerate(self.channels):
       attends = self.attention[i] != 'none' or (self.temporal and self.temporal_attentions[i] > 0)
       divisors = {'groups': self.groups} | (
@@ -194,9 +195,9 @@ class STUNet(nn.Module):
       )
       for name, n in divisors.items():
         if c % n:
-          raise ValueError(f'Level {i} has {c} channels, which do not divide by {name}={n}.')
+          raise UserError(f'Level {i} has {c} channels, which do not divide by {name}={n}.')
     if any(s % (n := self.patch * 2 ** (levels - 1)) for s in size):
-      raise ValueError(f'Frames of {size[0]}x{size[1]} pixels do not divide by {n}.')
+      raise UserError(f'Frames of {size[0]}x{size[1]} pixels do not divide by {n}.')
 
   def _embed(self, t, cond):
     """What units see: all that is global, embedded and activated, for spatial layers (b d); the
@@ -206,7 +207,7 @@ class STUNet(nn.Module):
     temporal layers have a pooling of their own, trained with them.
     """
     if self.level_embedding != (cond.level is not None):
-      raise ValueError('The condition has a noise level if and only if the model embeds one.')
+      raise UserError('The condition has a noise level if and only if the model embeds one.')
     features = self.emb_features or 4 * self.channels[0]
     text = cond.text.astype(self.dtype)
     mask = jnp.ones(text.shape[:2], bool) if cond.mask is None else cond.mask

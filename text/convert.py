@@ -4,6 +4,7 @@ python -m text.convert --from=DIR --out=DIR
 """
 
 import core.early  # noqa: F401
+from core.errors import UserError
 
 # isort: split
 import json
@@ -67,7 +68,7 @@ def convert(
   beside = source.resolve().parent / 'tokenizer'
   file = find(tokenizer) if tokenizer else find(source, beside)
   if (pieces := load(file).get_piece_size()) > model.vocabulary:
-    raise ValueError(f'{file} has {pieces} tokens, and the model in {source} {model.vocabulary}.')
+    raise UserError(f'{file} has {pieces} tokens, and the model in {source} {model.vocabulary}.')
   with new_folder(out) as folder:
     sizes = {size: getattr(model, size) for size in SIZES}
     (folder / 'config.json').write_text(json.dumps(sizes, indent=2) + '\n')
@@ -85,23 +86,23 @@ def _sizes(source: pathlib.Path) -> dict:
   """The sizes that `config.json` says; ValueError where it is of another family."""
   path = source / 'config.json'
   if not path.is_file():
-    raise ValueError(f'There is no file {path}.')
+    raise UserError(f'There is no file {path}.')
   try:
     config = json.loads(path.read_text('utf-8'))
   except ValueError as error:
-    raise ValueError(f'{path} is damaged: {error}.') from error
+    raise UserError(f'{path} is damaged: {error}.') from error
   if not isinstance(config, dict):
-    raise ValueError(f'{path} is damaged: it is not a JSON object.')
+    raise UserError(f'{path} is damaged: it is not a JSON object.')
   if (family := config.get('model_type')) not in FAMILIES:
-    raise ValueError(f'{path} is of a {family}; allowed are {", ".join(FAMILIES)}.')
+    raise UserError(f'{path} is of a {family}; allowed are {", ".join(FAMILIES)}.')
   # Transformers takes a file that does not say for the first T5.
   if (dense := config.get('feed_forward_proj', 'relu')) != 'gated-gelu':
-    raise ValueError(
+    raise UserError(
       f'{path} has feed_forward_proj {dense}, as the T5 of 2019; allowed is gated-gelu, of T5 v1.1.'
     )
   config = {'relative_attention_max_distance': 128} | config
   if missing := sorted(set(SIZES.values()) - config.keys()):
-    raise ValueError(f'{path} does not say {", ".join(missing)}.')
+    raise UserError(f'{path} does not say {", ".join(missing)}.')
   return {ours: config[theirs] for ours, theirs in SIZES.items()}
 
 
@@ -115,11 +116,11 @@ def _named(source: pathlib.Path, model: T5Encoder) -> dict[str, weights.Stored]:
   names = {theirs for theirs, _ in expected.values()}
   for what, wrong in (('lacks', names - found.keys()), ('also has', found.keys() - names)):
     if wrong:
-      raise ValueError(f'{source} {what} {", ".join(sorted(wrong))}: it is no encoder of T5 v1.1.')
+      raise UserError(f'{source} {what} {", ".join(sorted(wrong))}: it is no encoder of T5 v1.1.')
   for ours, (theirs, shape) in expected.items():
     shape = shape[::-1] if ours.endswith('/kernel') else shape
     if (got := found[theirs].shape) != shape:
-      raise ValueError(f'{theirs} in {source} is of shape {got}; config.json says {shape}.')
+      raise UserError(f'{theirs} in {source} is of shape {got}; config.json says {shape}.')
   return {ours: found[theirs] for ours, (theirs, _) in expected.items()}
 
 

@@ -14,6 +14,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from core import weights
+from core.errors import UserError
 from core.params import nest
 from core.typing import Params
 from text import hashed, tokenizer
@@ -62,17 +63,15 @@ def _opened(source, tokens, width, dtype, cache, mask_padding) -> Encoder:
   if source == 'hashed':
     return hashed.encoder(tokens, width)
   if dtype not in DTYPES:
-    raise ValueError(f'Got dtype={dtype}; allowed are {", ".join(DTYPES)}.')
+    raise UserError(f'Got dtype={dtype}; allowed are {", ".join(DTYPES)}.')
   if pathlib.Path(cache).is_file():
-    raise ValueError(f'cache={cache} is a file; it is a folder, which need not exist.')
+    raise UserError(f'cache={cache} is a file; it is a folder, which need not exist.')
   if not source:
-    raise ValueError(
-      'No source of texts is given; allowed are hashed and a folder of text.convert.'
-    )
+    raise UserError('No source of texts is given; allowed are hashed and a folder of text.convert.')
   folder = pathlib.Path(source)
   model, files = open_t5(folder, dtype)
   if model.width != width:
-    raise ValueError(f'Got width={width}; the embeddings of {folder} have {model.width}.')
+    raise UserError(f'Got width={width}; the embeddings of {folder} have {model.width}.')
   tokenize = tokenizer.open_tokenizer(tokenizer.find(folder), tokens)
   embed = _when_asked(model, files)
   if cache:
@@ -96,17 +95,17 @@ def open_t5(folder: pathlib.Path, dtype: str) -> tuple[T5Encoder, dict[str, weig
   """
   path = folder / 'config.json'
   if not path.is_file():
-    raise ValueError(f'source={folder} is neither hashed nor a folder that text.convert wrote.')
+    raise UserError(f'source={folder} is neither hashed nor a folder that text.convert wrote.')
   try:
     model = T5Encoder(**json.loads(path.read_text('utf-8')), dtype=dtype)
     expected = shapes(model)
   except (TypeError, ValueError) as error:
     reason = str(error).splitlines()[0]
-    raise ValueError(f'{path} is not one that text.convert wrote: {reason}') from error
+    raise UserError(f'{path} is not one that text.convert wrote: {reason}') from error
   files = weights.find(folder)
   found = {name: part.shape for name, part in files.items()}
   if wrong := sorted({name for name, _ in found.items() ^ expected.items()}):
-    raise ValueError(f'The weights in {folder} do not fit its config.json: {", ".join(wrong)}.')
+    raise UserError(f'The weights in {folder} do not fit its config.json: {", ".join(wrong)}.')
   return model, files
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
+from core.errors import UserError
+
 Encoder = Callable[[Sequence[str]], tuple[Float[np.ndarray, 'b n d'], Bool[np.ndarray, 'b n']]]
 
 
@@ -20,7 +22,7 @@ def encoder(tokens: int, width: int) -> Encoder:
   et al., 2017, Sec. 3.5) is added; places without a word are zero.  The same on every machine.
   """
   if tokens < 1 or width < 1:
-    raise ValueError(f'Got tokens={tokens} and width={width}; both must be at least 1.')
+    raise UserError(f'Got tokens={tokens} and width={width}; both must be at least 1.')
   places = _positions(tokens, width)
   # Captions repeat their words; the bound keeps a large corpus from filling the memory.
   vector = functools.lru_cache(maxsize=65_536)(functools.partial(_vector, width=width))

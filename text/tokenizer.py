@@ -14,6 +14,8 @@ from jaxtyping import Bool, Int
 from sentencepiece import SentencePieceProcessor
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
+from core.errors import UserError
+
 Tokenizer = Callable[[Sequence[str]], tuple[Int[np.ndarray, 'b n'], Bool[np.ndarray, 'b n']]]
 
 FILES = ('spiece.model', 'tokenizer.json')  # where a folder has both, the second is of the first
@@ -33,7 +35,7 @@ def open_tokenizer(path: pathlib.Path, tokens: int) -> Tokenizer:
   ValueError where the file is missing or damaged, or is not one of T5's family.
   """
   if tokens < 1:
-    raise ValueError(f'Got tokens={tokens}; it must be at least 1.')
+    raise UserError(f'Got tokens={tokens}; it must be at least 1.')
   model = load(path)
 
   def tokenize(texts: Sequence[str]):
@@ -51,16 +53,16 @@ def open_tokenizer(path: pathlib.Path, tokens: int) -> Tokenizer:
 def load(path: pathlib.Path) -> SentencePieceProcessor:
   """The model in a file `tokenizer.json`, or in one of sentencepiece; errors as above."""
   if not path.is_file():
-    raise ValueError(f'There is no file {path}.')
+    raise UserError(f'There is no file {path}.')
   data = _of_json(path) if path.suffix == '.json' else path.read_bytes()
   model = SentencePieceProcessor()
   try:
     model.load_from_serialized_proto(data)
   except RuntimeError as error:
-    raise ValueError(f'{path} is damaged, or no model of sentencepiece: {error}.') from error
+    raise UserError(f'{path} is damaged, or no model of sentencepiece: {error}.') from error
   trained = ModelProto.FromString(data).trainer_spec
   if trained.model_type != trained.UNIGRAM or model.pad_id() != 0 or model.eos_id() < 0:
-    raise ValueError(f'{path} is not of T5: a unigram model with {PAD} for 0, and with {END}.')
+    raise UserError(f'{path} is not of T5: a unigram model with {PAD} for 0, and with {END}.')
   return model
 
 
@@ -69,7 +71,7 @@ def find(*folders: pathlib.Path) -> pathlib.Path:
   for path in (folder / name for folder in folders for name in FILES):
     if path.is_file():
       return path
-  raise ValueError(f'There is no {" or ".join(FILES)} in {" or ".join(map(str, folders))}.')
+  raise UserError(f'There is no {" or ".join(FILES)} in {" or ".join(map(str, folders))}.')
 
 
 def _of_json(path) -> bytes:
@@ -79,11 +81,11 @@ def _of_json(path) -> bytes:
     model, special = said['model'], {t['content'] for t in said['added_tokens'] if t['special']}
     normalizers, splitters = _steps(said['normalizer']), _steps(said['pre_tokenizer'])
     if model.get('type', 'Unigram') != 'Unigram' or not isinstance(model['vocab'], list):
-      raise ValueError('it is not a unigram model')
+      raise UserError('it is not a unigram model')
     if model.get('byte_fallback'):
-      raise ValueError('it falls back to bytes')
+      raise UserError('it falls back to bytes')
     if unknown := {s['type'] for s in (*normalizers, *splitters)} - NORMALIZERS - SPLITTERS:
-      raise ValueError(f'it has the steps {", ".join(sorted(unknown))}')
+      raise UserError(f'it has the steps {", ".join(sorted(unknown))}')
     made = ModelProto()
     made.trainer_spec.model_type = made.trainer_spec.UNIGRAM
     made.trainer_spec.unk_id = model['unk_id']
@@ -98,7 +100,7 @@ def _of_json(path) -> bytes:
         made.normalizer_spec.precompiled_charsmap = base64.b64decode(step['precompiled_charsmap'])
   except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
     reason = ' '.join(str(error).split())
-    raise ValueError(f'{path} is damaged, or not a tokenizer of T5: {reason}.') from error
+    raise UserError(f'{path} is damaged, or not a tokenizer of T5: {reason}.') from error
   return made.SerializeToString()
 
 

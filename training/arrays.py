@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 
+from core.errors import UserError
 from core.typing import Params
 
 
@@ -55,7 +56,7 @@ def saved_arrays(path: pathlib.Path) -> Params:
   with ocp.StandardCheckpointer() as checkpointer:
     metadata = checkpointer.metadata(path).item_metadata
   if metadata is None:
-    raise ValueError(f'{path.name} has no metadata')
+    raise UserError(f'{path.name} has no metadata')
   return metadata.tree
 
 

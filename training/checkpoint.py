@@ -21,6 +21,7 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from core import unicode
+from core.errors import UserError, UserFileError
 from core.folder import new_file
 from core.params import merge
 from core.typing import Params
@@ -44,7 +45,7 @@ def check_config(workdir: pathlib.Path, config: ConfigDict) -> None:
     free = free & new.keys() | {k for k in new if k.endswith('_every')}
     keys = (new.keys() | old.keys()) - free
     if differ := sorted(k for k in keys if _value(old, k) != _value(new, k)):
-      raise ValueError(
+      raise UserError(
         f'{workdir} holds a run of another config: {", ".join(differ)} differ.  Only '
         f'{", ".join(sorted(free))} may change; use another --workdir otherwise.'
       )
@@ -74,7 +75,7 @@ def load_config(workdir: pathlib.Path) -> ConfigDict:
   workdir = pathlib.Path(workdir)
   unicode.require_path(workdir.absolute())
   if not (workdir / 'config.json').is_file():
-    raise ValueError(f'{workdir} is not a workdir: it has no config.json, as train.py writes one.')
+    raise UserError(f'{workdir} is not a workdir: it has no config.json, as train.py writes one.')
   return ConfigDict(_read_config(workdir))
 
 
@@ -83,9 +84,9 @@ def _read_config(workdir):
   try:
     found = json.loads(path.read_text('utf-8'))
   except (OSError, ValueError) as error:
-    raise ValueError(f'{path} cannot be read: {error}.  {_RESTORE}') from error
+    raise UserError(f'{path} cannot be read: {error}.  {_RESTORE}') from error
   if not isinstance(found, dict):
-    raise ValueError(f'{path} is no config, as it is not a JSON object.  {_RESTORE}')
+    raise UserError(f'{path} is no config, as it is not a JSON object.  {_RESTORE}')
   return found
 
 
@@ -137,7 +138,7 @@ def latest_step(workdir: pathlib.Path, *, shared: bool = False) -> int:
     whole = from_first(whole)
   if whole is None:
     state = 'only damaged checkpoints' if damaged else 'no checkpoint yet'
-    raise ValueError(f'{workdir} holds {state}.')
+    raise UserError(f'{workdir} holds {state}.')
   if jax.process_index() == 0:
     for path, problem in damaged.items():
       print(f'{path} is damaged: {problem}.  {whole} is used.', file=sys.stderr)
@@ -211,7 +212,7 @@ def _whole_or_gone(checkpoints):
     integrity.sweep(pathlib.Path(checkpoints.directory))
     checkpoints.reload()
     reason = textwrap.shorten(str(error), 300)
-    raise OSError(f'A checkpoint could not be saved: {reason}') from error
+    raise UserFileError(f'A checkpoint could not be saved: {reason}') from error
 
 
 def progress(config: ConfigDict, step: int) -> str:
@@ -246,7 +247,7 @@ def load(
     params = merge(*(arrays.read(part, place) for part in parts))
   except Exception as error:  # whatever a library makes of files that are damaged or gone
     if not path.is_dir() or any(later > step for later in steps(workdir)):
-      raise ValueError(f'{path} was removed while it was read: try again.') from error
+      raise UserError(f'{path} was removed while it was read: try again.') from error
     said = textwrap.shorten(str(error), 200)
-    raise ValueError(f'The model in {workdir}, step {step}, cannot be read: {said}') from error
+    raise UserError(f'The model in {workdir}, step {step}, cannot be read: {said}') from error
   return config, params, step

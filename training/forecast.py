@@ -19,6 +19,7 @@ from collections.abc import Iterator
 
 import jax
 
+from core.errors import UserError
 from training.slices import GIB, Slice
 
 COLLECTIVES = ('all-gather', 'all-reduce', 'all-to-all', 'collective-permute', 'reduce-scatter')
@@ -74,7 +75,7 @@ def instructions(text: str) -> Iterator[Instruction]:
       if kind == 'while':
         often = _turns(line, bodies)
         if often is None:
-          raise ValueError(f'The program does not say how often the loop {name} turns.')
+          raise UserError(f'The program does not say how often the loop {name} turns.')
         yield from of(_CALLED.search(line).group(1), turns * often)
       elif kind == 'call':
         yield from of(_CALLED.search(line).group(1), turns)
@@ -141,7 +142,7 @@ def fitting(on: Slice) -> Iterator[None]:
     if 'RESOURCE_EXHAUSTED' not in str(error):
       raise
     reason = str(error).removeprefix('RESOURCE_EXHAUSTED: ').splitlines()[0]
-    raise ValueError(
+    raise UserError(
       f'It does not fit {on.name}: {reason}  Less memory is needed with a smaller batch, with more '
       'chips that share clips (time) or parameters (fsdp) in the mesh, and with model.remat.'
     ) from error

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from core.errors import UserFileError
 from core.folder import new_file
 from training.agreement import agreed
 
@@ -153,5 +154,5 @@ def set_aside(folder: pathlib.Path) -> pathlib.Path:
     except OSError as error:
       problem = str(error)
   if problem := agreed(problem):
-    raise OSError(f'Cannot move {folder}, which is damaged, to {to}: {problem}.')
+    raise UserFileError(f'Cannot move {folder}, which is damaged, to {to}: {problem}.')
   return to

@@ -20,6 +20,7 @@ import jax
 import psutil
 
 from core import interrupt
+from core.errors import UserError, UserFileError
 from core.folder import new_file, sweep
 from training.agreement import from_first
 from training.monitor import say
@@ -83,7 +84,7 @@ def _taken(workdir: pathlib.Path) -> bytes:
     if not said:
       return mine
     if not said.startswith(WAIT):
-      raise ValueError(said)
+      raise UserError(said)
     if not told:
       say(said.removeprefix(WAIT))
     told = True
@@ -209,14 +210,14 @@ def _created(path: pathlib.Path, mine: bytes) -> bool:
   except FileExistsError:
     if path.parent.is_dir():
       return False
-    raise OSError(f'Cannot write {path}: {path.parent} is not a folder.') from None
+    raise UserFileError(f'Cannot write {path}: {path.parent} is not a folder.') from None
   except OSError as error:
-    raise OSError(f'Cannot write {path}: {error.strerror}.') from error
+    raise UserFileError(f'Cannot write {path}: {error.strerror}.') from error
   try:
     os.write(file, mine)
   except OSError as error:
     path.unlink()
-    raise OSError(f'Cannot write {path}: {error.strerror}.') from error
+    raise UserFileError(f'Cannot write {path}: {error.strerror}.') from error
   finally:
     os.close(file)
   return True

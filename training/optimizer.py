@@ -3,6 +3,8 @@
 import jax
 import optax
 
+from core.errors import UserError
+
 OPTIMIZERS = ('adafactor', 'adamw')
 DECAYS = ('constant', 'cosine')
 
@@ -39,14 +41,14 @@ def make_optimizer(
       optax.scale_by_learning_rate(schedule),
     )
   else:
-    raise ValueError(f'optim.name is {name!r}; allowed are {", ".join(OPTIMIZERS)}.')
+    raise UserError(f'optim.name is {name!r}; allowed are {", ".join(OPTIMIZERS)}.')
   return optax.chain(optax.clip_by_global_norm(clip), scale)
 
 
 def rate(steps: int, *, learning_rate: float, warmup: int, decay: str) -> optax.Schedule:
   """The learning rate as a function of the step."""
   if decay not in DECAYS:
-    raise ValueError(f'optim.decay is {decay!r}; allowed are {", ".join(DECAYS)}.')
+    raise UserError(f'optim.decay is {decay!r}; allowed are {", ".join(DECAYS)}.')
   if decay == 'constant':
     after = optax.constant_schedule(learning_rate)
   else:

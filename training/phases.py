@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import jax
 
+from core.errors import UserError
 from core.folder import new_file
 from core.interrupt import end_process
 
@@ -83,7 +84,7 @@ def watched(
   end: called with `STALLED`; it ends this process and its children, if it is not said.
   """
   if set(limits) != set(PHASES):
-    raise ValueError(
+    raise UserError(
       f'Got limits of {", ".join(sorted(limits))}; allowed are {", ".join(sorted(PHASES))}, each.'
     )
   already = time.time() - started if started else 0.0

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from core.errors import UserError
 from core.folder import new_file
 from training import schedulers
 from training.phases import STALLED
@@ -39,13 +40,13 @@ def join(coordinator: str | None, num: int | None, index: int | None) -> None:
     coordinator = None
   given = [value is not None for value in (coordinator, num, index)]
   if any(given) and not all(given):
-    raise ValueError(
+    raise UserError(
       '--coordinator, --num_processes and --process_id are given together, or not at all, or '
       f'--coordinator={AUTO} or --num_processes=1 alone.'
     )
   if any(given):
     if index >= num:
-      raise ValueError(f'Got --process_id={index} of {num}; 0..{num - 1} are allowed.')
+      raise UserError(f'Got --process_id={index} of {num}; 0..{num - 1} are allowed.')
     _require_address(coordinator, binds=index == 0)
   scheduler = None if auto or any(given) else schedulers.started_by()
   if auto or any(given) or scheduler:
@@ -66,7 +67,7 @@ def _meet(coordinator, num, index, by: str) -> None:
     jax.distributed.initialize(coordinator, num, index, **limits)
   except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
     reason = str(error).rstrip('.')
-    raise ValueError(
+    raise UserError(
       f'JAX finds no other processes by {by} ({reason}); {schedulers.ALONE}.'
     ) from error
   finally:
@@ -77,7 +78,7 @@ def _require_address(coordinator: str, *, binds: bool) -> None:
   """ValueError unless it is HOST:PORT, whose port this process can have if it `binds`."""
   host, _, port = coordinator.rpartition(':')
   if not (host and port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
-    raise ValueError(
+    raise UserError(
       f'Got --coordinator={coordinator}; allowed are {AUTO} and HOST:PORT, as in 10.0.0.1:1234.'
     )
   if not binds:
@@ -88,7 +89,7 @@ def _require_address(coordinator: str, *, binds: bool) -> None:
   try:
     socket.create_server(('', int(port)), family=family, dualstack_ipv6=both).close()
   except OSError as error:
-    raise ValueError(
+    raise UserError(
       f'Got --coordinator={coordinator}, but process 0 cannot have port {port}: '
       f'{error.strerror}.  Say another one, to all processes.'
     ) from error
@@ -122,7 +123,7 @@ def require_same(config: str, code: pathlib.Path, workdir: pathlib.Path) -> None
   }
   if wrong := {what: who for what, who in wrong.items() if who}:
     said = '; '.join(f'{what}: {", ".join(map(str, who))}' for what, who in wrong.items())
-    raise ValueError(f'These processes have others than process 0 has.  {said}.')
+    raise UserError(f'These processes have others than process 0 has.  {said}.')
 
 
 def _digest(text: str):

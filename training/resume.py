@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
+from core.errors import UserError, UserFileError
 from core.typing import Params
 from training import account, checkpoint, integrity
 from training.agreement import agreed, from_first
@@ -40,7 +41,7 @@ def require_checkpoints(workdir: pathlib.Path) -> None:
   One that was killed before it had saved any may begin again.
   """
   if problem := from_first(_lost(workdir)):
-    raise ValueError(problem)
+    raise UserError(problem)
 
 
 def _lost(workdir: pathlib.Path) -> str:
@@ -86,7 +87,7 @@ def restore(
   if damaged and saved is None and not start_over:
     problems = '; '.join(f'{n}: {textwrap.shorten(what, 100)}' for n, what in damaged.items())
     problems = textwrap.shorten(problems, 300)
-    raise ValueError(
+    raise UserError(
       f'All checkpoints in {path} are damaged: {problems}.  They are left there.  Put a whole one '
       'in their place; or begin at step 0, by --start_over here, or in another --workdir.'
     )
@@ -147,7 +148,7 @@ def _tried(path, read):
 def _refuse(reason: str) -> None:
   """ValueError, in all processes, where one has a reason."""
   if reason := agreed(reason):
-    raise ValueError(reason)
+    raise UserError(reason)
 
 
 @contextlib.contextmanager
@@ -160,8 +161,8 @@ def _readable(path: pathlib.Path) -> Iterator[None]:
     number = getattr(error, 'errno', None)
     unknown = isinstance(error, MemoryError) or number in _ENVIRONMENT
     if unknown or any(status in str(error) for status in _STATUSES):
-      raise OSError(f'{path} cannot be read here, and may be whole: {said}.') from error
-    raise ValueError(f'it cannot be read: {said}') from error
+      raise UserFileError(f'{path} cannot be read here, and may be whole: {said}.') from error
+    raise UserError(f'it cannot be read: {said}') from error
 
 
 def shapes(tree):

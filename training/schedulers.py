@@ -2,6 +2,8 @@
 
 import os
 
+from core.errors import UserError
+
 ALONE = '--num_processes=1 runs this process alone'
 
 
@@ -24,7 +26,7 @@ def _by_slurm() -> bool:
   # the whole allocation.
   missing = _missing('SLURM_JOB_ID', 'SLURM_STEP_NODELIST', 'SLURM_PROCID', 'SLURM_LOCALID')
   if missing or tasks != (of_step or tasks):
-    raise ValueError(
+    raise UserError(
       f'SLURM_NTASKS={os.environ.get("SLURM_NTASKS", "")}, but srun did not start this process as '
       f'one of so many tasks: start it with srun; {ALONE}.'
     )
@@ -40,7 +42,7 @@ def _by_open_mpi() -> bool:
   rank = 'OMPI_COMM_WORLD_RANK'
   # Open MPI 5 does not set the first of them any more.
   if missing := _missing('OMPI_MCA_orte_hnp_uri', rank, 'OMPI_COMM_WORLD_LOCAL_RANK'):
-    raise ValueError(
+    raise UserError(
       f'OMPI_COMM_WORLD_SIZE={tasks}, but {missing} is not set, as mpirun of Open MPI 4 does.  Say '
       f'--coordinator=HOST:PORT --num_processes={tasks} --process_id=${rank}; {ALONE}.'
     )
@@ -60,7 +62,7 @@ def _by_gke() -> bool:
     needed += ['MEGASCALE_SLICE_ID', 'MEGASCALE_COORDINATOR_ADDRESS']
   if missing := _missing(*needed):
     what = f'{slices} slices' if slices > 1 else f'the hosts {hosts}'
-    raise ValueError(f'The environment has {what} of TPUs, but not {missing}; {ALONE}.')
+    raise UserError(f'The environment has {what} of TPUs, but not {missing}; {ALONE}.')
   for name in needed[:2]:
     _number(name)
   return True
@@ -76,5 +78,5 @@ def _number(name: str) -> int | None:
   if not value:
     return None
   if not (value.isascii() and value.isdigit()):
-    raise ValueError(f'{name}={value} is in the environment; allowed is a number.  {ALONE}.')
+    raise UserError(f'{name}={value} is in the environment; allowed is a number.  {ALONE}.')
   return int(value)

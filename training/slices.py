@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import jax
 from jax.experimental import topologies
 
+from core.errors import UserError
+
 GIB = 2**30
 
 
@@ -69,12 +71,12 @@ def parse(name: str) -> tuple[int, str, list[int]]:
   generation, sizes = GENERATIONS.get(kind), [int(n) for n in shape.split('x') if n]
   if not generation or len(sizes) != generation.dimensions:
     examples = ', '.join(f'{k}:{"x".join(["4"] * g.dimensions)}' for k, g in GENERATIONS.items())
-    raise ValueError(
+    raise UserError(
       f'{name} is no slice; allowed are {examples}, and of those other sizes, and several slices '
       'as in 2xv5p:4x4x4.'
     )
   if sizes[0] % 2 or sizes[1] % 2:
-    raise ValueError(
+    raise UserError(
       f'{name} does not divide into hosts of 2x2 chips: its first two sizes have to be even.'
     )
   return int(count or 1), kind, sizes
@@ -88,7 +90,7 @@ def open_slice(name: str) -> Slice:
   count, kind, sizes = parse(name)
   generation = GENERATIONS[kind]
   if not importlib.util.find_spec('libtpu'):
-    raise ValueError(
+    raise UserError(
       f'To compile for {name} without a TPU its compiler is needed: pip install libtpu, in the '
       f'version which JAX {jax.__version__} asks for by pip install "jax[tpu]".'
     )

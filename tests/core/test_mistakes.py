@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from core import mistakes
+from core.errors import UserError, UserFileError
 
 
 def message(act, *named):
@@ -110,11 +111,14 @@ def test_a_defect_in_what_handles_an_error_stays_one():
 
 
 def test_what_this_project_says_is_the_users():
-  def refuse():
-    raise ValueError('Got 3; allowed are 1 and 2.')
+  def refuse(kind):
+    raise kind('Got 3; allowed are 1 and 2.')
 
-  assert message(refuse) == 'Got 3; allowed are 1 and 2.'
-  for defect in (lambda: int('x'), lambda: {}['key'], lambda: np.zeros(2).reshape(3)):
+  for kind in (UserError, UserFileError):
+    assert message(lambda kind=kind: refuse(kind)) == 'Got 3; allowed are 1 and 2.'
+  defects = [lambda: refuse(ValueError), lambda: refuse(OSError)]
+  defects += [lambda: int('x'), lambda: {}['key'], lambda: np.zeros(2).reshape(3)]
+  for defect in defects:
     assert message(defect, '/') == ''
 
 

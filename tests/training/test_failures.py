@@ -16,31 +16,29 @@ PROGRAM = """
 import sys
 from jax.experimental import multihost_utils
 from core import command
+from core.errors import UserError
 from training import failures, processes
 
 here, failing, defect = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 processes.join(sys.argv[4], 2, here)
 with failures.ending_together(command.report):
   if here == failing:
-    raise getattr(__builtins__, defect)(f'It is of no use in process {here}.')
+    raise {'UserError': UserError, 'RuntimeError': RuntimeError}[defect](f'It is of no use in process {here}.')
   multihost_utils.sync_global_devices('never')
 """
 
 
 @pytest.mark.parametrize(
-  ('failing', 'defect', 'status'), [(0, 'ValueError', 2), (1, 'RuntimeError', 1)]
+  ('failing', 'defect', 'status'), [(0, 'UserError', 2), (1, 'RuntimeError', 1)]
 )
 def test_where_one_fails_it_says_why_and_the_others_end_with_it(failing, defect, status):
-  # Of a file of this project: its ValueErrors are the user's mistakes.
-  file = str(command.ROOT / 'train.py')
-  program = f'exec(compile({PROGRAM!r}, {file!r}, "exec"))'
   with socket.socket() as one:
     one.bind(('localhost', 0))
     where = f'localhost:{one.getsockname()[1]}'
   began = time.monotonic()
   started = [
     subprocess.Popen(
-      [sys.executable, '-c', program, str(here), str(failing), defect, where],
+      [sys.executable, '-c', PROGRAM, str(here), str(failing), defect, where],
       cwd=command.ROOT,
       stderr=subprocess.PIPE,
       text=True,
