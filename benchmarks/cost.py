@@ -30,8 +30,8 @@ _REPEATS = flags.DEFINE_integer('repeats', 5, 'How often each is timed.', lower_
 
 MODEL = {
   'channels': (16, 32, 32, 64),
-  'down_blocks': (1, 1, 1, 1),
-  'up_blocks': (1, 1, 1, 1),
+  'down_units': (1, 1, 1, 1),
+  'up_units': (1, 1, 1, 1),
   'attention': ('none', 'none', 'joint', 'joint'),
   'temporal_strides': (1, 2, 2, 2),
   'temporal_attentions': (0, 0, 0, 1),

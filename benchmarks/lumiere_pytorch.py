@@ -52,8 +52,8 @@ from training.step import make_step
 
 MODEL = {
   'channels': (64, 128, 256),
-  'down_blocks': (1, 1, 1),
-  'up_blocks': (2, 2, 2),
+  'down_units': (1, 1, 1),
+  'up_units': (2, 2, 2),
   'attention': ('none', 'none', 'joint'),
   'temporal_strides': (1, 2, 2),
   'temporal_attentions': (0, 0, 1),

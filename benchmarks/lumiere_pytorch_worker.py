@@ -120,7 +120,7 @@ class UNet(nn.Module):
     )
 
     skips, self.down, self.downsample = [], nn.ModuleList(), nn.ModuleList()
-    for i, (width, blocks) in enumerate(zip(widths, shape['down_blocks'])):
+    for i, (width, blocks) in enumerate(zip(widths, shape['down_units'])):
       if i > 0:
         self.downsample.append(nn.Conv2d(widths[i - 1], width, 3, stride=2, padding=1))
       self.down.append(nn.ModuleList(unit(width, i) for _ in range(blocks)))
@@ -128,7 +128,7 @@ class UNet(nn.Module):
     last = len(widths) - 1
     self.middle = nn.ModuleList([unit(widths[-1], last), unit(widths[-1], last, attention=False)])
     self.up, self.upsample = nn.ModuleList(), nn.ModuleList()
-    for i, (width, blocks) in reversed([*enumerate(zip(widths, shape['up_blocks']))]):
+    for i, (width, blocks) in reversed([*enumerate(zip(widths, shape['up_units']))]):
       self.up.append(nn.ModuleList(unit(width + skips[i].pop(), i) for _ in range(blocks)))
       if i > 0:
         conv = nn.Conv2d(width, widths[i - 1], 3, padding=1)
@@ -174,9 +174,9 @@ def inflated(shape):
   resampling of time after each of space.
   """
   last = len(shape['channels']) - 1
-  down = [[f'down.{i}.{j}' for j in range(n)] for i, n in enumerate(shape['down_blocks'])]
+  down = [[f'down.{i}.{j}' for j in range(n)] for i, n in enumerate(shape['down_units'])]
   # On the way up, modules are in the order in which they run: the coarsest level is the first.
-  blocks = reversed(shape['up_blocks'])
+  blocks = reversed(shape['up_units'])
   coarsest, *up = [[f'up.{i}.{j}' for j in range(n)] for i, n in enumerate(blocks)]
   return Lumiere(
     UNet(shape),

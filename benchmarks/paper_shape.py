@@ -50,8 +50,8 @@ _NARROW = {
 }
 BASE = _NARROW | {
   'channels': (16, 32, 32, 64),
-  'down_blocks': (0, 1, 1, 1),
-  'up_blocks': (1, 1, 1, 1),
+  'down_units': (0, 1, 1, 1),
+  'up_units': (1, 1, 1, 1),
   'attention': ('none', 'none', 'joint', 'joint'),
   'temporal_strides': (1, 2, 2, 2),
   'temporal_attentions': (0, 0, 0, 1),
@@ -59,8 +59,8 @@ BASE = _NARROW | {
 }
 SSR = _NARROW | {
   'channels': (16, 32, 32),
-  'down_blocks': (0, 1, 1),
-  'up_blocks': (1, 1, 1),
+  'down_units': (0, 1, 1),
+  'up_units': (1, 1, 1),
   'attention': ('none', 'none', 'cross'),
   'temporal_strides': (1, 2, 2),
   'temporal_attentions': (0, 0, 1),

@@ -6,8 +6,8 @@ of a window's eight, at its two coarsest levels.
 """
 
 _IF_MODEL = {
-  'down_blocks': (3, 3, 3, 3),
-  'up_blocks': (4, 4, 4, 4),
+  'down_units': (3, 3, 3, 3),
+  'up_units': (4, 4, 4, 4),
   'attention': ('none', 'joint', 'joint', 'joint'),
   'temporal_strides': (1, 2, 2, 2),
   'temporal_attentions': (0, 0, 0, 1),
@@ -36,8 +36,8 @@ _IF_SAMPLING = {
   'threshold': 'dynamic_if',
 }
 _IF_SSR_MODEL = _IF_MODEL | {
-  'down_blocks': (2, 2, 3, 5, 5),
-  'up_blocks': (3, 3, 4, 6, 6),
+  'down_units': (2, 2, 3, 5, 5),
+  'up_units': (3, 3, 4, 6, 6),
   'attention': ('none', 'none', 'none', 'joint', 'joint'),
   'temporal_strides': (1, 1, 2, 2, 1),
   'temporal_attentions': (0, 0, 0, 0, 1),

@@ -7,8 +7,8 @@ SCALES = {}
 # Seconds on a CPU: for the tests.
 _TINY_MODEL = {
   'channels': (16, 32, 32),
-  'down_blocks': (1, 1, 1),
-  'up_blocks': (1, 1, 1),
+  'down_units': (1, 1, 1),
+  'up_units': (1, 1, 1),
   'attention': ('none', 'none', 'joint'),
   'temporal_strides': (1, 2, 2),
   'head_features': 8,
@@ -53,8 +53,8 @@ SCALES['tiny'] |= {
 # its place.
 _DEMO_MODEL = {
   'channels': (32, 64, 96, 128),
-  'down_blocks': (0, 0, 1, 1),
-  'up_blocks': (1, 1, 1, 1),
+  'down_units': (0, 0, 1, 1),
+  'up_units': (1, 1, 1, 1),
   'attention': ('none', 'none', 'joint', 'joint'),
   'temporal_strides': (1, 1, 2, 2),
   'patch': 2,
@@ -142,8 +142,8 @@ SCALES['demo_sparse'] = {
 _DEMO_SSR = {
   'model': {
     'channels': (64, 96, 128),
-    'down_blocks': (0, 1, 2),
-    'up_blocks': (1, 1, 2),
+    'down_units': (0, 1, 2),
+    'up_units': (1, 1, 2),
     'attention': ('none', 'none', 'cross'),
     'temporal_strides': (1, 2, 2),
     'temporal_attentions': (0, 0, 1),
@@ -202,8 +202,8 @@ _PAPER_TEXT = {
 _PAPER = {
   'model': {
     'channels': (128, 384, 1024, 2560, 3584),
-    'down_blocks': (1, 1, 2, 2, 2),
-    'up_blocks': (1, 2, 3, 3, 3),
+    'down_units': (1, 1, 2, 2, 2),
+    'up_units': (1, 2, 3, 3, 3),
     'attention': ('none', 'none', 'joint', 'joint', 'joint'),
     'temporal_strides': (1, 2, 2, 2, 1),
     'temporal_attentions': (0, 0, 0, 0, 2),
@@ -244,8 +244,8 @@ SCALES['paper'] = {
 _PAPER_SSR = {
   'model': {
     'channels': (128, 256, 512, 1024),
-    'down_blocks': (2, 4, 8, 8),
-    'up_blocks': (2, 4, 8, 8),
+    'down_units': (2, 4, 8, 8),
+    'up_units': (2, 4, 8, 8),
     'attention': ('none', 'none', 'none', 'cross'),
     'temporal_strides': (1, 2, 2, 1),
     'patch': 2,

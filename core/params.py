@@ -12,7 +12,7 @@ from core.typing import Params
 
 
 def names(params: Params) -> dict[str, Any]:
-  """`{'down0_block0/spatial/conv1/kernel': array, ...}`"""
+  """`{'down0_unit0/spatial/conv1/kernel': array, ...}`"""
   return flatten_dict(params, sep='/')
 
 

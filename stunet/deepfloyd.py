@@ -79,8 +79,8 @@ def model_config(unet: Mapping[str, Any]) -> dict[str, Any]:
   width = unet.get('encoder_hid_dim')
   return {
     'channels': channels,
-    'down_blocks': blocks,
-    'up_blocks': tuple(b + 1 for b in blocks),
+    'down_units': blocks,
+    'up_units': tuple(b + 1 for b in blocks),
     'attention': tuple(
       ('cross' if cross else 'joint') if a else 'none' for a, cross in zip(attends, crosses)
     ),
@@ -108,7 +108,7 @@ def unet_config(model: STUNet, text_width: int, size: int) -> dict[str, Any]:
   for key, wanted in (('patch', 1), ('resample', 'residual'), ('attend_after', 'unit'),
                       ('skip_scale', 1.0), ('groups', 32)):  # fmt: skip
     _require(f'model.{key}', getattr(model, key), wanted)
-  _require('up_blocks', tuple(model.up_blocks), tuple(b + 1 for b in model.down_blocks))
+  _require('up_units', tuple(model.up_units), tuple(b + 1 for b in model.down_units))
   _require('attention of the coarsest level', model.attention[-1] == 'none', False)
   attends = [a != 'none' for a in model.attention]
   scale, emb = 1 / model.residual_scale, model.emb_features or 4 * model.channels[0]
@@ -121,7 +121,7 @@ def unet_config(model: STUNet, text_width: int, size: int) -> dict[str, Any]:
     'block_out_channels': list(model.channels),
     'down_block_types': [_ATTENDING[0] if a else _PLAIN[0] for a in attends],
     'up_block_types': [_ATTENDING[1] if a else _PLAIN[1] for a in reversed(attends)],
-    'layers_per_block': list(model.down_blocks),
+    'layers_per_block': list(model.down_units),
     'only_cross_attention': [a == 'cross' for a in model.attention],
     'mid_block_only_cross_attention': model.attention[-1] == 'cross',
     'act_fn': model.activation,

@@ -65,7 +65,7 @@ class Unit(nn.Module):
 class STUNet(nn.Module):
   """Predicts noise, clean video or velocity from a noisy video, its time and a condition.
 
-  A level is entered by a resampling, has `down_blocks[i]` units on the way down and `up_blocks[i]`
+  A level is entered by a resampling, has `down_units[i]` units on the way down and `up_units[i]`
   on the way up; a unit is a residual block with or without attention.  Resampling in space is
   'residual', inside a residual block of the level above on the way down and of the own one on the
   way up (Imagen's base model, DeepFloyd IF), or 'conv': strided on the way down, before the
@@ -78,8 +78,8 @@ class STUNet(nn.Module):
   """
 
   channels: Sequence[int]  # of every level, the finest first
-  down_blocks: Sequence[int]
-  up_blocks: Sequence[int]
+  down_units: Sequence[int]
+  up_units: Sequence[int]
   attention: Sequence[str]  # 'none', 'cross' to the text, or 'joint' with the own frame
   temporal_strides: Sequence[int]
   temporal_attentions: Sequence[int]
@@ -137,7 +137,7 @@ class STUNet(nn.Module):
     x = shard_activations(per_frame(self._conv(self.channels[0], 'conv_in'), shard_activations(x)))
 
     levels = []
-    for i, blocks in enumerate(self.down_blocks):
+    for i, blocks in enumerate(self.down_units):
       if i > 0:
         x = shard_activations(self._down(x, emb, i, strides[i]))
       outputs = [x]
@@ -150,7 +150,7 @@ class STUNet(nn.Module):
     x = self._unit('middle_unit0', last)(x, *embedded)
     x = self._unit('middle_unit1', last, attend=False)(x, *embedded)
 
-    for i, blocks in reversed(list(enumerate(self.up_blocks))):
+    for i, blocks in reversed(list(enumerate(self.up_units))):
       for j in range(blocks):
         attend = self.attend_after == 'unit' or j == blocks - 1
         x = jnp.concatenate([x, levels[i].pop() * self.skip_scale], -1)
@@ -167,13 +167,13 @@ class STUNet(nn.Module):
   def _check_config(self, size):
     levels = len(self.channels)
     per_level = (
-      'down_blocks', 'up_blocks', 'attention', 'temporal_strides', 'temporal_attentions'
+      'down_units', 'up_units', 'attention', 'temporal_strides', 'temporal_attentions'
     )  # fmt: skip
     if wrong := [n for n in per_level if len(getattr(self, n)) != levels]:
       raise UserError(f'{levels} levels in channels, but not in {wrong}.')
-    for i, (down, up) in enumerate(zip(self.down_blocks, self.up_blocks)):
+    for i, (down, up) in enumerate(zip(self.down_units, self.up_units)):
       if up > down + 1:
-        raise UserError(f'Level {i} has {up} up_blocks; its down_blocks allow at most {down + 1}.')
+        raise UserError(f'Level {i} has {up} up_units; its down_units allow at most {down + 1}.')
     if self.temporal_strides[0] != 1:
       raise UserError(
         f'temporal_strides begins with {self.temporal_strides[0]}; it must be 1, because nothing '

@@ -31,8 +31,8 @@ jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.05)
 # The smallest model with a resampling in space and time, and every kind of layer.
 TINY = {
   'channels': (8, 16),
-  'down_blocks': (1, 1),
-  'up_blocks': (1, 1),
+  'down_units': (1, 1),
+  'up_units': (1, 1),
   'attention': ('none', 'joint'),
   'temporal_strides': (1, 2),
   'temporal_attentions': (0, 1),
@@ -44,8 +44,8 @@ TINY = {
 # Smaller yet: without any resampling, for what takes long to compile.
 SMALL = TINY | {
   'channels': (8,),
-  'down_blocks': (0,),
-  'up_blocks': (1,),
+  'down_units': (0,),
+  'up_units': (1,),
   'attention': ('joint',),
   'temporal_strides': (1,),
   'temporal_attentions': (1,),

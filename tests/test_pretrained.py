@@ -24,7 +24,7 @@ UNETS = TESTS / 'stunet' / 'recorded'
 T5 = TESTS / 'text' / 'recorded' / 't5'
 # What of the sizes in configs/t2v.py:if_m is smaller in the model that was recorded.
 SMALLER = {
-  'channels': (32, 32), 'down_blocks': (0, 1), 'up_blocks': (1, 2), 'attention': ('none', 'joint'),
+  'channels': (32, 32), 'down_units': (0, 1), 'up_units': (1, 2), 'attention': ('none', 'joint'),
   'temporal_strides': (1, 2), 'temporal_attentions': (0, 1), 'head_features': 8,
   'text_features': 32, 'pool_heads': 2, 'dtype': 'float32',
 }  # fmt: skip

@@ -87,8 +87,18 @@ def _read_config(workdir):
     raise UserError(f'{path} cannot be read: {error}.  {_RESTORE}') from error
   if not isinstance(found, dict):
     raise UserError(f'{path} is no config, as it is not a JSON object.  {_RESTORE}')
+  for old, new in RENAMED.items():
+    *groups, key = old.split('.')
+    group = found
+    for name in groups:
+      group = group.get(name, {})
+    if key in group:
+      group[new] = group.pop(key)
   return found
 
+
+# Keys of configs that were written by earlier versions, and the last part of their names today.
+RENAMED = {'model.down_blocks': 'down_units', 'model.up_blocks': 'up_units'}
 
 _RESTORE = 'Copy it from elsewhere, or remove it: the command that trained here writes it anew.'
 

@@ -24,8 +24,8 @@ MESHES = {
 # Two levels, so that there is resampling in space and time, and as little else as can be.
 MODEL = SMALL | {
   'channels': (8, 8),
-  'down_blocks': (0, 0),
-  'up_blocks': (1, 1),
+  'down_units': (0, 0),
+  'up_units': (1, 1),
   'attention': ('none', 'joint'),
   'temporal_strides': (1, 2),
   'temporal_attentions': (0, 1),

@@ -34,8 +34,8 @@ VARIANTS = {
     'temporal_strides': (1, 8),
     'attention': ('cross', 'cross'),
     'attend_after': 'level',
-    'down_blocks': (1, 2),
-    'up_blocks': (1, 2),
+    'down_units': (1, 2),
+    'up_units': (1, 2),
     'text_features': 12,
   },
   'N=1, noise level': {
@@ -161,7 +161,7 @@ def test_bfloat16_is_close_to_float32_and_keeps_its_parameters(tiny):
 def test_recomputation_changes_no_gradient():
   x, *told = inputs(b=1, frames=2)
   # Two units, since compiling gradients takes long.
-  options = SMALL | {'attention': ('none',), 'up_blocks': (0,)}
+  options = SMALL | {'attention': ('none',), 'up_units': (0,)}
   params = random_params(shapes_of(STUNet(**options), x, *told))
 
   def loss(remat):
@@ -202,7 +202,7 @@ def test_other_counts_of_frames_are_told_the_nearest(frames, nearest):
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    ({'up_blocks': (1,)}, "2 levels in channels, but not in ['up_blocks']."),
+    ({'up_units': (1,)}, "2 levels in channels, but not in ['up_units']."),
     (
       {'temporal_attentions': (1,)},
       "2 levels in channels, but not in ['temporal_attentions'].",
@@ -211,7 +211,7 @@ def test_other_counts_of_frames_are_told_the_nearest(frames, nearest):
       {'temporal_strides': (1, 2, 2), 'attention': ('joint',)},
       "2 levels in channels, but not in ['attention', 'temporal_strides'].",
     ),
-    ({'up_blocks': (3, 1)}, 'Level 0 has 3 up_blocks; its down_blocks allow at most 2.'),
+    ({'up_units': (3, 1)}, 'Level 0 has 3 up_units; its down_units allow at most 2.'),
     (
       {'attention': ('none', 'self')},
       "attention is 'self'; allowed are cross, joint, none.",

@@ -23,7 +23,8 @@ here, failing, defect = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 processes.join(sys.argv[4], 2, here)
 with failures.ending_together(command.report):
   if here == failing:
-    raise {'UserError': UserError, 'RuntimeError': RuntimeError}[defect](f'It is of no use in process {here}.')
+    kind = {'UserError': UserError, 'RuntimeError': RuntimeError}[defect]
+    raise kind(f'It is of no use in process {here}.')
   multihost_utils.sync_global_devices('never')
 """
 
