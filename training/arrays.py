@@ -1,5 +1,6 @@
 """Arrays in files: how they are saved, and how they are read on any devices."""
 
+import contextlib
 import logging
 import pathlib
 from collections.abc import Callable
@@ -53,11 +54,13 @@ def read(path: pathlib.Path, place: Callable[[Params], Params]) -> Params:
 
 def saved_arrays(path: pathlib.Path) -> Params:
   """The shapes and types of what is saved there; ValueError where the files do not say them."""
-  with ocp.StandardCheckpointer() as checkpointer:
-    metadata = checkpointer.metadata(path).item_metadata
-  if metadata is None:
-    raise UserError(f'{path.name} has no metadata')
-  return metadata.tree
+  # Orbax's `Checkpointer.metadata` looks for the metadata of a whole step too, of which this folder
+  # is one part, and warns that it has none.  The handler reads the arrays' alone.
+  with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
+    try:
+      return handler.metadata(path).tree
+    except (OSError, ValueError, TypeError) as error:
+      raise UserError(f'{path.name} has no metadata') from error
 
 
 def on_one_device(shapes: Params) -> Params:

@@ -100,6 +100,21 @@ def test_an_array_is_saved_in_chunks_so_that_a_shard_is_read_alone(tmp_path, mon
     assert math.prod(stored.chunk_shape) * 4 <= 2**10, path
 
 
+def test_no_library_warns_of_a_model_that_is_whole(tmp_path, caplog):
+  run, model = tmp_path / 'run', tmp_path / 'model'
+  checkpoint.save_config(run, ConfigDict(CONFIG))
+  saved(run, state())
+  frozen = {'other': {'kernel': jnp.zeros(3)}}
+  resume.save_frozen(run, frozen)
+  write_model(model, ConfigDict(CONFIG), state().ema, 3)
+  caplog.clear()
+  with caplog.at_level('WARNING', 'absl'):
+    for workdir in (run, model):
+      checkpoint.load(workdir)
+    resume.restore_frozen(run, frozen)
+  assert not caplog.records
+
+
 def test_the_config_is_written_and_read_back(tmp_path):
   checkpoint.save_config(tmp_path / 'new', ConfigDict(CONFIG))
   assert json.loads((tmp_path / 'new/config.json').read_text()) == CONFIG
