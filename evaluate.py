@@ -33,15 +33,16 @@ from core import command, video
 from data import prompts as lists
 from data import synthetic
 from diffusion.sampling import SPACINGS
-from evaluation import held_out, judgements
 from evaluation import samples as sampling
 from evaluation import ucf101 as zero_shot
 from evaluation import xt_slice as slices
 from evaluation.protocol import write_score
 from evaluation.report import write_report
 from evaluation.scores import METRICS, Settings, network_of, require
+from evaluation.shapes import held_out
 from evaluation.telling import tell
-from evaluation.user_study import QUESTIONS, beside, embedded, write_study
+from evaluation.user_study import judgements
+from evaluation.user_study.page import QUESTIONS, beside, embedded, write_study
 from evaluation.videos import Folder, open_folder, read
 from pipelines.jobs import Job
 from pipelines.run import Model

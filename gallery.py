@@ -26,7 +26,7 @@ from core.folder import new_file
 from core.writable import require_folder
 from data import synthetic
 from data.pipeline import SHAPES
-from evaluation.applications import boxes
+from evaluation.shapes.applications import boxes
 from pipelines import style
 
 DEMO = pathlib.Path('checkpoints/demo')

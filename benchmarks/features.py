@@ -31,7 +31,7 @@ from benchmarks.lumiere_pytorch import Timed, check, cpu, theirs
 from core import command
 from core.errors import UserError
 from evaluation import frechet
-from evaluation.features import Features, open_features
+from evaluation.features.networks import Features, open_features
 from evaluation.videos import Folder, Reading, batched, clips, open_folder
 
 WARM_UP = 1  # turns that do not count

@@ -21,8 +21,8 @@ from core.errors import UserError
 from core.video import Pixels
 from evaluation import frechet
 from evaluation.distortions import distorted
-from evaluation.features import Features, open_features
-from evaluation.i3d import LEAST
+from evaluation.features.i3d import LEAST
+from evaluation.features.networks import Features, open_features
 from evaluation.videos import Reading, batched, clips, open_folder
 
 KINDS = ('noise', 'blur', 'frame shuffling', 'freezing', 'colour shift')

@@ -1,9 +1,10 @@
 """The files below a folder, and names that mean the same file."""
 
+import hashlib
 import os
 import pathlib
 import unicodedata
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from core.errors import UserFileError
 
@@ -86,3 +87,12 @@ def found(
     places = {name: os.path.realpath(folder / name) for name in others}
     known |= {name: by_place[place] for name, place in places.items() if place in by_place}
   return known
+
+
+def digest(files: Iterable[pathlib.Path]) -> str:
+  """The SHA-256 of each file, as `sha256:` and hexadecimal numbers with plus signs between them."""
+  digests = []
+  for path in files:
+    with path.open('rb') as file:
+      digests.append(hashlib.file_digest(file, 'sha256').hexdigest())
+  return f'sha256:{"+".join(digests)}'

@@ -12,10 +12,10 @@ import numpy as np
 from core.errors import UserError
 from data import synthetic
 from evaluation import frechet
-from evaluation.features import Clip, Features, open_clip, open_features
+from evaluation.features.networks import Clip, Features, open_clip, open_features
 from evaluation.inception_score import inception_score as _inception_score
 from evaluation.motion import motion_score, summary
-from evaluation.shapes import judge
+from evaluation.shapes.judge import judge
 from evaluation.videos import Folder, Reading, batched, clips, open_folder
 
 # Of a clip, by metric, where nothing else is told; all there are for the others.

@@ -20,12 +20,19 @@ LEVELS = (
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 PACKAGES = sorted(path.parent.name for path in ROOT.glob('*/__init__.py'))
 LIBRARY = sorted(LEVEL.keys() & set(PACKAGES))
+# The same within evaluation/, for its packages and modules.
+EVALUATION_LEVELS = (
+  {'curves', 'distortions', 'features', 'frechet', 'image_quality', 'inception_score', 'index'},
+  {'motion', 'page', 'protocol', 'seams', 'shapes', 'ucf101', 'videos', 'xt_slice'},
+  {'report', 'samples', 'scores', 'telling', 'user_study'},
+  {'in_training'},
+)
 # Run in an environment of their own: of another library with which this project is compared, and
 # of the one that wrote weights which are read here.
 ELSEWHERE = (
   ROOT / 'benchmarks' / 'features_worker.py',
   ROOT / 'benchmarks' / 'lumiere_pytorch_worker.py',
-  ROOT / 'evaluation' / 'from_torch.py',
+  ROOT / 'evaluation' / 'features' / 'from_torch.py',
 )
 FORBIDDEN = ('tensorflow', 'torch', 'torchvision', 'keras')
 MOST_LINES = 300
@@ -39,14 +46,20 @@ def files(*owners):
     )
 
 
-def imported(tree):
-  """The first names of all modules which a file imports, at its head or in a function."""
+def imported_names(tree):
+  """The dotted names that a file imports, at its head or in a function: modules and what is
+  imported from them."""
   for node in ast.walk(tree):
     if isinstance(node, ast.ImportFrom):
       assert node.level == 0, f'line {node.lineno} is a relative import'
-      yield node.module.split('.')[0]
+      yield from (f'{node.module}.{alias.name}' for alias in node.names)
     elif isinstance(node, ast.Import):
-      yield from (alias.name.split('.')[0] for alias in node.names)
+      yield from (alias.name for alias in node.names)
+
+
+def imported(tree):
+  """The top-level packages and modules that a file imports."""
+  return (name.split('.')[0] for name in imported_names(tree))
 
 
 def parse(path):
@@ -68,6 +81,25 @@ def test_imports_point_down(owner):
         continue
       assert name not in ('configs', 'tests'), where
       assert LEVEL[name] < LEVEL[owner], where
+
+
+def test_imports_within_evaluation_point_down():
+  level = {name: level for level, names in enumerate(EVALUATION_LEVELS) for name in names}
+  folder = ROOT / 'evaluation'
+  owners = [path for path in folder.iterdir() if path.stem not in ('__init__', '__pycache__')]
+  assert level.keys() == {path.stem for path in owners if path.suffix in ('', '.py')}
+  for path in files('evaluation'):
+    if path.parent == folder and path.stem == '__init__':
+      continue
+    owner = path.relative_to(folder).with_suffix('').parts[0]
+    names = (name.split('.') for name in imported_names(parse(path)))
+    for name in {parts[1] for parts in names if parts[0] == 'evaluation'} - {owner}:
+      assert level[name] < level[owner], f'{path.relative_to(ROOT)} imports evaluation.{name}'
+
+
+def test_no_module_of_evaluation_has_the_name_of_a_package():
+  packages = {path.parent.name for path in (ROOT / 'evaluation').glob('*/__init__.py')}
+  assert not (packages | set(PACKAGES)) & {path.stem for path in files('evaluation')}
 
 
 def test_configs_import_configs_alone():

@@ -12,7 +12,7 @@ from PIL import Image
 from core import video
 from core.params import matches, names
 from data import decode
-from evaluation.shapes import judge
+from evaluation.shapes.judge import judge
 from pipelines import style
 from stunet.inflate import TEMPORAL
 from training import checkpoint

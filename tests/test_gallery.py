@@ -7,7 +7,7 @@ import pytest
 
 import gallery
 from data import decode
-from evaluation.shapes import judge
+from evaluation.shapes.judge import judge
 
 SAMPLE = pathlib.Path(gallery.__file__).with_name('sample.py').read_text('utf-8')
 FOLDER = pathlib.Path('a folder')

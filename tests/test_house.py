@@ -20,7 +20,7 @@ SOURCES = sorted(p for p in [*ROOT.glob('*.py'), *ROOT.glob('[a-z]*/**/*.py')])
 ELSEWHERE = (
   ROOT / 'benchmarks' / 'features_worker.py',
   ROOT / 'benchmarks' / 'lumiere_pytorch_worker.py',
-  ROOT / 'evaluation' / 'from_torch.py',
+  ROOT / 'evaluation' / 'features' / 'from_torch.py',
 )
 # Compared with other libraries, in an environment that has them: make test-parity.
 PARITY = sorted((ROOT / 'tests' / 'parity').glob('*.py'))

@@ -10,7 +10,7 @@ from benchmarks.fvd import STRENGTHS, WHOLE, grows, moments, table
 from core import command
 from evaluation import frechet
 from evaluation.distortions import distorted
-from evaluation.features import Features
+from evaluation.features.networks import Features
 
 RNG = np.random.default_rng(0)
 CLIPS = [RNG.integers(0, 256, (9, 8 + i, 10, 3), np.uint8) for i in range(5)]  # sizes differ

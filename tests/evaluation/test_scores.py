@@ -7,7 +7,7 @@ import pytest
 from core import video
 from data import synthetic
 from evaluation import frechet, protocol, scores
-from evaluation.features import Clip, Features
+from evaluation.features.networks import Clip, Features
 from evaluation.inception_score import inception_score
 from evaluation.scores import Settings
 from evaluation.videos import open_folder

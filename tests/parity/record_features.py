@@ -2,8 +2,8 @@
 
 python -m tests.parity.record_features
 
-Writes tests/evaluation/recorded/: of each network the names and shapes of its weights and its
-answer, but neither weights nor input.
+Writes tests/evaluation/features/recorded/: the names and shapes of the weights of each network, and
+its output, but neither the weights nor the input.
 """
 
 import gzip
@@ -17,11 +17,11 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from benchmarks.features_worker import I3D
-from tests.evaluation import drawn
+from tests.evaluation.features import drawn
 from tests.parity import networks
 from tests.parity.record_t5 import TEXTS
 
-OUT = pathlib.Path(__file__).resolve().parent.parent / 'evaluation' / 'recorded'
+OUT = pathlib.Path(__file__).resolve().parents[1] / 'evaluation' / 'features' / 'recorded'
 CLIP = (2, 17, 37, 42, 3)  # odd and uneven, so that nothing is padded by chance
 C3D_CLIP = (2, 16, 48, 40, 3)
 IMAGES = (3, 24, 24, 3)

@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from transformers import CLIPModel
 
 from benchmarks.features_worker import I3D
-from evaluation import c3d, clip, features, i3d, published, weights
-from evaluation.clip_tokenizer import open_tokenizer
-from evaluation.features import NETWORKS, open_features
-from tests.evaluation import drawn
+from evaluation.features import c3d, clip, i3d, published, weights
+from evaluation.features.clip_tokenizer import open_tokenizer
+from evaluation.features.networks import NETWORKS, open_features, parameter_shapes
+from tests.evaluation.features import drawn
 from tests.oracles import relative_error
 from tests.parity import networks
 from tests.parity.record_features import (
@@ -116,7 +116,7 @@ def test_clip(network, tmp_path):
   few = of.model
   if network == 'clip_l14':
     few = few.clone(layers=3, text_layers=2)
-  params, _ = weights.load(features.shapes(few, *of.examples), of.namings, str(tmp_path))
+  params, _ = weights.load(parameter_shapes(few, *of.examples), of.namings, str(tmp_path))
   known = clip_answers(model, 49408, (2, 224, 224, 3))
   inputs = drawn.normal('images', (2, 224, 224, 3)), drawn.tokens(49408)
   got = jax.jit(few.apply)({'params': params}, *map(jnp.asarray, inputs))
@@ -165,5 +165,5 @@ def test_the_published_names_are_those_of_transformers():
   with torch.device('meta'):
     of_model = shapes(CLIPModel(clip_of(image, text, **sizes).config))
   of = NETWORKS['clip_b32']
-  ours = features.shapes(of.model, *of.examples)
+  ours = parameter_shapes(of.model, *of.examples)
   assert {n for name in ours for n in published.CLIP[0].theirs(name)} == of_model.keys()

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-COMMAND = pathlib.Path(__file__).resolve().parent.parent.parent / 'evaluation' / 'from_torch.py'
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+COMMAND = ROOT / 'evaluation' / 'features' / 'from_torch.py'
 
 
 def run(source, target):
