@@ -59,7 +59,7 @@ def from_diffusers(source: pathlib.Path, out: pathlib.Path, text: str = '') -> i
   except (KeyError, ValueError) as error:
     missing = 'it has no ' if isinstance(error, KeyError) else ''
     raise UserError(f'{folder}/config.json is not of a U-Net of IF: {missing}{error}') from error
-  config = (ssr_image if model['level_embedding'] else t2i).get_config('if_m')
+  config = (ssr_image if model['noise_level_embedding'] else t2i).get_config('if_m')
   levels = len(model['channels'])  # of an image, whose time is never resampled
   config.model.update(model, temporal_strides=(1,) * levels, temporal_attentions=(0,) * levels)
   config.text.width = unet.get('encoder_hid_dim') or unet['cross_attention_dim']

@@ -65,7 +65,7 @@ SSR = _NARROW | {
   'temporal_strides': (1, 2, 2),
   'temporal_attentions': (0, 0, 1),
   'patch': 8,
-  'level_embedding': True,
+  'noise_level_embedding': True,
 }
 WINDOWS = {'window': 8, 'overlap': 2, 'at_once': 1, 'aug_level': 0.1}
 SAMPLING = {'sampler': 'dpmpp_2m', 'spacing': 'even_angles'}
@@ -78,7 +78,7 @@ def narrow(model: STUNet, cond: Condition) -> tuple[Callable, Params]:
   """
   side = model.patch * 2 ** (len(model.channels) - 1)
   x, t = jnp.zeros((1, model.temporal_factor, side, side, 3)), jnp.ones(1)
-  if model.level_embedding:
+  if model.noise_level_embedding:
     cond = cond.replace(frames=x, level=t)
   # Its own initialisation has much to compile, and ends in a layer of zeros.
   shapes = jax.eval_shape(model.init, jax.random.key(0), x, t, cond)['params']

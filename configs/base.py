@@ -142,7 +142,7 @@ def get_config() -> ConfigDict:
 
 def super_resolution(c: ConfigDict) -> ConfigDict:
   """The config with what its stages share: pipelines.cascade.make_super_resolution samples them."""
-  c.model.level_embedding = True
+  c.model.noise_level_embedding = True
   c.model.resample = 'conv'  # the Efficient U-Net's order: downsample first, upsample last
   c.degrade.update({'factor': 4, 'level': 0.5, 'blur': 0.5})
   c.sampling.update({'guidance': 1.0, 'window': 8, 'overlap': 2, 'at_once': 1, 'aug_level': 0.1})

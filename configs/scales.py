@@ -32,7 +32,7 @@ SCALES['tiny'] = {
 
 # Crops of 16x16 pixels, from 8x8.
 _TINY_SSR = _TINY | {
-  'model': _TINY_MODEL | {'attention': ('none', 'none', 'cross'), 'level_embedding': True},
+  'model': _TINY_MODEL | {'attention': ('none', 'none', 'cross'), 'noise_level_embedding': True},
   'data': {'size': 16, 'shorter_side': 32},
   'degrade': {'factor': 2},
   'sampling': {'steps': 4, 'window': 4, 'overlap': 1},

@@ -90,7 +90,7 @@ def model_config(unet: Mapping[str, Any]) -> dict[str, Any]:
     'text_features': unet['cross_attention_dim'] if width else 0,
     'pool_heads': unet.get('addition_embed_type_num_heads', 64),
     'emb_features': unet.get('time_embedding_dim') or 4 * channels[0],
-    'level_embedding': level is not None,
+    'noise_level_embedding': level is not None,
     'groups': 32,
     'activation': activation,
     'residual_scale': 1 / scale,
@@ -116,7 +116,7 @@ def unet_config(model: STUNet, text_width: int, size: int) -> dict[str, Any]:
     '_class_name': 'UNet2DConditionModel',
     **{key: wanted for key, (wanted, _) in _SAME.items()},
     'sample_size': size,
-    'in_channels': 6 if model.level_embedding else 3,
+    'in_channels': 6 if model.noise_level_embedding else 3,
     'out_channels': model.out_channels,
     'block_out_channels': list(model.channels),
     'down_block_types': [_ATTENDING[0] if a else _PLAIN[0] for a in attends],
@@ -130,7 +130,7 @@ def unet_config(model: STUNet, text_width: int, size: int) -> dict[str, Any]:
     'encoder_hid_dim': text_width if model.text_features else None,
     'addition_embed_type_num_heads': model.pool_heads,
     'time_embedding_dim': emb,
-    'class_embed_type': 'timestep' if model.level_embedding else None,
+    'class_embed_type': 'timestep' if model.noise_level_embedding else None,
     'resnet_out_scale_factor': scale,
     'mid_block_scale_factor': scale,
   }
@@ -142,7 +142,7 @@ def shapes(model: STUNet, text_width: int) -> Params:
   video = jax.ShapeDtypeStruct((1, 1, size, size, 3), jnp.float32)
   t = jax.ShapeDtypeStruct((1,), jnp.float32)
   text = jax.ShapeDtypeStruct((1, 1, text_width), jnp.float32)
-  given = (video, t) if model.level_embedding else (None, None)
+  given = (video, t) if model.noise_level_embedding else (None, None)
   return jax.eval_shape(model.init, jax.random.key(0), video, t, Condition(text, None, *given))[
     'params'
   ]

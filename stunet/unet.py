@@ -92,7 +92,7 @@ class STUNet(nn.Module):
   text_features: int = 0  # width the text is projected to for attention; 0 leaves it as it is
   pool_heads: int = 8
   emb_features: int = 0  # 0: four times the finest level's channels
-  level_embedding: bool = False  # whether the condition's noise level is embedded
+  noise_level_embedding: bool = False  # whether the condition's noise level is embedded
   temporal_scale_shift: bool = False  # whether time, text and frame modulate the temporal layers
   frame_step: float = 1.0  # by which positions of frames grow: 4, where three of four are left out
   groups: int = 32
@@ -206,14 +206,14 @@ class STUNet(nn.Module):
     The frozen pooling hardly hears the words for motions, of which the image model has no use:
     temporal layers have a pooling of their own, trained with them.
     """
-    if self.level_embedding != (cond.level is not None):
+    if self.noise_level_embedding != (cond.level is not None):
       raise UserError('The condition has a noise level if and only if the model embeds one.')
     features = self.emb_features or 4 * self.channels[0]
     text = cond.text.astype(self.dtype)
     mask = jnp.ones(text.shape[:2], bool) if cond.mask is None else cond.mask
     sizes = (self.channels[0], features, self.activation, self.dtype)
     emb = TimeEmbedding(*sizes, name='time')(t)
-    if self.level_embedding:
+    if self.noise_level_embedding:
       emb += TimeEmbedding(*sizes, name='level')(cond.level)
     pool = lambda name: AttentionPooling(features, self.pool_heads, self.dtype, name=name)
     spatial = ACTIVATIONS[self.activation](emb + pool('pool')(text, mask))

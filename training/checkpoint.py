@@ -98,7 +98,11 @@ def _read_config(workdir):
 
 
 # Keys of configs that were written by earlier versions, and the last part of their names today.
-RENAMED = {'model.down_blocks': 'down_units', 'model.up_blocks': 'up_units'}
+RENAMED = {
+  'model.down_blocks': 'down_units',
+  'model.up_blocks': 'up_units',
+  'model.level_embedding': 'noise_level_embedding',
+}
 
 _RESTORE = 'Copy it from elsewhere, or remove it: the command that trained here writes it anew.'
 

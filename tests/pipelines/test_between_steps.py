@@ -119,7 +119,7 @@ def test_what_runs_between_steps_is_lowered_for_the_mesh_of_a_run(stage):
   config.sampling.steps = 1
   if stage == 'ssr':
     config.data.frames = 4
-    config.model.level_embedding = True
+    config.model.noise_level_embedding = True
   plan = make_plan(config, mesh_of(AXES['8']))
   found = lowered_between(plan, jax.eval_shape(lambda: jax.random.key(0)))
   assert found.keys() == {'evaluation', 'samples'}

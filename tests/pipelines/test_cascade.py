@@ -95,7 +95,7 @@ def test_a_video_does_not_depend_on_its_batch():
 @pytest.mark.parametrize('axes', [MESH, (('data', 2), ('time', 4))])
 def test_many_devices_make_the_video_of_one(axes):
   """By a real network, and of 5 windows, so that some devices have none, or a part of each."""
-  model = STUNet(**SMALL | {'level_embedding': True, 'attention': ('cross',)})
+  model = STUNet(**SMALL | {'noise_level_embedding': True, 'attention': ('cross',)})
   apply = lambda params, *inputs: model.apply({'params': params}, *inputs)
   cond, keys = small(0.3, frames=16, h=4, w=4), video_keys(0, jnp.arange(1))
   x, level = jnp.zeros((1, 16, 8, 8, 3)), jnp.ones(1)

@@ -24,7 +24,7 @@ from tests.oracles import fresh, random_params, relative_error
 from training.state import State
 from training.step import make_step
 
-ARRANGEMENT = {'level_embedding': True, 'resample': 'conv'}
+ARRANGEMENT = {'noise_level_embedding': True, 'resample': 'conv'}
 KEY = jax.random.key(0)
 
 
@@ -168,7 +168,7 @@ def test_where_pixels_attend_to_one_another_frames_are_whole_in_training(scale, 
   config = importlib.import_module(f'configs.{stage}').get_config(scale)
   assert 'joint' in config.model.attention
   assert config.data.size == config.data.shorter_side
-  assert config.model.level_embedding
+  assert config.model.noise_level_embedding
 
 
 @pytest.mark.parametrize(('scale', 'stage'), sorted({*STAGES} - {*ATTENDING}))
@@ -177,7 +177,7 @@ def test_no_pixel_attends_to_another_of_its_frame(scale, stage):
   config = importlib.import_module(f'configs.{stage}').get_config(scale)
   assert set(config.model.attention) == {'none', 'cross'}
   assert config.model.resample == 'conv'
-  assert config.model.level_embedding
+  assert config.model.noise_level_embedding
   assert config.data.size < config.data.shorter_side
 
 

@@ -40,7 +40,7 @@ VARIANTS = {
   },
   'N=1, noise level': {
     'temporal_strides': (1, 1),
-    'level_embedding': True,
+    'noise_level_embedding': True,
     'emb_features': 24,
   },
 }
@@ -67,7 +67,7 @@ def inflated(request):
   image, video = STUNet(**options, temporal=False), STUNet(**options)
   n = video.temporal_factor
   x, t, cond = inputs(frames=2 * n)
-  cond = cond.replace(level=t / 2 if video.level_embedding else None)
+  cond = cond.replace(level=t / 2 if video.noise_level_embedding else None)
   params = random_params(shapes_of(image, x[:, :1], t, cond))
 
   # The video model is widened, too, by a condition which the image model does not have.
@@ -108,7 +108,7 @@ def test_one_frame_is_the_image_models_answer(inflated):
 def test_all_that_is_inserted_is_named_temporal_and_nothing_else(options):
   options = TINY | options
   x, t, cond = inputs(frames=8)
-  cond = cond.replace(level=t if options.get('level_embedding') else None)
+  cond = cond.replace(level=t if options.get('noise_level_embedding') else None)
   models = (STUNet(**options, temporal=temporal) for temporal in (False, True))
   image, video = (names(random_params(shapes_of(model, x, t, cond))) for model in models)
   inserted = video.keys() - image.keys()
@@ -227,7 +227,7 @@ def test_other_counts_of_frames_are_told_the_nearest(frames, nearest):
       'temporal_strides begins with 2; it must be 1, because nothing is resampled before level 0.',
     ),
     (
-      {'level_embedding': True},
+      {'noise_level_embedding': True},
       'The condition has a noise level if and only if the model embeds one.',
     ),
   ],

@@ -256,7 +256,9 @@ def test_the_last_the_best_and_those_of_every_so_many_steps_are_kept(tmp_path):
 
 
 def test_a_config_of_an_earlier_version_is_read_under_the_names_of_today(tmp_path):
-  old = {'model': {'down_blocks': [1, 2], 'up_blocks': [2, 3]}, 'seed': 0}
+  model = {'down_blocks': [1, 2], 'up_blocks': [2, 3], 'level_embedding': True}
+  old = {'model': model, 'seed': 0}
   (tmp_path / 'config.json').write_text(json.dumps(old))
   config = checkpoint.load_config(tmp_path)
-  assert config.to_dict() == {'model': {'down_units': [1, 2], 'up_units': [2, 3]}, 'seed': 0}
+  model = {'down_units': [1, 2], 'up_units': [2, 3], 'noise_level_embedding': True}
+  assert config.to_dict() == {'model': model, 'seed': 0}
