@@ -4,6 +4,7 @@ import dataclasses
 import gc
 import os
 import pathlib
+import signal
 from collections.abc import Callable
 
 import jax
@@ -18,10 +19,16 @@ from tests.oracles import random_params
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # Most of the time of tests goes into compiling networks that hardly run; with these flags XLA needs
-# a third of it.  What tests start inherits them.
+# a quarter of it.  Processes that tests start inherit them.
 os.environ.setdefault(
-  'XLA_FLAGS', '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
+  'XLA_FLAGS',
+  '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
+  ' --xla_cpu_parallel_codegen_split_count=1',
 )
+
+# A shell script that starts pytest in the background makes it ignore Ctrl-C, and whatever pytest
+# starts inherits that; tests of interrupts need the default.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_num_cpu_devices', 8)

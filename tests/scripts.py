@@ -85,15 +85,19 @@ def script(name):
 
 
 class Terminal(io.StringIO):
-  """Takes what is printed, progress bars too."""
+  """A text stream that claims to be a terminal, so that progress bars are written to it."""
 
   def isatty(self):
     return True
 
 
-def call(script, *argv) -> tuple[int, str, str]:
-  """Exit status, stdout and stderr of a script with verbs."""
-  out, err = io.StringIO(), Terminal()
+def call(script, *argv, terminal=False) -> tuple[int, str, str]:
+  """The exit status, stdout and stderr of a script with verbs.
+
+  With `terminal`, stderr is one and gets the progress bars.  Programs that move a bar cannot be
+  cached by XLA, so each of them is compiled again.
+  """
+  out, err = io.StringIO(), Terminal() if terminal else io.StringIO()
   with (
     mock.patch.object(sys, 'argv', [script.__file__, *map(str, argv)]),
     flagsaver.flagsaver(),

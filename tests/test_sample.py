@@ -43,13 +43,13 @@ def ssr_workdir(tmp_path_factory):
 def run(workdir):
   """Runs the command; returns exit status, stdout and stderr."""
   with script('sample') as sample:
-    yield lambda *argv: call(sample, f'--workdir={workdir}', *argv)
+    yield lambda *argv, **options: call(sample, f'--workdir={workdir}', *argv, **options)
 
 
 def test_a_prompt_becomes_a_video_the_same_in_every_process(run, workdir, tmp_path):
   argv = ['text_to_video', f'--prompt={PROMPT}', '--seed=5']
   files = [str(tmp_path / name) for name in ('a.mp4', 'slice.png')]
-  code, out, err = run(*argv, f'--output={files[0]}', f'--xt_slice={files[1]}')
+  code, out, err = run(*argv, f'--output={files[0]}', f'--xt_slice={files[1]}', terminal=True)
   assert code == 0
   assert out.splitlines()[:2] == files
   assert 'compiled in' in out.splitlines()[2]
@@ -119,7 +119,7 @@ def test_super_resolution_doubles_the_side_of_what_the_base_made(run, ssr_workdi
   assert code == 0
   argv[-1] = f'--ssr_workdir={ssr_workdir}'
   options = ['--ssr_steps=1', '--ssr_guidance=1.5', '--window=4', '--overlap=2', '--aug_level=0']
-  code, _, err = run(f'--output={tmp_path}/large.npy', *argv, *options)
+  code, _, err = run(f'--output={tmp_path}/large.npy', *argv, *options, terminal=True)
   assert code == 0
   assert '1/1' in err
   for i in range(2):
