@@ -53,19 +53,27 @@ def deviation(name: str, process: Process, times: Times, d: float) -> float:
   All of it is linear in what is drawn, the first x_t and the noise of every step.  So its
   coefficients are solved for from more pixels than there are of them, and no chance is left.
   """
-  steps = len(times) - 1
-  keys = jax.random.split(jax.random.key(0), 1)
-  xt = draw(keys, jnp.asarray(steps), jnp.zeros((1, 1, 1, 4 * (steps + 1), 1)))
-  drawn = [xt, *(draw(keys, jnp.asarray(i), xt) for i in range(steps))]
-  drawn = np.stack([np.asarray(x, np.float64).ravel() for x in drawn], -1)
-  made = np.asarray(_made(name, process, times, d, xt, keys), np.float64)
-  coefficients, *_ = np.linalg.lstsq(drawn, made.ravel(), rcond=None)
+  drawn = _noise(len(times) - 1)
+  made = np.asarray(_made(name, process, times, d, drawn[0]), np.float64)
+  coefficients, *_ = np.linalg.lstsq(drawn.reshape(len(drawn), -1).T, made.ravel(), rcond=None)
   return float(np.linalg.norm(coefficients) / d)
 
 
+@functools.cache
+def _noise(steps):
+  """The first x_t, then the noise that is drawn at every step."""
+  xt = jnp.zeros((1, 1, 1, 4 * (steps + 1), 1))
+  noise = jax.vmap(lambda step: draw(_keys(), step, xt))
+  return np.asarray(noise(jnp.array([steps, *range(steps)])), np.float64)
+
+
+def _keys():
+  return jax.random.split(jax.random.key(0), 1)
+
+
 @functools.partial(jax.jit, static_argnames=('name', 'process'))
-def _made(name, process, times, d, xt, keys):
-  cond = Condition(jnp.zeros((1, 1, 1)))
+def _made(name, process, times, d, xt):
+  cond, keys = Condition(jnp.zeros((1, 1, 1))), _keys()
   return SAMPLERS[name](exact(process, times, d), cond, xt, process, times, keys=keys)
 
 

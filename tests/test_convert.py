@@ -19,7 +19,7 @@ from core.params import count, names
 from stunet import deepfloyd
 from stunet.inflate import inflate
 from stunet.unet import STUNet
-from tests.oracles import random_params, relative_error
+from tests.oracles import fresh, random_params, relative_error
 from training import checkpoint
 from training.export import write_model
 
@@ -60,7 +60,7 @@ def test_a_still_clip_through_the_inflated_network_is_the_images_answer_in_every
   options = {'temporal': True, 'temporal_strides': (1, 2), 'temporal_attentions': (0, 1)}
   model = network(config, **options)
   inputs, want = ours('if_i', frames=4)
-  video = jax.jit(model.init)(jax.random.key(0), *inputs)['params']
+  video = fresh(model, *inputs)
   assert any('temporal' in name for name in names(video))
   apply = jax.jit(lambda params: model.apply({'params': params}, *inputs))
   assert relative_error(apply(inflate(image, video)), want) <= 1e-4

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 from core import params as P
+from stunet.unet import STUNet
+from tests.conftest import SMALL, inputs
+from tests.oracles import random_params
 
 TEMPORAL = (r'(.*/)?temporal[^/]*/.*',)
 
@@ -103,11 +106,12 @@ def test_trees_to_blend_have_the_same_names():
     P.blend(tree(), {'down0': tree()['down0']}, 0.5)
 
 
-def test_kernels_are_held_as_a_network_uses_them(tiny):
-  model = tiny.model.clone(dtype='bfloat16')
-  apply = jax.jit(lambda params: model.apply({'params': params}, *tiny.inputs))
-  small = P.cast_kernels(tiny.params, 'bfloat16')
-  np.testing.assert_array_equal(apply(small), apply(tiny.params))
+def test_kernels_are_held_as_a_network_uses_them():
+  model, example = STUNet(**SMALL, dtype='bfloat16'), inputs(frames=2)
+  params = random_params(jax.eval_shape(model.init, jax.random.key(0), *example)['params'])
+  apply = jax.jit(lambda params: model.apply({'params': params}, *example))
+  small = P.cast_kernels(params, 'bfloat16')
+  np.testing.assert_array_equal(apply(small), apply(params))
   kinds = {name.rsplit('/', 1)[-1]: p.dtype for name, p in P.names(small).items()}
   assert kinds['kernel'] == jnp.bfloat16
   assert {str(kind) for name, kind in kinds.items() if name != 'kernel'} == {'float32'}

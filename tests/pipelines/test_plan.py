@@ -13,7 +13,7 @@ from pipelines.plan import initialise, lowered_step, make_plan
 from tests.conftest import SMALL
 from text.encoder import open_encoder
 
-STEPS = 20
+STEPS = 5
 ALONE = (('data', 1),)
 MESHES = {
   '8x1x1': (('data', 8),),

@@ -9,19 +9,27 @@ from core.condition import Condition
 from core.given import Given
 from pipelines.stage import given_too, hearing, open_stage
 from stunet.inflate import inflate
+from tests.conftest import SMALL
 from tests.oracles import random_params
 
 KEY = jax.random.key(0)
+
+
+def small(config):
+  """The config with a network that compiles quickly."""
+  config.model.update(SMALL)
+  config.data.update(size=8, frames=4)
+  return config
 
 
 def test_at_birth_what_is_given_changes_nothing():
   """The widened model is the text-to-video model it grew from, whatever it is given."""
   rng = np.random.default_rng(0)
   normal = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
-  plain, masked = open_stage(t2v.get_config()), open_stage(t2v_masked.get_config())
-  x, t = normal(2, 4, 16, 16, 3), jnp.asarray([0.3, 0.8])
+  plain, masked = (open_stage(small(stage.get_config())) for stage in (t2v, t2v_masked))
+  x, t = normal(2, 4, 8, 8, 3), jnp.asarray([0.3, 0.8])
   cond = Condition(normal(2, 16, 64), jnp.ones((2, 16), bool))
-  told = cond.replace(frames=normal(2, 4, 16, 16, 4))
+  told = cond.replace(frames=normal(2, 4, 8, 8, 4))
   shapes = lambda stage, cond: jax.eval_shape(stage.init, KEY, x, t, cond)
   params = random_params(shapes(plain, cond))
   grown = inflate(params, random_params(shapes(masked, told), seed=1))

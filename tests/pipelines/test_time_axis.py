@@ -3,13 +3,13 @@
 import numpy as np
 
 from benchmarks.cost import programs
-from tests.conftest import TINY
 from tests.oracles import relative_error
+from tests.pipelines.test_plan import MODEL
 
 
 def measured(devices):
   """The operations of a device, for the answer and for its gradient, and the answer."""
-  lowered, inputs = programs(80, 16, devices, **TINY | {'temporal_strides': (1, 8)})
+  lowered, inputs = programs(80, 16, devices, **MODEL | {'temporal_strides': (1, 8)})
   answer, gradient = (program.compile() for program in lowered)
   flops = [program.cost_analysis()['flops'] for program in (answer, gradient)]
   return np.array(flops), np.asarray(answer(*inputs))
