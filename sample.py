@@ -29,13 +29,15 @@ from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
 from core import command, video
-from core.given import Given
+from core.condition import Condition
 from core.typing import Params
 from data import pictures, prompts
-from diffusion.sampling import SAMPLERS, SPACINGS, Source
-from pipelines import conditional, forecasts, jobs, style
+from diffusion.sampling import SAMPLERS, SPACINGS, InitialVideo
+from pipelines import conditional, jobs, style
+from pipelines.forecast import forecast_videos
 from pipelines.run import Model, run
-from pipelines.stage import open_stage
+from pipelines.stages import open_stage
+from training import forecasts
 
 _PROMPT = flags.DEFINE_string(
   'prompt', 'a red circle moving right on a black background', 'What the video shows.'
@@ -137,35 +139,35 @@ def text_to_video() -> None:
   if not _CONFIG.value:
     raise UserError('--compile_for needs --config=configs/t2v.py:SCALE.')
   output = command.json_file(_OUTPUT.value)
-  found = forecasts.of_videos(_CONFIG.value, _SSR_CONFIG.value, _COMPILE_FOR.value, _BATCH.value)
-  forecasts.tell(found, output)
+  configs = _CONFIG.value, _SSR_CONFIG.value
+  forecasts.report(forecast_videos(*configs, _COMPILE_FOR.value, _BATCH.value), output)
 
 
 def image_to_video() -> None:
   """Videos that begin with --image."""
 
-  def given(data, side):
+  def condition(data, side):
     image = pictures.read_image(_path('image'), _tell)
     image = pictures.fitted(image, side, side, _FIT.value)
     return conditional.image_to_video(image, data.frames)
 
-  _make(('image', 'fit'), given)
+  _make(('image', 'fit'), condition)
 
 
 def inpaint() -> None:
   """--video with what is hidden by --mask, or in --box, made anew."""
 
-  def given(data, side):
+  def condition(data, side):
     clip = _clip(data)
     return conditional.inpainting(*_square(clip, _hidden(clip, data), side))
 
-  _make(('video', 'mask', 'box', 'fit', 'clip'), given)
+  _make(('video', 'mask', 'box', 'fit', 'clip'), condition)
 
 
 def outpaint() -> None:
   """--video inside a border, which is made."""
 
-  def given(data, side):
+  def condition(data, side):
     left, top, right, bottom = border = [int(n) for n in _PAD.value or (0, 0, 0, 0)]
     height, width = side - top - bottom, side - left - right
     if not any(border) or min(height, width) < 1:
@@ -176,32 +178,32 @@ def outpaint() -> None:
     clip = pictures.fitted(_clip(data), height, width, _FIT.value)
     return conditional.outpainting(clip, *border)
 
-  _make(('video', 'pad', 'fit', 'clip'), given)
+  _make(('video', 'pad', 'fit', 'clip'), condition)
 
 
 def cinemagraph() -> None:
   """--image, which moves where --mask is white, or in --box."""
 
-  def given(data, side):
+  def condition(data, side):
     image = pictures.read_image(_path('image'), _tell)
     return conditional.cinemagraph(*_square(image, _hidden(image, data), side), data.frames)
 
-  _make(('image', 'mask', 'box', 'fit'), given)
+  _make(('image', 'mask', 'box', 'fit'), condition)
 
 
 def edit() -> None:
   """--video, noised to --strength, and made of that again as the prompt says (SDEdit), in a style
   if one is given."""
 
-  def source(data):
+  def initial_video(data):
     clip = pictures.fitted(_clip(data), data.size, data.size, _FIT.value)
-    return Source(jnp.asarray(video.to_float(clip))[None], jnp.asarray(_STRENGTH.value))
+    return InitialVideo(jnp.asarray(video.to_float(clip))[None], jnp.asarray(_STRENGTH.value))
 
   inputs = ('video', 'strength', 'fit', 'clip', 'style')
   if _STYLE.value:
-    _make((*inputs, 'alpha'), source=source, styled=_styled)
+    _make((*inputs, 'alpha'), initial_video=initial_video, styled=_styled)
   else:
-    _make(inputs, source=source)
+    _make(inputs, initial_video=initial_video)
 
 
 def stylize() -> None:
@@ -216,29 +218,31 @@ def _styled(params: Params) -> Params:
 
 def _make(
   inputs: Sequence[str],
-  given: Callable[[ConfigDict, int], Given] | None = None,
-  source: Callable[[ConfigDict], Source] | None = None,
+  condition: Callable[[ConfigDict, int], Condition] | None = None,
+  initial_video: Callable[[ConfigDict], InitialVideo] | None = None,
   styled: Callable[[Params], Params] = lambda params: params,
 ) -> None:
   """Makes the videos the flags ask for, once all that can be wrong with them is ruled out.
 
   inputs: the flags, beside those for all videos, that say what to make them of.
-  given: what is, of videos with these `config.data`, as squares of this side.
+  condition: all but the text, of videos with these `config.data`, as squares of this side.
   """
   brought = _inputs(inputs)
   todo = _jobs()
-  base = _base(masked=given is not None)
+  base = _base(masked=condition is not None)
   open_stage(base.config)  # whose errors come before anything is read
   if ssr := _super_resolution(base):
     open_stage(ssr.config)
   d, factor = base.config.data, ssr.config.degrade.factor if ssr else 1
   jobs.require_room(todo, d.frames, factor * d.size, _UPSCALE.value)
-  what = dict(given=given and given(d, factor * d.size), source=source and source(d))
+  inputs = dict(initial_video=initial_video and initial_video(d))
+  if condition:
+    inputs['condition'] = condition(d, factor * d.size)
   seed = _SEED.value
   made_by = base.made_by('', seed) | (ssr.made_by('ssr_', seed) if ssr else {})
   made_by |= {'fps': d.fps} | brought
   batch = min(_BATCH.value, len(todo))
-  for job, pixels in run(todo, base, ssr, batch=batch, seed=seed, styled=styled, **what):
+  for job, pixels in run(todo, base, ssr, batch=batch, seed=seed, styled=styled, **inputs):
     job.write(pixels, fps=d.fps, upscale=_UPSCALE.value, made_by=made_by)
     print(*filter(None, (job.path, job.xt_slice)), sep='\n')
   if _PROMPTS_FILE.value is not None:

@@ -40,27 +40,26 @@ from core.writable import require_folder
 from data.pipeline import batches
 from diffusion.sampling import video_keys
 from evaluation.in_training import make_scoring
-from pipelines import forecasts
-from pipelines.between_steps import (
-  Make,
-  evaluation_rows,
-  make_loss,
-  on_host,
-  on_mesh,
-  videos_at_once,
-)
-from pipelines.examples import fixed_batches, open_evaluated, open_examples
-from pipelines.plan import Plan, initialise, lowered_step, make_plan
-from pipelines.ranges import require_in_range
+from pipelines.stages import open_stage
 from text.encoder import open_encoder
-from training import account, checkpoint, failures, loop, processes, resume
+from training import account, checkpoint, failures, forecasts, loop, processes, resume
 from training.agreement import from_first
 from training.lock import locked
 from training.monitor import say
 from training.phases import Clock, watched
+from training.plan import Plan, initialise, lower_step, make_plan
+from training.ranges import require_in_range
+from training.sampling import GenerateOnHost, make_generate_on_host, to_every_host, videos_at_once
+from training.stage import Stage
 from training.state import State
-from training.step import mean_loss
 from training.stops import told_to_stop
+from training.validation import (
+  evaluation_rows,
+  fixed_batches,
+  make_losses,
+  mean_loss,
+  open_validation,
+)
 
 _CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run is kept.')
@@ -106,15 +105,15 @@ def train(
   mesh = make_mesh(config.mesh)
   if config.init_from and not checkpoint.steps(workdir):  # one that is resumed has all it needs
     require_same_texts(pathlib.Path(config.init_from), config)
-  plan = make_plan(config, mesh)
-  data, evaluated, fixed = open_batches(config, mesh)
+  plan = make_plan(config, mesh, open_stage)
+  data, validation, fixed = open_batches(config, plan.stage, mesh)
   keys = lambda: tuple(jax.random.split(jax.random.key(config.seed), 3))
   key_init, key_step, key_evaluate = jax.jit(keys, out_shardings=replicated(mesh))()
   if plan.frozen and not config.init_from:
     raise UserError('Frozen parameters need a trained model: --config.init_from=WORKDIR.')
   at_once = videos_at_once(config, mesh)
-  make = on_mesh(plan.stage.generate, at_once, mesh)
-  score = make_scoring(config, make, workdir, at_once=at_once, **config.scores)
+  generate = make_generate_on_host(plan.stage.generate, at_once, mesh)
+  score = make_scoring(config, plan.stage, generate, workdir, at_once=at_once, **config.scores)
   checkpoint.check_config(workdir, config)
   if not start_over:
     resume.require_checkpoints(workdir)
@@ -137,10 +136,10 @@ def train(
     with contextlib.closing(checkpoints), jax.set_mesh(mesh):
       frozen = cast_kernels(frozen, config.model.dtype)
       with clock.during('compile'):
-        lowered, step_flops = lowered_step(plan, key_step)
+        lowered, step_flops = lower_step(plan, key_step)
         step = lowered.compile()
-      losses = make_loss(config, plan.stage, mesh)
-      shown = on_host(
+      losses = make_losses(config, plan.stage, mesh)
+      shown = to_every_host(
         put_batch(fixed[0], mesh), min(len(config.sample_prompts), config.evaluate_batch), mesh
       )
       inputs = lambda batch, stop: put_batch(batch, mesh) | {'stop': of_each(stop, mesh)}
@@ -148,11 +147,11 @@ def train(
         config, workdir, state, frozen, data, checkpoints,
         clock=clock, stopped=stopped, step_flops=step_flops,
         step=lambda state, frozen, batch, stop: step(state, frozen, inputs(batch, stop), key_step),
-        evaluate=lambda params: {evaluated.metric: mean_loss(
+        evaluate=lambda params: {validation.metric: mean_loss(
           lambda number, batch: losses(params, put_batch(batch, mesh), key_evaluate, number),
-          fixed, len(evaluated.examples),
+          fixed, len(validation.examples),
         )},
-        sample=make_sampling(config, plan.stage.examples(shown), make, workdir),
+        sample=make_sampling(config, plan.stage.preview(shown), generate, workdir),
         score=score,
       )  # fmt: skip
 
@@ -186,32 +185,37 @@ def text_settings(config: ConfigDict) -> dict:
   return told | {'mask_padding': masked}
 
 
-def open_batches(config: ConfigDict, mesh: jax.sharding.Mesh):
+def open_batches(config: ConfigDict, stage: Stage, mesh: jax.sharding.Mesh):
   """The batches of training, what is evaluated, and the batches of that: of each, the rows that
-  this process brings."""
-  encode, source = open_encoder(**config.text), open_examples(config)
-  evaluated = open_evaluated(config, source)
-  say(f'{len(source):,} examples to train on; {evaluated.metric} is of {evaluated.what}')
+  this process loads."""
+  encode, source = open_encoder(**config.text), stage.data.open('train')
+  validation = open_validation(config, stage, source)
+  say(f'{len(source):,} examples to train on; {validation.metric} is of {validation.description}')
   clips = config.evaluate_batch
-  fixed = fixed_batches(evaluated.examples, encode, clips, evaluation_rows(clips, mesh))
+  fixed = fixed_batches(validation.examples, encode, stage, clips, evaluation_rows(clips, mesh))
   mine = rows(config.loader.batch, mesh)
-  data = batches(source, encode, seed=config.seed, rows=mine, **config.loader)
-  return data, evaluated, fixed
+  data = batches(source, encode, keys=stage.batch, seed=config.seed, rows=mine, **config.loader)
+  return data, validation, fixed
 
 
 def make_sampling(
-  config: ConfigDict, examples: tuple[Sequence[str], Condition], make: Make, workdir: pathlib.Path
+  config: ConfigDict,
+  preview: tuple[Sequence[str], Condition],
+  generate: GenerateOnHost,
+  workdir: pathlib.Path,
 ):
-  """Returns `sample(params, step)`, which writes a video of each example, and its X-T slice, from
-  the first process; to be called in all.
+  """Returns `sample(params, step)`, which generates videos and writes them with their X-T slices.
 
-  examples: see `Stage`; make: see `on_mesh`.
+  All processes call it; the first one writes.
+
+  preview: the titles and the condition of the videos: see `training.stage.Stage`.
+  generate: see `make_generate_on_host`.
   """
-  d, (titles, cond) = config.data, examples
+  d, (titles, cond) = config.data, preview
   keys = video_keys(config.seed, jnp.arange(len(titles)))
 
   def sample(params: Params, step: int) -> None:
-    videos = make(params, cond, keys)
+    videos = generate(params, cond, keys)
     if jax.process_index() > 0:
       return
     folder = workdir / 'samples' / f'step_{step:08}'
@@ -231,7 +235,8 @@ def main() -> None:
     if not _CONFIG.value:
       raise UserError('--compile_for needs --config=configs/STAGE.py:SCALE.')
     output = command.json_file(_OUTPUT.value)
-    return forecasts.tell([forecasts.of_step(_CONFIG.value, _COMPILE_FOR.value)], output)
+    forecast = forecasts.forecast_step(_CONFIG.value, _COMPILE_FOR.value, open_stage)
+    return forecasts.report([forecast], output)
   if not _CONFIG.value or not _WORKDIR.value:
     raise UserError('Both --config=configs/STAGE.py:SCALE and --workdir=DIR are needed.')
   if status := run(_CONFIG.value, pathlib.Path(_WORKDIR.value)):

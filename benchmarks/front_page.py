@@ -11,8 +11,8 @@ from benchmarks import chart
 from core import command, video
 from core.folder import new_file
 from pipelines.cascade import to_host
-from pipelines.stage import open_stage
-from pipelines.text_to_video import in_batches
+from pipelines.stages import open_stage
+from pipelines.text_to_video import compile_text_to_video
 from text.encoder import open_encoder
 from training import checkpoint
 
@@ -30,7 +30,9 @@ def main() -> None:
   video.check_writable(output)
   config, params, _ = checkpoint.load(pathlib.Path(flags.FLAGS.workdir))
   generate = open_stage(config).generate
-  make = in_batches(generate, params, open_encoder(**config.text), batch=1, seed=flags.FLAGS.seed)
+  make = compile_text_to_video(
+    generate, params, open_encoder(**config.text), batch=1, seed=flags.FLAGS.seed
+  )
   strips = [chart.filmstrip(p, to_host(make([p], [0])[0])) for p in PROMPTS]
   with new_file(pathlib.Path(output)) as file:
     chart.stacked(strips).save(file, 'PNG')

@@ -37,14 +37,15 @@ from core.params import merge, names, nest, partition
 from core.typing import Key, Params
 from data.pipeline import batches
 from diffusion.sampling import video_keys
-from pipelines.examples import fixed_batches, open_evaluated, open_examples
-from pipelines.stage import Stage, open_stage
+from pipelines.stages import open_stage
 from stunet.inflate import inflate
 from text.encoder import open_encoder
 from training import checkpoint
 from training.optimizer import make_optimizer
+from training.stage import Stage
 from training.state import State
-from training.step import make_evaluation, make_step, mean_loss
+from training.step import make_step
+from training.validation import fixed_batches, make_evaluation, mean_loss, open_validation
 
 RESAMPLING = (r'(.*/)?temporal_(down|up)[^/]*/conv1d/conv/kernel',)
 
@@ -55,7 +56,7 @@ class Outcome:
 
   births: UInt8[np.ndarray, 'b t h w 3']  # samples before the first step, one for each prompt
   losses: list[tuple[int, float]]  # evaluation loss by the step
-  metric: str  # what the loss is called: see `open_evaluated`
+  metric: str  # what the loss is called: see `open_validation`
 
 
 def compare(config: ConfigDict) -> dict[str, Outcome]:
@@ -63,9 +64,9 @@ def compare(config: ConfigDict) -> dict[str, Outcome]:
   if not config.init_from:
     raise UserError('Got no image model to inflate; --config.init_from=WORKDIR says which.')
   stage = open_stage(config)
-  encode, source = open_encoder(**config.text), open_examples(config)
-  evaluated = open_evaluated(config, source)
-  fixed = fixed_batches(evaluated.examples, encode, config.evaluate_batch)
+  encode, source = open_encoder(**config.text), stage.data.open('train')
+  validation = open_validation(config, stage, source)
+  fixed = fixed_batches(validation.examples, encode, stage, config.evaluate_batch)
   key_init, key_he, key_step, key_evaluate = jax.random.split(jax.random.key(config.seed), 4)
   born = inflated(config, stage, fixed[0], key_init)
   variants = {'nearest neighbour': born, 'He et al.': with_he(born, key_he)}
@@ -78,12 +79,13 @@ def compare(config: ConfigDict) -> dict[str, Outcome]:
 
   def loss(params: Params) -> float:
     of = lambda number, batch: evaluate(params, batch, key_evaluate, number)
-    return mean_loss(of, fixed, len(evaluated.examples))
+    return mean_loss(of, fixed, len(validation.examples))
 
   def losses(name: str, params: Params) -> list[tuple[int, float]]:
     trained, frozen = partition(params, config.trainable)
     state, found = State.create(trained, tx), []
-    with contextlib.closing(batches(source, encode, seed=config.seed, **config.loader)) as data:
+    stream = batches(source, encode, keys=stage.batch, seed=config.seed, **config.loader)
+    with contextlib.closing(stream) as data:
       for i in tqdm(range(config.steps + 1), desc=name, unit='step'):
         if i in (0, config.steps) or (config.evaluate_every and i % config.evaluate_every == 0):
           found.append((i, loss(merge(state.params, frozen))))
@@ -91,12 +93,15 @@ def compare(config: ConfigDict) -> dict[str, Outcome]:
           state, _ = step(state, frozen, next(data), key_step)
     return found
 
-  return {n: Outcome(sample(p), losses(n, p), evaluated.metric) for n, p in variants.items()}
+  return {n: Outcome(sample(p), losses(n, p), validation.metric) for n, p in variants.items()}
 
 
 def inflated(config: ConfigDict, stage: Stage, batch: dict[str, np.ndarray], key: Key) -> Params:
   """The image model of `config.init_from`, inflated to that of the stage."""
-  x, cond = jnp.zeros(batch['video'][:1].shape), Condition(batch['text'][:1], batch['mask'][:1])
+  x, cond = (
+    jnp.zeros(batch['video'][:1].shape),
+    Condition(batch['text'][:1], batch['text_mask'][:1]),
+  )
   _, image, _ = checkpoint.load(pathlib.Path(config.init_from))
   return inflate(image, jax.jit(stage.init)(key, x, jnp.ones(1), cond))
 
@@ -112,7 +117,7 @@ def with_he(params: Params, key: Key) -> Params:
 
 def make_sampling(config: ConfigDict, stage: Stage, batch):
   """Returns `sample(params)`: videos of the config's prompts, from the same noise each time."""
-  titles, cond = stage.examples(batch)
+  titles, cond = stage.preview(batch)
   keys = video_keys(config.seed, jnp.arange(len(titles)))
   return lambda params: video.to_uint8(np.asarray(stage.generate(params, cond, keys)))
 

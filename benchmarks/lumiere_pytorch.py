@@ -96,7 +96,7 @@ class Ours:
     self.cond = Condition(text, jnp.ones(text.shape[:2], bool))
     self.xt, self.keys = jax.random.normal(self.key, clip), video_keys(0, jnp.arange(batch))
     self.batch = {'video': jax.random.randint(self.key, clip, 0, 256, jnp.uint8)}
-    self.batch |= {'text': text, 'mask': self.cond.mask}
+    self.batch |= {'text': text, 'text_mask': self.cond.text_mask}
     model, self.process = STUNet(**MODEL), Process(prediction='eps')
     model.check_frames(frames)
     self.apply, params = narrow(model, Condition(text[:1]))

@@ -32,7 +32,7 @@ from diffusion.process import Process
 from diffusion.sampling import video_keys
 from pipelines.cascade import make_super_resolution, to_host
 from pipelines.text_to_video import make_text_to_video
-from ssr.model import beside_upsampled
+from ssr.model import with_upsampled_low_res
 from stunet.unet import STUNet
 from text.hashed import encoder
 
@@ -79,7 +79,7 @@ def narrow(model: STUNet, cond: Condition) -> tuple[Callable, Params]:
   side = model.patch * 2 ** (len(model.channels) - 1)
   x, t = jnp.zeros((1, model.temporal_factor, side, side, 3)), jnp.ones(1)
   if model.noise_level_embedding:
-    cond = cond.replace(frames=x, level=t)
+    cond = cond.replace(low_res=x, noise_level=t)
   # Its own initialisation has much to compile, and ends in a layer of zeros.
   shapes = jax.eval_shape(model.init, jax.random.key(0), x, t, cond)['params']
   rng = np.random.default_rng(0)
@@ -102,10 +102,10 @@ def make(frames: int, size: int, base_steps: int, ssr_steps: int, path: pathlib.
   with timed('base, compilation'):
     generate = generate.lower(base_params, cond, keys).compile()
   with timed(f'base, {base_steps} steps to {frames}x{small}x{small}'):
-    cond = cond.replace(frames=jax.block_until_ready(generate(base_params, cond, keys)))
+    cond = cond.replace(low_res=jax.block_until_ready(generate(base_params, cond, keys)))
 
   options = dict(steps=ssr_steps, guidance=1.0, **WINDOWS, **SAMPLING)
-  upscale = make_super_resolution(beside_upsampled(ssr), process, (size, size), **options)
+  upscale = make_super_resolution(with_upsampled_low_res(ssr), process, (size, size), **options)
   with timed('super-resolution, compilation'):
     upscale = upscale.lower(ssr_params, cond, keys).compile()
   with timed(f'super-resolution, {ssr_steps} steps to {frames}x{size}x{size}'):

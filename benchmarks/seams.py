@@ -32,9 +32,9 @@ from core.typing import Float, Params
 from data import synthetic
 from data.pipeline import SHAPES
 from evaluation.seams import borders, differences, ratio
-from pipelines.cascade import one_by_one
-from pipelines.stage import open_stage, super_resolution_config
-from pipelines.text_to_video import in_batches
+from pipelines.cascade import compile_super_resolution
+from pipelines.stages import open_stage, super_resolution_config
+from pipelines.text_to_video import compile_text_to_video
 from text.encoder import open_encoder
 from training import checkpoint
 
@@ -47,7 +47,7 @@ def from_model(workdir: pathlib.Path, frames: int, seed: int) -> tuple[Small, in
   config, params, _ = checkpoint.load(workdir)
   config.data.frames = frames
   generate, encode = open_stage(config).generate, open_encoder(**config.text)
-  make = in_batches(generate, params, encode, batch=1, seed=seed)
+  make = compile_text_to_video(generate, params, encode, batch=1, seed=seed)
 
   def small(i):
     prompt = synthetic.prompt(i).caption
@@ -74,7 +74,7 @@ def open_upscale(
   config.sampling.overlap = overlap
   mesh, shape = make_mesh((('data', -1), ('fsdp', 1))), (frames, side, side, 3)
   generate, encode = open_stage(config, mesh=mesh).generate, open_encoder(**config.text)
-  return one_by_one(generate, params, encode, shape, seed=seed, mesh=mesh)
+  return compile_super_resolution(generate, params, encode, shape, seed=seed, mesh=mesh)
 
 
 def picture(

@@ -37,7 +37,7 @@ from core.typing import Float, Video
 from data.pipeline import batches, open_source
 from diffusion.sampling import video_keys
 from evaluation import image_quality
-from pipelines.stage import open_stage, super_resolution_config
+from pipelines.stages import open_stage, super_resolution_config
 from ssr.degrade import downsample
 from text.encoder import Encoder, open_encoder
 from training import checkpoint
@@ -98,7 +98,7 @@ def make_enlarge(config: ConfigDict) -> Callable:
     truth = pixels(batch['video'])
     small = downsample(truth, factor)
     resized = lambda method: jax.image.resize(small, truth.shape, method)
-    large = generate(params, Condition(batch['text'], batch['mask'], frames=small), keys)
+    large = generate(params, Condition(batch['text'], batch['text_mask'], low_res=small), keys)
     # A cubic overshoots at edges, a network is clipped by its sampler.
     made = resized('nearest'), jnp.clip(resized('cubic'), -1, 1), large, truth
     return dict(zip(COLUMNS, made))

@@ -73,7 +73,7 @@ KINDS: dict[str, Callable[[Shape, np.random.Generator], Mask]] = {
 
 
 class Masked:
-  """A source whose examples have besides `known`, a mask of one of `KINDS`.
+  """A source whose examples also have a `mask`, of one of `KINDS`: true where the clip is given.
 
   mix: how often each kind is drawn, relative to the others.  ValueError for other kinds, for a
     share below zero, and where all are zero.
@@ -95,7 +95,7 @@ class Masked:
     draw = getattr(self._source, 'draw', lambda i, rng: self._source[i])
     example = draw(index, rng)
     kind = self._names[rng.choice(len(self._names), p=self._shares)]
-    return example | {'known': KINDS[kind](example['video'].shape[:3], rng)}
+    return example | {'mask': KINDS[kind](example['video'].shape[:3], rng)}
 
 
 def _some(rng, n):

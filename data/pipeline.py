@@ -1,8 +1,8 @@
 """Clips and captions, read, shuffled, cropped and batched.
 
-A source has a length, and `source[i]` is `{'video': uint8 't h w 3', 'caption': str}`.  One which
-chooses among several windows of a clip has `draw(i, rng)` besides, which returns the same; and
-where part of a clip is given, `known`, bool 't h w'.
+A source has a length, and `source[i]` is `{'video': uint8 't h w 3', 'caption': str}`, with further
+arrays where a stage is conditioned on more, such as `mask`, bool 't h w'.  A source that chooses
+among several windows of a clip also has `draw(i, rng)`, which returns the same.
 """
 
 import functools
@@ -10,7 +10,7 @@ import gc
 import pathlib
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import grain
 import numpy as np
@@ -71,21 +71,22 @@ def batches(
   source,
   encode: Callable[[Sequence[str]], tuple],
   *,
+  keys: Collection[str] = ('video', 'text', 'text_mask'),
   batch: int,
   seed: int,
   workers: int = 0,
   shuffle: bool = True,
   rows: Sequence[int] | None = None,
 ) -> grain.DatasetIterator:
-  """An endless iterator of `{'video': uint8 'b t h w c', 'text': 'b n d', 'mask': 'b n'}`.
+  """An endless iterator of batches: `{'video': uint8 'b t h w c', 'text': 'b n d', ...}`.
 
-  And of `known`, 'b t h w', where examples have it.
-
-  `encode` maps captions to (text, mask).  `batch` counts the examples of all processes, and `rows`
-  says which of them this process gets, in this order; None is all of them.  Whoever asks for row i
-  of a batch gets what one process alone would get in that row.  Every example appears once in an
-  epoch, each of which is shuffled anew; an epoch shorter than a batch is followed by the next
-  within it.  `workers` processes read ahead, threads of this one where it is 0.
+  `keys` are those of a batch, as a stage declares them.  `encode` maps captions to `text` and
+  `text_mask`; the other arrays are those of the examples.  `batch` counts the examples of all
+  processes, and `rows` says which of them this process gets, in this order; None is all of them.
+  Whoever asks for row i of a batch gets what one process alone would get in that row.  Every
+  example appears once in an epoch, each of which is shuffled anew; an epoch shorter than a batch is
+  followed by the next within it.  `workers` processes read ahead, threads of this one where it is
+  0.
 
   The sequence is a function of `source`, `batch` and `seed` alone; `get_state` and `set_state`
   resume it exactly.  Call `close()` at the end.
@@ -112,7 +113,7 @@ def batches(
       options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
       examples = examples.mp_prefetch(options, worker_init_fn=_begin_worker)
     # After the workers: a batch is then of consecutive examples, whatever their number.
-    return iter(examples.batch(share, batch_fn=lambda clips: _collate(clips, encode)))
+    return iter(examples.batch(share, batch_fn=lambda clips: _collate(clips, encode, keys)))
 
   return _Batches(start)
 
@@ -195,8 +196,7 @@ def _draw(source, collect: bool, i, rng: np.random.Generator) -> dict:
       gc.collect()
 
 
-def _collate(clips: Sequence[dict], encode) -> dict:
-  text, mask = encode([clip['caption'] for clip in clips])
-  video, known = ([c[key] for c in clips if key in c] for key in ('video', 'known'))
-  batch = {'video': np.stack(video), 'text': text, 'mask': mask}
-  return batch | {'known': np.stack(known)} if known else batch
+def _collate(clips: Sequence[dict], encode, keys: Collection[str]) -> dict:
+  text, text_mask = encode([clip['caption'] for clip in clips])
+  batch = {'text': text, 'text_mask': text_mask}
+  return batch | {k: np.stack([clip[k] for clip in clips]) for k in keys if k not in batch}

@@ -1,9 +1,9 @@
 """A denoiser is a function  (x_t, t, condition) -> x_0.
 
-All that is done to a network's answer while sampling is a function from denoiser to denoiser.
+Whatever changes a network's prediction while sampling is a function from a denoiser to a denoiser.
 
-A network with a learned variance (Nichol & Dhariwal 2021) says something of it in as many channels
-again.  They stay beside those of x_0, which alone are changed; `ddpm` reads them.
+A network with a learned variance (Nichol & Dhariwal 2021) predicts it in as many channels again,
+after those of x_0.  Only the channels of x_0 are changed here; the sampler `ddpm` reads the others.
 """
 
 import math
@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 
 from core.condition import Condition
-from core.given import Given
 from core.typing import Float, Params, Time, Video
 from diffusion.process import Process, per_example
 
@@ -21,7 +20,8 @@ Denoiser = Callable[[Video, Time, Condition], Video]
 
 
 def network(apply: Callable, params: Params, process: Process) -> Denoiser:
-  """The denoiser which a network is: `apply(params, xt, t, cond)` is what it predicts."""
+  """The denoiser of a network whose `apply(params, xt, t, cond)` returns what the process has it
+  predict."""
 
   def denoise(xt, t, cond):
     return on_x0(lambda p: process.x0_from(xt, t, p), apply(params, xt, t, cond), xt)
@@ -30,26 +30,27 @@ def network(apply: Callable, params: Params, process: Process) -> Denoiser:
 
 
 def on_x0(
-  change: Callable[[Video], Video], answer: Float['b t h w k'], xt: Video
+  change: Callable[[Video], Video], prediction: Float['b t h w k'], xt: Video
 ) -> Float['b t h w k']:
-  """The answer with its first channels changed, which are as many as x_t has."""
+  """The prediction with its first channels changed, as many of them as x_t has."""
   c = xt.shape[-1]
-  if answer.shape[-1] == c:
-    return change(answer)
-  return jnp.concatenate([change(answer[..., :c]), answer[..., c:]], -1)
+  if prediction.shape[-1] == c:
+    return change(prediction)
+  return jnp.concatenate([change(prediction[..., :c]), prediction[..., c:]], -1)
 
 
 def guided(denoiser: Denoiser, scale: float) -> Denoiser:
   """Classifier-free guidance (Ho & Salimans 2022) by `scale`.
 
-  Both answers come from one call on a batch of 2 b.  The x0 of a given x_t and t is affine in eps
-  and in v, so that guidance of x0 is guidance of either.  A scale of 1.0 is the denoiser itself.
+  Both predictions come from one call on a batch of 2 b.  At one x_t and t, x0 is an affine function
+  of eps and of v, so that guiding x0 is the same as guiding either.  A scale of 1.0 returns the
+  denoiser itself.
   """
   if scale == 1.0:
     return denoiser
 
   def denoise(xt, t, cond):
-    # Each example's two are neighbours: a batch spread over devices stays where it is.
+    # The two copies of an example are neighbours, so that a sharded batch stays on its devices.
     xt2, t2, cond2 = jax.tree.map(lambda a: jnp.repeat(a, 2, axis=0), (xt, t, cond))
     null = jnp.arange(len(t2)) % 2 == 1
     x0 = denoiser(xt2, t2, cond2.without_text(null))
@@ -60,7 +61,7 @@ def guided(denoiser: Denoiser, scale: float) -> Denoiser:
 
 
 def clipped(denoiser: Denoiser, limit: float = 1.0) -> Denoiser:
-  """The denoiser with its answers clipped to [-limit, limit]."""
+  """The denoiser with its predictions of x0 clipped to [-limit, limit]."""
   clip = lambda x0: jnp.clip(x0, -limit, limit)
   return lambda xt, t, cond: on_x0(clip, denoiser(xt, t, cond), xt)
 
@@ -82,6 +83,7 @@ def dynamically_thresholded(
   return lambda xt, t, cond: on_x0(threshold, denoiser(xt, t, cond), xt)
 
 
-def keeping(denoiser: Denoiser, given: Given) -> Denoiser:
-  """The denoiser whose answer is what is given where that is known."""
-  return lambda xt, t, cond: on_x0(given.kept, denoiser(xt, t, cond), xt)
+def composited(denoiser: Denoiser) -> Denoiser:
+  """The denoiser with the pixels of the condition's masked video in place of its own where the mask
+  is 1."""
+  return lambda xt, t, cond: on_x0(cond.composite, denoiser(xt, t, cond), xt)

@@ -105,7 +105,7 @@ def ddpm(
   keys: Keys,
   on_step: OnStep | None = None,
   variance: str | float = 0.5,
-  known: Float['b t h w 1'] | None = None,
+  mask: Float['b t h w 1'] | None = None,
 ) -> Video:
   """The video at the last time, by ancestral sampling (DDPM, Ho et al. 2020, Algorithm 2).
 
@@ -116,9 +116,10 @@ def ddpm(
     contains both: 0 and 1; videos in [-1, 1] have about 0.5.  'learned' is where between 'small'
     and 'large' the network says, from -1 to 1, in logarithms (Nichol & Dhariwal 2021, Eq. 15).  The
     step to t = 0 draws no noise.
-  known: how much of x_0 the denoiser knows and does not guess, from 0 to 1: the standard deviation
-    d, or the exponent that the network says, is of the rest alone.  Where x_0 is known the variance
-    is 'small', with which x_t is N(alpha x_0, sigma^2) at every time.
+  mask: 1 where x_0 is given, 0 where the denoiser predicts it, or between; None is 0 everywhere.
+    The standard deviation d, or the exponent that the network predicts, is scaled by 1 - mask.
+    Where x_0 is given the variance is 'small', with which x_t is N(alpha x_0, sigma^2) at every
+    time.
   on_step: called on the host with the number of each step, as it is done.
   """
   learned = variance == 'learned'
@@ -131,20 +132,20 @@ def ddpm(
   alpha, sigma = process.alpha(times), process.sigma(times)
   fresh = -jnp.expm1(-2 * h)
   small = jnp.where(times[1:] > 0, sigma[1:] * jnp.sqrt(fresh), 0.0)
-  unknown = 1.0 if known is None else 1 - known
+  predicted = 1.0 if mask is None else 1 - mask
   if learned:
     # From 'small' to 'large', whose standard deviation is  sigma_t sqrt(fresh).
     of_step = small, sigma[:-1] / sigma[1:]
 
     def drawn(xt, learned, small, wider):
-      return small * wider ** (unknown * (_required(learned, xt) + 1) / 2)
+      return small * wider ** (predicted * (_required(learned, xt) + 1) / 2)
 
   else:
     left = d * sigma[:-1] / jnp.hypot(d * alpha[:-1], sigma[:-1])  # the std of x_0 given x_t
     of_step = small, jnp.where(times[1:] > 0, alpha[1:] * fresh * left, 0.0)
 
     def drawn(xt, learned, small, guessed):
-      return jnp.hypot(small, unknown * guessed)
+      return jnp.hypot(small, predicted * guessed)
 
   keep = jnp.exp(-h)
   return _first_order(denoiser, cond, xt, process, times, keep, keys, on_step, drawn, of_step)

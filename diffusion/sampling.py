@@ -1,4 +1,4 @@
-"""What every pipeline does: noise in, a sampler over times, a video out."""
+"""From noise to a video: a sampler, the times of its steps, and what happens at each of them."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -11,13 +11,12 @@ from jaxtyping import Array, Int
 
 from core.condition import Condition
 from core.errors import UserError
-from core.given import Given
 from core.typing import Keys, Video
-from diffusion.denoiser import Denoiser, clipped, dynamically_thresholded, keeping
+from diffusion.denoiser import Denoiser, clipped, composited, dynamically_thresholded
 from diffusion.process import Process
 from diffusion.sampler import OnStep, ddim, ddpm, dpmpp_2m, even_angles, leading, times
 
-# Those that draw noise for what is not known of a video, and are told what is.
+# Samplers that draw noise at every step.  They need the mask, to draw none for given pixels.
 STOCHASTIC = {
   'ddpm': ddpm,
   'ddpm_learned': functools.partial(ddpm, variance='learned'),
@@ -25,33 +24,33 @@ STOCHASTIC = {
 }
 FIRST_ORDER = {'ddim': ddim} | STOCHASTIC
 SAMPLERS = FIRST_ORDER | {'dpmpp_2m': dpmpp_2m}
-# (process, steps), and where times are to start at another than the noisiest, (..., start)
+# (process, steps) -> times; or (process, steps, start), where the first time is not the noisiest
 SPACINGS = {
-  # For a little less than the deviation of videos, about 0.5: more steps for what is finer.
+  # Videos have a standard deviation of about 0.5; a little less gives more steps to fine detail.
   'even_angles': functools.partial(even_angles, std=0.45),
   'even_times': lambda process, steps, *start: times(steps, *start),
   'leading': lambda process, steps, *start: leading(steps, *start),
 }
-# Those at which samplers of second order are right: see docs/sampling.md.
+# The spacings at which samplers of second order are accurate: see docs/sampling.md.
 SECOND_ORDER_SPACINGS = ('even_angles',)
 THRESHOLDS = {
   'dynamic': dynamically_thresholded,
-  # DeepFloyd IF's, of its first stage.
+  # That of DeepFloyd IF's first stage.
   'dynamic_if': functools.partial(dynamically_thresholded, quantile=0.95, cap=1.5),
   'static': clipped,
 }
 
-# (params, cond, keys, given, source), the last two None where there are none -> video
+# (params, cond, keys) -> video; or (params, cond, keys, initial_video)
 Generate = Callable[..., Video]
 Sample = Callable[..., Video]
 
 
 @flax.struct.dataclass
-class Source:
-  """A video to be made into another (SDEdit, Meng et al., 2022)."""
+class InitialVideo:
+  """A video from which sampling starts, in place of pure noise (SDEdit, Meng et al., 2022)."""
 
   video: Any  # b t h w c in [-1, 1]
-  strength: Any  # the time in [0, 1] at which sampling begins, with the video noised up to there
+  strength: Any  # the time in [0, 1] up to which the video is noised, and at which sampling starts
 
 
 def make_sample(
@@ -63,18 +62,22 @@ def make_sample(
   spacing: str = 'even_angles',
   on_step: OnStep | None = None,
 ) -> Sample:
-  """Returns `sample(denoiser, cond, shape, keys, given, source) -> video`, one for each key.
+  """Returns `sample(denoiser, cond, shape, keys, initial_video) -> video`, one for each key.
 
-  sampler, threshold of x0, spacing of the steps in time: one of `SAMPLERS`, `THRESHOLDS`,
-    `SPACINGS`; others are a ValueError, and so are fewer steps than 1, and a sampler of second
-    order with a spacing that is not one of `SECOND_ORDER_SPACINGS`.
-  on_step: called on the host with the number of each step as it is done.
+  sampler: one of `SAMPLERS`.
+  steps: how many; 1 or more.
+  threshold: what is done to x0 at every step, one of `THRESHOLDS`.
+  spacing: how the times of the steps are chosen, one of `SPACINGS`; with a sampler of second order,
+    one of `SECOND_ORDER_SPACINGS`.
+  on_step: called on the host with the number of each step when it is done.
 
-  Videos are in [-1, 1], and t h w c is the `shape` of one.  What is `given`, if it is not None, is
-  kept at every step, and to the last bit in the end.  A `source` is noised to its strength, which
-  is the first time, and all steps are taken between that and 0.
+  ValueError for other values.
 
-  All noise of a video is drawn from its own key, so that it is the same in any batch.
+  Videos are in [-1, 1], and `shape` is t h w c of one.  If the condition has a mask, the pixels
+  that it gives are put in place at every step, and come out with the same bits.  An `initial_video`
+  is noised up to its strength, and all steps are taken from there to 0.
+
+  All noise of a video is drawn from its own key, so that the video is the same in any batch.
   """
   run = _choice('sampler', sampler, SAMPLERS)
   threshold = _choice('threshold', threshold, THRESHOLDS)
@@ -93,34 +96,36 @@ def make_sample(
     cond: Condition,
     shape: tuple[int, int, int, int],
     keys: Keys,
-    given: Given | None = None,
-    source: Source | None = None,
+    initial_video: InitialVideo | None = None,
   ) -> Video:
     first, keys = jax.vmap(jax.random.split, out_axes=1)(keys)
-    schedule = space(process, steps, *(() if source is None else (source.strength,)))
+    start = () if initial_video is None else (initial_video.strength,)
+    schedule = space(process, steps, *start)
     noise = jax.vmap(lambda key: jax.random.normal(key, shape))(first)
-    xt = _begun(process, schedule[0], noise, given, source)
+    xt = _initial_xt(process, schedule[0], noise, cond, initial_video)
     denoiser, options = threshold(denoiser), dict(keys=keys, on_step=on_step)
-    if given is None:
+    if cond.mask is None:
       return run(denoiser, cond, xt, process, schedule, **options)
     if sampler in STOCHASTIC:
-      options['known'] = given.known
-    return given.kept(run(keeping(denoiser, given), cond, xt, process, schedule, **options))
+      options['mask'] = cond.mask
+    return cond.composite(run(composited(denoiser), cond, xt, process, schedule, **options))
 
   return sample
 
 
-def _begun(process, t, noise, given, source):
-  """What a sampler begins from at time t: noise, but for the clean video as far as there is one."""
-  at = jnp.full(len(noise), t)
-  xt = noise if source is None else process.corrupt(source.video, at, noise)
-  if given is None:
+def _initial_xt(process, t, noise, cond, initial_video):
+  """The noisy video at the first time t: noise, the noised initial video, and given pixels
+  noised."""
+  time = jnp.full(len(noise), t)
+  xt = noise if initial_video is None else process.corrupt(initial_video.video, time, noise)
+  if cond.mask is None:
     return xt
-  return (1 - given.known) * xt + given.known * process.corrupt(given.frames, at, noise)
+  return (1 - cond.mask) * xt + cond.mask * process.corrupt(cond.masked_video, time, noise)
 
 
 def video_keys(seed: int, indices: Int[Array, ' b']) -> Keys:
-  """The keys of the videos with these numbers, the same whichever others are asked for."""
+  """The keys of the videos with these numbers: each depends on its own number and the seed
+  alone."""
   return jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(indices)
 
 

@@ -17,16 +17,18 @@ from diffusion.sampling import video_keys
 from evaluation import samples
 from evaluation.protocol import flat, write_score
 from evaluation.scores import METRICS, Settings, network_of, require
-from pipelines.between_steps import Make
 from pipelines.jobs import Job, write_index
 from text.encoder import open_encoder
+from training.sampling import GenerateOnHost
+from training.stage import Stage
 
 Scoring = Callable[[Params, int], dict[str, float]]
 
 
 def make_scoring(
   config: ConfigDict,
-  make: Make,
+  stage: Stage,
+  generate: GenerateOnHost,
   workdir: pathlib.Path,
   *,
   at_once: int,
@@ -37,7 +39,7 @@ def make_scoring(
 ) -> Scoring:
   """Returns `score(params, step)`: what the metrics say of videos by these parameters.
 
-  make: see `between_steps.on_mesh`; it makes `at_once` videos.
+  generate: see `training.sampling.make_generate_on_host`; it generates `at_once` videos.
   metrics: names of `scores.METRICS`; none is no videos either.
   videos: how many, of the list `prompts`, or of `config.sample_prompts`, over and over.
   settings: `scores.Settings`.
@@ -49,7 +51,7 @@ def make_scoring(
   if not metrics:
     return lambda params, step: {}
   told = Settings(**settings)
-  _require(config, metrics, videos, told)
+  _require(config, stage, metrics, videos, told)
   if jax.process_index() == 0:
     for metric in metrics:  # now, and not after hours of training
       network_of(metric, told)
@@ -60,7 +62,7 @@ def make_scoring(
     folder = workdir / 'evaluation' / f'step_{step:08}'
     jobs = samples.plan(texts, folder / 'videos', '.mp4' if config.data.frames > 1 else '.png')
     name = f'{workdir.resolve().name} step {step}'
-    _sample(config, make, params, jobs, name, at_once)
+    _sample(config, generate, params, jobs, name, at_once)
     if jax.process_index() > 0:
       return {}
     found = {}
@@ -73,10 +75,10 @@ def make_scoring(
   return score
 
 
-def _require(config: ConfigDict, metrics: Sequence[str], videos: int, told: Settings) -> None:
+def _require(config, stage, metrics: Sequence[str], videos: int, told: Settings) -> None:
   for metric in metrics:
     require(metric, told)
-  if config.get('degrade') or videos < 1:
+  if set(stage.condition) - {'text', 'text_mask'} or videos < 1:
     raise UserError(
       f'Got scores of {videos} videos in the stage {config.stage!r}; allowed are 1 or more in a '
       'stage that makes videos of texts.'
@@ -91,7 +93,9 @@ def _require(config: ConfigDict, metrics: Sequence[str], videos: int, told: Sett
     raise UserError(f'Got {told.splits} splits of {clips} clips; allowed are 1 to that many.')
 
 
-def _sample(config, make: Make, params, jobs: Sequence[Job], name: str, at_once: int) -> None:
+def _sample(
+  config, generate: GenerateOnHost, params, jobs: Sequence[Job], name: str, at_once: int
+) -> None:
   """Makes the videos, and their index."""
   d, encode = config.data, open_encoder(**config.text)
   made_by = {'model': name, 'seed': config.seed, 'fps': d.fps}
@@ -100,7 +104,7 @@ def _sample(config, make: Make, params, jobs: Sequence[Job], name: str, at_once:
     some = jobs[at : at + at_once]
     cond = Condition(*map(jnp.asarray, encode([job.prompt for job in some])))
     keys = video_keys(config.seed, jnp.array([job.number for job in some]))
-    made = make(params, cond, keys)
+    made = generate(params, cond, keys)
     if jax.process_index() == 0:
       for job, frames in zip(some, map(video.to_uint8, made)):
         job.path.parent.mkdir(parents=True, exist_ok=True)

@@ -21,8 +21,8 @@ from core.writable import require_file
 from evaluation import curves
 from evaluation.page import STYLE
 from evaluation.protocol import MARK, Comparison, cell, compared, flat, read_score
-from pipelines.examples import HELD_OUT, TRAINED_ON
 from training import account, checkpoint
+from training.validation import HELD_OUT, TRAINED_ON
 
 EMBED = 2**18  # bytes of a file that becomes part of the page; larger ones are linked
 SHOWN = 6  # steps of which samples are shown

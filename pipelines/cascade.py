@@ -1,4 +1,5 @@
-"""A small video in, a large one out: the second half of the cascade (Lumiere, Sec. 3.2)."""
+"""Sampling of super-resolution, the second half of the cascade: low-resolution videos in, large
+videos out (Lumiere, Sec. 3.2)."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,18 +11,17 @@ from jaxtyping import UInt8
 from core import video
 from core.condition import Condition
 from core.errors import UserError
-from core.given import Given
 from core.sharding import make_mesh, over_batch, replicated
 from core.typing import Float, Keys, Params, Video
-from diffusion.denoiser import guided, network
+from diffusion.denoiser import Denoiser, guided, network
 from diffusion.process import Process
 from diffusion.sampling import Generate, make_sample, video_keys
 from ssr.degrade import augmented, blurred
 from ssr.multidiffusion import over_windows, starts
 from text.encoder import Encoder
 
-PIECE = 8  # frames of a large video that leave its device together
-FADE = 1.5  # pixels: the standard deviation of the edge of what is given
+PIECE = 8  # frames of a large video that are copied to the host at once
+FADE = 1.5  # pixels: the standard deviation of the blur that feathers the edge of the mask
 
 
 def make_super_resolution(
@@ -38,56 +38,64 @@ def make_super_resolution(
   mesh: jax.sharding.Mesh | None = None,
   **sampling,
 ) -> Generate:
-  """Returns the jitted `upscale(params, cond, keys, given) -> video` of the small `cond.frames`.
+  """Returns the jitted `upscale(params, cond, keys) -> video` of the small `cond.low_res`.
 
-  apply: the network, `apply(params, xt, t, cond)`, which is given small frames: see ssr.model.
-  size: h w of the large video, the same multiple of those of `cond.frames`, b t h w c in [-1, 1].
+  apply: the network, `apply(params, xt, t, cond)`, which takes small frames: see ssr.model.
+  size: h w of the large video, the same multiple of those of `cond.low_res`, which is b t h w c in
+    [-1, 1].
   guidance: the scale of classifier-free guidance; 1 is none.
   window, overlap: see `over_windows`.  A shorter video is one window.
   at_once: windows that a device denoises together; its memory grows with them.
-  aug_level: of the noise that is added to `cond.frames`, in [0, 1]; else a ValueError.
-  augment: how it is: see ssr.degrade.
-  mesh: the devices over which windows are spread, and each over those of the axis `time`.
-  sampling: see `make_sample`, whose errors are raised.
+  aug_level: the level of the noise that is added to `cond.low_res`, in [0, 1]; else a ValueError.
+  augment: which frames this noise is added to: see ssr.degrade.
+  mesh: the devices over which windows are sharded, and each window over those of the axis `time`.
+  sampling: the arguments of `make_sample`, whose errors are raised.
 
-  What is `given` of the large video, if it is not None, is kept at its own resolution, and fades
-  into what is made.
+  If the condition has a masked video, it is of the large size.  Its pixels are put in place, and
+  fade into the generated ones.
   """
   if not 0 <= aug_level <= 1:
     raise UserError(f'Got an aug_level of {aug_level:g}; allowed is 0 to 1.')
   sample = make_sample(process, **sampling)
   windows = dict(window=window, overlap=overlap, at_once=at_once)
   windows |= dict(learned=sampling.get('sampler') == 'ddpm_learned')
-  over_windows(lambda *inputs: None, **windows)  # so that its errors come before a video does
+  over_windows(lambda *inputs: None, **windows)  # raises its errors before a video is generated
   if mesh and mesh.size > 1:
     groups = mesh.size // mesh.shape['time']
     windows |= dict(at_once=at_once * groups, sharding=over_batch(mesh))
 
   @jax.jit
-  def upscale(params: Params, cond: Condition, keys: Keys, given: Given | None = None) -> Video:
-    b, t, h, w, c = cond.frames.shape
+  def upscale(params: Params, cond: Condition, keys: Keys) -> Video:
+    b, t, h, w, c = cond.low_res.shape
     if size[0] % h or size[1] % w or size[0] * w != size[1] * h:
       raise UserError(
         f'Got frames of {h}x{w} pixels to make {size[0]}x{size[1]} of; allowed is a size that goes '
         'into it as often down as across.'
       )
-    keys, of_frames = jax.vmap(jax.random.split, out_axes=1)(keys)
+    keys, noise_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
     shape = (t, *size, c) if augment == 'upsampled' else (t, h, w, c)
-    eps = jax.vmap(lambda key: jax.random.normal(key, shape))(of_frames)
+    eps = jax.vmap(lambda key: jax.random.normal(key, shape))(noise_keys)
     cond = augmented(cond, jnp.full(b, aug_level), eps, augment)
     denoiser = guided(network(apply, params, process), guidance)
-    given = None if given is None else feathered(given, FADE)
-    return sample(over_windows(denoiser, **windows), cond, (t, *size, c), keys, given)
+    if cond.mask is not None:
+      cond = feathered(cond, FADE)
+    return sample(without_mask(over_windows(denoiser, **windows)), cond, (t, *size, c), keys)
 
   return upscale
+
+
+def without_mask(denoiser: Denoiser) -> Denoiser:
+  """The denoiser of a network that is not conditioned on masked videos: it does not get them."""
+  return lambda xt, t, cond: denoiser(xt, t, cond.replace(masked_video=None, mask=None))
 
 
 def window_mesh(
   frames: int, window: int, overlap: int, devices: Sequence[jax.Device]
 ) -> jax.sharding.Mesh:
-  """The devices for a video of so many frames, in groups that share windows.
+  """The devices for a video of this many frames, in groups that share windows.
 
-  There are as many groups as leave a fifth of them idle at most, when the last windows are done.
+  There are as many groups as possible while at most a fifth of them is idle when the last windows
+  are denoised.
   """
   count, n = len(starts(frames, window, overlap)) if frames > window else 1, len(devices)
   idle = lambda groups: 1 - count / (groups * -(-count // groups))
@@ -95,7 +103,7 @@ def window_mesh(
   return make_mesh((('data', groups), ('time', -1)), devices)
 
 
-def one_by_one(
+def compile_super_resolution(
   generate: Generate,
   params: Params,
   encode: Encoder,
@@ -103,50 +111,54 @@ def one_by_one(
   *,
   seed: int,
   mesh: jax.sharding.Mesh,
-  given: Given | None = None,
+  condition: Condition = Condition(),  # noqa: B008
 ) -> Callable[[str, int, Float['t h w c']], Float['t h2 w2 c']]:
-  """Returns `make(prompt, number, frames) -> video`, compiled for small `frames` of this shape.
+  """Returns `upscale(prompt, number, low_res) -> video`, compiled for small videos of this shape.
 
-  A large video fills a device, and its windows are spread over all of them: so there is no batch.
-  What is `given` of it, in a batch of one, is the same for all.
+  There is no batch: a large video fills a device, and its windows are sharded over all devices.
+
+  condition: all but the text and the low-resolution video, in a batch of one, for all videos.
   """
   everywhere = replicated(mesh)
-  params, given = jax.device_put((params, given), everywhere)
+  params, condition = jax.device_put((params, condition), everywhere)
 
-  def inputs(prompt, number, frames):
-    cond = Condition(*map(jnp.asarray, encode([prompt])), frames=frames[None])
+  def inputs(prompt, number, low_res):
+    text, mask = map(jnp.asarray, encode([prompt]))
     keys = video_keys(seed, jnp.array([number]))
-    return params, *jax.device_put((cond, keys), everywhere), given
+    text, mask, low_res, keys = jax.device_put((text, mask, low_res[None], keys), everywhere)
+    return params, condition.replace(text=text, text_mask=mask, low_res=low_res), keys
 
   with jax.set_mesh(mesh):
     compiled = generate.lower(*inputs('', 0, jnp.zeros(shape))).compile()
 
-  def make(prompt, number, frames):
-    video = jax.block_until_ready(compiled(*inputs(prompt, number, frames)))[0]
-    jax.effects_barrier()  # no step is told of after this
+  def upscale(prompt, number, low_res):
+    video = jax.block_until_ready(compiled(*inputs(prompt, number, low_res)))[0]
+    jax.effects_barrier()  # no step is reported after this
     return video
 
-  return make
+  return upscale
 
 
-def feathered(given: Given, std: float) -> Given:
-  """The same, whose known pixels fade into the others over a few of them, and stay what they are.
+def feathered(cond: Condition, std: float) -> Condition:
+  """The condition whose mask falls from 1 to 0 over a few pixels outside the given ones.
 
-  Beyond what is known its nearest colours go on, ever fainter: the mean of what is known around,
-  weighed by a Gaussian of this standard deviation, in pixels.
+  Given pixels keep their colours.  Around them, the masked video is extended by the mean colour of
+  the given pixels near by, weighted by a Gaussian of this standard deviation in pixels.
   """
   blur = lambda x: blurred(x, jnp.full(len(x), std), reach=std)
-  near = blur(given.known)  # at a straight edge 1/2
-  colours = blur(given.frames) / jnp.maximum(near, 1e-6)
-  known = jnp.where(given.known == 1, 1.0, jnp.clip(2 * near, 0, 1))
-  return Given.of(jnp.where(given.known == 1, given.frames, colours), known)
+  near = blur(cond.mask)  # 1/2 at a straight edge
+  colours = blur(cond.masked_video) / jnp.maximum(near, 1e-6)
+  mask = jnp.where(cond.mask == 1, 1.0, jnp.clip(2 * near, 0, 1))
+  video = jnp.where(cond.mask == 1, cond.masked_video, colours)
+  return cond.replace(masked_video=video * mask, mask=mask)
 
 
 def to_host(frames: Float['t h w c']) -> UInt8[np.ndarray, 't h w c']:
-  """The pixels of a video on a device, of which no more than `PIECE` frames leave it as floats."""
+  """The pixels of a video on a device, copied to the host `PIECE` frames at a time, so that the
+  host never holds all of it as floats."""
   pixels = np.empty(frames.shape, np.uint8)
   for i in range(0, len(frames), PIECE):
-    i = min(i, max(len(frames) - PIECE, 0))  # every piece has one shape, and is compiled once
+    i = min(i, max(len(frames) - PIECE, 0))  # all pieces have one shape, so one program cuts them
     piece = jax.lax.dynamic_slice_in_dim(frames, i, min(PIECE, len(frames)))
     pixels[i : i + PIECE] = video.to_uint8(np.asarray(piece))
   return pixels

@@ -12,16 +12,23 @@ from jaxtyping import UInt8
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from core.condition import Condition
 from core.errors import UserError
-from core.given import Given
 from core.params import cast_kernels
 from core.typing import Params
 from diffusion.sampler import OnStep
-from diffusion.sampling import Source
-from pipelines.cascade import one_by_one, to_host, window_mesh
+from diffusion.sampling import InitialVideo
+from pipelines.cascade import compile_super_resolution, to_host, window_mesh
 from pipelines.jobs import Job
-from pipelines.stage import made_large, open_stage, super_resolution_config
-from pipelines.text_to_video import in_batches
+from pipelines.stages import (
+  STAGES,
+  masked_text_to_video,
+  open_stage,
+  set_low_res_shape,
+  super_resolution,
+  super_resolution_config,
+)
+from pipelines.text_to_video import compile_text_to_video
 from text.encoder import open_encoder
 from training import checkpoint
 
@@ -43,9 +50,10 @@ class Model:
     ValueError where it is not.  What is None is left as it was in training.
     """
     config = checkpoint.load_config(workdir)
-    if config.get('degrade'):
+    kind = STAGES.get(config.stage)
+    if kind is super_resolution:
       raise UserError(f'{workdir} makes videos large; allowed is a model that makes them of texts.')
-    if masked and not config.get('masks'):
+    if masked and kind is not masked_text_to_video:
       raise UserError(
         f'{workdir} is not a model that is given part of a video; configs/t2v_masked.py trains one.'
       )
@@ -55,7 +63,7 @@ class Model:
   @classmethod
   def of_super_resolution(cls, workdir: pathlib.Path, small: ConfigDict, **sampling) -> 'Model':
     """One that makes videos of this `config.data` large; ValueError where it is not."""
-    config = made_large(super_resolution_config(workdir), small)
+    config = set_low_res_shape(super_resolution_config(workdir), small)
     return cls(workdir, _sampled(config, sampling), checkpoint.latest_step(workdir))
 
   def made_by(self, prefix: str, seed: int) -> dict:
@@ -78,15 +86,15 @@ def run(
   *,
   batch: int,
   seed: int,
-  given: Given | None = None,
-  source: Source | None = None,
+  condition: Condition = Condition(),  # noqa: B008
+  initial_video: InitialVideo | None = None,
   styled: Callable[[Params], Params] = lambda params: params,
 ) -> Iterator[tuple[Job, UInt8[np.ndarray, 't h w 3']]]:
   """Each job with its video, as they are made: by `base`, and made large by `ssr`.
 
   batch: small videos made at once; fewer jobs cost as much.
-  given: what is, of the large video.
-  source: of the small one, which is made of it.
+  condition: all but the text, of the large video.
+  initial_video: that of the small video.
   styled: what is done to the parameters of `base`.
 
   Compiles everything before it makes anything.
@@ -96,7 +104,7 @@ def run(
   on_step = (lambda i: bar.update(i + 1 - bar.n)) if shown else None
   with tqdm(desc='compiling', unit='step', disable=not shown) as bar:
     begin = time.perf_counter()
-    make, enlarge = _compiled(base, ssr, on_step, batch, seed, given, source, styled)
+    make, enlarge = _compiled(base, ssr, on_step, batch, seed, condition, initial_video, styled)
     compiled = time.perf_counter()
     for done in range(0, len(jobs), batch):
       some = jobs[done : done + batch]
@@ -119,11 +127,11 @@ def _compiled(
   on_step: OnStep | None,
   batch: int,
   seed: int,
-  given: Given | None,
-  source: Source | None,
+  condition: Condition,
+  initial_video: InitialVideo | None,
   styled: Callable[[Params], Params],
 ):
-  """`make` of `in_batches`, and that of `one_by_one` or None."""
+  """The functions of `compile_text_to_video` and of `compile_super_resolution`, or None."""
   d, enlarge = base.config.data, None
   params = _loaded(base)
   params = cast_kernels(styled(params), base.config.model.dtype)  # errors come before compiling
@@ -135,12 +143,14 @@ def _compiled(
       open_encoder(**ssr.config.text),
     )
     large = cast_kernels(_loaded(ssr), ssr.config.model.dtype)
-    enlarge = one_by_one(generate, large, encode, shape, seed=seed, mesh=mesh, given=given)
-    given = given and given.smaller(ssr.config.degrade.factor)
+    enlarge = compile_super_resolution(
+      generate, large, encode, shape, seed=seed, mesh=mesh, condition=condition
+    )
+    if condition.mask is not None:
+      condition = condition.downsample_mask(ssr.config.degrade.factor)
   generate, encode = open_stage(base.config, on_step).generate, open_encoder(**base.config.text)
-  return in_batches(
-    generate, params, encode, batch=batch, seed=seed, given=given, source=source
-  ), enlarge
+  options = dict(batch=batch, seed=seed, condition=condition, initial_video=initial_video)
+  return compile_text_to_video(generate, params, encode, **options), enlarge
 
 
 def _loaded(model: Model) -> Params:

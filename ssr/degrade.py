@@ -1,8 +1,10 @@
-"""What a super-resolution network is shown: a video made small, and then not quite clean.
+"""The low-resolution video that a super-resolution network is conditioned on: downsampled, blurred
+and noised.
 
 Noise conditioning augmentation (Ho et al., 2022, "Cascaded Diffusion Models"; Imagen, Sec. 2.4):
-trained on small videos with noise of any level, which it is told, the network does not take the
-small ones of another model for the truth to the last pixel.
+the network is trained on low-resolution videos with noise of every level, and conditioned on the
+level.  So it tolerates what another model gets wrong in the low-resolution videos that it
+generates.
 """
 
 import jax
@@ -14,8 +16,9 @@ from core.errors import UserError
 from core.typing import Float, Key, Time, Video
 from diffusion.process import Process
 
-# What the noise of a level is; that of the network's own process is another matter.  It is added to
-# the small frames, or to them upsampled, as DeepFloyd IF has it, whose corners are at corners.
+# The processes that noise the low-resolution video, whatever process the network itself is trained
+# with.  Noise is added to the small frames, or to the upsampled ones, as in DeepFloyd IF, which
+# aligns the corners of frames when it upsamples them.
 AUGMENTATIONS = {
   'small': Process('cosine', 0.0, 'eps'),
   'upsampled': Process('discrete_cosine', 0.0, 'eps'),
@@ -23,12 +26,13 @@ AUGMENTATIONS = {
 
 
 def make_degrade(*, factor: int, level: float, blur: float, augment: str = 'small'):
-  """Returns `degrade(key, x0, batch) -> cond`, of the batch's text and the video made small.
+  """Returns `degrade(key, x0, batch) -> cond`: the text of a batch, and x0 as the low-resolution
+  video.
 
-  factor: how many times smaller its sides are.
-  level: the highest level of noise, in [0, 1]; each video's is drawn evenly up to it.
-  blur: the highest standard deviation of a Gaussian blur before that, in small pixels, drawn
-    likewise; 0 is none.
+  factor: how many times smaller the sides of the low-resolution video are.
+  level: the highest noise level, in [0, 1]; the level of each video is drawn uniformly up to it.
+  blur: the highest standard deviation of a Gaussian blur that precedes the noise, in pixels of the
+    low-resolution video, drawn likewise; 0 is none.
   augment: which frames the noise is added to, one of `AUGMENTATIONS`.
   """
   if augment not in AUGMENTATIONS:
@@ -42,30 +46,32 @@ def make_degrade(*, factor: int, level: float, blur: float, augment: str = 'smal
 
   def degrade(key: Key, x0: Video, batch: dict) -> Condition:
     key_level, key_eps, key_blur = jax.random.split(key, 3)
-    frames = downsample(x0, factor)
+    low_res = downsample(x0, factor)
     if blur:
-      frames = blurred(frames, blur * jax.random.uniform(key_blur, x0.shape[:1]), reach=blur)
+      low_res = blurred(low_res, blur * jax.random.uniform(key_blur, x0.shape[:1]), reach=blur)
     levels = level * jax.random.uniform(key_level, x0.shape[:1])
-    cond = Condition(batch['text'], batch['mask'], frames)
-    eps = jax.random.normal(key_eps, (x0 if augment == 'upsampled' else frames).shape)
+    cond = Condition(batch['text'], batch['text_mask'], low_res=low_res)
+    eps = jax.random.normal(key_eps, (x0 if augment == 'upsampled' else low_res).shape)
     return augmented(cond, levels, eps, augment)
 
   return degrade
 
 
 def augmented(cond: Condition, level: Time, eps: Video, augment: str = 'small') -> Condition:
-  """The condition with its frames noised to a level in [0, 1], those of each video to its own.
+  """The condition with its low-resolution video noised up to a level in [0, 1] of each video.
 
-  eps: the noise, of the size of the small frames, or of that to which they are 'upsampled'.
+  eps: the noise, of the size of the low-resolution frames, or of that to which they are
+    'upsampled'.
   """
-  frames = cond.frames
+  low_res = cond.low_res
   if augment == 'upsampled':
-    frames = upsample_corners(frames, *eps.shape[2:4])
-  return cond.replace(frames=AUGMENTATIONS[augment].corrupt(frames, level, eps), level=level)
+    low_res = upsample_corners(low_res, *eps.shape[2:4])
+  noised = AUGMENTATIONS[augment].corrupt(low_res, level, eps)
+  return cond.replace(low_res=noised, noise_level=level)
 
 
 def downsample(video: Video, factor: int) -> Float['b t h2 w2 c']:
-  """The mean of every square of `factor` by `factor` pixels, which no alias survives whole."""
+  """The mean of every square of `factor` by `factor` pixels."""
   height, width = video.shape[2:4]
   if height % factor or width % factor:
     raise UserError(f'Frames of {height}x{width} pixels do not divide by {factor}.')
@@ -73,31 +79,32 @@ def downsample(video: Video, factor: int) -> Float['b t h2 w2 c']:
 
 
 def upsample(video: Video, height: int, width: int) -> Float['b t {height} {width} c']:
-  """The frames at another size, by linear interpolation between the centres of pixels."""
+  """The video at another size, by linear interpolation between the centres of pixels."""
   b, t, _, _, c = video.shape
   return jax.image.resize(video, (b, t, height, width, c), 'linear')
 
 
 def upsample_corners(video: Video, height: int, width: int) -> Float['b t {height} {width} c']:
-  """The frames at another size, by linear interpolation, with corner pixels in the corners."""
+  """The video at another size, by linear interpolation with aligned corners."""
   for axis, size in ((2, height), (3, width)):
     n = video.shape[axis]
-    at = jnp.linspace(0.0, n - 1.0, size)
-    low = jnp.clip(jnp.floor(at).astype(jnp.int32), 0, max(n - 2, 0))
-    part = (at - low).reshape([-1 if i == axis else 1 for i in range(video.ndim)])
+    position = jnp.linspace(0.0, n - 1.0, size)
+    low = jnp.clip(jnp.floor(position).astype(jnp.int32), 0, max(n - 2, 0))
+    part = (position - low).reshape([-1 if i == axis else 1 for i in range(video.ndim)])
     first, second = (jnp.take(video, jnp.minimum(low + i, n - 1), axis) for i in (0, 1))
     video = first + part * (second - first)
   return video
 
 
 def blurred(video: Video, std: Time, reach: float) -> Video:
-  """Each video blurred by a Gaussian of its own standard deviation, in pixels, up to `reach`.
+  """Each video blurred by a Gaussian of its own standard deviation, in pixels, which is at most
+  `reach`.
 
   Beyond the edges of a frame, its outermost pixels are repeated.
   """
   radius = max(1, round(3 * reach))
-  at = jnp.arange(-radius, radius + 1.0)[None]
-  weights = jnp.exp(-0.5 * jnp.square(at / jnp.maximum(std, 1e-3)[:, None]))
+  offsets = jnp.arange(-radius, radius + 1.0)[None]
+  weights = jnp.exp(-0.5 * jnp.square(offsets / jnp.maximum(std, 1e-3)[:, None]))
   weights = weights / weights.sum(1, keepdims=True)
   for axis in (2, 3):
     padding = [(0, 0)] * video.ndim

@@ -1,8 +1,9 @@
-"""The network of super-resolution: an STUNet that sees the small video beside the noisy large one.
+"""The network of super-resolution: an STUNet conditioned on the low-resolution video.
 
-Nothing but its input is new.  It embeds the level to which the small frames were noised, and has
-the arrangement of the Efficient U-Net (Imagen, App. B.1): downsampling first, most blocks at low
-resolution, no self-attention, so that it is trained on crops and runs on whole frames.
+The network is the same as for other stages; only its input differs.  It embeds the level up to
+which the low-resolution video was noised.  Its config has the arrangement of the Efficient U-Net
+(Imagen, App. B.1): it downsamples first, has most blocks at low resolution and no self-attention,
+so that it can be trained on crops and applied to whole frames.
 """
 
 from collections.abc import Callable
@@ -10,27 +11,29 @@ from collections.abc import Callable
 from ssr.degrade import upsample
 
 
-def beside_upsampled(apply: Callable) -> Callable:
-  """`apply(params, xt, t, cond)` of a network that is given `cond.frames` at the size of `xt`.
+def with_upsampled_low_res(apply: Callable) -> Callable:
+  """`apply(params, xt, t, cond)` of a network that gets `cond.low_res` at the size of `xt`.
 
-  Upsampling them here keeps them small elsewhere: in memory, in windows, and when noised.
+  The low-resolution video is upsampled here and nowhere before, so that it stays small in memory,
+  in windows, and when it is noised.
   """
 
   def upsampled(params, xt, t, cond):
-    return apply(params, xt, t, cond.replace(frames=upsample(cond.frames, *xt.shape[2:4])))
+    return apply(params, xt, t, cond.replace(low_res=upsample(cond.low_res, *xt.shape[2:4])))
 
   return upsampled
 
 
-def beyond_upsampled(apply: Callable) -> Callable:
-  """The same for a network that says what the upsampled frames lack of x_0, and not x_0 itself.
+def adding_low_res(apply: Callable) -> Callable:
+  """The same for a network that predicts the difference between x_0 and the upsampled
+  `cond.low_res`.
 
-  What is flat is right from the beginning, so that a small network has edges alone to learn (Li et
-  al., 2022, "SRDiff").
+  The prediction is right from the beginning wherever a video is smooth, so that a small network has
+  to learn edges alone (Li et al., 2022, "SRDiff").
   """
 
   def upsampled(params, xt, t, cond):
-    frames = upsample(cond.frames, *xt.shape[2:4])
-    return frames + apply(params, xt, t, cond.replace(frames=frames))
+    low_res = upsample(cond.low_res, *xt.shape[2:4])
+    return low_res + apply(params, xt, t, cond.replace(low_res=low_res))
 
   return upsampled

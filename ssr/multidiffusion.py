@@ -43,7 +43,8 @@ def over_windows(
   sharding: of the first axis of windows, over the devices among which those at once are spread.
   learned: whether what answers say of a learned variance is wanted, too.
 
-  A condition's frames are cut with the video, all else of it is the same for every window.
+  A condition's videos are cut like the video itself; its other fields are the same for every
+  window.
   """
   if at_once < 1:
     raise UserError(f'Got {at_once} windows at once; allowed is 1 or more.')
@@ -71,8 +72,7 @@ def over_windows(
     def add(total, chunk):
       first, counts = chunk
       conds = jax.tree.map(lambda a: repeat(a, 'b ... -> (k b) ...', k=at_once), cond_of_all)
-      if cond.frames is not None:
-        conds = conds.replace(frames=windows(cond.frames, first))
+      conds = conds.replace(**{k: windows(video, first) for k, video in cond.videos.items()})
       x0 = place(denoiser(windows(xt, first), repeat(t, 'b -> (k b)', k=at_once), conds))
       x0 = rearrange(x0[..., :channels], '(k b) ... -> k b ...', b=b)
       for k in range(at_once):
@@ -80,7 +80,8 @@ def over_windows(
         total = _added(total, x0[k] * part[None, :, None, None, None], first[k])
       return total, None
 
-    cond_of_all, channels = cond.replace(frames=None), xt.shape[-1] * (2 if learned else 1)
+    cond_of_all = cond.replace(**dict.fromkeys(cond.videos))
+    channels = xt.shape[-1] * (2 if learned else 1)
     total = jnp.zeros((*xt.shape[:-1], channels), jnp.float32)
     return jax.lax.scan(add, total, _chunks(first, at_once))[0]
 

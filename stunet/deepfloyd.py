@@ -142,10 +142,10 @@ def shapes(model: STUNet, text_width: int) -> Params:
   video = jax.ShapeDtypeStruct((1, 1, size, size, 3), jnp.float32)
   t = jax.ShapeDtypeStruct((1,), jnp.float32)
   text = jax.ShapeDtypeStruct((1, 1, text_width), jnp.float32)
-  given = (video, t) if model.noise_level_embedding else (None, None)
-  return jax.eval_shape(model.init, jax.random.key(0), video, t, Condition(text, None, *given))[
-    'params'
-  ]
+  cond = Condition(text)
+  if model.noise_level_embedding:
+    cond = cond.replace(low_res=video, noise_level=t)
+  return jax.eval_shape(model.init, jax.random.key(0), video, t, cond)['params']
 
 
 # The place of a layer in diffusers' network, by its place in ours; {n} is the coarsest level.

@@ -132,8 +132,9 @@ class STUNet(nn.Module):
     emb = embedded[0]
 
     x = unshuffle(x.astype(self.dtype), self.patch)
-    if cond.frames is not None:
-      x = jnp.concatenate([x, unshuffle(cond.frames.astype(self.dtype), self.patch)], -1)
+    if videos := cond.videos:
+      beside = jnp.concatenate([*videos.values()], -1).astype(self.dtype)
+      x = jnp.concatenate([x, unshuffle(beside, self.patch)], -1)
     x = shard_activations(per_frame(self._conv(self.channels[0], 'conv_in'), shard_activations(x)))
 
     levels = []
@@ -206,15 +207,15 @@ class STUNet(nn.Module):
     The frozen pooling hardly hears the words for motions, of which the image model has no use:
     temporal layers have a pooling of their own, trained with them.
     """
-    if self.noise_level_embedding != (cond.level is not None):
+    if self.noise_level_embedding != (cond.noise_level is not None):
       raise UserError('The condition has a noise level if and only if the model embeds one.')
     features = self.emb_features or 4 * self.channels[0]
     text = cond.text.astype(self.dtype)
-    mask = jnp.ones(text.shape[:2], bool) if cond.mask is None else cond.mask
+    mask = jnp.ones(text.shape[:2], bool) if cond.text_mask is None else cond.text_mask
     sizes = (self.channels[0], features, self.activation, self.dtype)
     emb = TimeEmbedding(*sizes, name='time')(t)
     if self.noise_level_embedding:
-      emb += TimeEmbedding(*sizes, name='level')(cond.level)
+      emb += TimeEmbedding(*sizes, name='level')(cond.noise_level)
     pool = lambda name: AttentionPooling(features, self.pool_heads, self.dtype, name=name)
     spatial = ACTIVATIONS[self.activation](emb + pool('pool')(text, mask))
     modulates = self.temporal and self.temporal_scale_shift

@@ -18,7 +18,7 @@ from absl.testing import flagsaver
 from core import command
 from core.params import matches, names, nest
 from pipelines import style
-from pipelines.stage import open_stage
+from pipelines.stages import open_stage
 from stunet.adapters import adapted
 from stunet.inflate import TEMPORAL
 from training import checkpoint
@@ -41,8 +41,8 @@ def save(path, config):
   x = jnp.zeros((1, d.frames, d.size, d.size, 3))
   batch = {
     'text': jnp.zeros((1, text.tokens, text.width)),
-    'mask': jnp.ones((1, text.tokens), bool),
-    'known': jnp.zeros(x.shape[:4], bool),
+    'text_mask': jnp.ones((1, text.tokens), bool),
+    'mask': jnp.zeros(x.shape[:4], bool),
   }
   cond = stage.conditioning(jax.random.key(0), x, batch)
   shapes = jax.eval_shape(stage.init, jax.random.key(0), x, jnp.zeros(1), cond)

@@ -15,7 +15,7 @@ from configs import scales
 from core.params import matches
 from core.sharding import make_mesh
 from data.pipeline import batches, open_source
-from pipelines.stage import open_stage
+from pipelines.stages import open_stage
 from stunet.inflate import TEMPORAL, inflate
 from stunet.unet import STUNet
 from text.encoder import open_encoder
@@ -55,7 +55,7 @@ def inputs(config):
   x = jax.ShapeDtypeStruct((1, d.frames, d.size, d.size, 3), jnp.float32)
   tokens = jax.ShapeDtypeStruct((1, text.tokens, text.width), jnp.float32)
   mask = jax.ShapeDtypeStruct((1, text.tokens), bool)
-  batch = {'text': tokens, 'mask': mask, 'known': jax.ShapeDtypeStruct(x.shape[:4], bool)}
+  batch = {'text': tokens, 'text_mask': mask, 'mask': jax.ShapeDtypeStruct(x.shape[:4], bool)}
   cond = jax.eval_shape(open_stage(config).conditioning, jax.random.key(0), x, batch)
   return x, jax.ShapeDtypeStruct((1,), jnp.float32), cond
 

@@ -33,8 +33,9 @@ def ours(name, frames=1):
   still = lambda x: jnp.repeat(jnp.asarray(rearrange(x, 'b c h w -> b 1 h w c')), frames, 1)
   time = lambda index: jnp.float32((index + 1) / 1000)
   x, large = still(given['x']), given['x'].shape[1] == 6
-  level = (x[..., 3:], time(given['level'])) if large else (None, None)
-  cond = Condition(jnp.asarray(given['text']), None, *level)
+  cond = Condition(jnp.asarray(given['text']))
+  if large:
+    cond = cond.replace(low_res=x[..., 3:], noise_level=time(given['level']))
   return (x[..., :3], time(given['step']), cond), still(given['answer'])
 
 

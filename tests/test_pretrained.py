@@ -16,8 +16,9 @@ from core import command
 from core.params import names
 from core.sharding import make_mesh
 from data.decode import decode
-from pipelines.plan import initialise, make_plan
+from pipelines.stages import open_stage
 from training import checkpoint
+from training.plan import initialise, make_plan
 
 TESTS = pathlib.Path(__file__).resolve().parent
 UNETS = TESTS / 'stunet' / 'recorded'
@@ -111,7 +112,7 @@ def test_a_second_stage_is_where_super_resolution_begins(imported, tmp_path):
                                  'emb_features': 64})  # fmt: skip
   config.data.update(size=16, shorter_side=16, frames=4)
   config.loader.batch = 1
-  plan = make_plan(config, make_mesh((('data', 1),), jax.devices()[:1]))
+  plan = make_plan(config, make_mesh((('data', 1),), jax.devices()[:1]), open_stage)
   _, frozen = initialise(plan, params, jax.random.key(0))
   for name, value in names(params).items():
     np.testing.assert_array_equal(names(frozen)[name], value, err_msg=name)

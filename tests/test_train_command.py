@@ -18,11 +18,12 @@ from configs import t2i, t2v
 from core import command
 from core.sharding import make_mesh, rows
 from data import dataset, decode
-from pipelines.plan import make_plan
+from pipelines.stages import open_stage
 from tests.chips import devices_of
 from tests.data.videos import encoded, numbered
 from tests.tiny_run import SMALLEST, changed
 from training.phases import Clock
+from training.plan import make_plan
 from training.state import State
 
 FLAGS = (
@@ -121,7 +122,7 @@ def test_every_process_of_a_pod_sets_up(train, monkeypatch, stage):
   config.update(mesh=(('data', 1), ('fsdp', -1)), loader={'batch': 128})
   monkeypatch.setattr(jax, 'devices', lambda: devices_of('v5p:4x4x8'))
   mesh = make_mesh(config.mesh)
-  plan = make_plan(config, mesh)
+  plan = make_plan(config, mesh, open_stage)
   seen, fixed_of = [], {}
   for process in range(32):
     monkeypatch.setattr(jax, 'process_index', lambda process=process: process)

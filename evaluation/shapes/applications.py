@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from core import video
-from core.given import Given
+from core.condition import Condition
 from data import synthetic
-from diffusion.sampling import Source
+from diffusion.sampling import InitialVideo
 from evaluation.shapes import looks
 from evaluation.shapes.judge import centres, judge
 from pipelines import conditional
@@ -28,8 +28,8 @@ class Task:
   """A video to make, and what is asked of it."""
 
   prompt: str
-  given: Given | None
-  source: Source | None
+  condition: Condition  # all but the text
+  initial_video: InitialVideo | None
   score: Callable[[Pixels], dict[str, bool]]  # what is asked -> whether it is so
 
 
@@ -42,8 +42,8 @@ def image_to_video(clip: dict) -> Task:
     kept = (seen.colour, seen.shape) == (facts.colour, facts.shape)
     return {'colour and shape': kept, 'motion': seen.motion == facts.motion}
 
-  given = conditional.image_to_video(clip['video'][:1], len(clip['video']))
-  return Task(facts.caption, given, None, score)
+  condition = conditional.image_to_video(clip['video'][:1], len(clip['video']))
+  return Task(facts.caption, condition, None, score)
 
 
 def inpainting(clip: dict) -> Task:
@@ -72,8 +72,8 @@ def cinemagraph(clip: dict) -> Task:
     moves = np.abs(np.diff(inside, axis=0)).mean(-1).max() > STILL
     return {'still outside, moves inside': bool(np.abs(outside).max() <= STILL and moves)}
 
-  given = conditional.cinemagraph(image, region, len(clip['video']))
-  return Task(facts.caption, given, None, score)
+  condition = conditional.cinemagraph(image, region, len(clip['video']))
+  return Task(facts.caption, condition, None, score)
 
 
 def edit(clip: dict, strength: float) -> Task:
@@ -87,8 +87,8 @@ def edit(clip: dict, strength: float) -> Task:
     near = distance(centres(pixels), centres(clip['video'])) <= NEAR
     return {'path': near, 'colour': judge(pixels).colour == colour}
 
-  source = Source(jnp.asarray(video.to_float(clip['video']))[None], jnp.asarray(strength))
-  return Task(wanted.caption, None, source, score)
+  start = InitialVideo(jnp.asarray(video.to_float(clip['video']))[None], jnp.asarray(strength))
+  return Task(wanted.caption, Condition(), start, score)
 
 
 def stylize(clip: dict, name: str, descriptor: str, references: Mapping[str, Picture]) -> Task:
@@ -104,7 +104,7 @@ def stylize(clip: dict, name: str, descriptor: str, references: Mapping[str, Pic
       'motion': judge(pixels).motion == facts.motion,
     }
 
-  return Task(f'a {facts.shape} {facts.motion} {descriptor}', None, None, score)
+  return Task(f'a {facts.shape} {facts.motion} {descriptor}', Condition(), None, score)
 
 
 def distance(a: Float[np.ndarray, 't 2'], b: Float[np.ndarray, 't 2']) -> float:

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from core.condition import Condition
 from core.errors import UserError
 from core.files import digest
 from core.typing import Params
@@ -27,7 +26,7 @@ from evaluation.shapes.applications import (
 )
 from pipelines import style
 from pipelines.cascade import to_host
-from pipelines.stage import open_stage
+from pipelines.stages import open_stage
 from text.encoder import open_encoder
 from training import checkpoint
 
@@ -80,9 +79,10 @@ def applications(
     found = []
     for i in tqdm(range(clips), desc=of.name, unit='clip'):
       task = of.task(clip(i))
-      cond = Condition(*map(jnp.asarray, encode([task.prompt])))
+      text, mask = map(jnp.asarray, encode([task.prompt]))
+      cond = task.condition.replace(text=text, text_mask=mask)
       keys = video_keys(SEED, jnp.array([i]))
-      pixels = to_host(generate(params, cond, keys, task.given, task.source)[0])
+      pixels = to_host(generate(params, cond, keys, task.initial_video)[0])
       found.append(task.score(pixels))
       rows.append({'application': of.name, 'clip': i, 'prompt': task.prompt, **found[-1]})
     shares = {key: float(np.mean([one[key] for one in found])) for key in found[0]}

@@ -211,7 +211,9 @@ def test_processes_whose_rows_do_not_follow_each_other_make_the_whole_batch(coun
 
 def perceptron(params, x, t, cond):
   """A network of every pixel by itself, and of the text."""
-  text = (cond.text * cond.mask[..., None]).mean(1) @ params['text'] + jnp.outer(t, params['time'])
+  text = (cond.text * cond.text_mask[..., None]).mean(1) @ params['text'] + jnp.outer(
+    t, params['time']
+  )
   h = jnp.tanh(x @ params['in'] + text[:, None, None, None])
   return h @ params['out']
 
@@ -223,7 +225,7 @@ def test_a_step_on_eight_devices_is_that_on_one():
   batch = {
     'video': rng.integers(0, 256, (16, 2, 4, 4, 3), np.uint8),
     'text': rng.normal(size=(16, 5, 8)).astype(np.float32),
-    'mask': rng.random((16, 5)) < 0.7,
+    'text_mask': rng.random((16, 5)) < 0.7,
   }
   tx = optax.adamw(0.1)
   options = dict(steps=100, ema_decay=0.9, drop_text=0.1, accumulate=1)

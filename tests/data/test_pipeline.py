@@ -94,7 +94,7 @@ def test_a_batch_has_the_documented_parts_and_each_caption_its_own_video(open_ba
   assert batch['video'].shape == (4, 1, 2, 2, 3)
   assert batch['video'].dtype == np.uint8
   assert batch['text'].dtype == np.float32
-  assert batch['mask'].dtype == bool
+  assert batch['text_mask'].dtype == bool
   np.testing.assert_array_equal(batch['video'][:, 0, 0, 0, 0], batch['text'][:, 0, 0])
 
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from core.condition import Condition
-from core.given import Given
-from diffusion.denoiser import clipped, dynamically_thresholded, guided, keeping, network
+from diffusion.denoiser import clipped, composited, dynamically_thresholded, guided, network
 from diffusion.process import Process, per_example
 
 PARAMS = {'shift': 0.5}
@@ -17,13 +16,13 @@ def normal(*shape, seed=0):
 
 
 def condition():
-  return Condition(normal(2, 3, 4, seed=1), frames=normal(2, 2, 3, 3, 1, seed=2))
+  return Condition(normal(2, 3, 4, seed=1), low_res=normal(2, 2, 3, 3, 1, seed=2))
 
 
 def predict(params, xt, t, cond):
   """Something which depends on everything, and is not linear."""
   of_text = per_example(cond.text.sum((1, 2)), xt)
-  return jnp.tanh(xt + params['shift']) * per_example(1 + t, xt) + of_text + cond.frames
+  return jnp.tanh(xt + params['shift']) * per_example(1 + t, xt) + of_text + cond.low_res
 
 
 @pytest.mark.parametrize('prediction', ['eps', 'v', 'x0'])
@@ -38,18 +37,18 @@ def test_network_is_the_x0_of_its_prediction(prediction):
     np.testing.assert_array_equal(got[..., 3:], answer[..., 3:])
 
 
-def test_what_is_said_of_a_variance_is_that_of_the_text_and_nothing_changes_it():
+def test_a_learned_variance_is_that_of_the_text_and_no_change_of_x0_touches_it():
   xt, cond = normal(2, 2, 3, 3, 1), condition().without_text(False)
 
   def network(xt, t, cond):
-    heard = cond.mask.any(-1)[:, None, None, None, None] * jnp.ones_like(xt)
-    return jnp.concatenate([5 * xt + heard, 2 * heard], -1)
+    has_text = cond.text_mask.any(-1)[:, None, None, None, None] * jnp.ones_like(xt)
+    return jnp.concatenate([5 * xt + has_text, 2 * has_text], -1)
 
-  given = Given.of(jnp.zeros_like(xt), jnp.ones_like(xt))
+  cond = cond.replace(masked_video=jnp.zeros_like(xt), mask=jnp.ones_like(xt))
   changes = (
     clipped,
     dynamically_thresholded,
-    lambda d: keeping(d, given),
+    composited,
     lambda d: guided(d, 7.0),
   )
   for change in changes:
@@ -73,7 +72,7 @@ def test_guidance_calls_the_network_once():
   calls = []
 
   def denoiser(xt, t, cond):
-    calls.append((xt.shape, cond.mask))
+    calls.append((xt.shape, cond.text_mask))
     return xt * per_example(cond.text.sum((1, 2)), xt)
 
   guided(denoiser, 3.0)(normal(2, 1, 2, 2, 1), T, condition())
@@ -108,10 +107,11 @@ def test_dynamic_thresholding(cap):
   np.testing.assert_array_equal(answer[0], xt[0])
 
 
-def test_keeping():
-  xt, known = normal(2, 2, 3, 3, 1), normal(2, 2, 3, 3, 1, seed=5)
+def test_given_pixels_replace_those_of_x0():
+  xt, video = normal(2, 2, 3, 3, 1), normal(2, 2, 3, 3, 1, seed=5)
   mask = jnp.zeros((2, 2, 3, 3, 1)).at[:, 0].set(1.0).at[:, 1, 0].set(0.5)
-  answer = keeping(lambda xt, t, cond: 2 * xt, Given.of(known, mask))(xt, T, None)
-  np.testing.assert_array_equal(answer[:, 0], known[:, 0])
-  np.testing.assert_allclose(answer[:, 1, 0], (known[:, 1, 0] + 2 * xt[:, 1, 0]) / 2, rtol=1e-5)
+  cond = Condition.from_mask(video, mask)
+  answer = composited(lambda xt, t, cond: 2 * xt)(xt, T, cond)
+  np.testing.assert_array_equal(answer[:, 0], video[:, 0])
+  np.testing.assert_allclose(answer[:, 1, 0], (video[:, 1, 0] + 2 * xt[:, 1, 0]) / 2, rtol=1e-5)
   np.testing.assert_array_equal(answer[:, 1, 1:], 2 * xt[:, 1, 1:])

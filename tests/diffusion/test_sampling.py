@@ -1,4 +1,4 @@
-"""What a sampler keeps, and where it begins."""
+"""Given pixels and initial videos in sampling."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from core.condition import Condition
-from core.given import Given
 from diffusion.process import Process
 from diffusion.sampling import (
   FIRST_ORDER,
@@ -14,7 +13,7 @@ from diffusion.sampling import (
   SECOND_ORDER_SPACINGS,
   SPACINGS,
   THRESHOLDS,
-  Source,
+  InitialVideo,
   make_sample,
   video_keys,
 )
@@ -24,38 +23,38 @@ SHAPE = (3, 4, 6, 3)
 COND, KEYS = Condition(jnp.zeros((2, 1, 1))), video_keys(0, jnp.arange(2))
 RNG = np.random.default_rng(0)
 VIDEO = jnp.asarray(RNG.uniform(-1, 1, (2, *SHAPE)), jnp.float32)
-KNOWN = jnp.asarray(RNG.random((2, *SHAPE[:3], 1)) < 0.5, jnp.float32)
-GIVEN = Given.of(VIDEO, KNOWN)
+MASK = jnp.asarray(RNG.random((2, *SHAPE[:3], 1)) < 0.5, jnp.float32)
+MASKED = COND.replace(masked_video=VIDEO * MASK, mask=MASK)
 
 
 def same_as_noisy(xt, t, cond):
-  """And as much again of a variance, for those who learned one."""
+  """The second half of the channels is for samplers that read a learned variance."""
   return jnp.concatenate([jnp.tanh(xt), jnp.cos(xt)], -1)
 
 
-def sample(denoiser, given=None, source=None, **options):
+def sample(denoiser, cond=COND, initial_video=None, **options):
   options = dict(sampler='ddim', steps=4) | options
-  return make_sample(PROCESS, **options)(denoiser, COND, SHAPE, KEYS, given, source)
+  return make_sample(PROCESS, **options)(denoiser, cond, SHAPE, KEYS, initial_video)
 
 
 @pytest.mark.parametrize('sampler', sorted(SAMPLERS))
 @pytest.mark.parametrize('threshold', sorted(THRESHOLDS))
-def test_what_is_given_comes_back_to_the_last_bit(sampler, threshold):
-  made = sample(same_as_noisy, GIVEN, sampler=sampler, threshold=threshold)
+def test_given_pixels_come_back_with_the_same_bits(sampler, threshold):
+  made = sample(same_as_noisy, MASKED, sampler=sampler, threshold=threshold)
   free = sample(same_as_noisy, sampler=sampler, threshold=threshold)
-  known = np.broadcast_to(KNOWN == 1, made.shape)
-  np.testing.assert_array_equal(np.asarray(made)[known], np.asarray(VIDEO)[known])
-  np.testing.assert_allclose(np.asarray(made)[~known], np.asarray(free)[~known], atol=1e-5)
+  given = np.broadcast_to(MASK == 1, made.shape)
+  np.testing.assert_array_equal(np.asarray(made)[given], np.asarray(VIDEO)[given])
+  np.testing.assert_allclose(np.asarray(made)[~given], np.asarray(free)[~given], atol=1e-5)
 
 
-def test_what_is_given_is_seen_at_every_step():
-  """By a denoiser that answers the mean of a frame: what is made goes where what is known is."""
+def test_the_denoiser_sees_given_pixels_at_every_step():
+  """The denoiser returns the mean of a frame, so that generated pixels follow the given ones."""
   mean = lambda xt, t, cond: jnp.broadcast_to(xt.mean((2, 3, 4), keepdims=True), xt.shape)
-  red = Given.of(0.8 * jnp.ones_like(VIDEO), KNOWN)
+  red = MASKED.replace(masked_video=0.8 * jnp.ones_like(VIDEO) * MASK)
   made = sample(mean, red, steps=32)
   free = sample(mean, steps=32)
   assert np.abs(free).mean() < 0.3
-  assert np.asarray(made)[np.broadcast_to(KNOWN == 0, made.shape)].mean() > 0.3
+  assert np.asarray(made)[np.broadcast_to(MASK == 0, made.shape)].mean() > 0.3
 
 
 PAIRS = [
@@ -67,8 +66,8 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(('sampler', 'spacing'), PAIRS)
-def test_known_pixels_have_the_mean_and_deviation_of_their_time_at_every_step(sampler, spacing):
-  """x_t of a known x_0 is N(alpha x_0, sigma^2), whatever the denoiser says of a variance."""
+def test_given_pixels_have_the_mean_and_deviation_of_their_time_at_every_step(sampler, spacing):
+  """x_t of a given x_0 is N(alpha x_0, sigma^2), whatever variance the denoiser predicts."""
   seen, clean = [], 0.6
 
   def denoiser(xt, t, cond):
@@ -78,9 +77,9 @@ def test_known_pixels_have_the_mean_and_deviation_of_their_time_at_every_step(sa
     return jnp.concatenate([jnp.tanh(xt), jnp.ones_like(xt)], -1)  # of all, the largest variance
 
   shape = (2, 4, 48, 48, 3)
-  given = Given.of(jnp.full(shape, clean), jnp.ones((*shape[:-1], 1)))
+  cond = Condition.from_mask(jnp.full(shape, clean), jnp.ones((*shape[:-1], 1)))
   make = make_sample(PROCESS, sampler=sampler, steps=40, spacing=spacing)
-  jax.block_until_ready(make(denoiser, COND, shape[1:], KEYS, given))
+  jax.block_until_ready(make(denoiser, cond, shape[1:], KEYS))
   jax.effects_barrier()
   assert len(seen) == 40
   t, mean, std = np.array(seen).T
@@ -92,15 +91,15 @@ def test_known_pixels_have_the_mean_and_deviation_of_their_time_at_every_step(sa
 
 @pytest.mark.parametrize('spacing', sorted(SPACINGS))
 @pytest.mark.parametrize('strength', [0.25, 0.6, 1.0])
-def test_a_source_is_noised_to_the_first_time_which_is_its_strength(spacing, strength):
+def test_an_initial_video_is_noised_up_to_the_first_time_which_is_its_strength(spacing, strength):
   seen = []
 
   def denoiser(xt, t, cond):
     jax.debug.callback(lambda *found: seen.append(found), t[0], xt)
     return same_as_noisy(xt, t, cond)
 
-  source = Source(VIDEO, jnp.asarray(strength))
-  jax.block_until_ready(sample(denoiser, source=source, steps=10, spacing=spacing))
+  initial_video = InitialVideo(VIDEO, jnp.asarray(strength))
+  jax.block_until_ready(sample(denoiser, initial_video=initial_video, steps=10, spacing=spacing))
   jax.effects_barrier()
   times = np.sort([t for t, _ in seen])[::-1]
   assert times[0] == np.float32(strength)
@@ -126,17 +125,18 @@ def test_a_sampler_of_second_order_is_refused_where_it_is_wrong(spacing):
   )
 
 
-def test_the_weaker_the_nearer_to_the_source():
-  """With a denoiser that keeps what it sees, which is alpha times the source and noise."""
+def test_a_lower_strength_stays_nearer_to_the_initial_video():
+  """The denoiser returns its input, which is alpha times the initial video, and noise."""
 
   def away(strength):
-    made = sample(lambda xt, t, cond: xt, source=Source(VIDEO, jnp.asarray(strength)), steps=16)
+    initial_video = InitialVideo(VIDEO, jnp.asarray(strength))
+    made = sample(lambda xt, t, cond: xt, initial_video=initial_video, steps=16)
     return np.abs(made - VIDEO).mean()
 
   near, middle, far = map(away, (0.01, 0.4, 0.99))
   assert near < 0.05 < middle < far
 
 
-def test_at_full_strength_nothing_of_the_source_is_left():
-  full = sample(same_as_noisy, source=Source(VIDEO, jnp.asarray(1.0)))
+def test_at_full_strength_nothing_of_the_initial_video_is_left():
+  full = sample(same_as_noisy, initial_video=InitialVideo(VIDEO, jnp.asarray(1.0)))
   np.testing.assert_allclose(full, sample(same_as_noisy), atol=1e-3)

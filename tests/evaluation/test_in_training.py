@@ -7,11 +7,11 @@ from configs import ssr, t2v
 from core.sharding import make_mesh
 from data.synthetic import SCENES
 from evaluation.in_training import make_scoring
-from pipelines.between_steps import on_mesh
-from pipelines.stage import open_stage
+from pipelines.stages import open_stage
 from tests.conftest import SMALL
 from tests.scripts import save
 from training import checkpoint
+from training.sampling import make_generate_on_host
 
 
 @pytest.fixture
@@ -27,8 +27,9 @@ def config():
 def scoring(config, workdir, told):
   """Of two videos at once, on one device."""
   mesh = make_mesh((('data', 1),), jax.devices()[:1])
-  make = on_mesh(open_stage(config).generate, 2, mesh)
-  return make_scoring(config, make, workdir, at_once=2, **told)
+  stage = open_stage(config)
+  generate = make_generate_on_host(stage.generate, 2, mesh)
+  return make_scoring(config, stage, generate, workdir, at_once=2, **told)
 
 
 def test_scores_are_of_videos_by_these_parameters(tmp_path, config):

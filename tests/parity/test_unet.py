@@ -26,10 +26,9 @@ def ours(given, width: int, frames: int = 1):
   video = repeat(given['x'], 'b c h w -> b t h w c', t=frames)
   time = lambda index: jnp.float32((index + 1) / 1000)
   large = video.shape[-1] == 6
-  condition = Condition(
-    jnp.asarray(given['text']), None, video[..., 3:] if large else None,
-    time(given['level']) if large else None,
-  )  # fmt: skip
+  condition = Condition(jnp.asarray(given['text']))
+  if large:
+    condition = condition.replace(low_res=video[..., 3:], noise_level=time(given['level']))
   return jnp.asarray(video[..., :3]), time(given['step']), condition
 
 

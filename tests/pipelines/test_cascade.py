@@ -7,21 +7,20 @@ import pytest
 
 from core import video
 from core.condition import Condition
-from core.given import Given
 from core.sharding import make_mesh
 from diffusion.process import Process, per_example
 from diffusion.sampling import SAMPLERS, video_keys
 from pipelines import cascade
 from pipelines.cascade import (
   PIECE,
+  compile_super_resolution,
   feathered,
   make_super_resolution,
-  one_by_one,
   to_host,
   window_mesh,
 )
 from ssr.degrade import upsample
-from ssr.model import beside_upsampled
+from ssr.model import with_upsampled_low_res
 from stunet.unet import STUNet
 from tests.conftest import SMALL
 from tests.oracles import random_params
@@ -37,11 +36,11 @@ def small(*values, frames=10, h=2, w=4):
   """Videos of noise, each from its value, and a text that says it."""
   draw = lambda value: np.random.default_rng(int(100 * value)).uniform(-1, 1, (frames, h, w, 3))
   text = jnp.asarray(values, jnp.float32)[:, None, None] * jnp.ones((1, 2, 4))
-  return Condition(text, frames=jnp.asarray(np.stack([*map(draw, values)]), jnp.float32))
+  return Condition(text, low_res=jnp.asarray(np.stack([*map(draw, values)]), jnp.float32))
 
 
 def make(apply, size=(4, 8), **options):
-  return make_super_resolution(beside_upsampled(apply), PROCESS, size, **OPTIONS | options)
+  return make_super_resolution(with_upsampled_low_res(apply), PROCESS, size, **OPTIONS | options)
 
 
 def upscale(cond, apply, numbers=None, seed=0, **options):
@@ -51,20 +50,20 @@ def upscale(cond, apply, numbers=None, seed=0, **options):
 
 def seen(params, xt, t, cond):
   """A network that answers the small frames as it is shown them."""
-  return cond.frames + 0 * xt
+  return cond.low_res + 0 * xt
 
 
 def pull(params, xt, t, cond):
   """A network that answers by all it is given, and in every frame by the whole window."""
-  told = cond.text.mean((1, 2)) + cond.level
-  return 0.4 * cond.frames + 0.3 * jnp.tanh(jnp.cumsum(xt, 1)) * per_example(told + t, xt)
+  told = cond.text.mean((1, 2)) + cond.noise_level
+  return 0.4 * cond.low_res + 0.3 * jnp.tanh(jnp.cumsum(xt, 1)) * per_example(told + t, xt)
 
 
 @pytest.mark.parametrize(('name', 'guidance'), [('ddim', 1.0), ('ddpm', 4.0), ('dpmpp_2m', 4.0)])
 def test_what_is_seen_is_the_small_video_upsampled(name, guidance):
   cond = small(0.3, 0.5)
   got = upscale(cond, seen, sampler=name, guidance=guidance)
-  np.testing.assert_allclose(got, upsample(cond.frames, 4, 8), atol=1e-5)
+  np.testing.assert_allclose(got, upsample(cond.low_res, 4, 8), atol=1e-5)
 
 
 def test_the_small_video_is_noised_once_to_the_level_that_is_told():
@@ -72,14 +71,16 @@ def test_the_small_video_is_noised_once_to_the_level_that_is_told():
   it would be less in the mean of several.
   """
   cond = small(0.1, frames=16, h=16, w=16)
-  cond = cond.replace(frames=jnp.zeros_like(cond.frames))
+  cond = cond.replace(low_res=jnp.zeros_like(cond.low_res))
   options = dict(size=(16, 16), window=4, overlap=3, aug_level=1 / 3)
   noise = upscale(cond, lambda *given: 0.2 * seen(*given), **options)
   np.testing.assert_allclose(noise.std((0, 2, 3, 4)), 0.2 / 2, rtol=0.12)  # five deviations
   np.testing.assert_allclose(noise.mean(), 0, atol=0.005)
   other = upscale(cond, lambda *given: 0.2 * seen(*given), numbers=[1], **options)
   assert abs(np.corrcoef(noise.ravel(), other.ravel())[0, 1]) < 0.05
-  level = upscale(cond, lambda p, xt, t, cond: 0 * xt + per_example(cond.level, xt), **options)
+  level = upscale(
+    cond, lambda p, xt, t, cond: 0 * xt + per_example(cond.noise_level, xt), **options
+  )
   np.testing.assert_allclose(level, 1 / 3, rtol=1e-5)
 
 
@@ -99,8 +100,8 @@ def test_many_devices_make_the_video_of_one(axes):
   apply = lambda params, *inputs: model.apply({'params': params}, *inputs)
   cond, keys = small(0.3, frames=16, h=4, w=4), video_keys(0, jnp.arange(1))
   x, level = jnp.zeros((1, 16, 8, 8, 3)), jnp.ones(1)
-  init = beside_upsampled(model.init)
-  shapes = jax.eval_shape(init, jax.random.key(0), x, level, cond.replace(level=level))
+  init = with_upsampled_low_res(model.init)
+  shapes = jax.eval_shape(init, jax.random.key(0), x, level, cond.replace(noise_level=level))
   params = random_params(shapes['params'])
 
   def on(mesh):
@@ -119,7 +120,7 @@ def test_windows_are_spread_over_as_many_groups_of_devices_as_are_hardly_idle(fr
   assert dict(mesh.shape) == {'data': groups, 'fsdp': 1, 'time': 8 // groups}
 
 
-def test_one_by_one_each_video_is_what_it_is_alone():
+def test_each_video_is_what_it_is_alone():
   values, mesh = {'up': 0.3, 'down': 0.5}, make_mesh(MESH)
 
   def encode(prompts):
@@ -128,11 +129,11 @@ def test_one_by_one_each_video_is_what_it_is_alone():
 
   steps, options = [], dict(aug_level=0.4, guidance=2.0)
   generate = make(pull, mesh=mesh, on_step=steps.append, **options)
-  one = one_by_one(generate, {}, encode, (10, 2, 4, 3), seed=3, mesh=mesh)
+  one = compile_super_resolution(generate, {}, encode, (10, 2, 4, 3), seed=3, mesh=mesh)
   for prompt, number in (('up', 7), ('down', 0)):
     cond = small(values[prompt])
     steps.clear()
-    got = one(prompt, number, cond.frames[0])
+    got = one(prompt, number, cond.low_res[0])
     assert {*steps} == {0, 1, 2}
     want = upscale(cond, pull, numbers=[number], seed=3, **options)[0]
     np.testing.assert_allclose(got, want, atol=1e-5)
@@ -197,31 +198,31 @@ def test_what_a_video_does_not_allow_is_named(options, message):
 
 
 def given(h=24, w=24):
-  """A square in the middle that is not known, in a frame of a single colour."""
-  known = jnp.ones((1, 2, h, w, 1)).at[:, :, 6:18, 6:18].set(0)
-  return Given.of(jnp.full((1, 2, h, w, 3), 0.5), known)
+  """A frame of a single colour, given except for a square in its middle."""
+  mask = jnp.ones((1, 2, h, w, 1)).at[:, :, 6:18, 6:18].set(0)
+  return Condition.from_mask(jnp.full((1, 2, h, w, 3), 0.5), mask)
 
 
-def test_what_is_given_fades_into_what_is_made():
+def test_given_pixels_fade_into_generated_ones():
   hard, soft = given(), feathered(given(), 1.5)
-  known = np.asarray(soft.known[0, 0, 12, :, 0])
-  np.testing.assert_array_equal(known[:6], 1)
-  assert (np.diff(known[5:12]) <= 0).all()
-  assert 0 < known[7] < 1
-  np.testing.assert_array_equal(known[11:13], 0)
-  np.testing.assert_array_equal(
-    np.where(hard.known == 1, soft.frames, 0), np.where(hard.known == 1, hard.frames, 0)
-  )
-  goes_on = 0.5 * np.repeat(soft.known, 3, -1)  # in its own colour
-  np.testing.assert_allclose(soft.frames, goes_on, atol=1e-5)
+  mask = np.asarray(soft.mask[0, 0, 12, :, 0])
+  np.testing.assert_array_equal(mask[:6], 1)
+  assert (np.diff(mask[5:12]) <= 0).all()
+  assert 0 < mask[7] < 1
+  np.testing.assert_array_equal(mask[11:13], 0)
+  np.testing.assert_array_equal(np.where(hard.mask == 1, soft.masked_video, 0), hard.masked_video)
+  goes_on = 0.5 * np.repeat(soft.mask, 3, -1)  # in its own colour
+  np.testing.assert_allclose(soft.masked_video, goes_on, atol=1e-5)
 
 
-def test_a_large_video_keeps_what_is_given():
+def test_a_large_video_keeps_the_given_pixels():
   cond, rng = small(0.3), np.random.default_rng(1)
-  known = jnp.asarray(rng.random((1, 10, 4, 8, 1)) < 0.5, jnp.float32)
-  large = Given.of(jnp.asarray(rng.uniform(-1, 1, (1, 10, 4, 8, 3)), jnp.float32), known)
+  mask = jnp.asarray(rng.random((1, 10, 4, 8, 1)) < 0.5, jnp.float32)
+  large = jnp.asarray(rng.uniform(-1, 1, (1, 10, 4, 8, 3)), jnp.float32)
   keys = video_keys(0, jnp.arange(1))
-  made = np.asarray(make(pull)({}, cond, keys, large))
-  at = np.broadcast_to(known == 1, made.shape)
-  np.testing.assert_array_equal(made[at], np.asarray(large.frames)[at])
+  masked = Condition.from_mask(large, mask)
+  cond = masked.replace(text=cond.text, low_res=cond.low_res)
+  made = np.asarray(make(pull)({}, cond, keys))
+  at = np.broadcast_to(mask == 1, made.shape)
+  np.testing.assert_array_equal(made[at], np.asarray(large)[at])
   assert np.std(made[~at]) > 0

@@ -7,7 +7,7 @@ from core.condition import Condition
 from diffusion import denoiser, sampler
 from diffusion.process import Process, per_example
 from diffusion.sampling import SAMPLERS, SPACINGS, video_keys
-from pipelines.text_to_video import in_batches, make_text_to_video
+from pipelines.text_to_video import compile_text_to_video, make_text_to_video
 
 SHAPE = (4, 8, 8, 3)
 OPTIONS = dict(sampler='ddim', steps=4, guidance=1.0)
@@ -16,7 +16,7 @@ PROCESS = Process('cosine', 0.0, 'x0')
 
 def pull(params, xt, t, cond):
   """A network that answers its text's mean, more surely the later it is."""
-  text = jnp.mean(cond.text * cond.mask[..., None], axis=(1, 2))
+  text = jnp.mean(cond.text * cond.text_mask[..., None], axis=(1, 2))
   return params['w'] * per_example(text, xt) + 0.2 * jnp.tanh(xt) * per_example(t, xt)
 
 
@@ -42,18 +42,18 @@ def test_a_video_does_not_depend_on_its_batch(name):
 
 
 @pytest.mark.parametrize('batch', [1, 2])
-def test_in_batches_each_video_is_what_it_is_alone(batch):
+def test_each_video_is_what_it_is_alone(batch):
   """A batch of one of three videos is filled up; what fills it is not returned."""
   words = {'up': 0.3, 'down': -0.5}
 
   def encode(prompts):
     values = [words.get(prompt, 0.0) for prompt in prompts]
     cond = condition(*values)
-    return np.asarray(cond.text), np.asarray(cond.mask)
+    return np.asarray(cond.text), np.asarray(cond.text_mask)
 
   seen = set()
   unbatched = make_text_to_video(pull, PROCESS, SHAPE, **OPTIONS, on_step=seen.add)
-  make = in_batches(unbatched, {'w': jnp.ones(())}, encode, batch=batch, seed=4)
+  make = compile_text_to_video(unbatched, {'w': jnp.ones(())}, encode, batch=batch, seed=4)
   for prompts, numbers in [(['up', 'down'][:batch], [7, 2][:batch]), (['up'], [7])]:
     seen.clear()
     videos = make(prompts, numbers)

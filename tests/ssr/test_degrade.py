@@ -117,65 +117,65 @@ def test_no_deviation_is_no_blur():
 
 def test_level_0_is_the_frames_and_level_1_is_noise():
   frames, eps = normal(2, 3, 4, 4, 3), normal(2, 3, 4, 4, 3, seed=1)
-  cond = augmented(COND.replace(frames=frames), jnp.float32([0, 1]), eps)
-  np.testing.assert_allclose(cond.frames[0], frames[0], atol=1e-5)
-  np.testing.assert_allclose(cond.frames[1], eps[1], atol=1e-3)
+  cond = augmented(COND.replace(low_res=frames), jnp.float32([0, 1]), eps)
+  np.testing.assert_allclose(cond.low_res[0], frames[0], atol=1e-5)
+  np.testing.assert_allclose(cond.low_res[1], eps[1], atol=1e-3)
 
 
 def test_noise_of_a_level_keeps_the_variance():
   """Along a quarter of a circle: the cosine schedule."""
   frames, eps = normal(2, 8, 32, 32, 3), normal(2, 8, 32, 32, 3, seed=1)
   level = jnp.float32([0.3, 0.6])
-  cond = augmented(COND.replace(frames=frames), level, eps)
+  cond = augmented(COND.replace(low_res=frames), level, eps)
   angle = np.pi / 2 * per_video(level)
   want = np.cos(angle) * np.float64(frames) + np.sin(angle) * np.float64(eps)
-  np.testing.assert_allclose(cond.frames, want, atol=1e-5)
-  np.testing.assert_allclose(cond.frames.std((1, 2, 3, 4)), 1, rtol=0.02)
-  np.testing.assert_array_equal(cond.level, level)
+  np.testing.assert_allclose(cond.low_res, want, atol=1e-5)
+  np.testing.assert_allclose(cond.low_res.std((1, 2, 3, 4)), 1, rtol=0.02)
+  np.testing.assert_array_equal(cond.noise_level, level)
   np.testing.assert_array_equal(cond.text, COND.text)
-  np.testing.assert_array_equal(cond.mask, COND.mask)
+  np.testing.assert_array_equal(cond.text_mask, COND.text_mask)
 
 
 def degraded(x0, seed=0, **options):
   degrade = jax.jit(make_degrade(**dict(factor=2, level=0.0, blur=0.0) | options))
   text = jnp.ones((len(x0), 1, 1))
-  batch = {'text': text, 'mask': jnp.ones(text.shape[:2], bool)}
+  batch = {'text': text, 'text_mask': jnp.ones(text.shape[:2], bool)}
   return degrade(jax.random.key(seed), x0, batch)
 
 
 def test_without_level_and_blur_a_small_video_is_the_mean_of_squares():
   video = normal(2, 3, 4, 8, 3)
   cond = degraded(video)
-  np.testing.assert_allclose(cond.frames, downsample(video, 2), atol=1e-5)
-  np.testing.assert_array_equal(cond.level, [0, 0])
+  np.testing.assert_allclose(cond.low_res, downsample(video, 2), atol=1e-5)
+  np.testing.assert_array_equal(cond.noise_level, [0, 0])
   np.testing.assert_array_equal(cond.text, jnp.ones((2, 1, 1)))
 
 
 def test_levels_are_drawn_evenly_and_are_those_of_the_noise():
   b, level = 4000, 0.6
   cond = degraded(jnp.zeros((b, 2, 4, 4, 1)), level=level)
-  assert is_uniform(cond.level, 0, level)
-  eps = np.float64(cond.frames) / np.sin(np.pi / 2 * per_video(cond.level))
+  assert is_uniform(cond.noise_level, 0, level)
+  eps = np.float64(cond.low_res) / np.sin(np.pi / 2 * per_video(cond.noise_level))
   # Five standard deviations of each.
   np.testing.assert_allclose(eps.mean(), 0, atol=0.03)
   np.testing.assert_allclose(eps.var(), 1, atol=0.04)
   np.testing.assert_allclose((eps[:, 0] * eps[:, 1]).mean(), 0, atol=0.04)
   spread = eps.reshape(b, -1).var(1)  # the same at every level
-  assert abs(np.corrcoef(spread, cond.level)[0, 1]) < 0.08
+  assert abs(np.corrcoef(spread, cond.noise_level)[0, 1]) < 0.08
 
 
 def test_deviations_of_the_blur_are_drawn_evenly():
   """Each is read from what is left of a point: the square of the Gaussian's middle weight."""
   b, most = 1000, 1.5
   points = jnp.zeros((b, 1, 18, 18, 1)).at[:, :, 8:10, 8:10].set(1.0)
-  left = np.float64(degraded(points, blur=most).frames[:, 0, 4, 4, 0])
+  left = np.float64(degraded(points, blur=most).low_res[:, 0, 4, 4, 0])
   stds = np.linspace(0.2, most, 500)
   middles = np.array([gaussian(std, radius=4)[4] ** 2 for std in stds])
   found = np.interp(-left, -middles, stds)
   wide = found > 0.25  # a narrower one is all in the middle, to what float32 resolves
   assert is_uniform(found[wide], 0.25, most)
   np.testing.assert_allclose(wide.mean(), 1 - 0.25 / most, atol=0.05)
-  level = degraded(points, blur=most, level=0.3).level
+  level = degraded(points, blur=most, level=0.3).noise_level
   assert abs(np.corrcoef(found, level)[0, 1]) < 0.13  # four standard deviations
 
 
@@ -183,9 +183,9 @@ def test_what_is_drawn_is_by_the_key():
   video = normal(3, 2, 4, 4, 3)
   draw = lambda seed: degraded(video, seed, level=0.5, blur=0.5)
   once, again, other = draw(0), draw(0), draw(1)
-  np.testing.assert_array_equal(once.frames, again.frames)
-  assert not np.isin(once.level, other.level).any()
-  assert len(set(once.level.tolist())) == 3
+  np.testing.assert_array_equal(once.low_res, again.low_res)
+  assert not np.isin(once.noise_level, other.noise_level).any()
+  assert len(set(once.noise_level.tolist())) == 3
 
 
 @pytest.mark.parametrize(
@@ -220,16 +220,16 @@ def test_upsampled_corners_stay_in_the_corners():
 def test_noise_of_an_index_is_added_to_what_was_upsampled():
   """Index 250 of the cosine schedule in 1000 steps, Nichol & Dhariwal (2021), Eq. 17."""
   frames, eps = normal(1, 2, 4, 4, 3), normal(1, 2, 8, 8, 3, seed=1)
-  cond = augmented(COND.replace(frames=frames), jnp.float32([0.251]), eps, 'upsampled')
+  cond = augmented(COND.replace(low_res=frames), jnp.float32([0.251]), eps, 'upsampled')
   angle = lambda i: (i / 1000 + 0.008) / 1.008 * np.pi / 2
   alpha2 = (np.cos(angle(251)) / np.cos(angle(0))) ** 2
   want = alpha2**0.5 * upsample_corners(frames, 8, 8) + (1 - alpha2) ** 0.5 * eps
-  np.testing.assert_allclose(cond.frames, want, atol=2e-5)
+  np.testing.assert_allclose(cond.low_res, want, atol=2e-5)
 
 
 def test_what_is_noised_when_upsampled_is_as_large_as_the_video():
   video = normal(2, 2, 8, 8, 3)
   cond = degraded(video, level=1.0, augment='upsampled')
-  assert cond.frames.shape == video.shape
+  assert cond.low_res.shape == video.shape
   with pytest.raises(ValueError, match="Unknown augment: 'large'"):
     make_degrade(factor=2, level=0.0, blur=0.0, augment='large')

@@ -14,9 +14,9 @@ from einops import repeat
 from configs import deepfloyd, scales, ssr
 from core.params import names, nest, partition
 from diffusion.process import Process
-from pipelines.stage import open_stage
+from pipelines.stages import open_stage
 from ssr.degrade import make_degrade, upsample
-from ssr.model import beside_upsampled, beyond_upsampled
+from ssr.model import adding_low_res, with_upsampled_low_res
 from stunet.inflate import TEMPORAL, inflate
 from stunet.unet import STUNet
 from tests.conftest import SMALL, TINY, inputs
@@ -28,40 +28,42 @@ ARRANGEMENT = {'noise_level_embedding': True, 'resample': 'conv'}
 KEY = jax.random.key(0)
 
 
-def told(x, cond):
+def with_low_res(x, cond):
   """The condition with small frames, of half the size, and their levels."""
   b, t, h, w, _ = x.shape
   small = np.random.default_rng(1).normal(size=(b, t, h // 2, w // 2, 3))
-  return cond.replace(frames=jnp.asarray(small, jnp.float32), level=jnp.linspace(0.1, 0.4, b))
+  return cond.replace(
+    low_res=jnp.asarray(small, jnp.float32), noise_level=jnp.linspace(0.1, 0.4, b)
+  )
 
 
 def shapes_of(model, *inputs):
-  return jax.eval_shape(beside_upsampled(model.init), KEY, *inputs)['params']
+  return jax.eval_shape(with_upsampled_low_res(model.init), KEY, *inputs)['params']
 
 
 def answers(model, params):
-  return jax.jit(functools.partial(beside_upsampled(model.apply), {'params': params}))
+  return jax.jit(functools.partial(with_upsampled_low_res(model.apply), {'params': params}))
 
 
 def test_a_network_sees_the_small_frames_at_the_size_of_the_large_ones():
   x, t, cond = inputs()
-  cond = told(x, cond)
-  params, *seen = beside_upsampled(lambda *given: given)('params', x, t, cond)
-  large = seen[2].frames
+  cond = with_low_res(x, cond)
+  params, *seen = with_upsampled_low_res(lambda *given: given)('params', x, t, cond)
+  large = seen[2].low_res
   assert params == 'params'
   assert large.shape == x.shape
-  np.testing.assert_array_equal(large, upsample(cond.frames, 8, 8))
-  same = (x, t, cond.replace(frames=large))
+  np.testing.assert_array_equal(large, upsample(cond.low_res, 8, 8))
+  same = (x, t, cond.replace(low_res=large))
   jax.tree.map(np.testing.assert_array_equal, tuple(seen), same)
 
 
 def test_a_network_may_say_what_the_upsampled_frames_lack():
   x, t, cond = inputs()
-  cond = told(x, cond)
-  up = upsample(cond.frames, 8, 8)
-  silent = beyond_upsampled(lambda params, x, t, cond: 0 * x)
+  cond = with_low_res(x, cond)
+  up = upsample(cond.low_res, 8, 8)
+  silent = adding_low_res(lambda params, x, t, cond: 0 * x)
   np.testing.assert_array_equal(silent({}, x, t, cond), up)
-  whole = beyond_upsampled(lambda params, x, t, cond: x - cond.frames)
+  whole = adding_low_res(lambda params, x, t, cond: x - cond.low_res)
   np.testing.assert_allclose(whole({}, x, t, cond), x, atol=1e-6)
 
 
@@ -78,11 +80,11 @@ def static():
   options = TINY | ARRANGEMENT | {'attention': ('none', 'cross')}
   image, video = STUNet(**options, temporal=False), STUNet(**options)
   x, t, cond = inputs(frames=1)
-  cond = told(x, cond)
+  cond = with_low_res(x, cond)
   still = lambda a: repeat(a, 'b 1 h w c -> b t h w c', t=4)
-  clip = still(x), t, cond.replace(frames=still(cond.frames))
+  clip = still(x), t, cond.replace(low_res=still(cond.low_res))
   params = random_params(shapes_of(image, x, t, cond))
-  large = clip[2].replace(frames=upsample(clip[2].frames, 8, 8))
+  large = clip[2].replace(low_res=upsample(clip[2].low_res, 8, 8))
   inserted = fresh(video, *clip[:2], large, of=lambda params: partition(params, TEMPORAL)[0])
   target = random_params(shapes_of(video, *clip), seed=1)
   born = inflate(params, nest(names(target) | names(inserted)))
@@ -99,7 +101,10 @@ def test_a_static_clip_is_the_image_models_answer_in_every_frame():
 
 def test_the_answer_is_by_the_small_frames_and_their_level():
   (x, t, cond), video, want = static()
-  for other in (cond.replace(frames=-cond.frames), cond.replace(level=cond.level + 0.1)):
+  for other in (
+    cond.replace(low_res=-cond.low_res),
+    cond.replace(noise_level=cond.noise_level + 0.1),
+  ):
     assert relative_error(video(x, t, other)[:, 0], want[:, 0]) > 1e-2
 
 
@@ -107,10 +112,12 @@ def training(trainable):
   """A step of a small model of which some is trained, its state, and the frozen parameters."""
   x, t, cond = inputs(b=2, frames=2)
   model = STUNet(**SMALL | ARRANGEMENT | {'attention': ('cross',)})
-  params, frozen = partition(random_params(shapes_of(model, x, t, told(x, cond))), trainable)
+  params, frozen = partition(
+    random_params(shapes_of(model, x, t, with_low_res(x, cond))), trainable
+  )
   tx = optax.adam(1e-3)
   step = make_step(
-    lambda params, *inputs: beside_upsampled(model.apply)({'params': params}, *inputs),
+    lambda params, *inputs: with_upsampled_low_res(model.apply)({'params': params}, *inputs),
     Process(prediction='x0'),
     tx,
     steps=100,
@@ -120,7 +127,7 @@ def training(trainable):
     conditioning=make_degrade(factor=2, level=0.5, blur=0.5),
   )
   video = np.random.default_rng(0).integers(0, 256, x.shape, np.uint8)
-  batch = {'video': jnp.asarray(video), 'text': cond.text, 'mask': cond.mask}
+  batch = {'video': jnp.asarray(video), 'text': cond.text, 'text_mask': cond.text_mask}
   return step, State.create(params, tx), frozen, batch
 
 
@@ -188,7 +195,7 @@ def test_parameters_of_crops_fit_whole_frames():
   def examples(height, width):
     x = jax.ShapeDtypeStruct((1, d.frames, height, width, 3), jnp.float32)
     text = jax.ShapeDtypeStruct((1, config.text.tokens, config.text.width), jnp.float32)
-    batch = {'text': text, 'mask': jax.ShapeDtypeStruct(text.shape[:2], bool)}
+    batch = {'text': text, 'text_mask': jax.ShapeDtypeStruct(text.shape[:2], bool)}
     cond = jax.eval_shape(stage.conditioning, KEY, x, batch)
     return x, jax.ShapeDtypeStruct((1,), jnp.float32), cond
 

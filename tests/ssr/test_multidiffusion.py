@@ -13,7 +13,7 @@ from diffusion.denoiser import guided
 from diffusion.process import Process, per_example
 from diffusion.sampling import video_keys
 from pipelines.cascade import make_super_resolution
-from ssr.model import beside_upsampled
+from ssr.model import with_upsampled_low_res
 from ssr.multidiffusion import coverage, over_windows, starts, weights
 
 MESH = (('data', -1), ('fsdp', 1))
@@ -24,20 +24,23 @@ def example(frames, b=2, seed=0):
   rng = np.random.default_rng(seed)
   normal = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
   text, mask = normal(b, 3, 4), jnp.asarray([[True, True, False]] * b)
-  cond = Condition(text, mask, normal(b, frames, 1, 1, 3), jnp.linspace(0.1, 0.6, b))
+  low_res, level = normal(b, frames, 1, 1, 3), jnp.linspace(0.1, 0.6, b)
+  cond = Condition(text, mask, low_res=low_res, noise_level=level)
   return normal(b, frames, 2, 2, 3), jnp.linspace(0.2, 0.9, b), cond
 
 
 def framewise(xt, t, cond):
   """Answers for every frame by that frame, its small one, and all that is no frame."""
-  text = (cond.text * cond.mask[..., None]).sum((1, 2))
-  return jnp.tanh(xt * per_example(1 + t, xt)) + cond.frames * per_example(text + cond.level, xt)
+  text = (cond.text * cond.text_mask[..., None]).sum((1, 2))
+  return jnp.tanh(xt * per_example(1 + t, xt)) + cond.low_res * per_example(
+    text + cond.noise_level, xt
+  )
 
 
 def together(xt, t, cond):
   """Answers for every frame by its place in the window, and by all others of it."""
   place = jnp.arange(xt.shape[1], dtype=jnp.float32)[None, :, None, None, None]
-  return framewise(xt, t, cond) + jnp.cumsum(xt**2 + cond.frames, 1) * jnp.cos(place)
+  return framewise(xt, t, cond) + jnp.cumsum(xt**2 + cond.low_res, 1) * jnp.cos(place)
 
 
 def first_frames(frames, window, overlap):
@@ -57,7 +60,7 @@ def nearest_to_all(denoiser, xt, t, cond, window, overlap):
   """The video J of the least  sum_i || W (J_(i) - Phi(J_(i))) ||^2,  by its matrix, in float64."""
   frames = xt.shape[1]
   cuts = [np.arange(i, i + window) for i in first_frames(frames, window, overlap)]
-  answers = [denoiser(xt[:, cut], t, cond.replace(frames=cond.frames[:, cut])) for cut in cuts]
+  answers = [denoiser(xt[:, cut], t, cond.replace(low_res=cond.low_res[:, cut])) for cut in cuts]
   w = np.sqrt(trapezium(window, overlap))
   matrix = np.concatenate([w[:, None] * np.eye(frames)[cut] for cut in cuts])
   weighed = lambda a: w[:, None, None, None, None] * np.moveaxis(np.float64(a), 1, 0)
@@ -134,7 +137,7 @@ def test_a_video_no_longer_than_a_window_is_one(frames, window, overlap):
 def test_small_frames_may_be_absent():
   xt, t, cond = example(5)
   denoiser = lambda xt, t, cond: xt * per_example(t, xt)
-  got = over_windows(denoiser, window=3, overlap=1)(xt, t, cond.replace(frames=None))
+  got = over_windows(denoiser, window=3, overlap=1)(xt, t, cond.replace(low_res=None))
   np.testing.assert_allclose(got, denoiser(xt, t, cond), rtol=1e-6)
 
 
@@ -210,7 +213,7 @@ def convolutions(params, xt, t, cond):
   conv = lambda x, name: jax.lax.conv_general_dilated(
     x, params[name], (1, 1), 'SAME', dimension_numbers=axes
   )
-  x = jnp.concatenate([xt, cond.frames], -1).reshape(-1, SIDE, SIDE, 6)
+  x = jnp.concatenate([xt, cond.low_res], -1).reshape(-1, SIDE, SIDE, 6)
   return conv(jnp.tanh(conv(jnp.tanh(conv(x, 'in')), 'mid')), 'out').reshape(xt.shape)
 
 
@@ -228,15 +231,15 @@ def test_memory_does_not_grow_with_the_number_of_windows(guidance):
   more than those here.
   """
   upscale = make_super_resolution(
-    beside_upsampled(convolutions), Process(prediction='x0'), (SIDE, SIDE), window=8, overlap=2,
-    at_once=1, guidance=guidance, aug_level=0.1, sampler='dpmpp_2m', steps=4,
+    with_upsampled_low_res(convolutions), Process(prediction='x0'), (SIDE, SIDE), window=8,
+    overlap=2, at_once=1, guidance=guidance, aug_level=0.1, sampler='dpmpp_2m', steps=4,
   )  # fmt: skip
   frame = SIDE**2 * 3 * 4
   kept = 2 * frame + frame / 4**2
 
   def besides_videos(frames):
     small = jnp.zeros((1, frames, SIDE // 4, SIDE // 4, 3))
-    cond = Condition(jnp.ones((1, 2, 5)), jnp.ones((1, 2), bool), small)
+    cond = Condition(jnp.ones((1, 2, 5)), jnp.ones((1, 2), bool), low_res=small)
     memory = compile(upscale, PARAMS, cond, video_keys(0, jnp.arange(1))).memory_analysis()
     assert memory.output_size_in_bytes == frames * frame
     return memory.temp_size_in_bytes - frames * kept
@@ -251,7 +254,7 @@ def test_memory_does_not_grow_with_the_number_of_windows(guidance):
 def test_eight_devices_share_the_work_evenly(scale):
   """13 windows are 2 for each of 8 devices, of which 3 count for nothing: 16 / 13 = 1.23."""
   video = jnp.zeros((1, 80, SIDE, SIDE, 3))
-  inputs = video, jnp.ones(1), Condition(jnp.ones((1, 2, 5)), frames=video)
+  inputs = video, jnp.ones(1), Condition(jnp.ones((1, 2, 5)), low_res=video)
 
   def flops(at_once, sharding=None):
     """Of one device, in one trip of the loop over windows, which is all there are."""

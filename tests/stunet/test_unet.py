@@ -257,7 +257,10 @@ def test_unshuffle_makes_channels_of_the_pixels_of_a_patch():
 
 def test_no_mask_is_a_mask_of_all():
   x, t, cond = inputs(frames=1)
-  model, every = STUNet(**SMALL, temporal=False), Condition(cond.text, jnp.ones_like(cond.mask))
+  model, every = (
+    STUNet(**SMALL, temporal=False),
+    Condition(cond.text, jnp.ones_like(cond.text_mask)),
+  )
   params = random_params(shapes_of(model, x, t, every))
   apply = jax.jit(lambda cond: model.apply({'params': params}, x, t, cond))
   assert relative_error(apply(Condition(cond.text)), apply(every)) < 1e-6

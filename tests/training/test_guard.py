@@ -15,7 +15,7 @@ TX = optax.adam(0.1)
 BATCH = {
   'video': jnp.zeros((4, 1, 2, 2, 3), jnp.uint8),
   'text': jnp.ones((4, 1, 1)),
-  'mask': jnp.ones((4, 1), bool),
+  'text_mask': jnp.ones((4, 1), bool),
 }
 
 

@@ -14,9 +14,10 @@ import pytest
 from configs import t2i
 from core.sharding import filled, make_mesh, over_batch, put_batch, require_batch, rows
 from data.pipeline import batches
-from pipelines.between_steps import evaluation_rows, videos_at_once
 from tests.chips import devices_of
 from tests.conftest import ROOT
+from training.sampling import videos_at_once
+from training.validation import evaluation_rows
 
 DOCUMENTS = [ROOT / 'README.md', *(ROOT / 'docs').glob('*.md'), *(ROOT / 'launch').iterdir()]
 _NAME = re.compile(r'\b(?:tpu-)?((?:\d+x)?v\d\w*)(?:-slice)?:(\d+(?:x\d+)+)')

@@ -15,7 +15,8 @@ from stunet.unet import STUNet
 from tests.conftest import SMALL, inputs
 from training import average
 from training.state import State
-from training.step import draw, make_evaluation, make_step, mean_loss, pixels
+from training.step import draw, make_step, pixels
+from training.validation import make_evaluation, mean_loss
 
 KEY = jax.random.key(0)
 PROCESS = Process('cosine', 0.0, 'v')
@@ -23,14 +24,14 @@ RNG = np.random.default_rng(0)
 BATCH = {
   'video': jnp.asarray(RNG.integers(0, 256, (8, 2, 4, 4, 3), np.uint8)),
   'text': jnp.asarray(RNG.normal(size=(8, 5, 3)), jnp.float32),
-  'mask': jnp.asarray([[True] * 3 + [False] * 2] * 8),
+  'text_mask': jnp.asarray([[True] * 3 + [False] * 2] * 8),
 }
 OPTIONS = dict(steps=100, ema_decay=0.99, drop_text=0.1, accumulate=1, high_noise=2.0)
 
 
 def linear(params, x, t, cond):
   """A network which is linear in its parameters: a matrix of the pixels, and one of the text."""
-  words = (cond.text * cond.mask[..., None]).sum(1) @ params['words']
+  words = (cond.text * cond.text_mask[..., None]).sum(1) @ params['words']
   return x @ params['matrix'] + per_example(t, x) * words[:, None, None, None]
 
 
@@ -161,17 +162,17 @@ def small_batch(b):
   return {
     'video': jnp.zeros((b, 1, 1, 1, 3), jnp.uint8),
     'text': jnp.ones((b, 2, 3)),
-    'mask': jnp.asarray([[True, False]] * b),
+    'text_mask': jnp.asarray([[True, False]] * b),
   }
 
 
 def test_the_text_of_a_fraction_is_dropped():
   b = 4000
   *_, cond = drawn(small_batch(b), KEY, 0.1)
-  kept = np.asarray(cond.mask[:, 0])
+  kept = np.asarray(cond.text_mask[:, 0])
   assert abs(np.mean(~kept) - 0.1) < 0.02  # four standard deviations
   np.testing.assert_array_equal(cond.text, np.ones((b, 2, 3)) * kept[:, None, None])
-  np.testing.assert_array_equal(cond.mask, np.stack([kept, np.zeros(b)], 1))
+  np.testing.assert_array_equal(cond.text_mask, np.stack([kept, np.zeros(b)], 1))
 
 
 @pytest.mark.parametrize('high_noise', [1.0, 4.0])
@@ -240,7 +241,7 @@ def traced(trainable):
   params = jax.tree.map(lambda p: jnp.zeros(p.shape), params)
   params, frozen = partition(params, trainable)
   apply = lambda params, *inputs: model.apply({'params': params}, *inputs)
-  batch = {'video': jnp.zeros(x.shape, jnp.uint8), 'text': cond.text, 'mask': cond.mask}
+  batch = {'video': jnp.zeros(x.shape, jnp.uint8), 'text': cond.text, 'text_mask': cond.text_mask}
   step = make_step(apply, PROCESS, tx, **OPTIONS)
   state = State.create(params, tx)
   program, shapes = jax.make_jaxpr(step, return_shape=True)(state, frozen, batch, KEY)

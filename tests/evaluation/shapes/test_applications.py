@@ -88,7 +88,7 @@ def test_a_cinemagraph_moves_inside_alone():
   for clip in CLIPS:
     task = cinemagraph(clip)
     image = np.repeat(clip['video'][:1], 80, 0)
-    known = np.asarray(task.given.known[0]) == 1
+    known = np.asarray(task.condition.mask[0]) == 1
     moves = np.where(known, image, np.arange(80)[:, None, None, None] * 3).astype(np.uint8)
     assert task.score(moves)[asked]
     assert not task.score(image)[asked]
@@ -99,8 +99,8 @@ def test_a_cinemagraph_moves_inside_alone():
 
 def test_a_shape_that_is_covered_cannot_be_seen():
   for clip in CLIPS:
-    given = inpainting(clip).given
-    known = np.asarray(given.known[0, ..., 0]) == 1
+    condition = inpainting(clip).condition
+    known = np.asarray(condition.mask[0, ..., 0]) == 1
     assert not (known & clip['mask']).any()
     assert known.mean() > 0.3
 

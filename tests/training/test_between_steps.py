@@ -11,17 +11,11 @@ import pytest
 from core.condition import Condition
 from core.sharding import filled, make_mesh, put_batch
 from diffusion.sampling import video_keys
-from pipelines.between_steps import (
-  evaluation_rows,
-  lowered_between,
-  make_loss,
-  on_host,
-  on_mesh,
-  videos_at_once,
-)
-from pipelines.plan import make_plan
-from pipelines.stage import open_stage
-from tests.pipelines.test_plan import CHANGES
+from pipelines.stages import open_stage
+from tests.training.test_plan import CHANGES
+from training.plan import lower_between_steps, make_plan
+from training.sampling import make_generate_on_host, to_every_host, videos_at_once
+from training.validation import evaluation_rows, make_losses
 
 AXES = {
   '1': (('data', 1),),
@@ -51,16 +45,16 @@ def test_so_many_videos_are_made_on_any_mesh(axes, count):
   n = mesh.size // mesh.shape['time']
   devices = []
 
-  def told(*inputs):
+  def recorded(*inputs):
     made = generate(*inputs)
     devices.append(({s.data.shape[0] for s in made.addressable_shards}, len(made)))
     return made
 
-  got = on_mesh(told, filled(8, mesh), mesh)(params, cond, keys)
+  got = make_generate_on_host(recorded, filled(8, mesh), mesh)(params, cond, keys)
   np.testing.assert_allclose(got, want, rtol=1e-6)
   assert devices == [({8 // n}, 8)]  # none of them makes more than its part
   with pytest.raises(ValueError, match='Got 9 videos to make at once; allowed are 1 to 8'):
-    on_mesh(told, 8, mesh)(params, cond, video_keys(0, jnp.arange(9)))
+    make_generate_on_host(recorded, 8, mesh)(params, cond, video_keys(0, jnp.arange(9)))
 
 
 def test_what_is_made_together_are_the_prompts_and_more_where_devices_would_idle():
@@ -68,10 +62,11 @@ def test_what_is_made_together_are_the_prompts_and_more_where_devices_would_idle
   assert [videos_at_once(config, mesh_of(axes)) for axes in AXES.values()] == [2, 8, 4]
 
 
-# What answers depend on: the noisy video, the time, and all that a stage is told.
+# The prediction depends on the noisy video, the time, and every condition of a stage.
 def answer(params, xt, t, cond):
-  told = sum(jnp.mean(x, range(1, x.ndim)) for x in (cond.frames, cond.level) if x is not None)
-  return 0.3 * xt + (t + told)[:, None, None, None, None]
+  conditions = [*cond.videos.values(), cond.noise_level]
+  means = sum(jnp.mean(x, range(1, x.ndim)) for x in conditions if x is not None)
+  return 0.3 * xt + (t + means)[:, None, None, None, None]
 
 
 @pytest.mark.parametrize('stage', ['t2i', 't2v', 't2v_masked', 'ssr'])
@@ -85,21 +80,21 @@ def test_the_evaluation_loss_is_that_of_the_clips_on_every_mesh(stage, clips):
   batch = {
     'video': rng.integers(0, 256, (clips, d.frames, d.size, d.size, 3), np.uint8),
     'text': rng.normal(size=(clips, n, width)).astype(np.float32),
-    'mask': np.ones((clips, n), bool),
+    'text_mask': np.ones((clips, n), bool),
   }
-  if config.masks:
-    batch['known'] = rng.random((clips, d.frames, d.size, d.size)) < 0.5
+  if 'mask' in stage.batch:
+    batch['mask'] = rng.random((clips, d.frames, d.size, d.size)) < 0.5
   losses = []
   for axes in AXES.values():
     mesh = mesh_of(axes)
     mine = evaluation_rows(clips, mesh)
     assert len(mine) == filled(clips, mesh)
     put = put_batch({name: x[mine] for name, x in batch.items()}, mesh)
-    evaluate = make_loss(config, stage, mesh)
+    evaluate = make_losses(config, stage, mesh)
     losses.append(evaluate({}, put, jax.random.key(1), 0))
     assert losses[-1].shape == (clips,)
     assert losses[-1].is_fully_replicated
-    first = on_host(put, 2, mesh)
+    first = to_every_host(put, 2, mesh)
     assert first.keys() == batch.keys()
     for name, x in batch.items():
       np.testing.assert_array_equal(first[name], x[:2])
@@ -120,8 +115,8 @@ def test_what_runs_between_steps_is_lowered_for_the_mesh_of_a_run(stage):
   if stage == 'ssr':
     config.data.frames = 4
     config.model.noise_level_embedding = True
-  plan = make_plan(config, mesh_of(AXES['8']))
-  found = lowered_between(plan, jax.eval_shape(lambda: jax.random.key(0)))
+  plan = make_plan(config, mesh_of(AXES['8']), open_stage)
+  found = lower_between_steps(plan, jax.eval_shape(lambda: jax.random.key(0)))
   assert found.keys() == {'evaluation', 'samples'}
   for program, count in (('evaluation', 8), ('samples', 8)):
     video = f'tensor<{count}x{config.data.frames}x8x8x3x'

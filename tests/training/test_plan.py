@@ -9,9 +9,10 @@ import pytest
 from core.params import cast_kernels
 from core.sharding import make_mesh, of_each, put_batch, replicated
 from data.pipeline import batches, open_source
-from pipelines.plan import initialise, lowered_step, make_plan
+from pipelines.stages import open_stage
 from tests.conftest import SMALL
 from text.encoder import open_encoder
+from training.plan import initialise, lower_step, make_plan
 
 STEPS = 5
 ALONE = (('data', 1),)
@@ -58,7 +59,7 @@ def clips():
 @pytest.fixture(scope='module')
 def begun():
   """The state before the first step, and the frozen parameters."""
-  plan = make_plan(config(), make_mesh(ALONE, jax.devices()[:1]))
+  plan = make_plan(config(), make_mesh(ALONE, jax.devices()[:1]), open_stage)
   state, frozen = initialise(plan, {}, jax.random.key(0))
   return jax.device_get((state, cast_kernels(frozen, plan.config.model.dtype)))
 
@@ -67,10 +68,13 @@ def losses(axes, begun, clips):
   """Of so many steps on a mesh."""
   sizes = dict(axes).values()
   mesh = make_mesh(axes, jax.devices()[: int(np.prod(list(sizes)))])
-  plan, key = make_plan(config(), mesh), jax.device_put(jax.random.key(1), replicated(mesh))
+  plan, key = (
+    make_plan(config(), mesh, open_stage),
+    jax.device_put(jax.random.key(1), replicated(mesh)),
+  )
   homes = jax.tree.map(lambda x: x.sharding, (plan.state, plan.frozen))
   state, frozen = jax.device_put(begun, homes)
-  lowered, _ = lowered_step(plan, key)
+  lowered, _ = lower_step(plan, key)
   step = lowered.compile()
   found = []
   for batch in clips:
@@ -91,7 +95,7 @@ def test_a_device_holds_its_part_of_the_state_alone(n):
   """Parameters, their average and the optimizer's memory of the demo model."""
   c = importlib.import_module('configs.t2v_masked').get_config('demo')
   c.update(shard_above=2**10, loader={'batch': n})  # it has few and small arrays
-  state = make_plan(c, make_mesh((('fsdp', n),), jax.devices()[:n])).state
+  state = make_plan(c, make_mesh((('fsdp', n),), jax.devices()[:n]), open_stage).state
   size = lambda shape, x: np.prod(shape) * x.dtype.itemsize
   leaves = jax.tree.leaves(state)
   held = sum(size(x.sharding.shard_shape(x.shape), x) for x in leaves)

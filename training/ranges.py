@@ -1,7 +1,7 @@
-"""Which numbers a config may have, so that a wrong one is refused before a run does any work.
+"""The allowed range of every number in a config; a run refuses others before it does any work.
 
-What concerns several keys together, or a key and the data, is checked by the function that takes
-them.
+Conditions on several keys together, or on a key and the data, are checked by the functions that
+take them.
 """
 
 import math
@@ -12,12 +12,12 @@ from ml_collections import ConfigDict
 
 from core.errors import UserError
 
-POSITIVE = math.ulp(0.0)  # the least number above 0
+POSITIVE = math.ulp(0.0)  # the smallest number above 0
 BELOW_ONE = math.nextafter(1, 0)
 LARGEST = 2**31 - 1  # counters on devices are int32
 COUNT = (1, LARGEST)
 
-# The least and the most of a key, or of each of its numbers where it has several.
+# The least and the greatest value of a key, or of each of its numbers if it is a tuple.
 RANGES = {
   'seed': (0, 2**32 - 1),
   'schedule.shift': (-LARGEST, LARGEST),
@@ -61,7 +61,7 @@ OTHERS = (0, LARGEST)
 
 
 def require_in_range(config: ConfigDict) -> None:
-  """Raises ValueError, with what is allowed, for the first number of a config out of its range."""
+  """Raises ValueError for the first number of a config that is out of its range."""
   for key, value in _flat(config.to_dict(), ''):
     several = isinstance(value, tuple | list)
     found = [n for n in (value if several else (value,)) if isinstance(n, numbers.Real)]

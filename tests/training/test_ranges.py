@@ -5,8 +5,8 @@ import math
 import pytest
 
 from configs import ssr, style, t2i, t2v, t2v_masked
-from pipelines import ranges
-from pipelines.ranges import require_in_range
+from training import ranges
+from training.ranges import require_in_range
 
 CONFIGS = [of.get_config('tiny') for of in (t2i, t2v, t2v_masked, ssr, style)]
 

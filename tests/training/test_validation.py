@@ -6,8 +6,10 @@ from PIL import Image
 
 from configs import style, t2i, t2v_masked
 from data import dataset, decode
-from pipelines.examples import fixed_batches, open_evaluated, open_examples
+from pipelines.stages import open_stage
 from tests.data.videos import encoded, numbered
+from training import validation
+from training.validation import open_validation
 
 COUNTS = {'train': 7, 'validation': 5}
 
@@ -41,39 +43,42 @@ def captions(batches):
 
 
 def config(source='synthetic', stage=t2i, **changes):
-  of = stage.get_config('tiny')
-  of.update_from_flattened_dict({'data.source': source, 'data.size': 8, 'data.fps': 10.0} | changes)
-  return of
+  c = stage.get_config('tiny')
+  c.update_from_flattened_dict({'data.source': source, 'data.size': 8, 'data.fps': 10.0} | changes)
+  return c
 
 
-def evaluated(of):
-  return open_evaluated(of, open_examples(of))
+def opened(config):
+  stage = open_stage(config)
+  return open_validation(config, stage, stage.data.open('train'))
+
+
+def fixed_batches(config, *inputs):
+  return validation.fixed_batches(opened(config).examples, encode, open_stage(config), *inputs)
 
 
 def test_clips_of_the_validation_split_are_evaluated_where_there_is_one(directories):
-  found = evaluated(config(directories['both'], evaluate_clips=3))
+  three = config(directories['both'], evaluate_clips=3)
+  found = opened(three)
   assert found.metric == 'evaluation_loss'
-  assert found.what == f'3 clips of the split validation of {directories["both"]}'
-  assert captions(fixed_batches(found.examples, encode, 3)) == [
-    f'validation {i}' for i in (0, 1, 3)
-  ]
-  assert len(evaluated(config(directories['both'])).examples) == COUNTS['validation']
+  assert found.description == f'3 clips of the split validation of {directories["both"]}'
+  assert captions(fixed_batches(three, 3)) == [f'validation {i}' for i in (0, 1, 3)]
+  assert len(opened(config(directories['both'])).examples) == COUNTS['validation']
 
 
 def test_where_there_is_none_the_metric_says_so(directories):
-  found = evaluated(config(directories['one']))
+  found = opened(config(directories['one']))
   assert found.metric == 'evaluation_loss_on_training_data'
-  assert found.what == (
+  assert found.description == (
     f'7 clips of {directories["one"]} that are trained on: it has no split validation'
   )
 
 
 def test_moving_shapes_are_evaluated_on_others_than_are_trained_on():
-  of = config(evaluate_batch=4)
-  found = evaluated(of)
+  found = opened(config(evaluate_batch=4))
   assert found.metric == 'evaluation_loss'
   assert len(found.examples) == 4
-  trained = open_examples(of)
+  trained = open_stage(config()).data.open('train')
   for i in range(4):
     number = i * len(trained) // 4
     assert (found.examples[i]['video'] != trained[number]['video']).any()
@@ -82,11 +87,11 @@ def test_moving_shapes_are_evaluated_on_others_than_are_trained_on():
 def test_a_style_is_evaluated_on_its_picture_and_says_so(tmp_path):
   path = tmp_path / 'style.png'
   Image.fromarray(np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3)).save(path)
-  of = config(stage=style, evaluate_batch=4, **{'style.image': str(path)})
-  found = evaluated(of)
+  of_style = config(stage=style, evaluate_batch=4, **{'style.image': str(path)})
+  found = opened(of_style)
   assert found.metric == 'evaluation_loss_on_training_data'
-  assert found.what == f'4 squares of {path}, which is trained on'
-  (batch,) = fixed_batches(found.examples, encode, 4)
+  assert found.description == f'4 clips of {path} that are trained on: it has no split validation'
+  (batch,) = fixed_batches(of_style, 4)
   assert batch['video'].shape == (4, 1, 8, 8, 3)
 
 
@@ -98,19 +103,18 @@ def test_the_set_is_the_same_for_all_seeds_and_masks_are_fixed_too(directories):
   for stage in (t2i, t2v_masked):
     batches = []
     for seed in (0, 1):
-      of = config(directories['both'], stage, seed=seed, **{'data.frames': 4})
-      batches.append(fixed_batches(evaluated(of).examples, encode, 2))
+      seeded = config(directories['both'], stage, seed=seed, **{'data.frames': 4})
+      batches.append(fixed_batches(seeded, 2))
     assert len(batches[0]) == 3
     for first, second in zip(*batches, strict=True):
-      assert ('known' in first) == (stage is t2v_masked)
+      assert ('mask' in first) == (stage is t2v_masked)
       for key in first:
         np.testing.assert_array_equal(first[key], second[key])
 
 
 @pytest.mark.parametrize('batch', [2, 4, 8])
 def test_batches_have_every_example_once_before_any_is_there_again(directories, batch):
-  examples = evaluated(config(directories['both'])).examples
-  found = captions(fixed_batches(examples, encode, batch))
+  found = captions(fixed_batches(config(directories['both']), batch))
   want = [f'validation {i}' for i in range(5)]
   assert found[:5] == want
   assert found == (want * 8)[: len(found)]
@@ -118,9 +122,9 @@ def test_batches_have_every_example_once_before_any_is_there_again(directories, 
 
 
 def test_processes_bring_rows_of_the_same_batches(directories):
-  examples = evaluated(config(directories['both'])).examples
-  whole = fixed_batches(examples, encode, 4)
+  both = config(directories['both'])
+  whole = fixed_batches(both, 4)
   for rows in ([0, 2], [3, 1, 1]):
-    for batch, part in zip(whole, fixed_batches(examples, encode, 4, rows), strict=True):
+    for batch, part in zip(whole, fixed_batches(both, 4, rows), strict=True):
       for key in batch:
         np.testing.assert_array_equal(batch[key][rows], part[key])

@@ -1,0 +1,257 @@
+"""The stages of training, one function for each kind, chosen by `config.stage` from a table.
+
+A stage declares once which arrays its examples have (`batch`), how they become the condition of the
+network (`conditioning`), and which conditions it is sampled with (`condition`, `optional`).  Data,
+training and sampling read these declarations.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from core.condition import Condition
+from core.errors import UserError
+from core.params import cast_kernels
+from core.sharding import replicate
+from core.typing import Bool, Float, Key, Params, Video
+from data.masks import Masked
+from data.pictures import Picture
+from data.pipeline import SYNTHETIC, open_source, splits
+from diffusion.process import Process
+from diffusion.sampler import OnStep
+from pipelines.cascade import make_super_resolution
+from pipelines.text_to_video import make_text_to_video
+from ssr.degrade import downsample, make_degrade
+from ssr.model import adding_low_res, with_upsampled_low_res
+from stunet.adapters import adapted, merged
+from stunet.unet import STUNet
+from text.encoder import open_encoder
+from training import checkpoint
+from training.monitor import say
+from training.stage import Data, Shapes, Stage
+from training.step import Apply, condition_on_text, pixels
+
+Init = Callable[..., Params]  # (key, xt, t, cond) -> params
+
+
+def open_stage(
+  config: ConfigDict, on_step: OnStep | None = None, mesh: jax.sharding.Mesh | None = None
+) -> Stage:
+  """The stage of a config.  ValueError if a part of the config is wrong.
+
+  on_step: called when a step of sampling is done: see `make_sample`.
+  mesh: the devices over which super-resolution shards its windows.
+  """
+  if config.stage not in STAGES:
+    allowed = ', '.join(sorted(STAGES))
+    raise UserError(f'Unknown stage: {config.stage!r}.  Allowed: {allowed}.')
+  return STAGES[config.stage](config, on_step, mesh)
+
+
+def text_to_video(
+  config: ConfigDict, on_step: OnStep | None, mesh: jax.sharding.Mesh | None
+) -> Stage:
+  """Images or videos from texts."""
+  return _from_text(config, *open_network(config), on_step)
+
+
+def masked_text_to_video(
+  config: ConfigDict, on_step: OnStep | None, mesh: jax.sharding.Mesh | None
+) -> Stage:
+  """Videos from texts and from parts of a video, which a mask gives (Lumiere, Sec. 4.2)."""
+  init, apply = open_network(config)
+  stage = _from_text(config, init, with_empty_mask(apply), on_step)
+  *shape, _ = stage.batch['video'].shape
+  open_masked = lambda split: Masked(stage.data.open(split), config.masks.to_dict())
+  return dataclasses.replace(
+    stage,
+    data=dataclasses.replace(stage.data, open=open_masked),
+    batch={**stage.batch, 'mask': jax.ShapeDtypeStruct(tuple(shape), bool)},
+    conditioning=condition_on_masked_video,
+    optional=('masked_video', 'mask'),
+  )
+
+
+def style(config: ConfigDict, on_step: OnStep | None, mesh: jax.sharding.Mesh | None) -> Stage:
+  """Images in the style of one picture, from low-rank adapters unless their rank is 0 (Lumiere,
+  Sec. 4.1)."""
+  init, apply = open_network(config)
+  s = config.style
+  if s.rank:
+    init = with_adapters(init, s.rank)
+  caption = f'{s.content} {s.descriptor}'.strip()
+  data = Data(
+    name=s.image,
+    splits=lambda: ['train'],
+    open=lambda split: Picture(pathlib.Path(s.image), caption, config.data.size, tell=say),
+    endless=True,
+  )
+  return dataclasses.replace(_from_text(config, init, apply, on_step), data=data)
+
+
+def super_resolution(
+  config: ConfigDict, on_step: OnStep | None, mesh: jax.sharding.Mesh | None
+) -> Stage:
+  """Images or videos from texts and low-resolution videos (Lumiere, Sec. 3.2)."""
+  init, apply = open_network(config)
+  process, d, factor = Process(**config.schedule), config.data, config.degrade.factor
+  adding = config.get('residual', False)  # absent from workdirs of the first versions
+  if adding and process.prediction != 'x0':
+    raise UserError(f'A residual is of x0, but the prediction is {process.prediction}.')
+  apply = (adding_low_res if adding else with_upsampled_low_res)(apply)
+  low_res = (d.frames, d.size // factor, d.size // factor, 3)
+  options = dict(mesh=mesh, on_step=on_step, augment=config.degrade.get('augment', 'small'))
+
+  def preview(batch):
+    n = len(config.sample_prompts)
+    small = downsample(pixels(batch['video'][:n]), factor)
+    titles = [f'clip {i} of the evaluation batch' for i in range(len(small))]
+    return titles, Condition(batch['text'][:n], batch['text_mask'][:n], low_res=small)
+
+  return Stage(
+    init=with_upsampled_low_res(init),
+    apply=apply,
+    process=process,
+    data=_clips(config),
+    batch={**_video(config), **_text(config)},
+    conditioning=make_degrade(**config.degrade),
+    condition={**_text(config), 'low_res': jax.ShapeDtypeStruct(low_res, jnp.float32)},
+    optional=('masked_video', 'mask'),
+    generate=make_super_resolution(apply, process, (d.size, d.size), **options, **config.sampling),
+    preview=preview,
+  )
+
+
+STAGES = {
+  't2i': text_to_video,
+  't2v': text_to_video,
+  't2v_masked': masked_text_to_video,
+  'style': style,
+  'ssr_image': super_resolution,
+  'ssr': super_resolution,
+}
+
+
+def _from_text(config: ConfigDict, init: Init, apply: Apply, on_step: OnStep | None) -> Stage:
+  """The stage of a network whose videos are sampled from texts alone."""
+  process = Process(**config.schedule)
+  STUNet(**config.model).check_frames(config.data.frames)
+  shape = _video(config)['video'].shape
+
+  def preview(batch):
+    prompts = config.sample_prompts
+    return prompts, Condition(*map(jnp.asarray, open_encoder(**config.text)(prompts)))
+
+  return Stage(
+    init=init,
+    apply=apply,
+    process=process,
+    data=_clips(config),
+    batch={**_video(config), **_text(config)},
+    conditioning=condition_on_text,
+    condition=_text(config),
+    optional=(),
+    generate=make_text_to_video(apply, process, shape, on_step=on_step, **config.sampling),
+    preview=preview,
+  )
+
+
+def open_network(config: ConfigDict) -> tuple[Init, Apply]:
+  """`init` and `apply` of the U-Net of a config, with its kernels cast to the dtype of products."""
+  model = STUNet(**config.model)
+  init = lambda key, *inputs: model.init(key, *inputs)['params']
+
+  def apply(params, *inputs):
+    # Kernels are cast before they are gathered, which then sends half the bytes.
+    params = cast_kernels(merged(params), model.dtype)
+    return model.apply({'params': replicate(params)}, *inputs)
+
+  # A program can be compiled for a text encoder that is not there yet, whose `source` is ''.
+  if config.text.get('source', 'hashed') in ('', 'hashed'):
+    return init, apply
+  return init, with_null_text(apply, *map(jnp.asarray, open_encoder(**config.text)([''])))
+
+
+def with_null_text(apply: Apply, null: Float['1 n d'], null_mask: Bool['1 n']) -> Apply:
+  """`apply(params, xt, t, cond)` of a network that gets the embedding `null` where the text is
+  dropped.
+
+  A pretrained text encoder has an embedding of the empty text.  Image models that were trained with
+  it got this embedding where the text was dropped (DeepFloyd IF).
+  """
+
+  def apply_with_null_text(params, xt, t, cond):
+    if cond.text_mask is None:
+      return apply(params, xt, t, cond)
+    dropped = ~cond.text_mask.any(-1)[:, None]
+    text = jnp.where(dropped[..., None], null.astype(cond.text.dtype), cond.text)
+    mask = cond.text_mask | dropped & null_mask
+    return apply(params, xt, t, cond.replace(text=text, text_mask=mask))
+
+  return apply_with_null_text
+
+
+def with_empty_mask(apply: Apply) -> Apply:
+  """`apply(params, xt, t, cond)` of a network conditioned on masked videos, with a mask of zeros if
+  the condition has none."""
+
+  def apply_with_mask(params, xt, t, cond):
+    if cond.mask is None:
+      mask = jnp.zeros((*xt.shape[:-1], 1), xt.dtype)
+      cond = cond.replace(masked_video=jnp.zeros_like(xt), mask=mask)
+    return apply(params, xt, t, cond)
+
+  return apply_with_mask
+
+
+def with_adapters(init: Init, rank: int) -> Init:
+  """`init(key, xt, t, cond)` whose parameters have low-rank adapters beside their kernels."""
+  return lambda key, *inputs: adapted(init(key, *inputs), rank, jax.random.fold_in(key, rank))
+
+
+def condition_on_masked_video(key: Key, x0: Video, batch: dict) -> Condition:
+  """The text, and the pixels of the clean video where the batch's `mask` is true."""
+  masked = Condition.from_mask(x0, batch['mask'][..., None].astype(x0.dtype))
+  return masked.replace(text=batch['text'], text_mask=batch['text_mask'])
+
+
+def _clips(config: ConfigDict) -> Data:
+  """The clips that `config.data` names."""
+  source = config.data.source
+  return Data(
+    name=source,
+    splits=lambda: splits(source),
+    open=lambda split: open_source(**config.data, split=split),
+    endless=source == SYNTHETIC,
+  )
+
+
+def _video(config: ConfigDict) -> Shapes:
+  d = config.data
+  return {'video': jax.ShapeDtypeStruct((d.frames, d.size, d.size, 3), jnp.uint8)}
+
+
+def _text(config: ConfigDict) -> Shapes:
+  n, width = config.text.tokens, config.text.width
+  return {
+    'text': jax.ShapeDtypeStruct((n, width), jnp.float32),
+    'text_mask': jax.ShapeDtypeStruct((n,), bool),
+  }
+
+
+def super_resolution_config(workdir: pathlib.Path) -> ConfigDict:
+  """The config of the model there; ValueError unless it is one of super-resolution."""
+  config = checkpoint.load_config(workdir)
+  if STAGES.get(config.stage) is not super_resolution:
+    raise UserError(f'{workdir} is not a model of super-resolution.')
+  return config
+
+
+def set_low_res_shape(config: ConfigDict, low_res: ConfigDict) -> ConfigDict:
+  """The config of super-resolution, for whole videos of the size that this `config.data` says."""
+  config.data.update(frames=low_res.frames, size=low_res.size * config.degrade.factor)
+  return config

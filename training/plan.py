@@ -1,0 +1,154 @@
+"""A run of training before anything is computed: the shapes of its arrays, and their shardings."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from core.condition import Condition
+from core.params import cast_kernels, merge, partition
+from core.sharding import filled, fsdp, over_all, over_batch, replicated, require_batch, reshard
+from core.typing import Key, Params
+from stunet.inflate import inflate
+from training import flops
+from training.optimizer import make_optimizer
+from training.sampling import videos_at_once
+from training.stage import Stage, with_batch
+from training.state import State
+from training.step import draw, make_step
+from training.validation import make_losses
+
+OpenStage = Callable[[ConfigDict], Stage]  # pipelines.stages.open_stage
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """What a config and a mesh decide.  Arrays are `jax.ShapeDtypeStruct` with a sharding."""
+
+  config: ConfigDict
+  mesh: jax.sharding.Mesh
+  stage: Stage
+  plain: Stage  # the same without rematerialisation: its operations count as those of the model
+  tx: optax.GradientTransformation
+  params: Params  # trained and frozen
+  state: State
+  frozen: Params
+  batch: dict
+
+
+def make_plan(config: ConfigDict, mesh: jax.sharding.Mesh, open_stage: OpenStage) -> Plan:
+  """The plan of a run.  ValueError if a part of the config is wrong."""
+  require_batch(config.loader.batch, mesh, config.accumulate)
+  stage = plain = open_stage(config)
+  if config.model.remat:
+    without_remat = config.copy_and_resolve_references()
+    without_remat.model.remat = False
+    plain = open_stage(without_remat)
+  tx = make_optimizer(config.steps, **config.optim)
+  shard = lambda tree: with_shardings(tree, fsdp(tree, mesh, config.shard_above))
+  params = parameter_shapes(stage)
+  trained, frozen = partition(params, config.trainable)
+  state = jax.eval_shape(lambda trained: State.create(trained, tx), trained)
+  batch = with_sharding(with_batch(stage.batch, config.loader.batch), over_batch(mesh))
+  # One bool of each device: whether its process was told to stop.
+  batch['stop'] = jax.ShapeDtypeStruct((mesh.size,), bool, sharding=over_all(mesh))
+  return Plan(config, mesh, stage, plain, tx, shard(params), shard(state), shard(frozen), batch)
+
+
+def initialise(plan: Plan, image: Params, key: Key) -> tuple[State, Params]:
+  """The state before the first step and the frozen parameters, sharded.
+
+  image: the parameters of the model from which this one is inflated, on the devices of the mesh; if
+    it is empty, all parameters are new.
+  """
+  init = lambda key: _init(plan.stage, key)
+  params = jax.jit(init, out_shardings=_shardings(plan.params))(key)
+  if image:
+    params = jax.tree.map(reshard, inflate(image, params), _shardings(plan.params))
+
+  def begin(params):
+    trained, frozen = partition(params, plan.config.trainable)
+    return State.create(trained, plan.tx), frozen
+
+  return jax.jit(begin, out_shardings=(_shardings(plan.state), _shardings(plan.frozen)))(params)
+
+
+def lower_step(plan: Plan, key: jax.Array | jax.ShapeDtypeStruct):
+  """The lowered step for the mesh of the plan, and its floating-point operations without
+  rematerialisation.
+
+  The step takes the frozen parameters in the shapes that `cast_frozen` returns.
+  """
+  config = plan.config
+  options = {k: config[k] for k in ('steps', 'ema_decay', 'drop_text', 'accumulate', 'high_noise')}
+  options |= {'spike': config.guard.spike}
+  frozen = cast_frozen(plan)
+
+  def trace(stage):
+    step = jax.jit(
+      make_step(stage.apply, stage.process, plan.tx, conditioning=stage.conditioning, **options),
+      donate_argnums=0,
+      out_shardings=(_shardings(plan.state), replicated(plan.mesh)),
+    )
+    with jax.set_mesh(plan.mesh):
+      return step.trace(plan.state, frozen, plan.batch, key)
+
+  traced = trace(plan.stage)
+  plain = traced if plan.plain is plan.stage else trace(plan.plain)
+  return traced.lower(), flops.count(plain.jaxpr.jaxpr)
+
+
+def lower_between_steps(plan: Plan, key: jax.ShapeDtypeStruct) -> dict[str, jax.stages.Lowered]:
+  """The lowered programs that run between steps, by name, for the mesh of the plan."""
+  config, mesh, stage, sharding = plan.config, plan.mesh, plan.stage, over_batch(plan.mesh)
+  params = merge(plan.state.ema, cast_frozen(plan))
+  clips = with_batch(stage.batch, filled(config.evaluate_batch, mesh))
+  count = videos_at_once(config, mesh)
+  keys = jax.ShapeDtypeStruct((count,), key.dtype, sharding=sharding)
+  cond = with_sharding(Condition(**with_batch(stage.condition, count)), sharding)
+  with jax.set_mesh(mesh):
+    return {
+      'evaluation': make_losses(config, stage, mesh).lower(
+        params, with_sharding(clips, sharding), key, jax.ShapeDtypeStruct((), jnp.int32)
+      ),
+      'samples': stage.generate.lower(params, cond, keys),
+    }
+
+
+def cast_frozen(plan: Plan) -> Params:
+  """The shapes of the frozen parameters, whose kernels are cast once for all steps."""
+  frozen = jax.eval_shape(lambda frozen: cast_kernels(frozen, plan.config.model.dtype), plan.frozen)
+  return with_shardings(frozen, _shardings(plan.frozen))
+
+
+def parameter_shapes(stage: Stage) -> Params:
+  """The shapes of all parameters of a stage."""
+  return jax.eval_shape(lambda key: _init(stage, key), jax.random.key(0))
+
+
+def _init(stage, key):
+  one = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), with_batch(stage.batch, 1))
+  x0, t, _, cond = draw(one, key, 0.0, conditioning=stage.conditioning)
+  return stage.init(key, x0, t, cond)
+
+
+def _shardings(tree):
+  return jax.tree.map(lambda x: x.sharding, tree)
+
+
+def with_shardings(tree, shardings):
+  """The shapes of a tree, each with its own sharding."""
+  return jax.tree.map(sharded_shape, tree, shardings)
+
+
+def with_sharding(tree, sharding: jax.sharding.Sharding):
+  """The shapes of a tree, all with one sharding."""
+  return jax.tree.map(lambda x: sharded_shape(x, sharding), tree)
+
+
+def sharded_shape(x, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+  """The shape of an array, with a sharding."""
+  return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)

@@ -1,0 +1,48 @@
+"""What training and sampling need to know of a stage; `pipelines.stages` makes one from a
+config."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+
+from core.condition import Condition
+from core.typing import Params
+from diffusion.process import Process
+from diffusion.sampling import Generate
+from training.step import Apply, Conditioning
+
+Shapes = Mapping[str, jax.ShapeDtypeStruct]  # of one example or one video, without the batch axis
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+  """Examples to train and to validate on."""
+
+  name: str  # the folder or the file where they are
+  splits: Callable[[], Sequence[str]]  # the names of the splits that there are
+  open: Callable[[str], Any]  # from the name of a split to its source: see data.pipeline
+  endless: bool  # whether examples are drawn at random without an end
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """A network, what it is trained on and conditioned on, and how videos are sampled from it."""
+
+  init: Callable[..., Params]  # (key, xt, t, cond) -> params
+  apply: Apply
+  process: Process
+  data: Data
+  batch: Shapes  # the arrays of a training example, by their keys in a batch
+  conditioning: Conditioning  # makes the condition of a training example from its arrays
+  condition: Shapes  # the fields of the condition that sampling requires
+  optional: Sequence[str]  # the fields that sampling may have besides
+  generate: Generate
+  # From a batch of examples to the titles and the condition of the videos that training samples.
+  preview: Callable[[dict], tuple[Sequence[str], Condition]]
+
+
+def with_batch(shapes: Shapes, size: int) -> dict[str, jax.ShapeDtypeStruct]:
+  """The shapes with a batch axis of this size."""
+  return {k: jax.ShapeDtypeStruct((size, *s.shape), s.dtype) for k, s in shapes.items()}

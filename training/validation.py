@@ -1,0 +1,136 @@
+"""The evaluation loss: the examples that it is computed on, and its program."""
+
+import contextlib
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from core.sharding import filled, replicated, rows
+from core.typing import Float, Int, Key, Params
+from data.fixed import Fixed
+from data.pipeline import batches
+from diffusion.loss import squared_error
+from diffusion.process import Process
+from text.encoder import Encoder
+from training.stage import Stage
+from training.step import Apply, Conditioning, condition_on_text, pixels
+
+HELD_OUT = 'evaluation_loss'  # the metric on clips that are not trained on
+TRAINED_ON = 'evaluation_loss_on_training_data'  # the metric if there are no held-out clips
+
+
+@dataclasses.dataclass(frozen=True)
+class Validation:
+  """What a model is evaluated on while it is trained."""
+
+  examples: Fixed
+  metric: str  # the name of their loss
+  description: str
+
+
+def open_validation(config: ConfigDict, stage: Stage, trained_on) -> Validation:
+  """The examples whose loss compares models.
+
+  They are `evaluate_clips` of the split 'validation' of a dataset, or all if it has fewer.  Of
+  examples that are drawn without an end, such as moving shapes, they are `evaluate_batch`.  Data
+  without that split are evaluated on what is trained on, and the name of the metric says so.
+
+  trained_on: the source of the training examples.
+  """
+  data = stage.data
+  count = config.evaluate_batch if data.endless else config.evaluate_clips
+  if 'validation' in data.splits():
+    examples = Fixed(data.open('validation'), count)
+    description = f'{len(examples)} clips of the split validation of {data.name}'
+    return Validation(examples, HELD_OUT, description)
+  examples = Fixed(trained_on, count)
+  description = (
+    f'{len(examples)} clips of {data.name} that are trained on: it has no split validation'
+  )
+  return Validation(examples, TRAINED_ON, description)
+
+
+def fixed_batches(
+  examples: Fixed,
+  encode: Encoder,
+  stage: Stage,
+  batch: int,
+  rows: Sequence[int] | None = None,
+) -> list[dict[str, np.ndarray]]:
+  """The batches of all examples, or these `rows` of each: see `batches`.
+
+  The last batch is filled up with the first examples.
+  """
+  with contextlib.closing(
+    batches(examples, encode, keys=stage.batch, batch=batch, seed=0, shuffle=False, rows=rows)
+  ) as data:
+    return list(itertools.islice(data, math.ceil(len(examples) / batch)))
+
+
+def evaluation_rows(clips: int, mesh: jax.sharding.Mesh) -> list[int]:
+  """The clips of an evaluation batch that this process loads.
+
+  If they do not divide over the mesh, the batch is filled up with some of them again, so that every
+  device has as many.  Repeated clips come last, and the loss leaves them out.
+  """
+  return [row % clips for row in rows(filled(clips, mesh), mesh)]
+
+
+def make_losses(
+  config: ConfigDict, stage: Stage, mesh: jax.sharding.Mesh
+) -> Callable[[Params, dict, Key, Int['']], Float[' b']]:
+  """Returns the jitted `evaluate(params, batch, key, number) -> losses` of a run.
+
+  They are the losses of the `evaluate_batch` clips of a batch without those that fill it up, the
+  same in all processes.
+  """
+  evaluate = make_evaluation(
+    stage.apply, stage.process, times=config.evaluate_times, conditioning=stage.conditioning
+  )
+  of_clips = lambda *inputs: evaluate(*inputs)[: config.evaluate_batch]
+  return jax.jit(of_clips, out_shardings=replicated(mesh))
+
+
+def make_evaluation(
+  apply: Apply,
+  process: Process,
+  *,
+  times: int,
+  conditioning: Conditioning = condition_on_text,
+):
+  """Returns `evaluate(params, batch, key, number) -> losses`, one of each example, to be jitted.
+
+  A loss is the mean over this many evenly spaced times.  Noise depends on the key, the number of
+  the batch and the place of an example in it, not on how many examples follow, so that losses on
+  fixed batches can be compared.
+  """
+
+  def evaluate(params: Params, batch, key: Key, number: Int['']) -> Float[' b']:
+    key = jax.random.fold_in(key, number)
+    x0 = pixels(batch['video'])
+    cond = conditioning(jax.random.fold_in(key, times), x0, batch)
+
+    def loss_at(i):
+      t = jnp.full(len(x0), (i + 0.5) / times)
+      eps = jax.random.normal(jax.random.fold_in(key, i), x0.shape)
+      predicted = apply(params, process.corrupt(x0, t, eps), t, cond)
+      return squared_error(process, predicted, x0, t, eps)
+
+    return jnp.mean(jax.lax.map(loss_at, jnp.arange(times)), axis=0)
+
+  return evaluate
+
+
+def mean_loss(losses: Callable[[int, dict], Float[' b']], batches: Sequence[dict], count: int):
+  """The mean over the first `count` examples of `losses(number, batch)`, a float.
+
+  Batches are evaluated one after the other, so that more of them need no more device memory.
+  """
+  each = [np.asarray(losses(number, batch)) for number, batch in enumerate(batches)]
+  return float(np.concatenate(each)[:count].mean(dtype=np.float64))
