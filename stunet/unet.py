@@ -167,9 +167,7 @@ class STUNet(nn.Module):
 
   def _check_config(self, size):
     levels = len(self.channels)
-    per_level = (
-      'down_units', 'up_units', 'attention', 'temporal_strides', 'temporal_attentions'
-    )  # fmt: skip
+    per_level = 'down_units', 'up_units', 'attention', 'temporal_strides', 'temporal_attentions'
     if wrong := [n for n in per_level if len(getattr(self, n)) != levels]:
       raise UserError(f'{levels} levels in channels, but not in {wrong}.')
     for i, (down, up) in enumerate(zip(self.down_units, self.up_units)):
