@@ -218,7 +218,9 @@ def _stored_shape(frame: Frame, size: int | None) -> tuple[int, int]:
 
 
 def _picture(image: av.VideoFrame, shape: tuple[int, int]) -> UInt8[np.ndarray, 'h w 3']:
-  picture = transforms.resample(image.to_ndarray(format='rgb24')[None], *shape)[0]
+  # One thread: each frame would otherwise keep as many as the machine has cores, until it is freed.
+  pixels = image.to_ndarray(format='rgb24', threads=1)
+  picture = transforms.resample(pixels[None], *shape)[0]
   transposed, mirrored, upside_down = orientation.of_frame(image)
   picture = picture.swapaxes(0, 1) if transposed else picture
   return picture[:: -1 if upside_down else 1, :: -1 if mirrored else 1]

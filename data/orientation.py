@@ -24,6 +24,7 @@ def of_frame(image: av.VideoFrame) -> tuple[bool, bool, bool]:
 def _without_nameless(image: av.VideoFrame) -> av.VideoFrame:
   """The frame with only the side data that PyAV can list."""
   graph, named = av.filter.Graph(), {kind.value for kind in Type}
+  graph.threads = 1
   source = graph.add_buffer(
     width=image.width,
     height=image.height,

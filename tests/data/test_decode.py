@@ -1,5 +1,6 @@
 import contextlib
 import fractions
+import gc
 import hashlib
 import itertools
 import json
@@ -30,6 +31,22 @@ def test_each_time_shows_the_last_frame_presented_by_then(fps):
   wanted = np.arange(0, since[-1], 1 / fps)
   expected = [int(np.flatnonzero(since <= t + decode.SLACK)[-1]) for t in wanted]
   assert shown(file, fps=fps)[: len(expected)] == expected
+
+
+def test_a_frame_keeps_no_thread():
+  file, count = (
+    encoded(numbered(30), np.arange(30) * 100),
+    lambda: len(os.listdir('/proc/self/task')),
+  )
+  shown(file)
+  gc.collect()
+  before = count()
+  gc.disable()
+  try:
+    shown(file)
+    assert count() <= before
+  finally:
+    gc.enable()
 
 
 def test_times_which_a_container_rounds_are_still_one_frame_each():
