@@ -16,7 +16,8 @@ from stunet.unet import STUNet, shuffle, unshuffle
 from tests.conftest import SMALL, TINY, inputs
 from tests.oracles import fresh, random_params, relative_error
 
-# Each differs from the tiny model in what it names: together every option, and every factor N.
+# Each differs from the tiny model in what it names, and has no unit on the way down where it names
+# none: together they have every option, and every factor N.
 VARIANTS = {
   'N=2, resampling in blocks': {},
   'N=4, strided convs, patches, scale and shift, learned variance': {
@@ -34,7 +35,7 @@ VARIANTS = {
     'temporal_strides': (1, 8),
     'attention': ('cross', 'cross'),
     'attend_after': 'level',
-    'down_units': (1, 2),
+    'down_units': (0, 1),
     'up_units': (1, 2),
     'text_features': 12,
   },
@@ -44,6 +45,7 @@ VARIANTS = {
     'emb_features': 24,
   },
 }
+FEW = TINY | {'down_units': (0, 0)}
 SPATIAL = (r'(?!(.*/)?temporal).*',)
 
 
@@ -63,7 +65,7 @@ class Inflated:
 
 @pytest.fixture(scope='module', params=VARIANTS.values(), ids=VARIANTS)
 def inflated(request):
-  options = TINY | request.param
+  options = FEW | request.param
   image, video = STUNet(**options, temporal=False), STUNet(**options)
   n = video.temporal_factor
   x, t, cond = inputs(frames=2 * n)
