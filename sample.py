@@ -37,7 +37,7 @@ from pipelines import conditional, jobs, style
 from pipelines.forecast import forecast_videos
 from pipelines.run import Model, run
 from pipelines.stages import open_stage
-from training import forecasts
+from training.compile_for import report
 
 _PROMPT = flags.DEFINE_string(
   'prompt', 'a red circle moving right on a black background', 'What the video shows.'
@@ -140,7 +140,7 @@ def text_to_video() -> None:
     raise UserError('--compile_for needs --config=configs/t2v.py:SCALE.')
   output = command.json_file(_OUTPUT.value)
   configs = _CONFIG.value, _SSR_CONFIG.value
-  forecasts.report(forecast_videos(*configs, _COMPILE_FOR.value, _BATCH.value), output)
+  report(forecast_videos(*configs, _COMPILE_FOR.value, _BATCH.value), output)
 
 
 def image_to_video() -> None:

@@ -42,8 +42,9 @@ from diffusion.sampling import video_keys
 from evaluation.in_training import make_scoring
 from pipelines.stages import open_stage
 from text.encoder import open_encoder
-from training import account, checkpoint, failures, forecasts, loop, processes, resume
+from training import account, checkpoint, failures, loop, processes, resume
 from training.agreement import from_first
+from training.compile_for import forecast_step, report
 from training.lock import locked
 from training.monitor import say
 from training.phases import Clock, watched
@@ -235,8 +236,8 @@ def main() -> None:
     if not _CONFIG.value:
       raise UserError('--compile_for needs --config=configs/STAGE.py:SCALE.')
     output = command.json_file(_OUTPUT.value)
-    forecast = forecasts.forecast_step(_CONFIG.value, _COMPILE_FOR.value, open_stage)
-    return forecasts.report([forecast], output)
+    forecast = forecast_step(_CONFIG.value, _COMPILE_FOR.value, open_stage)
+    return report([forecast], output)
   if not _CONFIG.value or not _WORKDIR.value:
     raise UserError('Both --config=configs/STAGE.py:SCALE and --workdir=DIR are needed.')
   if status := run(_CONFIG.value, pathlib.Path(_WORKDIR.value)):

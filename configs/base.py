@@ -2,7 +2,7 @@
 
 The keys under `model`, `schedule`, `text`, `data`, `degrade`, `loader`, `optim`, `sampling` and
 `scores` are the keyword arguments of one function each, so a misspelt one is an error before
-anything is compiled.  `pipelines/ranges.py` says which numbers are allowed.
+anything is compiled.  `training/ranges.py` says which numbers are allowed.
 """
 
 from ml_collections import ConfigDict

@@ -7,7 +7,7 @@ from core.sharding import over_batch, replicated
 from pipelines.cascade import window_mesh
 from pipelines.stages import open_stage, set_low_res_shape
 from pipelines.text_to_video import clip_mesh
-from training.forecasts import forecast_sampling
+from training.compile_for import forecast_sampling
 from training.slices import open_slice
 
 

@@ -1,13 +1,15 @@
-r"""A style as a file: what it changes in an image model, and so in every video model grown from it.
+r"""A style as a file: the changes of an image model's weights, for every video model inflated from
+it.
 
   python -m pipelines.style --workdir=runs/neon --out=neon.npz
 
-The weights of a video model move towards the style's by a part alpha (Lumiere, Sec. 4.1),
+The spatial weights of a video model are interpolated with those of the style (Lumiere, Sec. 4.1):
 
-  W = alpha W_style + (1 - alpha) W_orig,
+  W = alpha W_style + (1 - alpha) W_orig.
 
-in its spatial layers alone.  With them, the file has the fingerprints of the weights it began from:
-a style of another image model would be noise.
+The file also has fingerprints of W_orig, the weights of the image model on which the style was
+trained.  A video model that was inflated from other weights would make noise with it, and is
+refused.
 """
 
 import core.early  # noqa: F401
@@ -33,49 +35,49 @@ from stunet.adapters import merged
 from stunet.inflate import TEMPORAL
 from training import checkpoint
 
-_FACTS = 'facts'  # of the arrays in the file, the one that is JSON
+_FACTS = 'facts'  # the name of the array in the file that holds JSON
 
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-  """What is in the file."""
+  """The contents of the file."""
 
-  descriptor: str  # what a prompt has to say for it
-  began: dict[str, int]  # the fingerprint of every weight of the image model
-  changes: Params  # adapters, and weights of other values than they began with
+  descriptor: str  # the words that a prompt needs for it
+  fingerprints: dict[str, int]  # of every weight of the image model
+  changes: Params  # adapters, and the weights that differ from those of the image model
 
 
 def fingerprint(weight) -> int:
-  """The same for a weight in float32 and for what is left of it in bfloat16."""
+  """A checksum of a weight, the same in float32 and in bfloat16."""
   return zlib.crc32(np.asarray(jnp.asarray(weight, jnp.bfloat16)).tobytes())
 
 
-def of_workdir(workdir: pathlib.Path) -> Style:
-  """The style that was trained there.  ValueError where none was."""
+def load_trained(workdir: pathlib.Path) -> Style:
+  """The style that was trained in a workdir.  ValueError if none was."""
   config, params, _ = checkpoint.load(workdir)
-  if not config.get('style'):
+  if config.stage != 'style':
     raise UserError(f'{workdir} is not a style; configs/style.py trains one.')
   _, image, _ = checkpoint.load(pathlib.Path(config.init_from))
   image, trained = names(image), names(params)
-  began = {name: fingerprint(weight) for name, weight in image.items()}
+  fingerprints = {name: fingerprint(weight) for name, weight in image.items()}
   changed = {
     name: weight
     for name, weight in trained.items()
     if name not in image or not np.array_equal(weight, image[name])
   }
-  return Style(config.style.descriptor, began, nest(changed))
+  return Style(config.style.descriptor, fingerprints, nest(changed))
 
 
 def save(path: pathlib.Path, style: Style) -> None:
   """Writes the file, whole or not at all."""
-  facts = json.dumps({'descriptor': style.descriptor, 'began': style.began})
+  facts = json.dumps({'descriptor': style.descriptor, 'began': style.fingerprints})
   arrays = {name: np.asarray(value) for name, value in names(style.changes).items()}
   with new_file(path) as new, new.open('wb') as file:
     np.savez_compressed(file, **{_FACTS: np.array(facts)}, **arrays)
 
 
 def load(path: pathlib.Path) -> Style:
-  """The style in a file; ValueError where there is none."""
+  """The style in a file; ValueError if the file has none."""
   try:
     with np.load(path) as file:
       arrays = {name: file[name] for name in file.files}
@@ -86,14 +88,15 @@ def load(path: pathlib.Path) -> Style:
 
 
 def blended(video: Params, style: Style, alpha: float) -> Params:
-  """The video model with its spatial weights moved to the style's: 0 leaves them, 1 has arrived.
+  """The video model with its spatial weights interpolated: alpha 0 leaves them as they are, and
+  alpha 1 makes them those of the style.
 
-  ValueError, with their names, where they are not those that the style began from.
+  ValueError, with the names of the weights, if they are not those on which the style was trained.
   """
-  named = names(video)
+  named, trained_on = names(video), style.fingerprints
   spatial = {n: v for n, v in named.items() if not matches(n, TEMPORAL)}
   prints = {name: fingerprint(weight) for name, weight in spatial.items()}
-  if other := sorted(n for n in prints.keys() | style.began if prints.get(n) != style.began.get(n)):
+  if other := sorted(n for n in prints.keys() | trained_on if prints.get(n) != trained_on.get(n)):
     raise UserError(
       f'The style began from another image model; {len(other)} of its weights differ: '
       f'{", ".join(other)}.'
@@ -109,7 +112,7 @@ def main() -> None:
   if out.suffix != '.npz' or not out.parent.is_dir():
     raise UserError(f'Got --out={out}; allowed is a name that ends in .npz, in a folder.')
   require_file(out)
-  save(out, of_workdir(pathlib.Path(flags.FLAGS.workdir)))
+  save(out, load_trained(pathlib.Path(flags.FLAGS.workdir)))
   print(f'{out}: {out.stat().st_size:,} bytes')
 
 

@@ -1,15 +1,16 @@
 """Temporal MultiDiffusion (Lumiere, Sec. 3.2; Bar-Tal et al., 2023): short windows, one video.
 
-A network that sees few frames at a time makes a video of any length without a seam, if at every
-step its answers for overlapping windows are brought together to the video nearest to all of them,
+A network that takes few frames at a time generates a video of any length without seams, if at every
+step its predictions for overlapping windows are combined into the video that is nearest to all of
+them,
 
   argmin_J  sum_i || W (J_(i) - Phi(J_(i))) ||^2,
 
-J_(i) being the frames in window i: each frame is the mean over the windows which cover it, weighed
-by W^2.  The weights rise over the frames that a window shares with the one before, and fall over
-those that it shares with the next: equal ones would jump at both ends of them by half of what the
-two disagree in.  All windows are cut from one noisy video, so that what they share has the same
-noise.
+where J_(i) are the frames in window i.  So each frame is the mean over the windows that cover it,
+weighted by W^2.  The weights rise over the frames that a window shares with the previous one, and
+fall over those that it shares with the next one.  Equal weights would make a jump at both ends of
+an overlap, by half of the difference between the two windows.  All windows are cut from one noisy
+video, so that they have the same noise in the frames that they share.
 """
 
 import jax
@@ -34,21 +35,22 @@ def over_windows(
   sharding: Sharding | None = None,
   learned: bool = False,
 ) -> Denoiser:
-  """The denoiser of videos of any length whose answers are weighted means of those for windows.
+  """The denoiser of videos of any length whose predictions are weighted means over windows.
 
-  window, overlap: frames of a window, and how many of them the next one shares.  Of a video no
-    longer than a window there is one window, and an image has none.  ValueErrors are those of
-    `starts`.
-  at_once: windows denoised together.  Memory grows with it, not with the number of windows.
-  sharding: of the first axis of windows, over the devices among which those at once are spread.
-  learned: whether what answers say of a learned variance is wanted, too.
+  window, overlap: the frames of a window, and how many of them it shares with the next one.  A
+  video
+    that is not longer than a window is one window, and an image is not cut.  The errors are those
+    of `starts`.
+  at_once: windows that are denoised together.  Memory grows with it, not with the number of
+  windows.  sharding: that of the first axis of windows, which shards those that are denoised
+  together.  learned: whether the channels of a learned variance are returned, too.
 
   A condition's videos are cut like the video itself; its other fields are the same for every
   window.
   """
   if at_once < 1:
     raise UserError(f'Got {at_once} windows at once; allowed is 1 or more.')
-  starts(window, window, overlap)  # whose errors need no video
+  starts(window, window, overlap)  # raises the errors that need no video
 
   place = lambda x: jax.lax.with_sharding_constraint(x, sharding) if sharding else x
 
@@ -89,7 +91,7 @@ def over_windows(
 
 
 def _chunks(first: Int[np.ndarray, ' n'], at_once: int):
-  """Rows of windows, so many at once, and whether each counts: the last row is filled up."""
+  """Rows of `at_once` windows, and whether each window counts: the last row is filled up."""
   spare = -len(first) % at_once
   counts = np.concatenate([np.ones(len(first)), np.zeros(spare)])
   rows = lambda a: rearrange(a, '(n k) -> n k', k=at_once)
@@ -97,13 +99,13 @@ def _chunks(first: Int[np.ndarray, ' n'], at_once: int):
 
 
 def _added(total: Video, part: Float['b k h w c'], first: Int[jax.Array, '']) -> Video:
-  """The total with a part of its frames, from `first` on, added to it."""
+  """The total with a part added to its frames from `first` on."""
   before = jax.lax.dynamic_slice_in_dim(total, first, part.shape[1], axis=1)
   return jax.lax.dynamic_update_slice_in_dim(total, before + part, first, axis=1)
 
 
 def starts(frames: int, window: int, overlap: int) -> Int[np.ndarray, ' n']:
-  """The first frame of every window.  One that does not fit in the video is moved back.
+  """The first frame of every window.  The last window is moved back if it does not fit.
 
   ValueError unless 0 <= overlap < window <= frames.
   """
@@ -120,13 +122,14 @@ def starts(frames: int, window: int, overlap: int) -> Int[np.ndarray, ' n']:
 
 
 def weights(window: int, overlap: int) -> HostFloat[np.ndarray, ' k']:
-  """W^2 of a window: rising evenly over its first `overlap` frames, falling over the last."""
+  """W^2 of a window, which rises linearly over its first `overlap` frames and falls over the
+  last."""
   from_edge = 1 + np.minimum(np.arange(window), np.arange(window)[::-1])
   return np.minimum(from_edge / (overlap + 1), 1)
 
 
 def coverage(frames: int, window: int, overlap: int) -> HostFloat[np.ndarray, ' t']:
-  """The weights of all windows together, in each frame: above zero."""
+  """The sum of the weights of all windows in each frame, which is above zero."""
   total = np.zeros(frames)
   for first in starts(frames, window, overlap):
     total[first : first + window] += weights(window, overlap)

@@ -64,14 +64,14 @@ def require_in_range(config: ConfigDict) -> None:
   """Raises ValueError for the first number of a config that is out of its range."""
   for key, value in _flat(config.to_dict(), ''):
     several = isinstance(value, tuple | list)
-    found = [n for n in (value if several else (value,)) if isinstance(n, numbers.Real)]
+    values = [n for n in (value if several else (value,)) if isinstance(n, numbers.Real)]
     least, most = RANGES.get(key, OTHERS)
-    wrong = not all(least <= n <= most for n in found)  # as NaN is
-    if several and (found or key in RANGES):  # a size for each level
+    wrong = not all(least <= n <= most for n in values)  # true for NaN, too
+    if several and (values or key in RANGES):  # a size for each level
       wrong |= not value or not all(isinstance(n, int) for n in value)
     if wrong:
       each = ' one whole number or more, each' if several else ''
-      raise UserError(f'Got {key}={value}; allowed is{each} {_said(least, most)}.')
+      raise UserError(f'Got {key}={value}; allowed is{each} {_in_words(least, most)}.')
 
 
 def _flat(config: Mapping, head: str) -> Iterator[tuple[str, object]]:
@@ -82,7 +82,7 @@ def _flat(config: Mapping, head: str) -> Iterator[tuple[str, object]]:
       yield head + key, value
 
 
-def _said(least: int | float, most: int | float) -> str:
+def _in_words(least: int | float, most: int | float) -> str:
   if most == LARGEST and least >= 0:
     return 'more than 0' if least == POSITIVE else f'{least} or more'
   return f'{least} to less than 1' if most == BELOW_ONE else f'{least} to {most}'

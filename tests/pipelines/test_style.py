@@ -61,7 +61,7 @@ def test_a_fingerprint_is_of_the_weight_as_it_ships():
 def test_a_file_has_all_of_a_style(tmp_path):
   style.save(tmp_path / 'neon.npz', NEON)
   read = style.load(tmp_path / 'neon.npz')
-  assert (read.descriptor, read.began) == (NEON.descriptor, NEON.began)
+  assert (read.descriptor, read.fingerprints) == (NEON.descriptor, NEON.fingerprints)
   same(read.changes, NEON.changes)
   assert [path.name for path in tmp_path.iterdir()] == ['neon.npz']
 
