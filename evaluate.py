@@ -1,19 +1,11 @@
 r"""Scores videos, and the models that make them.
 
   python evaluate.py fvd --videos=DIR --reference=DIR --i3d=i3d.safetensors --count=2048
-  python evaluate.py inception_score --videos=DIR --c3d=c3d.safetensors
-  python evaluate.py clip_score --videos=DIR --clip=CLIP_DIR --vocabulary=CLIP_DIR
-  python evaluate.py motion --videos=DIR
   python evaluate.py shapes --workdir=checkpoints/demo/t2v
-  python evaluate.py applications --masked_workdir=checkpoints/demo/t2v_masked
-  python evaluate.py xt_slice --videos=DIR --row=64 --output=slices.png
-  python evaluate.py prompts --prompts=list.txt --workdir=DIR --samples=DIR
-  python evaluate.py ucf101 --workdir=DIR --samples=DIR --reference=DIR --i3d=FILE --c3d=FILE
-  python evaluate.py user_study --ours=DIR --theirs=DIR --study=DIR
   python evaluate.py report --workdir=DIR --output=report.html
 
-Instead of a folder of --videos, scores take those of --prompts that the model in --workdir makes,
-in the folder --samples; what is there already is not made again.
+In place of the folder --videos, scores take the videos of --prompts that the model in --workdir
+makes.  They are kept in the folder --samples, and those that are there are not made again.
 """
 
 import core.early  # noqa: F401
@@ -30,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from absl import flags
 
 from core import command, video
+from core.usage import Verb
 from data import prompts as lists
 from data import synthetic
 from diffusion.sampling import SPACINGS
@@ -47,90 +40,195 @@ from evaluation.videos import Folder, open_folder, read
 from pipelines.jobs import Job
 from pipelines.run import Model
 
-_OUTPUT = flags.DEFINE_string('output', None, 'A .json file for the score and its protocol.')
+_OUTPUT = flags.DEFINE_string(
+  'output',
+  None,
+  'The file to write: a .json of the score and its protocol, for xt_slice a .png, for report a '
+  '.html.',
+)
 
-# What is scored.
-_VIDEOS = flags.DEFINE_string('videos', None, 'A folder of videos to score.')
-_WORKDIR = flags.DEFINE_string('workdir', 'checkpoints/demo/t2v', 'Where the model was trained.')
-_SSR_WORKDIR = flags.DEFINE_string('ssr_workdir', None, 'Where one that makes videos large was.')
-_PROMPTS = flags.DEFINE_string('prompts', None, 'A list of prompts: .txt, .tsv, .json or .jsonl.')
-_PER_PROMPT = flags.DEFINE_integer('per_prompt', 1, 'Videos of each.', lower_bound=1)
+# The videos that are scored.
+_VIDEOS = flags.DEFINE_string('videos', None, 'The folder of the videos to score.')
+_WORKDIR = flags.DEFINE_string(
+  'workdir', 'checkpoints/demo/t2v', 'The folder in which the video model was trained.'
+)
+_SSR_WORKDIR = flags.DEFINE_string(
+  'ssr_workdir',
+  None,
+  'The folder in which the super-resolution model was trained.  By default there is none, and '
+  'videos stay small.',
+)
+_PROMPTS = flags.DEFINE_string(
+  'prompts',
+  None,
+  'A file with a list of prompts.  It ends in .txt, .tsv, .json or .jsonl.',
+)
+_PER_PROMPT = flags.DEFINE_integer(
+  'per_prompt', 1, 'The number of videos of each prompt.', lower_bound=1
+)
 _COUNT = flags.DEFINE_integer(
-  'count', 0, 'Of videos to make, or of clips to draw; 0 is all.', lower_bound=0
+  'count', 0, 'The number of videos to make, or of clips to draw: 0 is all.', lower_bound=0
 )
-_SAMPLES = flags.DEFINE_string('samples', None, 'A folder for what is made; none keeps nothing.')
-_EXTENSION = flags.DEFINE_enum('extension', '.mp4', ('.mp4', '.npy'), 'A .npy loses nothing.')
-_HOST = flags.DEFINE_integer('host', 0, 'Which of --hosts this is.', lower_bound=0)
-_HOSTS = flags.DEFINE_integer('hosts', 1, 'That share what is made, each alone.', lower_bound=1)
+_SAMPLES = flags.DEFINE_string(
+  'samples',
+  None,
+  'The folder in which generated videos are kept, and not made again.  By default they are not '
+  'kept.',
+)
+_EXTENSION = flags.DEFINE_enum(
+  'extension',
+  '.mp4',
+  ('.mp4', '.npy'),
+  'The format in which generated videos are kept: .npy is lossless.',
+)
+_HOST = flags.DEFINE_integer('host', 0, 'The number of this host, of --hosts.', lower_bound=0)
+_HOSTS = flags.DEFINE_integer(
+  'hosts', 1, 'The number of hosts, each of which makes its share of the videos.', lower_bound=1
+)
 _SEED = flags.DEFINE_integer(
-  'seed', 0, 'Of all that is drawn.', lower_bound=0, upper_bound=2**32 - 1
+  'seed', 0, 'The seed of all random numbers.', lower_bound=0, upper_bound=2**32 - 1
 )
-_BATCH = flags.DEFINE_integer('batch', 1, 'Videos made, or clips seen, at once.', lower_bound=1)
-_STEPS = flags.DEFINE_integer('steps', None, "The model's by default.", lower_bound=1)
-_GUIDANCE = flags.DEFINE_float('guidance', None, "The model's by default.", lower_bound=0.0)
-_SPACING = flags.DEFINE_enum('spacing', None, sorted(SPACINGS), "The model's by default.")
+_BATCH = flags.DEFINE_integer(
+  'batch',
+  1,
+  'The number of videos that are generated, or of clips that are scored, at the same time.',
+  lower_bound=1,
+)
+_STEPS = flags.DEFINE_integer(
+  'steps', None, "The number of denoising steps.  The default is the model's.", lower_bound=1
+)
+_GUIDANCE = flags.DEFINE_float(
+  'guidance',
+  None,
+  "The scale of classifier-free guidance: 1 is none.  The default is the model's.",
+  lower_bound=0.0,
+)
+_SPACING = flags.DEFINE_enum(
+  'spacing',
+  None,
+  sorted(SPACINGS),
+  "How the times of the denoising steps are spaced.  The default is the model's.",
+)
 
-# How it is scored: evaluation.scores.Settings has a flag for each of its fields.
-_FRAMES = flags.DEFINE_integer('frames', 0, 'Of a clip; 0 is as many as the score takes.')
+# How they are scored: evaluation.scores.Settings has a field for each of these flags.
+_FRAMES = flags.DEFINE_integer(
+  'frames', 0, 'The number of frames in a clip: 0 is as many as the score is defined on.'
+)
 _FPS = flags.DEFINE_float(
-  'fps', 0.0, 'Frames a second; 0 is those that are stored, and 16 in a study.'
+  'fps',
+  0.0,
+  'The frame rate at which videos are read: 0 is their own, and in a user study 16.',
 )
-_STRIDE = flags.DEFINE_integer('stride', 1, 'Every so many of them.')
-_WINDOWS = flags.DEFINE_string('windows', 'first', 'The first clip of a video, or all.')
-_REFERENCE = flags.DEFINE_string('reference', '', 'A folder of real videos.')
+_STRIDE = flags.DEFINE_integer('stride', 1, 'The step between the frames of a clip.')
+_WINDOWS = flags.DEFINE_string(
+  'windows', 'first', 'Which clips of a video are scored: first, or all.'
+)
+_REFERENCE = flags.DEFINE_string('reference', '', 'The folder of real videos to compare with.')
 _REFERENCE_COUNT = flags.DEFINE_integer(
-  'reference_count', 0, 'Clips of it; 0 is all.', lower_bound=0
+  'reference_count',
+  0,
+  'The number of clips of --reference that are drawn: 0 is all.',
+  lower_bound=0,
 )
-_WEIGHTS = 'Weights: .safetensors, .npz, or random:SEED.'
-_I3D = flags.DEFINE_string('i3d', '', _WEIGHTS)
-_C3D = flags.DEFINE_string('c3d', '', _WEIGHTS)
-_CLIP = flags.DEFINE_string('clip', '', _WEIGHTS)
-_CLIP_NETWORK = flags.DEFINE_string('clip_network', 'clip_b32', 'Or clip_l14.')
-_VOCABULARY = flags.DEFINE_string('vocabulary', '', "CLIP's bpe_simple_vocab_16e6.txt.gz.")
-_SPLITS = flags.DEFINE_integer('splits', 1, 'Of the inception score.', lower_bound=1)
+_WEIGHTS = 'The weights of {}: a .safetensors or .npz file, or random:SEED.'
+_I3D = flags.DEFINE_string('i3d', '', _WEIGHTS.format('the I3D network'))
+_C3D = flags.DEFINE_string('c3d', '', _WEIGHTS.format('the C3D network'))
+_CLIP = flags.DEFINE_string('clip', '', _WEIGHTS.format('CLIP'))
+_CLIP_NETWORK = flags.DEFINE_string(
+  'clip_network', 'clip_b32', 'The size of CLIP: clip_b32 or clip_l14.'
+)
+_VOCABULARY = flags.DEFINE_string(
+  'vocabulary', '', "The file of CLIP's vocabulary, bpe_simple_vocab_16e6.txt.gz, or its folder."
+)
+_SPLITS = flags.DEFINE_integer(
+  'splits',
+  1,
+  'The number of parts of the videos whose inception scores are averaged.',
+  lower_bound=1,
+)
 
-# Of single verbs.
+# Flags of single verbs.
 _CLASS_PROMPTS = flags.DEFINE_string(
-  'class_prompts', None, "UCF101's classes, a tab and a prompt a line; their names by default."
+  'class_prompts',
+  None,
+  'A file that has on each line a class of UCF101, a tab and a prompt.  By default the prompts are '
+  'the names of the classes.',
 )
-_DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Says what ucf101 would make, and no more.')
+_DRY_RUN = flags.DEFINE_bool(
+  'dry_run', False, 'Whether ucf101 only prints which videos it would make.'
+)
 _MASKED_WORKDIR = flags.DEFINE_string(
-  'masked_workdir', 'checkpoints/demo/t2v_masked', 'The model that is given part of a video.'
+  'masked_workdir',
+  'checkpoints/demo/t2v_masked',
+  'The folder in which the model that completes masked videos was trained.',
 )
 _STYLES = flags.DEFINE_string(
-  'styles', 'checkpoints/demo/styles', 'A folder of styles, each with its picture beside it.'
+  'styles', 'checkpoints/demo/styles', 'The folder of styles, each with its picture beside it.'
 )
-_CLIPS = flags.DEFINE_integer('clips', 50, 'How many are held out.', lower_bound=1)
-_STRENGTH = flags.DEFINE_float('strength', 0.6, 'Of edits.', 0.0, upper_bound=1.0)
-
+_CLIPS = flags.DEFINE_integer(
+  'clips', 50, 'The number of held-out clips for each application.', lower_bound=1
+)
+_STRENGTH = flags.DEFINE_float(
+  'strength',
+  0.6,
+  'The noise level up to which a clip is noised before it is edited.',
+  lower_bound=0.0,
+  upper_bound=1.0,
+)
 _ROW = flags.DEFINE_string(
-  'row', None, 'For xt_slice: of pixels, or, with a point, a share of the height; 0.5 by default.'
+  'row',
+  None,
+  'The row of an X-T slice: a number of pixels from the top, or with a point a share of the '
+  'height.  The default is 0.5.',
 )
-_COLUMN = flags.DEFINE_string('column', None, 'The same from the left, instead of a row.')
+_COLUMN = flags.DEFINE_string(
+  'column',
+  None,
+  'The column of an X-T slice, in place of --row: pixels from the left, or a share of the width.',
+)
 for _place in (_ROW, _COLUMN):
   flags.register_validator(
     _place,
     lambda value: value is None or value.replace('.', '', 1).isdecimal(),
     'allowed is a number, as 64, or a share with a point, as 0.5',
   )
-_OURS = flags.DEFINE_string('ours', None, 'A folder of videos to ask raters about.')
-_THEIRS = flags.DEFINE_string('theirs', None, 'A folder of the same names, of another system.')
-_STUDY = flags.DEFINE_string('study', None, 'A new folder for the page and its key.')
+_OURS = flags.DEFINE_string('ours', None, 'The folder of the videos that raters judge.')
+_THEIRS = flags.DEFINE_string(
+  'theirs', None, "The folder of another system's videos, which have the same names."
+)
+_STUDY = flags.DEFINE_string('study', None, 'A new folder for the page of a study and its key.')
 _REAL = flags.DEFINE_string(
   'real',
   None,
-  'A folder of real videos, with prompts of its own, for checks of vigilance; advised.',
+  'A folder of real videos, with prompts of their own, from which checks of vigilance are made.  '
+  'One is recommended.',
 )
-_QUESTIONS = flags.DEFINE_list('questions', list(QUESTIONS), 'That are asked of a pair.')
-_SIZE = flags.DEFINE_integer('size', 512, 'Of videos that raters see, in pixels.', lower_bound=16)
-_IMAGES = flags.DEFINE_string('images', None, 'A folder of what both systems were given.')
-_PAIRS = flags.DEFINE_integer('pairs', 10, 'That a rater sees.', lower_bound=1)
-_VIGILANCE = flags.DEFINE_integer('vigilance', 2, 'Of these, checks.', lower_bound=0)
-_POST_URL = flags.DEFINE_string('post_url', None, 'Where answers go; a file by default.')
-_BESIDE = flags.DEFINE_bool('beside', False, 'Puts videos beside the page, not into it.')
-_ANALYSE = flags.DEFINE_string('analyse', None, 'A folder of what raters saved.')
-_KEY = flags.DEFINE_string('key', None, 'The key.json of their study.')
-_ALLOWED = flags.DEFINE_integer('allowed_fails', 0, 'Of checks, by a rater who counts.')
+_QUESTIONS = flags.DEFINE_list(
+  'questions', list(QUESTIONS), 'The questions that are asked about a pair of videos.'
+)
+_SIZE = flags.DEFINE_integer(
+  'size', 512, 'The side in pixels of the videos that raters see.', lower_bound=16
+)
+_IMAGES = flags.DEFINE_string(
+  'images', None, 'The folder of the images from which both systems made their videos.'
+)
+_PAIRS = flags.DEFINE_integer('pairs', 10, 'The number of pairs that a rater sees.', lower_bound=1)
+_VIGILANCE = flags.DEFINE_integer(
+  'vigilance', 2, 'The number of pairs that check the vigilance of a rater.', lower_bound=0
+)
+_POST_URL = flags.DEFINE_string(
+  'post_url', None, 'The URL to which answers are posted.  By default a rater saves them to a file.'
+)
+_BESIDE = flags.DEFINE_bool(
+  'beside', False, 'Whether videos are files beside the page of a study, and not part of it.'
+)
+_ANALYSE = flags.DEFINE_string(
+  'analyse', None, 'The folder of what raters saved, which is analysed in place of a new study.'
+)
+_KEY = flags.DEFINE_string('key', None, 'The key.json of the study that is analysed.')
+_ALLOWED = flags.DEFINE_integer(
+  'allowed_fails', 0, 'The number of checks that a rater may fail and still count.'
+)
 
 
 def score(metric: str) -> None:
@@ -308,9 +406,96 @@ def _made(jobs: Sequence[Job]) -> bool:
   return not missing
 
 
-VERBS = {name: functools.partial(score, name) for name in METRICS} | {
-  of.__name__: of for of in (applications, prompts, ucf101, xt_slice, user_study, report)
-}
+SAMPLING = ('workdir', 'ssr_workdir', 'prompts', 'per_prompt', 'count', 'samples', 'extension')
+SAMPLING += ('host', 'hosts', 'seed', 'batch', 'steps', 'guidance', 'spacing')
+READING = ('frames', 'fps', 'stride', 'windows')
+APPLICATIONS = ('output', 'workdir', 'masked_workdir', 'styles', 'clips', 'strength')
+APPLICATIONS += ('steps', 'guidance', 'spacing')
+FVD, INCEPTION = ('reference', 'reference_count', 'i3d'), ('c3d', 'splits')
+CLIP = ('clip', 'clip_network', 'vocabulary')
+SCORED = ('videos', *SAMPLING)
+STUDY = ('ours', 'theirs', 'study', 'questions', 'pairs', 'vigilance', 'real', 'images', 'size')
+STUDY += ('fps', 'seed', 'post_url', 'beside')
+
+
+def _metric(name: str, flags: Sequence[str], about: str, example: str) -> tuple[str, Verb]:
+  """The verb that computes a metric, which takes these flags beside those of all metrics."""
+  groups = {'score': (*flags, *READING, 'output'), 'videos, or the model of them': SCORED}
+  return name, Verb(functools.partial(score, name), about, f'python evaluate.py {example}', groups)
+
+
+def _verb(call, flags: Sequence[str], about: str, example: str, **more) -> tuple[str, Verb]:
+  """A verb that takes these flags."""
+  name = call.__name__
+  return name, Verb(call, about, f'python evaluate.py {name} {example}', {'flags': flags} | more)
+
+
+VERBS = dict(
+  (
+    _metric(
+      'shapes',
+      (),
+      'Judges the colour, shape and motion of moving shapes.',
+      'shapes --workdir=checkpoints/demo/t2v',
+    ),
+    _metric(
+      'fvd',
+      FVD,
+      'Computes the Fréchet video distance to real videos.',
+      'fvd --videos=DIR --reference=DIR --i3d=i3d.safetensors --count=2048',
+    ),
+    _metric(
+      'inception_score',
+      INCEPTION,
+      'Computes the inception score.',
+      'inception_score --videos=DIR --c3d=c3d.safetensors',
+    ),
+    _metric(
+      'clip_score',
+      CLIP,
+      'Computes the similarity of videos and their prompts by CLIP.',
+      'clip_score --videos=DIR --clip=CLIP_DIR --vocabulary=CLIP_DIR',
+    ),
+    _metric('motion', (), 'Measures how much and how steadily videos move.', 'motion --videos=DIR'),
+    _verb(
+      applications,
+      APPLICATIONS,
+      'Measures how often each application does what it is for.',
+      '--masked_workdir=checkpoints/demo/t2v_masked',
+    ),
+    _verb(
+      prompts,
+      SAMPLING,
+      'Makes a folder of videos of a list of prompts.',
+      '--prompts=list.txt --workdir=DIR --samples=DIR',
+    ),
+    _verb(
+      ucf101,
+      ('output', 'class_prompts', 'dry_run', *FVD, *INCEPTION, *READING, *SCORED),
+      'Runs the zero-shot protocol of UCF101.',
+      '--workdir=DIR --samples=DIR --reference=DIR --i3d=FILE --c3d=FILE',
+    ),
+    _verb(
+      xt_slice,
+      ('videos', 'output', 'row', 'column', 'count', *READING),
+      'Draws the X-T slices of videos.',
+      '--videos=DIR --row=64 --output=slices.png',
+    ),
+    _verb(
+      user_study,
+      STUDY,
+      'Makes the page of a user study, or analyses its answers.',
+      '--ours=DIR --theirs=DIR --study=DIR',
+      analysis=('analyse', 'key', 'allowed_fails', 'output'),
+    ),
+    _verb(
+      report,
+      ('workdir', 'output'),
+      'Writes a page about a run of training.',
+      '--workdir=DIR --output=report.html',
+    ),
+  )
+)
 
 if __name__ == '__main__':
-  command.run_verb(VERBS)
+  command.run_verb(VERBS, __doc__)

@@ -1,15 +1,10 @@
-r"""Makes videos with a trained model: of a text, and of what else it is given.
+r"""Makes videos with a trained model: of a text, and of images, videos and styles.
 
   python sample.py text_to_video --prompt='a red circle moving right on a black background'
-  python sample.py image_to_video --image=photo.jpg --prompt=TEXT
   python sample.py inpaint --video=clip.mp4 --mask=mask.png --prompt=TEXT
-  python sample.py outpaint --video=clip.mp4 --pad=64,0,64,0 --prompt=TEXT
-  python sample.py cinemagraph --image=photo.jpg --mask=mask.png --prompt=TEXT
-  python sample.py edit --video=clip.mp4 --strength=0.6 --prompt=TEXT
-  python sample.py stylize --style=style.npz --alpha=0.8 --prompt=TEXT
 
-White in a mask is what is to be made.  What a TPU slice that is not there would take to make videos
-of texts, with models that need not be trained:
+With --compile_for it forecasts what sampling would take on a TPU slice that need not be at hand,
+with models that need not be trained:
 
   python sample.py --config=configs/t2v.py:paper --ssr_config=configs/ssr.py:paper \
     --compile_for=v5p:2x2x2 --output=forecast.json
@@ -31,6 +26,7 @@ from tqdm import tqdm
 from core import command, video
 from core.condition import Condition
 from core.typing import Params
+from core.usage import Verb
 from data import pictures, prompts
 from diffusion.sampling import SAMPLERS, SPACINGS, InitialVideo
 from pipelines import conditional, jobs, style
@@ -39,24 +35,43 @@ from pipelines.run import Model, run
 from pipelines.stages import open_stage
 from training.compile_for import report
 
+DEMO_PROMPT = 'a red circle moving right on a black background'
+
 _PROMPT = flags.DEFINE_string(
-  'prompt', 'a red circle moving right on a black background', 'What the video shows.'
+  'prompt',
+  None,
+  f'The text that says what the video shows.  Only text_to_video has a default, {DEMO_PROMPT!r}.',
 )
 _PROMPTS_FILE = flags.DEFINE_string(
-  'prompts_file', None, 'A list of prompts, instead of --prompt: .txt, .tsv, .json or .jsonl.'
+  'prompts_file',
+  None,
+  'A file with a list of prompts, in place of --prompt.  It ends in .txt, .tsv, .json or .jsonl.',
 )
 _WORKDIR = flags.DEFINE_string(
   'workdir',
   None,
-  'Where the model was trained: checkpoints/demo/t2v by default, or checkpoints/demo/t2v_masked '
-  'where it is given part of the video.',
+  'The folder in which the video model was trained.  The default is checkpoints/demo/t2v, or '
+  'checkpoints/demo/t2v_masked for verbs that keep part of an image or a video.',
 )
-_IMAGE = flags.DEFINE_string('image', None, 'The first frame, or all that does not move.')
+_IMAGE = flags.DEFINE_string(
+  'image',
+  None,
+  'The image from which the video is made: its first frame, or in a cinemagraph all that is still.',
+)
 _VIDEO = flags.DEFINE_string('video', None, 'The video to complete or to edit.')
-_MASK = flags.DEFINE_string('mask', None, 'An image or a video, white where the video is made.')
-_BOX = flags.DEFINE_list('box', None, 'x,y,width,height in pixels of the input, instead of --mask.')
+_MASK = flags.DEFINE_string(
+  'mask', None, 'An image or a video that is white where the model generates pixels.'
+)
+_BOX = flags.DEFINE_list(
+  'box',
+  None,
+  'The rectangle in which the model generates pixels, in place of --mask: x,y,width,height in '
+  'pixels of the input.',
+)
 _PAD = flags.DEFINE_list(
-  'pad', None, 'left,top,right,bottom: pixels of the video that are made, around --video.'
+  'pad',
+  None,
+  'The border that is generated around --video: left,top,right,bottom in pixels of the result.',
 )
 for _four in (_BOX, _PAD):
   flags.register_validator(
@@ -67,68 +82,143 @@ for _four in (_BOX, _PAD):
 _STRENGTH = flags.DEFINE_float(
   'strength',
   0.6,
-  'How much of --video is made anew, from 0, nothing, to 1, all.',
+  'The noise level up to which --video is noised before it is denoised towards the prompt: 0 '
+  'leaves the video as it is, 1 leaves nothing of it.',
   lower_bound=0.0,
   upper_bound=1.0,
 )
-_STYLE = flags.DEFINE_string('style', None, 'A file that pipelines.style wrote.')
+_STYLE = flags.DEFINE_string('style', None, 'The file of a style, as pipelines.style writes one.')
 _ALPHA = flags.DEFINE_float(
-  'alpha', 1.0, 'How much of it: 0 is none, the paper has 0.5 to 1.', 0.0, upper_bound=1.0
+  'alpha',
+  1.0,
+  "The weight of the style's parameters in their mean with the model's: 0 is no style, and the "
+  'paper uses 0.5 to 1.',
+  lower_bound=0.0,
+  upper_bound=1.0,
 )
-_FIT = flags.DEFINE_enum('fit', 'crop', pictures.FITS, 'How images and videos are made square.')
+_FIT = flags.DEFINE_enum(
+  'fit',
+  'crop',
+  pictures.FITS,
+  'How images and videos are made square: by cropping the longer side, or by padding the shorter '
+  'one with black.',
+)
 _CLIP = flags.DEFINE_enum(
-  'clip', 'exact', ('exact', 'start'), 'Whether --video is as long as what is made, or longer.'
+  'clip',
+  'exact',
+  ('exact', 'start'),
+  'Whether --video must be exactly as long as the result, or may be longer, so that only its start '
+  'is used.',
 )
 _OUTPUT = flags.DEFINE_string(
   'output',
   None,
-  'The file: .gif, .mp4, .npy, .png or .webp; out.mp4 by default.  Several videos of a prompt are '
-  'out_0.mp4, out_1.mp4 and so on.  With --prompts_file the folder, out by default, made if it is '
-  'not there: 000_the_prompt.mp4 and so on, and index.jsonl, which says what each of them is.',
+  'The file to write: .gif, .mp4, .npy, .png or .webp.  The default is out.mp4.  Several videos of '
+  'one prompt are numbered: out_0.mp4, out_1.mp4 and so on.  With --prompts_file this is a folder, '
+  'by default out, made if it does not exist, for 000_the_prompt.mp4 and so on and an index.jsonl '
+  'that describes them.  With --compile_for it is a .json file.',
 )
-_NUM_VIDEOS = flags.DEFINE_integer('num_videos', 1, 'Videos of each prompt.', lower_bound=1)
-_BATCH = flags.DEFINE_integer('batch', 1, 'Videos made at once.', lower_bound=1)
-_SEED = flags.DEFINE_integer('seed', 0, 'Of all noise.', lower_bound=0, upper_bound=2**32 - 1)
-_NUM_FRAMES = flags.DEFINE_integer('num_frames', None, "The model's by default.", lower_bound=1)
-_SAMPLER = flags.DEFINE_enum('sampler', None, sorted(SAMPLERS), "The model's by default.")
+_NUM_VIDEOS = flags.DEFINE_integer(
+  'num_videos', 1, 'The number of videos of each prompt.', lower_bound=1
+)
+_BATCH = flags.DEFINE_integer(
+  'batch', 1, 'The number of videos that are generated at the same time.', lower_bound=1
+)
+_SEED = flags.DEFINE_integer(
+  'seed', 0, 'The seed of all noise.', lower_bound=0, upper_bound=2**32 - 1
+)
+_NUM_FRAMES = flags.DEFINE_integer(
+  'num_frames', None, "The number of frames.  The default is the model's.", lower_bound=1
+)
+_SAMPLER = flags.DEFINE_enum(
+  'sampler', None, sorted(SAMPLERS), "The sampler.  The default is the model's."
+)
 _SPACING = flags.DEFINE_enum(
-  'spacing', None, sorted(SPACINGS), "Of its steps in time; the model's by default."
+  'spacing',
+  None,
+  sorted(SPACINGS),
+  "How the times of the denoising steps are spaced.  The default is the model's.",
 )
-_STEPS = flags.DEFINE_integer('steps', None, "The model's by default.", lower_bound=1)
-_GUIDANCE = flags.DEFINE_float('guidance', None, "The model's by default.", lower_bound=0.0)
-_BASE_ONLY = flags.DEFINE_bool('base_only', False, 'Leaves super-resolution out.')
+_STEPS = flags.DEFINE_integer(
+  'steps', None, "The number of denoising steps.  The default is the model's.", lower_bound=1
+)
+_GUIDANCE = flags.DEFINE_float(
+  'guidance',
+  None,
+  "The scale of classifier-free guidance: 1 is none.  The default is the model's.",
+  lower_bound=0.0,
+)
+_BASE_ONLY = flags.DEFINE_bool('base_only', False, 'Whether to leave out super-resolution.')
 _SSR_WORKDIR = flags.DEFINE_string(
-  'ssr_workdir', None, 'Where the super-resolution was trained: `ssr` beside --workdir by default.'
+  'ssr_workdir',
+  None,
+  'The folder in which the super-resolution model was trained.  The default is the folder ssr '
+  'beside --workdir, if there is one.',
 )
-_SSR_SPACING = flags.DEFINE_enum('ssr_spacing', None, sorted(SPACINGS), "The model's by default.")
-_SSR_STEPS = flags.DEFINE_integer('ssr_steps', None, "The model's by default.", lower_bound=1)
-_SSR_GUIDANCE = flags.DEFINE_float('ssr_guidance', None, "The model's by default.", lower_bound=0.0)
+_SSR_SPACING = flags.DEFINE_enum(
+  'ssr_spacing',
+  None,
+  sorted(SPACINGS),
+  "How the times of super-resolution's steps are spaced.  The default is its model's.",
+)
+_SSR_STEPS = flags.DEFINE_integer(
+  'ssr_steps',
+  None,
+  "The number of steps of super-resolution.  The default is its model's.",
+  lower_bound=1,
+)
+_SSR_GUIDANCE = flags.DEFINE_float(
+  'ssr_guidance',
+  None,
+  "The scale of super-resolution's guidance: 1 is none.  The default is its model's.",
+  lower_bound=0.0,
+)
 _WINDOW = flags.DEFINE_integer(
-  'window', None, "Frames it sees at once; the model's by default.", lower_bound=1
+  'window',
+  None,
+  "The number of frames in a window of super-resolution.  The default is its model's.",
+  lower_bound=1,
 )
 _OVERLAP = flags.DEFINE_integer(
-  'overlap', None, "Frames that neighbouring windows share; the model's by default.", lower_bound=0
+  'overlap',
+  None,
+  'The number of frames that neighbouring windows of super-resolution share.  The default is its '
+  "model's.",
+  lower_bound=0,
 )
 _AUG_LEVEL = flags.DEFINE_float(
   'aug_level',
   None,
-  'Noise that is added before super-resolution: the more, the less it keeps to the small video.  '
-  "The model's by default.",
+  'The level of the noise that is added to the small video before super-resolution: the higher it '
+  "is, the less closely the large video follows the small one.  The default is its model's.",
   lower_bound=0.0,
   upper_bound=1.0,
 )
-_UPSCALE = flags.DEFINE_integer('upscale', 1, 'A pixel is a square of this side.', lower_bound=1)
+_UPSCALE = flags.DEFINE_integer(
+  'upscale',
+  1,
+  'The factor by which the written frames are enlarged, by repeating pixels.',
+  lower_bound=1,
+)
 _XT_SLICE = flags.DEFINE_string(
-  'xt_slice', None, 'An image, .png, of the middle row of every frame, stacked over time.'
+  'xt_slice',
+  None,
+  'A .png image to write of the X-T slice, which is the middle row of every frame, stacked over '
+  'time.',
 )
 _COMPILE_FOR = flags.DEFINE_string(
   'compile_for',
   None,
-  'A TPU slice, v5p:4x4x8, for which all is compiled that makes --batch videos.',
+  'A TPU slice, as v5p:4x4x8, for which sampling --batch videos is compiled and not run, to '
+  'forecast its memory and time.',
 )
-_CONFIG = config_flags.DEFINE_config_file('config', None, 'With --compile_for, of the model.')
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', None, 'The config of the video model that --compile_for compiles.'
+)
 _SSR_CONFIG = config_flags.DEFINE_config_file(
-  'ssr_config', None, 'With --compile_for, of the super-resolution, if there is any.'
+  'ssr_config',
+  None,
+  'The config of the super-resolution model that --compile_for compiles, if any.',
 )
 
 
@@ -298,7 +388,7 @@ def _jobs() -> list[jobs.Job]:
   xt_slice = None if _XT_SLICE.value is None else pathlib.Path(_XT_SLICE.value)
   if _PROMPTS_FILE.value is None:
     output = pathlib.Path(_OUTPUT.value or 'out.mp4')
-    return jobs.of_prompt(_PROMPT.value, _NUM_VIDEOS.value, output, xt_slice)
+    return jobs.of_prompt(_PROMPT.value or DEMO_PROMPT, _NUM_VIDEOS.value, output, xt_slice)
   if xt_slice:
     raise UserError('--xt_slice is for one --prompt, not for a --prompts_file.')
   folder = pathlib.Path(_OUTPUT.value or 'out')
@@ -340,10 +430,70 @@ def _tell(note: str) -> None:
   tqdm.write(note, sys.stderr)
 
 
+PROMPTS = ('prompt', 'prompts_file', 'num_videos')
+FILES = ('output', 'upscale', 'xt_slice')
+SAMPLING = ('workdir', 'num_frames', 'sampler', 'spacing', 'steps', 'guidance', 'batch', 'seed')
+SUPER_RESOLUTION = ('base_only', 'ssr_workdir', 'ssr_spacing', 'ssr_steps', 'ssr_guidance')
+SUPER_RESOLUTION += ('window', 'overlap', 'aug_level')
+
+
+def _verb(
+  call: Callable[[], None], inputs: Sequence[str], about: str, example: str, **more: Sequence[str]
+) -> Verb:
+  """A verb that takes these flags as inputs, and all flags that have to do with sampling."""
+  groups = {'inputs': (*PROMPTS, *inputs), 'files': FILES, 'sampling': SAMPLING}
+  groups |= {'super-resolution': SUPER_RESOLUTION} | more
+  return Verb(call, about, f'python sample.py {call.__name__} {example}', groups)
+
+
 VERBS = {
-  of.__name__: of
-  for of in (text_to_video, image_to_video, inpaint, outpaint, cinemagraph, edit, stylize)
+  verb.call.__name__: verb
+  for verb in (
+    _verb(
+      text_to_video,
+      (),
+      'Makes a video of a text.',
+      f'--prompt={DEMO_PROMPT!r}',
+      forecast=('compile_for', 'config', 'ssr_config'),
+    ),
+    _verb(
+      image_to_video,
+      ('image', 'fit'),
+      'Makes a video that begins with an image.',
+      '--image=photo.jpg --prompt=TEXT',
+    ),
+    _verb(
+      inpaint,
+      ('video', 'mask', 'box', 'fit', 'clip'),
+      'Generates the masked part of a video anew.',
+      '--video=clip.mp4 --mask=mask.png --prompt=TEXT',
+    ),
+    _verb(
+      outpaint,
+      ('video', 'pad', 'fit', 'clip'),
+      'Generates a border around a video.',
+      '--video=clip.mp4 --pad=64,0,64,0 --prompt=TEXT',
+    ),
+    _verb(
+      cinemagraph,
+      ('image', 'mask', 'box', 'fit'),
+      'Makes the masked part of an image move.',
+      '--image=photo.jpg --mask=mask.png --prompt=TEXT',
+    ),
+    _verb(
+      edit,
+      ('video', 'strength', 'style', 'alpha', 'fit', 'clip'),
+      'Changes a video into one of another text (SDEdit).',
+      '--video=clip.mp4 --strength=0.6 --prompt=TEXT',
+    ),
+    _verb(
+      stylize,
+      ('style', 'alpha'),
+      'Makes a video of a text in a style.',
+      '--style=style.npz --alpha=0.8 --prompt=TEXT',
+    ),
+  )
 }
 
 if __name__ == '__main__':
-  command.run_verb(VERBS)
+  command.run_verb(VERBS, __doc__)

@@ -11,38 +11,57 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from core import interrupt, mistakes, unicode, writable
+from core import interrupt, mistakes, unicode, usage, writable
 from core.errors import UserError
 
 ROOT = mistakes.ROOT
 
 
-def run(main: Callable[[], None]) -> None:
-  """Parses the flags and calls `main()`.
+def run(main: Callable[[], None], help_text: Callable[[], str] | None = None) -> None:
+  """Parses the flags and calls `main()`; with --help, prints the help and exits with status 0.
+
+  help_text: returns the help; by default it is the docstring of the command and its flags.
 
   A mistake in the flags, and what `mistakes.message` says is the user's, end in one line on stderr
   and exit status 2.  Ctrl-C ends in one line and 130, and a second one at once.  Anything else is a
   defect and keeps its traceback.
   """
 
-  def alone(arguments):
+  def without_arguments(arguments):
     _require_none(arguments)
     main()
 
-  _run(alone)
+  _run(without_arguments, help_text or (lambda: _described(main)))
 
 
-def run_verb(verbs: Mapping[str, Callable[[], None]]) -> None:
-  """The same for a command whose first argument names what is called: the first verb if none."""
+def run_verb(verbs: Mapping[str, usage.Verb], doc: str) -> None:
+  """The same for a command whose first argument is the name of what it does: by default, the first
+  verb.  A flag that the verb does not take is a mistake.
+
+  doc: what the command does.
+  """
 
   def main(arguments):
-    verb, *rest = arguments or [next(iter(verbs))]
-    if verb not in verbs:
-      fail(f'Unknown verb: {verb!r}.  Allowed: {", ".join(sorted(verbs))}.')
+    name, *rest = arguments or [next(iter(verbs))]
+    if name not in verbs:
+      fail(f'Unknown verb: {name!r}.  Allowed: {", ".join(sorted(verbs))}.')
     _require_none(rest)
-    verbs[verb]()
+    if message := usage.unused(name, verbs):
+      fail(message)
+    verbs[name].call()
 
-  _run(main)
+  def help_text():
+    name = next((argument for argument in sys.argv[1:] if argument in verbs), None)
+    return usage.of_verb(name, verbs[name]) if name else usage.of_verbs(doc, verbs)
+
+  _run(main, help_text)
+
+
+def _described(main: Callable[[], None]) -> str:
+  """The docstring of the file that has `main`, and the flags that the command defines."""
+  names = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0])]
+  doc = (sys.modules[main.__module__].__doc__ or '').strip()
+  return f'{doc}\n\nflags:\n{usage.of_flags(sorted(names))}'
 
 
 def fail(message: object) -> NoReturn:
@@ -87,10 +106,13 @@ def json_file(name: str | None) -> pathlib.Path | None:
   return path
 
 
-def _run(main: Callable[[list[str]], None]) -> None:
+def _run(main: Callable[[list[str]], None], help_text: Callable[[], str]) -> None:
   # Names of files may have bytes that are not UTF-8: printed as escapes, they end nothing.
   if isinstance(sys.stdout, io.TextIOWrapper):
     sys.stdout.reconfigure(errors='backslashreplace')
+  if usage.is_asked(sys.argv[1:]):
+    print(help_text())
+    sys.exit(0)
   try:
     with interrupt.second_ends():
       app.run(_reporting(main), flags_parser=_parse)

@@ -105,5 +105,5 @@ def call(script, *argv, terminal=False) -> tuple[int, str, str]:
     contextlib.redirect_stderr(err),
     pytest.raises(SystemExit) as exit,
   ):
-    command.run_verb(script.VERBS)
+    command.run_verb(script.VERBS, script.__doc__)
   return exit.value.code or 0, out.getvalue(), err.getvalue()

@@ -215,6 +215,7 @@ def test_a_study_is_made_and_its_answers_are_analysed(run, tmp_path):
     (['sing'], "Unknown verb: 'sing'.  Allowed: applications, clip_score, fvd,"),
     (['fvd'], 'fvd needs reference and i3d.'),
     (['motion'], 'Neither --videos=DIR nor --prompts=FILE says'),
+    (['fvd', '--c3d=none'], 'fvd does not take --c3d; allowed are --reference, '),
     (['motion', '--videos=none'], 'There is no folder none.'),
     (['motion', '--videos=.'], '. has no video; allowed are .3g2, .3gp,'),
     (['prompts', '--prompts=none.txt'], 'prompts needs --samples=DIR.'),

@@ -78,9 +78,11 @@ def commands() -> list[list[str]]:
 PYTHON = [words[1:] for words in commands() if words[0] == 'python']
 
 
-def flags_of(path: pathlib.Path) -> set[str]:
+def flags_of(path: str | pathlib.Path) -> set[str]:
   """The names of the flags which a script defines."""
-  calls = [n for n in ast.walk(ast.parse(path.read_text('utf-8'))) if isinstance(n, ast.Call)]
+  calls = [
+    n for n in ast.walk(ast.parse(pathlib.Path(path).read_text('utf-8'))) if isinstance(n, ast.Call)
+  ]
   names = ((getattr(call.func, 'attr', ''), call.args) for call in calls)
   return {args[0].value for name, args in names if name.startswith('DEFINE_')}
 

@@ -1,5 +1,6 @@
 import io
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -8,7 +9,7 @@ from absl import flags
 from absl.testing import flagsaver
 from ml_collections import config_flags
 
-from core import command, interrupt, video
+from core import command, interrupt, usage, video
 
 
 @pytest.fixture
@@ -36,7 +37,8 @@ def config(tmp_path):
     '    raise ValueError(f"No scale {scale!r}; allowed are tiny.")\n'
     '  return ConfigDict({"steps": 3, "model": {"groups": 4, "source": "", "of": ("a",)}})\n'
   )
-  flags.DEFINE_integer('test_count', 1, '', lower_bound=1)
+  help = 'The number of tests that are run one after another.'
+  flags.DEFINE_integer('test_count', 1, help, lower_bound=1)
   flags.DEFINE_float('test_count_of', 1.0, '', lower_bound=0.0)
   config_flags.DEFINE_config_file('test_config', lock_config=True)
   yield path
@@ -46,6 +48,11 @@ def config(tmp_path):
 
 def nothing():
   pass
+
+
+def run_verb(call):
+  """Runs a command whose only verb is this call."""
+  command.run_verb({'verb': usage.Verb(call, 'Does it.', 'python x.py verb', {})}, 'Does.')
 
 
 def json_of_nothing():
@@ -127,7 +134,7 @@ def test_an_error_of_the_system_is_one_line_where_a_flag_or_a_config_names_the_p
   below = lambda: (file / 'below').mkdir()
   said = (2, f'error: {file / "below"}: Not a directory.\n')
   assert run(command.run, below, *argv, f'--test_config.model.source={file}') == said
-  assert run(command.run_verb, {'verb': below}, *argv, f'--test_config.model.source={file}') == said
+  assert run(run_verb, below, *argv, f'--test_config.model.source={file}') == said
   monkeypatch.setattr(sys, 'argv', ['command.py', *argv])
   with flagsaver.flagsaver(), pytest.raises(NotADirectoryError):
     command.run(below)
@@ -145,7 +152,7 @@ def test_ctrl_c_is_one_line(run, config, where):
   elif where == 'command':
     got = run(command.run, interrupted)
   else:
-    got = run(command.run_verb, {'verb': interrupted})
+    got = run(run_verb, interrupted)
   assert got == (130, 'error: interrupted.\n')
 
 
@@ -161,19 +168,58 @@ def test_an_error_of_what_closes_files_after_ctrl_c_is_that(run):
 
 def test_a_verb_is_chosen_by_the_first_argument(run, config):
   seen = []
+  verb = lambda call, *names: usage.Verb(call, 'Does it.', 'python x.py first', {'flags': names})
   verbs = {
-    'first': lambda: seen.append('first'),
-    'a_second': lambda: seen.append(flags.FLAGS.test_count),
+    'first': verb(lambda: seen.append('first'), 'test_count_of'),
+    'a_second': verb(lambda: seen.append(flags.FLAGS.test_count), 'test_count', 'test_count_of'),
   }
-  assert run(command.run_verb, verbs) == (0, '')
-  assert run(command.run_verb, verbs, 'a_second', '--test_count=5') == (0, '')
-  assert run(command.run_verb, verbs, '--test_count=6', 'a_second') == (0, '')
+  call = lambda *argv: run(lambda verbs: command.run_verb(verbs, 'Does.'), verbs, *argv)
+  assert call() == (0, '')
+  assert call('a_second', '--test_count=5') == (0, '')
+  assert call('--test_count=6', 'a_second') == (0, '')
   assert seen == ['first', 5, 6]
   want = (2, "error: Unknown verb: 'third'. Allowed: a_second, first.\n")
-  assert run(command.run_verb, verbs, 'third') == want
+  assert call('third') == want
   want = (2, "error: Unknown arguments: 'first', 'x'. Allowed are flags: see --help.\n")
-  assert run(command.run_verb, verbs, 'a_second', 'first', 'x') == want
+  assert call('a_second', 'first', 'x') == want
+  code, err = call('first', '--test_count=5')
+  assert code == 2
+  assert err.startswith('error: first does not take --test_count; allowed are ')
   assert seen == ['first', 5, 6]
+
+
+def test_help_says_what_a_command_and_a_verb_take(capsys, monkeypatch, config):
+  verbs = {'one': usage.Verb(nothing, 'Does one.', 'python x.py one', {'numbers': ['test_count']})}
+  monkeypatch.setenv('COLUMNS', '60')
+  shown = []
+  for argv in (['--help'], ['--test_nonsense', 'one', '-h']):
+    monkeypatch.setattr(sys, 'argv', ['x.py', *argv])
+    with pytest.raises(SystemExit, match='0'):
+      command.run_verb(verbs, 'Does much.')
+    shown.append(capsys.readouterr().out)
+  whole = 'Does much.\n\nverbs:\n  one  Does one.\n\n'
+  assert shown[0] == whole + 'python x.py VERB --help shows the flags of a verb and an example.\n'
+  assert shown[1] == (
+    'one: Does one.\n\n  python x.py one\n\nnumbers:\n'
+    '  --test_count: The number of tests that are run one after\n'
+    '      another. (a positive integer; default: 1)\n'
+  )
+
+
+def test_help_of_a_command_without_verbs_ends_well(capsys, monkeypatch):
+  monkeypatch.setattr(sys, 'argv', ['x.py', '--help'])
+  with pytest.raises(SystemExit, match='0'):
+    command.run(nothing, lambda: 'Does nothing.')
+  assert capsys.readouterr().out == 'Does nothing.\n'
+  done = subprocess.run(
+    [sys.executable, '-m', 'training.export', '--help'],
+    capture_output=True,
+    text=True,
+    cwd=command.ROOT,
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.startswith('Copies from a workdir')
+  assert '\n  --workdir: ' in done.stdout
 
 
 def test_lines_are_joined(capsys):
