@@ -46,10 +46,9 @@ def open_stage(
   on_step: called when a step of sampling is done: see `make_sample`.
   mesh: the devices over which super-resolution shards its windows.
   """
-  if config.stage not in STAGES:
-    allowed = ', '.join(sorted(STAGES))
-    raise UserError(f'Unknown stage: {config.stage!r}.  Allowed: {allowed}.')
-  return STAGES[config.stage](config, on_step, mesh)
+  if (name := config.get('stage')) not in STAGES:
+    raise UserError(f'Unknown stage: {name!r}.  Allowed: {", ".join(sorted(STAGES))}.')
+  return STAGES[name](config, on_step, mesh)
 
 
 def text_to_video(
@@ -246,7 +245,7 @@ def _text(config: ConfigDict) -> Shapes:
 def super_resolution_config(workdir: pathlib.Path) -> ConfigDict:
   """The config of the model there; ValueError unless it is one of super-resolution."""
   config = checkpoint.load_config(workdir)
-  if STAGES.get(config.stage) is not super_resolution:
+  if STAGES.get(config.get('stage')) is not super_resolution:
     raise UserError(f'{workdir} is not a model of super-resolution.')
   return config
 

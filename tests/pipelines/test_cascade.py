@@ -1,4 +1,4 @@
-"""The second half of the cascade, with networks small enough to know what it should do."""
+"""Super-resolution with networks that are small enough to know the right video."""
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ OPTIONS = dict(
 
 
 def small(*values, frames=10, h=2, w=4):
-  """Videos of noise, each from its value, and a text that says it."""
+  """Low-resolution videos of noise, each seeded by its value, and texts that equal the value."""
   draw = lambda value: np.random.default_rng(int(100 * value)).uniform(-1, 1, (frames, h, w, 3))
   text = jnp.asarray(values, jnp.float32)[:, None, None] * jnp.ones((1, 2, 4))
   return Condition(text, low_res=jnp.asarray(np.stack([*map(draw, values)]), jnp.float32))
@@ -49,24 +49,24 @@ def upscale(cond, apply, numbers=None, seed=0, **options):
 
 
 def seen(params, xt, t, cond):
-  """A network that answers the small frames as it is shown them."""
+  """A network that predicts the low-resolution video that it gets."""
   return cond.low_res + 0 * xt
 
 
 def pull(params, xt, t, cond):
-  """A network that answers by all it is given, and in every frame by the whole window."""
-  told = cond.text.mean((1, 2)) + cond.noise_level
-  return 0.4 * cond.low_res + 0.3 * jnp.tanh(jnp.cumsum(xt, 1)) * per_example(told + t, xt)
+  """A network whose prediction depends on every input, and in every frame on the whole window."""
+  conditions = cond.text.mean((1, 2)) + cond.noise_level
+  return 0.4 * cond.low_res + 0.3 * jnp.tanh(jnp.cumsum(xt, 1)) * per_example(conditions + t, xt)
 
 
 @pytest.mark.parametrize(('name', 'guidance'), [('ddim', 1.0), ('ddpm', 4.0), ('dpmpp_2m', 4.0)])
-def test_what_is_seen_is_the_small_video_upsampled(name, guidance):
+def test_the_network_gets_the_low_resolution_video_upsampled(name, guidance):
   cond = small(0.3, 0.5)
   got = upscale(cond, seen, sampler=name, guidance=guidance)
   np.testing.assert_allclose(got, upsample(cond.low_res, 4, 8), atol=1e-5)
 
 
-def test_the_small_video_is_noised_once_to_the_level_that_is_told():
+def test_the_low_resolution_video_is_noised_once_to_the_level_of_the_condition():
   """At a level of 1/3 the deviation of noise is sin(pi / 6).  Windows which overlap have the same:
   it would be less in the mean of several.
   """

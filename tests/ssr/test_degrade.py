@@ -1,4 +1,4 @@
-"""How a video is made small and unclean, against float64 and what is known of it."""
+"""The low-resolution video of super-resolution, compared with float64 and with exact values."""
 
 import jax
 import jax.numpy as jnp

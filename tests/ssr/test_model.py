@@ -1,4 +1,4 @@
-"""The network of super-resolution: at birth, when it is trained, and on frames larger than then."""
+"""The network of super-resolution: at initialisation, in training, and on larger frames."""
 
 import functools
 import importlib
@@ -45,7 +45,7 @@ def answers(model, params):
   return jax.jit(functools.partial(with_upsampled_low_res(model.apply), {'params': params}))
 
 
-def test_a_network_sees_the_small_frames_at_the_size_of_the_large_ones():
+def test_a_network_gets_the_low_resolution_video_at_the_size_of_the_large_one():
   x, t, cond = inputs()
   cond = with_low_res(x, cond)
   params, *seen = with_upsampled_low_res(lambda *given: given)('params', x, t, cond)
@@ -57,12 +57,12 @@ def test_a_network_sees_the_small_frames_at_the_size_of_the_large_ones():
   jax.tree.map(np.testing.assert_array_equal, tuple(seen), same)
 
 
-def test_a_network_may_say_what_the_upsampled_frames_lack():
+def test_a_network_may_predict_the_difference_to_the_upsampled_video():
   x, t, cond = inputs()
   cond = with_low_res(x, cond)
   up = upsample(cond.low_res, 8, 8)
-  silent = adding_low_res(lambda params, x, t, cond: 0 * x)
-  np.testing.assert_array_equal(silent({}, x, t, cond), up)
+  zero = adding_low_res(lambda params, x, t, cond: 0 * x)
+  np.testing.assert_array_equal(zero({}, x, t, cond), up)
   whole = adding_low_res(lambda params, x, t, cond: x - cond.low_res)
   np.testing.assert_allclose(whole({}, x, t, cond), x, atol=1e-6)
 
@@ -87,8 +87,8 @@ def static():
   large = clip[2].replace(low_res=upsample(clip[2].low_res, 8, 8))
   inserted = fresh(video, *clip[:2], large, of=lambda params: partition(params, TEMPORAL)[0])
   target = random_params(shapes_of(video, *clip), seed=1)
-  born = inflate(params, nest(names(target) | names(inserted)))
-  return clip, answers(video, born), answers(image, params)(x, t, cond)
+  inflated = inflate(params, nest(names(target) | names(inserted)))
+  return clip, answers(video, inflated), answers(image, params)(x, t, cond)
 
 
 def test_a_static_clip_is_the_image_models_answer_in_every_frame():

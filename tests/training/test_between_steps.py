@@ -1,4 +1,4 @@
-"""Evaluation and sampling in training give the same on every mesh, whatever it divides."""
+"""Evaluation and sampling in training give the same results on every mesh."""
 
 import dataclasses
 import importlib

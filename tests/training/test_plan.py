@@ -57,14 +57,14 @@ def clips():
 
 
 @pytest.fixture(scope='module')
-def begun():
+def initial():
   """The state before the first step, and the frozen parameters."""
   plan = make_plan(config(), make_mesh(ALONE, jax.devices()[:1]), open_stage)
   state, frozen = initialise(plan, {}, jax.random.key(0))
   return jax.device_get((state, cast_kernels(frozen, plan.config.model.dtype)))
 
 
-def losses(axes, begun, clips):
+def losses(axes, initial, clips):
   """Of so many steps on a mesh."""
   sizes = dict(axes).values()
   mesh = make_mesh(axes, jax.devices()[: int(np.prod(list(sizes)))])
@@ -72,8 +72,8 @@ def losses(axes, begun, clips):
     make_plan(config(), mesh, open_stage),
     jax.device_put(jax.random.key(1), replicated(mesh)),
   )
-  homes = jax.tree.map(lambda x: x.sharding, (plan.state, plan.frozen))
-  state, frozen = jax.device_put(begun, homes)
+  shardings = jax.tree.map(lambda x: x.sharding, (plan.state, plan.frozen))
+  state, frozen = jax.device_put(initial, shardings)
   lowered, _ = lower_step(plan, key)
   step = lowered.compile()
   found = []
@@ -84,10 +84,10 @@ def losses(axes, begun, clips):
   return np.array(found)
 
 
-def test_losses_are_the_same_on_every_mesh(begun, clips):
-  want = losses(ALONE, begun, clips)
+def test_losses_are_the_same_on_every_mesh(initial, clips):
+  want = losses(ALONE, initial, clips)
   for name, axes in MESHES.items():
-    np.testing.assert_allclose(losses(axes, begun, clips), want, rtol=1e-5, err_msg=name)
+    np.testing.assert_allclose(losses(axes, initial, clips), want, rtol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize('n', [2, 4, 8])

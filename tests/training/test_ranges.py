@@ -92,8 +92,8 @@ def test_levels_without_a_size_are_refused():
   for sizes in ((), ('a', 'b'), (16, 'b')):
     config = CONFIGS[0].copy_and_resolve_references()
     config.model.channels = sizes
-    said = f'Got model.channels={sizes}; allowed is one whole number or more, each 1 or more.'
-    assert refusal(config) == said
+    message = f'Got model.channels={sizes}; allowed is one whole number or more, each 1 or more.'
+    assert refusal(config) == message
 
 
 @pytest.mark.parametrize(
