@@ -1,51 +1,166 @@
-"""Layers of the image model.  They see frames, never time.
+"""The layers that the blocks of the image model and of the video model are made of.
 
-The vocabulary is that of Imagen (Saharia et al., 2022) and of DeepFloyd IF, whose weights fit.
+Parameters are float32.  A layer casts its kernel and its input to `dtype`, in which it computes
+products; the statistics of norms are float32.
 """
 
 import functools
-import math
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from einops import rearrange, reduce, repeat
 
-from core.typing import Bool, Float, Frames, Time
+from core.typing import Bool, Float, Frames, Video
 
 ACTIVATIONS = {'gelu': lambda x: nn.gelu(x, approximate=False), 'silu': nn.silu}
 
-# A residual branch that starts at zero leaves its block the identity.
-zeros = nn.initializers.zeros
+Initializer = nn.initializers.Initializer
+lecun_normal = nn.initializers.lecun_normal()
+zeros = nn.initializers.zeros  # a residual branch that ends in zeros makes its block the identity
 
 
-def embed_time(t: Time, d: int) -> Float['b d']:
-  """The cosines, then the sines, of 1000 t - 1, which is the index of a step in models of 1000."""
-  frequencies = jnp.exp(-math.log(10_000) * jnp.arange(d // 2) / (d // 2))
-  angles = jnp.outer(1000 * t.astype(jnp.float32) - 1, frequencies)
-  return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], -1)
+def per_frame(layer: Callable) -> Callable:
+  """`layer`, a function of frames `(b t) h w c`, as a function of a video `b t h w c`.
+
+  Time is folded into the batch, so that no frame depends on another.  Further arguments are passed
+  on unchanged.
+  """
+
+  def apply(x: Video, *args) -> Float['b t h2 w2 f']:
+    frames = layer(rearrange(x, 'b t h w c -> (b t) h w c'), *args)
+    return rearrange(frames, '(b t) h w c -> b t h w c', b=len(x))
+
+  return apply
 
 
-class TimeEmbedding(nn.Module):
-  """Embeds a time in [0, 1]: the video's own, or the one at which its condition was noised."""
+def add_bias(x: Float['*s c'], bias: Float[' c']) -> Float['*s c']:
+  """x + bias, in the dtype of x, in which the gradient of the bias is summed as well."""
+  return x + bias.astype(x.dtype).reshape((1,) * (x.ndim - 1) + bias.shape)
 
-  frequencies: int
+
+@jax.custom_vjp
+def add_bias_float32_grad(x: Float['*s c'], bias: Float[' c']) -> Float['*s c']:
+  """x + bias, in the dtype of x.  The gradient of the bias is summed in float32."""
+  return add_bias(x, bias)
+
+
+def _add_bias_backward(bias, gradient):
+  # A TPU sums rows fastest as a product with ones, which needs eight rows at least.
+  ones = jnp.ones((8, *gradient.shape[:-1]), gradient.dtype)
+  axes = range(gradient.ndim - 1)
+  total = jnp.tensordot(
+    ones, gradient, ([1 + i for i in axes], list(axes)),
+    precision='highest', preferred_element_type=jnp.float32,
+  )  # fmt: skip
+  return gradient, total[0].astype(bias.dtype)
+
+
+add_bias_float32_grad.defvjp(lambda x, bias: (add_bias(x, bias), bias), _add_bias_backward)
+
+
+class Dense(nn.Module):
+  """x @ kernel + bias, over the last axis."""
+
   features: int
-  activation: str
   dtype: str
+  kernel_init: Initializer = lecun_normal
+  add_bias: Callable | None = add_bias  # None: the layer has no bias
 
   @nn.compact
-  def __call__(self, t: Time) -> Float['b d']:
-    x = embed_time(t, self.frequencies).astype(self.dtype)
-    x = nn.Dense(self.features, dtype=self.dtype, name='dense1')(x)
-    return nn.Dense(self.features, dtype=self.dtype, name='dense2')(ACTIVATIONS[self.activation](x))
+  def __call__(self, x: Float['*s c']) -> Float['*s f']:
+    kernel = self.param('kernel', self.kernel_init, (x.shape[-1], self.features))
+    x = x.astype(self.dtype) @ kernel.astype(self.dtype)
+    if self.add_bias is None:
+      return x
+    return self.add_bias(x, self.param('bias', zeros, (self.features,)))
+
+
+class Conv2D(nn.Module):
+  """A convolution over the pixels of each frame, beyond whose edges are zeros."""
+
+  features: int
+  dtype: str
+  size: int = 3
+  stride: int = 1
+  kernel_init: Initializer = lecun_normal
+  add_bias: Callable = add_bias
+
+  @nn.compact
+  def __call__(self, x: Frames) -> Float['bt h2 w2 f']:
+    shape = (self.size, self.size, x.shape[-1], self.features)
+    kernel = self.param('kernel', self.kernel_init, shape)
+    bias = self.param('bias', zeros, (self.features,))
+    x = jax.lax.conv_general_dilated(
+      x.astype(self.dtype), kernel.astype(self.dtype), (self.stride, self.stride), 'SAME',
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )  # fmt: skip
+    return self.add_bias(x, bias)
+
+
+class Kernel(nn.Module):
+  """The kernel and the bias of a convolution, in a scope of their own."""
+
+  shape: Sequence[int]
+  init: Initializer
+
+  @nn.compact
+  def __call__(self) -> tuple[Float['...'], Float[' c']]:
+    """Kernel and bias."""
+    return self.param('kernel', self.init, self.shape), self.param('bias', zeros, self.shape[-1:])
+
+
+class Conv1D(nn.Module):
+  """A convolution over time whose kernel covers three frames.
+
+  Before the first frame of a clip and after its last one, these two are repeated.  The result has
+  every `stride`-th frame: 0, stride, 2 stride, ...  With `repeats`, every frame of the input counts
+  as that many equal frames in a row.  These are not computed one by one: where taps of the kernel
+  see the same frame, the taps are summed instead.
+
+  Pixels are folded into the batch.  XLA runs that faster than a 2D convolution over `t (h w)` and
+  than a 3D one of size (3, 1, 1), on TPUs and on CPUs.
+  """
+
+  dtype: str
+  stride: int = 1
+  repeats: int = 1
+  kernel_init: Initializer = lecun_normal
+
+  @nn.compact
+  def __call__(self, x: Video) -> Float['b t2 h w c']:
+    b, _, h, _, c = x.shape
+    kernel, bias = Kernel((3, 1, c, c), self.kernel_init, name='conv')()
+    x = jnp.concatenate([x[:, :1], x, x[:, -1:]], 1).astype(self.dtype)
+    x, kernel = rearrange(x, 'b t h w c -> (b h w) t c'), kernel[:, 0].astype(self.dtype)
+
+    def conv(x, kernel):
+      layout = ('NWC', 'WIO', 'NWC')
+      return jax.lax.conv_general_dilated(
+        x, kernel, (self.stride,), 'VALID', dimension_numbers=layout
+      )
+
+    if self.repeats == 1:
+      x = conv(x, kernel)
+    else:
+      before, center, after = kernel
+      first = conv(x[:, :-1], jnp.stack([before, center + after]))
+      inner = [conv(x[:, 1:-1], (before + center + after)[None])] * (self.repeats - 2)
+      last = conv(x[:, 1:], jnp.stack([before + center, after]))
+      x = rearrange([first, *inner, last], 's n t c -> n (t s) c')
+    x = add_bias_float32_grad(x, bias)
+    return rearrange(x, '(b h w) t c -> b t h w c', b=b, h=h)
 
 
 class GroupNorm(nn.Module):
-  """Normalises groups of channels in every frame, then scales and shifts, as is learned and given.
+  """Group normalisation of each frame (Wu & He, 2018), with a learned scale and shift.
 
-  Wu & He (2018).  Channels are summed over a frame each, and brought together in groups after that:
-  an axis of channels that fills the lanes of a TPU is never divided.
+  scale, shift: further ones, one vector for each frame: y (1 + scale) + shift.
+  mask: true at the places that count for mean and variance; None is true everywhere.
+
+  The mean of each channel is taken first, and the means of a group's channels are averaged after
+  that: an axis of channels that fills the lanes of a TPU is never divided.
   """
 
   groups: int
@@ -61,14 +176,14 @@ class GroupNorm(nn.Module):
   ) -> Frames:
     weight = self.param('scale', nn.initializers.ones, x.shape[-1:])
     bias = self.param('bias', zeros, x.shape[-1:])
-    return _normed(x, weight, bias, scale, shift, mask, self.groups).astype(self.dtype)
+    return _group_norm(x, weight, bias, scale, shift, mask, self.groups).astype(self.dtype)
 
 
-# Of all that a network is made of these are the most operations; a shape of them is traced once.
+# Norms are most of a network's operations.  Under jit each shape of them is traced only once.
 @functools.partial(jax.jit, static_argnames='groups', inline=True)
-def _normed(x, weight, bias, scale, shift, mask, groups: int) -> Frames:
+def _group_norm(x, weight, bias, scale, shift, mask, groups: int) -> Frames:
   x = x.astype(jnp.float32)
-  mean, square = _of_groups(x, mask, groups), _of_groups(jnp.square(x), mask, groups)
+  mean, square = _group_mean(x, mask, groups), _group_mean(jnp.square(x), mask, groups)
   variance = jnp.maximum(square - jnp.square(mean), 0)
   factor, offset = weight[None] * jax.lax.rsqrt(variance + 1e-5), bias[None]
   if scale is not None:
@@ -77,120 +192,39 @@ def _normed(x, weight, bias, scale, shift, mask, groups: int) -> Frames:
   return (x - mean) * factor + offset
 
 
-def _of_groups(x: Frames, mask, groups: int) -> Float['bt c']:
-  """Of each channel the mean over its group."""
-  each = x.mean((1, 2), where=None if mask is None else mask[..., None])
-  found = reduce(each, 'b (g k) -> b g', 'mean', g=groups)
-  return repeat(found, 'b g -> b (g k)', k=x.shape[-1] // groups)
+def _group_mean(x: Frames, mask, groups: int) -> Float['bt c']:
+  """For each channel, the mean of x over the channel's group."""
+  mean = x.mean((1, 2), where=None if mask is None else mask[..., None])
+  mean = reduce(mean, 'b (g k) -> b g', 'mean', g=groups)
+  return repeat(mean, 'b g -> b (g k)', k=x.shape[-1] // groups)
 
 
-class AttentionPooling(nn.Module):
-  """Pools the text to one vector: the mean token asks, itself and all tokens answer."""
-
-  features: int
-  heads: int
-  dtype: str
-
-  @nn.compact
-  def __call__(self, text: Float['b n d'], mask: Bool['b n']) -> Float['b f']:
-    d = text.shape[-1]
-    x = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name='norm_in')(text)
-    weight = mask[..., None].astype(x.dtype)
-    mean = (x * weight).sum(1, keepdims=True) / jnp.maximum(weight.sum(1, keepdims=True), 1)
-    position = self.param('position', nn.initializers.normal(d**-0.5), (1, 1, d))
-    query = mean + position.astype(x.dtype)
-    tokens = jnp.concatenate([query, x], 1)
-    mask = jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)
-
-    def project(x, name):
-      x = nn.Dense(d, dtype=self.dtype, name=name)(x)
-      return rearrange(x, 'b n (m k) -> b n m k', m=self.heads)
-
-    x = jax.nn.dot_product_attention(
-      project(query, 'query'), project(tokens, 'key'), project(tokens, 'value'),
-      mask=mask[:, None, None],
-    )  # fmt: skip
-    x = nn.Dense(self.features, dtype=self.dtype, name='proj')(x.reshape(len(x), d))
-    return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name='norm_out')(x)
+def split_heads(x: Float['b n c'], head_features: int) -> Float['b n m k']:
+  """The features of m heads, as an axis of their own."""
+  return rearrange(x, 'b n (m k) -> b n m k', k=head_features)
 
 
-class ResBlock(nn.Module):
-  """(norm, activation, conv) twice; the embedding scales and shifts before the second activation.
+def attend(
+  query: Float['b q m k'],
+  key: Float['b n m k'],
+  value: Float['b n m k'],
+  mask: Bool['b n'] | None = None,
+) -> Float['b q c']:
+  """Multi-head dot-product attention (Vaswani et al., 2017), with the heads concatenated again.
 
-  `rescale` is -1, 0 or 1: halve the resolution by averaging, keep it, or double it by repetition,
-  before the first conv (BigGAN; Imagen, App. B).
+  A query does not attend to keys where the mask is false.  Where it is false for all keys, the
+  result is the mean of all values.
   """
-
-  features: int
-  groups: int
-  activation: str
-  dtype: str
-  residual_scale: float = 1.0
-  rescale: int = 0
-
-  @nn.compact
-  def __call__(self, x: Frames, emb: Float['bt d']) -> Float['bt h2 w2 f']:
-    activation = ACTIVATIONS[self.activation]
-
-    def rescaled(x):
-      if self.rescale < 0:
-        return nn.avg_pool(x, (2, 2), (2, 2))
-      return repeat(x, 'b h w c -> b (h 2) (w 2) c') if self.rescale > 0 else x
-
-    h = rescaled(activation(self._norm('norm1')(x)))
-    h = self._conv('conv1')(h)
-    emb = nn.Dense(2 * self.features, dtype=self.dtype, name='emb')(emb)
-    h = activation(self._norm('norm2')(h, *jnp.split(emb, 2, -1)))
-    h = self._conv('conv2', kernel_init=zeros)(h)
-    x = rescaled(x)
-    if x.shape[-1] != self.features:
-      x = nn.Conv(self.features, (1, 1), dtype=self.dtype, name='skip')(x)
-    return (x + h) * self.residual_scale
-
-  def _norm(self, name):
-    return GroupNorm(self.groups, self.dtype, name=name)
-
-  def _conv(self, name, **kwargs):
-    return nn.Conv(self.features, (3, 3), dtype=self.dtype, name=name, **kwargs)
+  mask = None if mask is None else mask[:, None, None]
+  x = jax.nn.dot_product_attention(query, key, value, mask=mask)
+  return rearrange(x, 'b q m k -> b q (m k)')
 
 
-class Attention(nn.Module):
-  """Attends from every pixel to the text, and with `joint` to the frame's own pixels beside it."""
+def pixel_unshuffle(x: Video, patch: int) -> Float['b t h2 w2 k']:
+  """The video with the pixels of each patch as channels of one pixel."""
+  return rearrange(x, 'b t (h p) (w q) c -> b t h w (p q c)', p=patch, q=patch)
 
-  head_features: int
-  groups: int
-  joint: bool
-  dtype: str
 
-  @nn.compact
-  def __call__(self, x: Frames, text: Float['b n d'], mask: Bool['b n']) -> Frames:
-    (bt, h, w, c), t = x.shape, len(x) // len(text)
-
-    def project(x, name):
-      x = nn.Dense(c, dtype=self.dtype, name=name)(x)
-      return rearrange(x, 'b n (m k) -> b n m k', k=self.head_features)
-
-    # The norm is over all tokens: one that is masked must not be heard there, nor be counted.
-    # Where none is left, there is nothing to normalise: zeros, which no query will see either.
-    counted = (mask | ~mask.any(-1, keepdims=True))[:, None]
-    text = jnp.where(mask[..., None], text, 0)[:, None]
-    text = GroupNorm(self.groups, self.dtype, name='norm_text')(text, mask=counted)[:, 0]
-    # The text is the same in every frame: projected once for a clip, then repeated.
-    key, value = (
-      repeat(project(text, name), 'b n m k -> (b t) n m k', t=t)
-      for name in ('text_key', 'text_value')
-    )
-    mask = repeat(mask, 'b n -> (b t) n', t=t)
-
-    y = GroupNorm(self.groups, self.dtype, name='norm')(x).reshape(bt, h * w, c)
-    query = project(y, 'query')
-    if self.joint:
-      key = jnp.concatenate([key, project(y, 'key')], 1)
-      value = jnp.concatenate([value, project(y, 'value')], 1)
-      mask = jnp.pad(mask, ((0, 0), (0, h * w)), constant_values=True)
-    else:
-      # Text alone may be empty; attending to nothing must give zero, not the mean of all values.
-      value = value * mask[..., None, None].astype(value.dtype)
-    y = jax.nn.dot_product_attention(query, key, value, mask=mask[:, None, None])
-    y = nn.Dense(c, kernel_init=zeros, dtype=self.dtype, name='proj')(y.reshape(bt, h * w, c))
-    return x + y.reshape(x.shape)
+def pixel_shuffle(x: Video, patch: int) -> Float['b t h2 w2 k']:
+  """The inverse of `pixel_unshuffle`."""
+  return rearrange(x, 'b t h w (p q c) -> b t (h p) (w q) c', p=patch, q=patch)

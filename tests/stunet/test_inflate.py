@@ -13,7 +13,7 @@ from tests.oracles import random_params
 def params_of(seed, *, channels=3, **options):
   """Random parameters of a tiny model with so many input channels."""
   x, t, cond = inputs()
-  cond = cond.replace(frames=jnp.zeros((*x.shape[:4], channels - 3)) if channels > 3 else None)
+  cond = cond.replace(low_res=jnp.zeros((*x.shape[:4], channels - 3)) if channels > 3 else None)
   model = STUNet(**TINY | options)
   return random_params(jax.eval_shape(model.init, jax.random.key(0), x, t, cond)['params'], seed)
 

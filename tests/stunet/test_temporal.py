@@ -1,18 +1,15 @@
-"""The layers of inflation: what they are at birth, and their definitions on random weights."""
+"""The temporal blocks: what they are at initialisation, and their definitions in numpy."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from stunet.temporal import (
-  FRAME_FEATURES,
-  Conv1D,
+  EMBEDDING_FEATURES,
   TemporalAttention,
   TemporalConv,
   TemporalDown,
   TemporalUp,
-  biased,
   cosines,
   frame_positions,
 )
@@ -33,31 +30,13 @@ def still(t):
   return np.repeat(clip(1), t, 1)
 
 
-@pytest.mark.parametrize(('t', 'stride'), [(1, 1), (5, 1), (6, 2), (8, 4)])
-def test_conv1d_is_a_sum_over_three_frames(t, stride):
-  x = clip(t)
-  p, got = layer(Conv1D(FLOAT, stride), x)
-  assert relative_error(got(x), oracles.conv1d(x, p, stride)) < 1e-6
-
-
-@pytest.mark.parametrize(('dtype', 'error'), [('float32', 1e-6), ('bfloat16', 1e-2)])
-def test_a_bias_is_added_and_its_gradient_is_the_sum_over_all_places(dtype, error):
-  x, bias, outer = clip(3).astype(dtype), RNG.normal(size=8).astype(FLOAT), clip(3)
-  total = lambda x, bias: (biased(x, bias) * outer).sum()
-  np.testing.assert_array_equal(jax.jit(biased)(x, bias), x + bias.astype(dtype))
-  of_x, of_bias = jax.jit(jax.grad(total, (0, 1)))(jnp.asarray(x), jnp.asarray(bias))
-  np.testing.assert_array_equal(of_x, outer.astype(dtype))
-  assert of_bias.dtype == FLOAT
-  assert relative_error(of_bias, outer.sum((0, 1, 2, 3))) < error
-
-
 @pytest.mark.parametrize('stride', [2, 3])
-def test_resampling_is_nearest_neighbour_at_birth(stride):
+def test_resampling_is_nearest_neighbour_at_initialisation(stride):
   x = clip(6)
   down, up = TemporalDown(stride, FLOAT), TemporalUp(stride, FLOAT)
-  at_birth = lambda module: jax.jit(module.apply)({'params': fresh(module, x)}, x)
-  np.testing.assert_array_equal(at_birth(down), x[:, ::stride])
-  np.testing.assert_array_equal(at_birth(up), np.repeat(x, stride, 1))
+  output = lambda module: jax.jit(module.apply)({'params': fresh(module, x)}, x)
+  np.testing.assert_array_equal(output(down), x[:, ::stride])
+  np.testing.assert_array_equal(output(up), np.repeat(x, stride, 1))
 
 
 @pytest.mark.parametrize('stride', [2, 3])
@@ -77,7 +56,7 @@ ATTENTION = TemporalAttention(4, GROUPS, 'silu', FLOAT)
 
 @pytest.mark.parametrize('emb', [None, EMB], ids=['no embedding', 'embedding'])
 @pytest.mark.parametrize('module', [CONV, ATTENTION], ids=['conv', 'attention'])
-def test_what_is_added_to_a_unit_is_nothing_at_birth(module, emb):
+def test_a_block_is_the_identity_at_initialisation(module, emb):
   inputs = clip(3), emb
   got = jax.jit(module.apply)({'params': fresh(module, *inputs)}, *inputs)
   np.testing.assert_array_equal(got, inputs[0])
@@ -86,24 +65,24 @@ def test_what_is_added_to_a_unit_is_nothing_at_birth(module, emb):
 def modulated(x, p, waves):
   """Scaled and shifted by the embedding times the position of each of three frames."""
   emb = dense(oracles.ACTIVATIONS['silu'](EMB), p['emb'])[:, None]
-  emb = dense(emb * (positions(3, FRAME_FEATURES) @ p['frames']['kernel']), p['places'])
+  emb = dense(emb * (positions(3, EMBEDDING_FEATURES) @ p['frames']['kernel']), p['places'])
   emb = emb.reshape(2, 3, waves**2, 2, 8)
   y = np.empty(x.shape)
   for row, column in np.ndindex(4, 4):
-    at = np.pi * (np.array([row, column]) + 0.5) / 4
-    of = [np.cos(i * at[0]) * np.cos(j * at[1]) for i, j in np.ndindex(waves, waves)]
-    scale, shift = np.einsum('btksc,k->sbtc', emb, np.array(of) / ((waves + 1) / 2))
+    down, across = np.pi * (np.array([row, column]) + 0.5) / 4
+    cosines = [np.cos(i * down) * np.cos(j * across) for i, j in np.ndindex(waves, waves)]
+    scale, shift = np.einsum('btksc,k->sbtc', emb, np.array(cosines) / ((waves + 1) / 2))
     y[:, :, row, column] = x[:, :, row, column] * (1 + scale) + shift
   return y
 
 
 def scale(x, emb):
-  """Of what is added: Fig. 4 has none, an embedding brings each frame's root mean square."""
+  """The scale of the residual: 1 as in Fig. 4, or each frame's RMS where there is an embedding."""
   return 1 if emb is None else np.sqrt(np.square(x).mean((2, 3, 4), keepdims=True))
 
 
 @pytest.mark.parametrize('waves', [1, 3, 4])
-def test_cosines_add_up_to_one_and_the_first_is_constant(waves):
+def test_squared_cosines_average_to_one_and_the_first_is_constant(waves):
   places = np.asarray(cosines(waves, 8, 16))
   assert np.ptp(places[0]) == 0
   np.testing.assert_allclose((places**2).sum(0).mean(), 1, rtol=1e-6)
@@ -129,12 +108,12 @@ def test_temporal_attention_is_figure_4c(emb):
   y = oracles.frame_norm(x, p['norm'], GROUPS)
   if emb is not None:
     y = modulated(y, p['modulation'], 1)
-  answer = np.zeros(y.shape)
+  attended = np.zeros(y.shape)
   for i, j in np.ndindex(4, 4):
     pixel = y[:, :, i, j] + positions(t, 8)
     query, key, value = (dense(pixel, p[k]) for k in ('query', 'key', 'value'))
-    answer[:, :, i, j] = oracles.attention(query, key, value, heads=2)
-  assert relative_error(got(x, emb), x + scale(x, emb) * dense(answer, p['proj'])) < 1e-5
+    attended[:, :, i, j] = oracles.attention(query, key, value, heads=2)
+  assert relative_error(got(x, emb), x + scale(x, emb) * dense(attended, p['proj'])) < 1e-5
 
 
 def positions(t, d):
@@ -147,13 +126,13 @@ def test_a_frame_is_encoded_by_its_index_whatever_the_length():
   np.testing.assert_allclose(frame_positions(80, 6)[:20], positions(20, 6), atol=1e-5)
 
 
-def test_frames_of_which_some_are_left_out_keep_their_positions():
+def test_every_fourth_frame_has_the_position_that_it_has_in_the_whole_clip():
   np.testing.assert_allclose(frame_positions(20, 6, 4.0), positions(80, 6)[::4], atol=1e-5)
   x = clip(3)
   for module in (CONV, ATTENTION):
     p, got = layer(module, x, EMB)
-    apart = module.clone(frame_step=4.0)
-    assert relative_error(got(x, EMB), jax.jit(apart.apply)({'params': p}, x, EMB)) > 1e-3
+    sparse = module.clone(frame_step=4.0)
+    assert relative_error(got(x, EMB), jax.jit(sparse.apply)({'params': p}, x, EMB)) > 1e-3
 
 
 @pytest.mark.parametrize('module', [
@@ -162,16 +141,16 @@ def test_frames_of_which_some_are_left_out_keep_their_positions():
 def test_a_static_clip_stays_static_under_trained_convolutions(module):
   x = still(4)
   got = layer(module, x)[1](x)
-  assert relative_error(got[:, :1], x[:, :1]) > 0.1  # something is done
+  assert relative_error(got[:, :1], x[:, :1]) > 0.1  # it is not the identity
   assert relative_error(got, np.repeat(got[:, :1], got.shape[1], 1)) < 1e-6
 
 
 def test_spatial_norms_see_one_frame_alone():
-  """A loud frame must not change the others, as it would in a norm over the clip."""
+  """A frame of large values does not change the others, as it would in a norm over the clip."""
   x = clip(5)
   _, conv = layer(CONV, x)
-  loud = np.concatenate([100 * x[:, :1], x[:, 1:]], 1)
-  change = np.abs(conv(x) - conv(loud)).max((0, 2, 3, 4))
+  large = np.concatenate([100 * x[:, :1], x[:, 1:]], 1)
+  change = np.abs(conv(x) - conv(large)).max((0, 2, 3, 4))
   np.testing.assert_array_equal(change[2:], 0)  # the convolution reaches one frame further
   assert change[1] > 0
 

@@ -1,0 +1,70 @@
+"""A unit of the U-Net: the spatial blocks of the image model and the temporal blocks after them."""
+
+from typing import Any
+
+import flax
+import flax.linen as nn
+import jax
+
+from core.sharding import shard_activations
+from core.typing import Float, Video
+from stunet.layers import per_frame
+from stunet.spatial import Attention, ResBlock
+from stunet.temporal import TemporalAttention, TemporalConv
+
+
+@flax.struct.dataclass
+class Embedded:
+  """What every unit is conditioned on: the time and the condition of each clip, embedded."""
+
+  spatial: Any  # b d, of the time and the pooled text, activated, for ResBlocks
+  temporal: Any  # b d, the same for temporal blocks, not activated; or None
+  text: Any  # b n k, the tokens
+  text_mask: Any  # b n, true where a token counts
+
+
+class Unit(nn.Module):
+  """A residual block with or without attention, and the temporal blocks that inflate it.
+
+    ResBlock -> Attention -> TemporalConv ... -> TemporalAttention ...
+
+  The first two are spatial, and process each frame on its own.
+  """
+
+  features: int
+  attention: str  # 'none', 'cross' or 'joint'
+  head_features: int
+  residual_scale: float
+  temporal_convs: int
+  temporal_attentions: int
+  groups: int
+  activation: str
+  dtype: str
+  frame_step: float
+
+  @nn.compact
+  def __call__(self, x: Video, embedded: Embedded) -> Float['b t h w f']:
+    options = {'groups': self.groups, 'activation': self.activation, 'dtype': self.dtype}
+    block = ResBlock(self.features, residual_scale=self.residual_scale, name='spatial', **options)
+    x = per_frame(block)(x, embedded.spatial)  # b t h w f
+    if self.attention != 'none':
+      joint = self.attention == 'joint'
+      attention = Attention(self.head_features, self.groups, joint, self.dtype, name='attention')
+      x = per_frame(attention)(x, embedded.text, embedded.text_mask)  # b t h w f
+    options |= {'frame_step': self.frame_step}
+    for i in range(self.temporal_convs):
+      x = TemporalConv(name=f'temporal_conv{i}', **options)(x, embedded.temporal)  # b t h w f
+    for i in range(self.temporal_attentions):
+      block = TemporalAttention(self.head_features, name=f'temporal_attention{i}', **options)
+      x = block(x, embedded.temporal)  # b t h w f
+    return shard_activations(x)
+
+
+def save_products(primitive, *inputs, **params) -> bool:
+  """A policy of `jax.checkpoint`: whether a result is saved for the backward pass.
+
+  The results of convolutions and dense layers are.  Norms, activations and the products of
+  attention, of which there are as many as pairs of pixels, are computed again.
+  """
+  dense = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+  return primitive.name == 'conv_general_dilated' or dense(primitive, *inputs, **params)
