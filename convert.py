@@ -32,7 +32,7 @@ from core.folder import new_folder
 from core.params import count, matches, names, nest
 from core.typing import Params
 from stunet import deepfloyd
-from stunet.adapters import merged
+from stunet.adapters import merge_adapters
 from stunet.inflate import TEMPORAL
 from stunet.unet import STUNet
 from text import convert as text_convert
@@ -89,7 +89,7 @@ def to_diffusers(workdir: pathlib.Path, out: pathlib.Path) -> int:
     config.model.temporal = False
     model = STUNet(**config.model)
     unet = deepfloyd.unet_config(model, config.text.width, config.data.size)
-    ours = {n: p for n, p in names(merged(params)).items() if not matches(n, TEMPORAL)}
+    ours = {n: p for n, p in names(merge_adapters(params)).items() if not matches(n, TEMPORAL)}
     levels = len(model.channels)
     tensors = (
       (deepfloyd.diffusers_name(n, levels), deepfloyd.to_diffusers(np.asarray(p)))

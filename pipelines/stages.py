@@ -27,7 +27,7 @@ from pipelines.cascade import make_super_resolution
 from pipelines.text_to_video import make_text_to_video
 from ssr.degrade import downsample, make_degrade
 from ssr.model import adding_low_res, with_upsampled_low_res
-from stunet.adapters import adapted, merged
+from stunet.adapters import add_adapters, merge_adapters
 from stunet.unet import STUNet
 from text.encoder import open_encoder
 from training import checkpoint
@@ -166,7 +166,7 @@ def open_network(config: ConfigDict) -> tuple[Init, Apply]:
 
   def apply(params, *inputs):
     # Kernels are cast before they are gathered, which then sends half the bytes.
-    params = cast_kernels(merged(params), model.dtype)
+    params = cast_kernels(merge_adapters(params), model.dtype)
     return model.apply({'params': replicate(params)}, *inputs)
 
   # A program can be compiled for a text encoder that is not there yet, whose `source` is ''.
@@ -209,7 +209,7 @@ def with_empty_mask(apply: Apply) -> Apply:
 
 def with_adapters(init: Init, rank: int) -> Init:
   """`init(key, xt, t, cond)` whose parameters have low-rank adapters beside their kernels."""
-  return lambda key, *inputs: adapted(init(key, *inputs), rank, jax.random.fold_in(key, rank))
+  return lambda key, *inputs: add_adapters(init(key, *inputs), rank, jax.random.fold_in(key, rank))
 
 
 def condition_on_masked_video(key: Key, x0: Video, batch: dict) -> Condition:

@@ -31,7 +31,7 @@ from core.folder import new_file
 from core.params import blend, matches, names, nest
 from core.typing import Params
 from core.writable import require_file
-from stunet.adapters import merged
+from stunet.adapters import merge_adapters
 from stunet.inflate import TEMPORAL
 from training import checkpoint
 
@@ -101,7 +101,7 @@ def blended(video: Params, style: Style, alpha: float) -> Params:
       f'The style began from another image model; {len(other)} of its weights differ: '
       f'{", ".join(other)}.'
     )
-  styled = merged(nest(named | names(style.changes)))
+  styled = merge_adapters(nest(named | names(style.changes)))
   return blend(video, styled, alpha)
 
 

@@ -1,8 +1,8 @@
-"""The U-Nets of DeepFloyd IF, as diffusers stores them: the same network in other words.
+"""The U-Nets of DeepFloyd IF as diffusers stores them, converted to an STUNet and back.
 
-IF-I makes images of 64x64 pixels, IF-II makes them 256x256.  `config.json` of diffusers'
-UNet2DConditionModel says more than differs between them; what is not said here in `_SAME` or
-derived must be as it is there by default.
+IF-I generates images of 64x64 pixels, and IF-II upscales them to 256x256.  Both have the layers of
+the image model here, under other names.  Keys of a `config.json` of diffusers' UNet2DConditionModel
+that neither `_SAME` nor `model_config` reads must be absent or have diffusers' default.
 """
 
 import math
@@ -23,7 +23,8 @@ from stunet.unet import STUNet
 _PLAIN = ('ResnetDownsampleBlock2D', 'ResnetUpsampleBlock2D')
 _ATTENDING = ('SimpleCrossAttnDownBlock2D', 'SimpleCrossAttnUpBlock2D')
 
-# What all of them have.  A key that a config lacks has diffusers' default, the second of these.
+# Keys whose value is the same in all U-Nets of IF: that value, and diffusers' default, which is the
+# value where a config lacks the key.
 _SAME = {
   'addition_embed_type': ('text', None),
   'center_input_sample': (False, False),
@@ -36,7 +37,7 @@ _SAME = {
   'freq_shift': (0, 0),
   'mid_block_type': ('UNetMidBlock2DSimpleCrossAttn', 'UNetMidBlock2DCrossAttn'),
   'norm_eps': (1e-5, 1e-5),
-  'norm_num_groups': (32, 32),  # as the text's norm always has
+  'norm_num_groups': (32, 32),  # the norm of the text has 32 groups in any case
   'resnet_time_scale_shift': ('scale_shift', 'default'),
   'time_embedding_type': ('positional', 'positional'),
   'timestep_post_act': (None, None),
@@ -44,9 +45,9 @@ _SAME = {
 
 
 def model_config(unet: Mapping[str, Any]) -> dict[str, Any]:
-  """Keyword arguments of the STUNet, without temporal layers, which a `config.json` describes.
+  """Keyword arguments of the STUNet that a `config.json` describes, except those that are temporal.
 
-  ValueError where it is not one of IF-I or IF-II.
+  UserError unless it is a config of IF-I or IF-II.
   """
   kind = unet.get('_class_name')
   if kind != 'UNet2DConditionModel':
@@ -58,39 +59,37 @@ def model_config(unet: Mapping[str, Any]) -> dict[str, Any]:
   attends = _attends(unet['down_block_types'], 'down_block_types', n)
   ups = _attends(unet['up_block_types'], 'up_block_types', n)
   _require('up_block_types, from the last,', tuple(reversed(ups)), attends)
-  blocks = _per_level('layers_per_block', unet['layers_per_block'], n)
+  units = _per_level('layers_per_block', unet['layers_per_block'], n)
   cross = unet.get('only_cross_attention', False)
   crosses = _per_level('only_cross_attention', cross, n)
   middle = unet.get('mid_block_only_cross_attention')
   middle = cross is True if middle is None else middle
   _require('mid_block_only_cross_attention', middle, crosses[-1])
   scale = unet.get('resnet_out_scale_factor', 1.0)
-  # diffusers' own IF-II has 1.41421 for the square root of 2.
+  # diffusers' own config of IF-II has 1.41421 for the square root of 2.
   middle = unet.get('mid_block_scale_factor', 1.0)
   _require('mid_block_scale_factor', math.isclose(middle, scale, rel_tol=1e-3), True)
-  # One activation of the embedding for all blocks, or the same one in each.
-  activation, early = unet.get('act_fn', 'silu'), unet.get('resnet_skip_time_act', False)
-  _require(
-    'time_embedding_act_fn', unet.get('time_embedding_act_fn'), activation if early else None
-  )
-  level = unet.get('class_embed_type')
-  _require('class_embed_type', level in (None, 'timestep'), True)
-  _require('in_channels', unet['in_channels'], 3 if level is None else 6)
-  width = unet.get('encoder_hid_dim')
+  # The embedding is activated once for all blocks, or in each block by the same activation.
+  activation, once = unet.get('act_fn', 'silu'), unet.get('resnet_skip_time_act', False)
+  _require('time_embedding_act_fn', unet.get('time_embedding_act_fn'), activation if once else None)
+  noise_level = unet.get('class_embed_type')
+  _require('class_embed_type', noise_level in (None, 'timestep'), True)
+  _require('in_channels', unet['in_channels'], 3 if noise_level is None else 6)
+  text_width = unet.get('encoder_hid_dim')
   return {
     'channels': channels,
-    'down_units': blocks,
-    'up_units': tuple(b + 1 for b in blocks),
+    'down_units': units,
+    'up_units': tuple(u + 1 for u in units),
     'attention': tuple(
       ('cross' if cross else 'joint') if a else 'none' for a, cross in zip(attends, crosses)
     ),
     'out_channels': unet['out_channels'],
     'resample': 'residual',
     'head_features': _head_features(unet.get('attention_head_dim', 8)),
-    'text_features': unet['cross_attention_dim'] if width else 0,
+    'text_features': unet['cross_attention_dim'] if text_width else 0,
     'pool_heads': unet.get('addition_embed_type_num_heads', 64),
     'emb_features': unet.get('time_embedding_dim') or 4 * channels[0],
-    'noise_level_embedding': level is not None,
+    'noise_level_embedding': noise_level is not None,
     'groups': 32,
     'activation': activation,
     'residual_scale': 1 / scale,
@@ -98,17 +97,17 @@ def model_config(unet: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unet_config(model: STUNet, text_width: int, size: int) -> dict[str, Any]:
-  """Inverse of `model_config`: the `config.json` of the model's image half.
+  """The inverse of `model_config`: the `config.json` of the spatial part of the model.
 
-  text_width: of the text that it is given.
-  size: of its images, for which diffusers makes noise.
+  text_width: the width of the text embeddings that the model is conditioned on.
+  size: the side of its images in pixels, from which diffusers takes the shape of the initial noise.
 
-  ValueError where diffusers has no such model.
+  UserError where diffusers has no such model.
   """
   for key, wanted in (('patch', 1), ('resample', 'residual'), ('attend_after', 'unit'),
                       ('skip_scale', 1.0), ('groups', 32)):  # fmt: skip
     _require(f'model.{key}', getattr(model, key), wanted)
-  _require('up_units', tuple(model.up_units), tuple(b + 1 for b in model.down_units))
+  _require('up_units', tuple(model.up_units), tuple(u + 1 for u in model.down_units))
   _require('attention of the coarsest level', model.attention[-1] == 'none', False)
   attends = [a != 'none' for a in model.attention]
   scale, emb = 1 / model.residual_scale, model.emb_features or 4 * model.channels[0]
@@ -137,7 +136,7 @@ def unet_config(model: STUNet, text_width: int, size: int) -> dict[str, Any]:
 
 
 def shapes(model: STUNet, text_width: int) -> Params:
-  """The parameters of the model for text of this width, as `jax.ShapeDtypeStruct`."""
+  """The parameters of the model for text embeddings of this width, as `jax.ShapeDtypeStruct`s."""
   size = model.patch * 2 ** (len(model.channels) - 1)
   video = jax.ShapeDtypeStruct((1, 1, size, size, 3), jnp.float32)
   t = jax.ShapeDtypeStruct((1,), jnp.float32)
@@ -148,8 +147,10 @@ def shapes(model: STUNet, text_width: int) -> Params:
   return jax.eval_shape(model.init, jax.random.key(0), video, t, cond)['params']
 
 
-# The place of a layer in diffusers' network, by its place in ours; {n} is the coarsest level.
-_PLACES = (
+# Prefixes of names of parameters here, as regular expressions, and those of diffusers.  {0} and {1}
+# are the numbers in the prefix, {above} is the next finer level, and {below} counts levels from the
+# coarsest.
+_PREFIXES = (
   (r'down(\d+)_unit(\d+)/spatial', 'down_blocks.{0}.resnets.{1}'),
   (r'down(\d+)_unit(\d+)/attention', 'down_blocks.{0}.attentions.{1}'),
   (r'down(\d+)_spatial', 'down_blocks.{above}.downsamplers.0'),
@@ -180,34 +181,37 @@ _LEAVES = {'kernel': '.weight', 'scale': '.weight', 'bias': '.bias', 'position':
 
 
 def diffusers_name(name: str, levels: int) -> str:
-  """What diffusers calls the parameter which a model of so many levels calls `name`."""
-  place, layer, leaf = '', *name.rsplit('/', 2)[-2:]
+  """The name in diffusers of the parameter `name` of a model with so many levels."""
+  prefix, layer, leaf = '', *name.rsplit('/', 2)[-2:]
   if leaf == 'position':
     layer = leaf
-  for pattern, theirs in _PLACES:
-    if found := re.match(pattern + '/', name):
-      at = [int(i) for i in found.groups()]
-      first = at[0] if at else 0
-      place = theirs.format(*at, above=first - 1, below=levels - 1 - first) + '.'
+  for pattern, theirs in _PREFIXES:
+    if match := re.match(pattern + '/', name):
+      numbers = [int(i) for i in match.groups()]
+      level = numbers[0] if numbers else 0
+      prefix = theirs.format(*numbers, above=level - 1, below=levels - 1 - level) + '.'
       break
-  owner = next((o for o in ('attention', 'pool') if f'{o}/' in name), '')
-  return place + _LAYERS[owner].get(layer, layer) + _LEAVES[leaf]
+  block = next((b for b in ('attention', 'pool') if f'{b}/' in name), '')
+  return prefix + _LAYERS[block].get(layer, layer) + _LEAVES[leaf]
 
 
 def to_diffusers(array: np.ndarray) -> np.ndarray:
-  """A kernel as torch has it: output channels first.  Vectors are the same."""
+  """The parameter with its axes in torch's order, output channels first; vectors are the same."""
   match array.ndim:
     case 4:
       return array.transpose(3, 2, 0, 1)
     case 3:
-      return array[0]  # the position of pooling
+      return array[0]  # the learned vector of `AttentionPooling`
     case 2:
       return array.T
   return array
 
 
 def from_diffusers(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-  """Inverse of `to_diffusers`, for a parameter of this shape.  ValueError where it has another."""
+  """The inverse of `to_diffusers`, for a parameter whose shape here is `shape`.
+
+  UserError where the array becomes one of another shape.
+  """
   axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(array.ndim, range(array.ndim))
   ours = array[None] if len(shape) == 3 else array.transpose(*axes)
   if ours.shape != tuple(shape):
@@ -216,11 +220,12 @@ def from_diffusers(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
 
 
 def diffusers_names(params: Params, levels: int) -> dict[str, str]:
-  """Diffusers' name of every parameter, by ours."""
+  """The name in diffusers of every parameter, by its name here."""
   return {name: diffusers_name(name, levels) for name in names(params)}
 
 
 def _attends(types, key, n):
+  """Whether each of the n levels has attention."""
   _require(f'the number of {key}', len(types), n)
   for kind in types:
     if kind not in (*_PLAIN, *_ATTENDING):
@@ -241,5 +246,6 @@ def _head_features(value):
 
 
 def _require(key, got, wanted):
+  """UserError unless the value of the key is the one that IF has."""
   if got != wanted:
     raise UserError(f'{key} is {got!r}; in DeepFloyd IF it is {wanted!r}.')

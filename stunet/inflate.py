@@ -1,4 +1,4 @@
-"""From text-to-image to text-to-video, and from one condition to another."""
+"""Inflation: the parameters of a video model from those of an image model."""
 
 import jax.numpy as jnp
 
@@ -6,22 +6,22 @@ from core.params import names, nest, transplant
 from core.typing import Params
 from stunet.adapters import ADAPTERS
 
-# Names of all that inflation adds; what does not match is the image model's.
+# Names of the parameters that inflation adds; all others are those of the image model.
 TEMPORAL = (r'(.*/)?temporal[^/]*/.*',)
 
 
 def inflate(image: Params, video: Params) -> Params:
-  """Video parameters whose spatial part is the image model's (Lumiere, Sec. 3.1).
+  """`video` with the spatial parameters of `image` (Lumiere, Sec. 3.1).
 
-  Where the video model's first convolution has more input channels, for a condition, they are zero
-  (Sec. 4.2).  A video model that is already inflated can be widened the same way.  Parameters which
-  fit neither are a ValueError that lists their names.
+  Where the first convolution of the video model has more input channels, for a condition, their
+  part of the kernel is zero (Sec. 4.2).  `image` can also be a video model, of which the temporal
+  parameters are taken too.  UserError, with a list of names, where parameters do not fit.
   """
   image, video_names = names(image), names(video)
   kernel = image.get('conv_in/kernel')
-  wide = video_names.get('conv_in/kernel')
-  if kernel is not None and wide is not None:
-    extra = max(0, wide.shape[-2] - kernel.shape[-2])
+  wider = video_names.get('conv_in/kernel')
+  if kernel is not None and wider is not None:
+    extra = max(0, wider.shape[-2] - kernel.shape[-2])
     image['conv_in/kernel'] = jnp.pad(kernel, [(0, 0), (0, 0), (0, extra), (0, 0)])
   new = () if any('temporal' in name for name in image) else TEMPORAL
   return transplant(nest(image), video, new=(*new, *ADAPTERS))

@@ -19,7 +19,7 @@ from core import command
 from core.params import matches, names, nest
 from pipelines import style
 from pipelines.stages import open_stage
-from stunet.adapters import adapted
+from stunet.adapters import add_adapters
 from stunet.inflate import TEMPORAL
 from training import checkpoint
 from training.state import State
@@ -59,7 +59,7 @@ def save_style(path, workdir, descriptor):
   _, params, _ = checkpoint.load(workdir)
   image = nest({n: v for n, v in names(params).items() if not matches(n, TEMPORAL)})
   began = {n: style.fingerprint(v) for n, v in names(image).items()}
-  rng, of = np.random.default_rng(0), names(adapted(image, 2, jax.random.key(1)))
+  rng, of = np.random.default_rng(0), names(add_adapters(image, 2, jax.random.key(1)))
   change = {n: rng.normal(size=v.shape).astype('float32') for n, v in of.items() if 'adapter' in n}
   style.save(path, style.Style(descriptor, began, nest(change)))
   return path

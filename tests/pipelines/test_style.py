@@ -5,7 +5,7 @@ import pytest
 
 from core.params import names, nest
 from pipelines import style
-from stunet.adapters import adapted, merged
+from stunet.adapters import add_adapters, merge_adapters
 
 RNG = np.random.default_rng(0)
 
@@ -17,7 +17,7 @@ def normal(*shape):
 IMAGE = {'conv': {'kernel': normal(3, 3, 4, 5), 'bias': normal(5)}, 'norm': {'scale': normal(5)}}
 VIDEO = nest(names(IMAGE) | {'unit/temporal_conv0/proj/kernel': normal(5, 5)})
 PRINTS = {name: style.fingerprint(weight) for name, weight in names(IMAGE).items()}
-ADAPTED = adapted(IMAGE, 2, jax.random.key(0))
+ADAPTED = add_adapters(IMAGE, 2, jax.random.key(0))
 ADAPTED['conv']['adapter']['up'] = normal(2, 5)
 NEON = style.Style('in neon style', PRINTS, {'conv': {'adapter': ADAPTED['conv']['adapter']}})
 
@@ -30,12 +30,12 @@ def same(a, b):
 def test_alpha_0_is_the_model_and_1_the_styles_by_bits():
   same(style.blended(VIDEO, NEON, 0.0), VIDEO)
   there = names(style.blended(VIDEO, NEON, 1.0))
-  same(nest({n: there[n] for n in names(IMAGE)}), merged(ADAPTED))
+  same(nest({n: there[n] for n in names(IMAGE)}), merge_adapters(ADAPTED))
 
 
 def test_between_it_is_their_mean_and_temporal_weights_stay():
   half = style.blended(VIDEO, NEON, 0.5)
-  want = (IMAGE['conv']['kernel'] + merged(ADAPTED)['conv']['kernel']) / 2
+  want = (IMAGE['conv']['kernel'] + merge_adapters(ADAPTED)['conv']['kernel']) / 2
   np.testing.assert_allclose(half['conv']['kernel'], want, rtol=1e-5, atol=1e-6)
   same(half['unit'], VIDEO['unit'])
 

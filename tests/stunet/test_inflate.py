@@ -22,7 +22,7 @@ def same(a, b):
   jax.tree.map(np.testing.assert_array_equal, a, b)  # raises where the structures differ
 
 
-def test_what_is_inserted_is_the_video_models_and_the_rest_the_image_models():
+def test_temporal_parameters_are_the_video_models_and_the_others_the_image_models():
   image, video = params_of(1, temporal=False), params_of(2)
   got = inflate(image, video)
   temporal, spatial = partition(got, TEMPORAL)
@@ -31,7 +31,7 @@ def test_what_is_inserted_is_the_video_models_and_the_rest_the_image_models():
 
 
 @pytest.mark.parametrize('patch', [1, 2])
-def test_further_input_channels_begin_at_zero(patch):
+def test_additional_input_channels_are_zero(patch):
   image = params_of(1, temporal=False, patch=patch)
   got = inflate(image, params_of(2, channels=7, patch=patch))
   old, new = np.split(got['conv_in']['kernel'], [3 * patch**2], 2)
@@ -40,7 +40,7 @@ def test_further_input_channels_begin_at_zero(patch):
   assert not new.any()
 
 
-def test_an_inflated_model_keeps_what_it_has_learned_when_it_is_widened():
+def test_an_inflated_model_keeps_its_parameters_when_its_input_is_widened():
   video = params_of(1)
   got, kernel = names(inflate(video, params_of(2, channels=7))), 'conv_in/kernel'
   np.testing.assert_array_equal(got[kernel][:, :, :3], video['conv_in']['kernel'])
@@ -48,13 +48,13 @@ def test_an_inflated_model_keeps_what_it_has_learned_when_it_is_widened():
   same(got, {name: p for name, p in names(video).items() if name != kernel})
 
 
-def test_nothing_given_is_changed():
+def test_arguments_are_not_changed():
   image = params_of(1, temporal=False)
   inflate(image, params_of(2, channels=7))
   same(image, params_of(1, temporal=False))
 
 
-def test_what_does_not_fit_is_named():
+def test_parameters_that_do_not_fit_are_listed():
   image = names(params_of(1, temporal=False))
   image['left/over'] = image.pop('conv_out/bias')
   image['norm_out/scale'] = jnp.ones(9)
@@ -73,6 +73,6 @@ def test_an_inflated_model_must_have_all_temporal_layers_of_the_target():
     inflate(params_of(1), params_of(2, temporal_attentions=(0, 2)))
 
 
-def test_a_condition_is_not_dropped():
+def test_input_channels_of_a_condition_are_not_dropped():
   with pytest.raises(ValueError, match=r'conv_in/kernel: \(3, 3, 7, 8\) -> \(3, 3, 3, 8\)'):
     inflate(params_of(1, channels=7), params_of(2))
