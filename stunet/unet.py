@@ -19,9 +19,9 @@
    a unit:   ResBlock -> Attention     ->     TemporalConv -> TemporalAttention
              spatial: each frame alone        temporal: the identity at initialisation
 
-This one has three levels of resolution and temporal strides of 1, 2 and 2.  Time is resampled by
-temporal layers, too.  Without all that is temporal it is the text-to-image U-Net, whose parameters
-are frozen while the temporal ones are trained.
+The figure has three levels of resolution and temporal strides of 1, 2 and 2.  All units are
+conditioned on the text and the diffusion time.  Without the temporal blocks and the resampling of
+time it is the text-to-image U-Net, whose parameters are frozen while the temporal ones are trained.
 """
 
 import math
@@ -103,7 +103,7 @@ class STUNet(nn.Module):
 
   @nn.compact
   def __call__(self, x: Video, t: Time, cond: Condition) -> Float['b t h w o']:
-    """In comments, level i has ti frames of hi x wi pixels and ci channels; k is any number."""
+    """In comments, level i has ti frames of hi x wi pixels and ci channels; k varies."""
     checks.check_config(self)
     checks.check_inputs(self, x, cond)
     # A single frame is not resampled in time.
@@ -145,10 +145,10 @@ class STUNet(nn.Module):
     return pixel_shuffle(x.astype(jnp.float32), self.patch)  # b t h w o
 
   def _embed(self, t, cond):
-    """The `Embedded` time and condition.
+    """The embeddings of the time and of the condition.
 
-    A frozen text pooling of the image model keeps little of the words for motions, which images do
-    not need.  Temporal blocks have a pooling of their own, which is trained with them.
+    The image model's pooling of the text is frozen and keeps little of words for motions, which
+    images do not need.  Temporal blocks have their own pooling, which is trained with them.
     """
     features = self.emb_features or 4 * self.channels[0]
     sizes = (self.channels[0], features, self.activation, self.dtype)
