@@ -1,13 +1,14 @@
-r"""What a program would do on devices that are not there: read from what XLA compiled for them.
+r"""The time and memory of a program on devices that are not there, from what XLA compiled for them.
 
-The compiler for TPUs writes beside every instruction how many cycles it takes it to last, which
-holds what it takes to be bound by memory too; of collectives it says nothing.  So
+The compiler for TPUs estimates the cycles of every instruction, which includes waiting for memory.
+It has no estimate for collectives.  So
 
   seconds = cycles / clock + bytes of collectives / bytes a second over a chip's links,
 
-loops multiplied out: as if nothing were sent while anything is computed.  Of what is sent behind a
-computation that is too much.  Instructions for which there is no estimate are named; so is what is
-sent between slices, of which the bytes are known, but not what the network carries.
+where instructions in loops count as often as they run.  This assumes that nothing is sent while
+anything is computed, and so it is too long for collectives that overlap with a computation.
+Instructions without an estimate are listed.  So is what is sent between slices: its bytes are
+known, but the bandwidth of that network is not.
 """
 
 import collections
@@ -24,13 +25,13 @@ from training.slices import GIB, Slice
 
 COLLECTIVES = ('all-gather', 'all-reduce', 'all-to-all', 'collective-permute', 'reduce-scatter')
 
-# What the compiler makes of the part of a collective that leaves a slice.
+# The kind of instruction for the part of a collective that leaves a slice.
 BETWEEN = 'between-slices'
 _BETWEEN = '_xla_host_transfer_handler_name="xla_megascale_runtime"'
 
-UNKNOWN = 2**63 - 1  # what is written for cycles where the compiler cannot tell
+UNKNOWN = 2**63 - 1  # the cycles that the compiler writes if it has no estimate
 
-_BITS = {'pred': 8, 'bf16': 16, 'f16': 16, 's4': 4, 'u4': 4}  # else the digits of its name
+_BITS = {'pred': 8, 'bf16': 16, 'f16': 16, 's4': 4, 'u4': 4}  # other types have it in their names
 _COMPUTATION = re.compile(r'^(ENTRY )?%?([\w.\-]+) \(.*\{$')
 _INSTRUCTION = re.compile(r'^\s*(?:ROOT )?%?([\w.\-]+) = (.*?) ([a-z][\w\-]*)\(')
 _ARRAY = re.compile(r'\b(pred|bf16|[fsuc]\d+\w*)\[([\d,]*)\]')
@@ -44,29 +45,29 @@ _SOURCE = re.compile(r'op_name="([^"]*)"')
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-  """One that takes time by itself, and how often it is run."""
+  """An instruction that takes time by itself, and how often it runs."""
 
   name: str
   kind: str
-  source: str  # the operation of the program which it is of
+  source: str  # the operation of the JAX program from which it was compiled
   turns: int
   cycles: int
-  sent: int  # bytes, of collectives
+  sent: int  # bytes that a collective sends
 
 
 def instructions(text: str) -> Iterator[Instruction]:
-  """Those that run when the compiled program of this text does.
+  """The instructions that run in the compiled program of this text.
 
-  ValueError for a loop of which nothing says how often it turns.
+  ValueError if the text does not say how often a loop turns.
   """
   bodies, entry = _computations(text)
 
-  def of(name, turns):
+  def walk(name, turns):
     for line in bodies[name]:
-      found = _INSTRUCTION.match(line)
-      if not found:
+      match = _INSTRUCTION.match(line)
+      if not match:
         continue
-      name, result, kind = found.groups()
+      name, result, kind = match.groups()
       cycles, source = _CYCLES.search(line), _SOURCE.search(line)
       base = kind.removesuffix('-start')
       if kind == 'send' and _BETWEEN in line:
@@ -76,19 +77,19 @@ def instructions(text: str) -> Iterator[Instruction]:
         often = _turns(line, bodies)
         if often is None:
           raise UserError(f'The program does not say how often the loop {name} turns.')
-        yield from of(_CALLED.search(line).group(1), turns * often)
+        yield from walk(_CALLED.search(line).group(1), turns * often)
       elif kind == 'call':
-        yield from of(_CALLED.search(line).group(1), turns)
+        yield from walk(_CALLED.search(line).group(1), turns)
       elif cycles or sent:
         cycles = int(cycles.group(1)) if cycles else 0
         yield Instruction(name, base, source.group(1) if source else '', turns, cycles, sent)
 
-  yield from of(entry, 1)
+  yield from walk(entry, 1)
 
 
 def _turns(line: str, bodies: dict[str, list[str]]) -> int | None:
-  """How often a loop turns: as is known, or by its condition, which in JAX's loops is that a count
-  from 0 is less than a number."""
+  """How often a loop turns, from its annotation or from its condition: JAX's loops count from 0 up
+  to a constant.  None if neither says it."""
   if known := _TURNS.search(line):
     return int(known.group(1))
   condition = '\n'.join(bodies[_CONDITION.search(line).group(1)])
@@ -97,20 +98,21 @@ def _turns(line: str, bodies: dict[str, list[str]]) -> int | None:
 
 
 def _computations(text):
-  """The lines of every computation, by name, and the name of that which is the program."""
+  """The lines of every computation, by name, and the name of the entry computation."""
   bodies, entry, name = {}, None, None
   for line in text.splitlines():
-    if found := _COMPUTATION.match(line):
-      name = found.group(2)
+    if match := _COMPUTATION.match(line):
+      name = match.group(2)
       bodies[name] = []
-      entry = name if found.group(1) else entry
+      entry = name if match.group(1) else entry
     elif name:
       bodies[name].append(line)
   return bodies, entry
 
 
 def _sent(kind: str, result: str) -> int:
-  """The bytes of what a collective makes; what begins one has what it makes it of beside that."""
+  """The bytes of a collective's result.  An asynchronous start returns its operands beside it, so
+  the largest part counts."""
   if not ((kind.endswith('-start') or kind == 'send') and result.startswith('(')):
     return _bytes(result)
   depth, parts = 0, ['']
@@ -123,7 +125,7 @@ def _sent(kind: str, result: str) -> int:
 
 
 def _bytes(result: str) -> int:
-  """Of all arrays in a type."""
+  """The bytes of all arrays in a type."""
   bits = lambda kind: _BITS.get(kind) or int(re.search(r'\d+', kind).group())
   sizes = (
     bits(kind) * math.prod(int(n) for n in shape.split(',') if n)
@@ -134,7 +136,7 @@ def _bytes(result: str) -> int:
 
 @contextlib.contextmanager
 def fitting(on: Slice) -> Iterator[None]:
-  """Compiles here what is for the slice: a program for which it has too little memory is a
+  """A context in which to compile for the slice: too little memory for the program is a
   ValueError."""
   try:
     yield
@@ -149,9 +151,10 @@ def fitting(on: Slice) -> Iterator[None]:
 
 
 def forecast(compiled, flops: float, on: Slice) -> dict:
-  """What the program would do on the slice, as JSON has it.
+  """The memory, time and costliest operations of the program on the slice, in types of JSON.
 
-  compiled: of `jax.stages`; flops: of the program on all devices, recomputation left out.
+  compiled: a `jax.stages.Compiled`.
+  flops: the operations of the program on all devices, without rematerialisation.
   """
   chip, memory = on.generation, compiled.memory_analysis()
   share = chip.hbm / chip.devices
@@ -192,7 +195,7 @@ def forecast(compiled, flops: float, on: Slice) -> dict:
 
 
 def _kind(instruction: Instruction) -> str:
-  """What kind of operation it is: that of the program which it does most of."""
+  """The kind of the instruction, with the JAX operation from which it was compiled."""
   source = instruction.source.rsplit('/', 1)[-1].split(';')[0]
   backward = ' backward' if 'transpose(' in instruction.source else ''
   return f'{instruction.kind} {source}{backward}'.strip()
