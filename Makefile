@@ -19,10 +19,11 @@ demo: $(VENV)/installed ## Make a video with the shipped model: out.mp4 and out_
 gallery: $(VENV)/installed ## Every application, on one page: gallery/index.html.
 	@$(VENV)/bin/python gallery.py
 
+# Of three processes of pytest, one often waits for what it has started: two cores are kept busy.
 test: $(VENV)/installed-dev ## Run lint and tests.
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/ruff format --check
-	@$(VENV)/bin/pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+	@$(VENV)/bin/pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 
 test-parity: $(VENV)/installed-parity ## Compare with diffusers and transformers, in torch.
 	@$(VENV)/bin/pytest tests/parity

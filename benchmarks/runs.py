@@ -133,7 +133,7 @@ def wait_until(happened: Callable[[], bool], process: subprocess.Popen) -> bool:
   while process.poll() is None:
     if happened():
       return True
-    time.sleep(0.002)
+    time.sleep(0.01)
   return False
 
 

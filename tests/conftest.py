@@ -1,5 +1,6 @@
 """What all tests share: 8 devices, how XLA compiles, and one tiny video model."""
 
+import contextlib
 import dataclasses
 import gc
 import os
@@ -10,6 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+import psutil
 import pytest
 
 from core.condition import Condition
@@ -34,6 +36,8 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_compilation_cache_dir', str(ROOT / '.jax_cache'))
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.05)
+
+TIME_LIMIT = 600  # seconds, of one test with its fixtures
 
 # The smallest model with a resampling in space and time, and every kind of layer.
 TINY = {
@@ -60,8 +64,14 @@ SMALL = TINY | {
 
 
 def pytest_collection_modifyitems(items):
-  """Whole commands first: they take longest, and two processes of pytest should end together."""
-  items.sort(key=lambda item: len(item.path.relative_to(ROOT).parts))
+  """Puts files of whole commands first and folders of quick files last: the former take longest,
+  and all processes of pytest should end together."""
+
+  def place(item):
+    folder = item.path.relative_to(ROOT).parts[1:-1]
+    return bool(folder), folder[:1] in (('core',), ('data',))
+
+  items.sort(key=place)
 
 
 def pytest_collection_finish():
@@ -69,6 +79,34 @@ def pytest_collection_finish():
   default takes a seventh of the time of tracing."""
   gc.freeze()
   gc.set_threshold(100_000, 50, 100)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item, nextitem):
+  """Runs a test within `TIME_LIMIT`: nothing that it waits for can stop all the others."""
+
+  def give_up(number, frame):
+    raise TimeoutError(f'The test took longer than {TIME_LIMIT} s.')
+
+  before = signal.signal(signal.SIGALRM, give_up)
+  signal.alarm(TIME_LIMIT)
+  try:
+    return (yield)
+  finally:
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+  """Kills the processes that a failed test has left, which would wait for each other."""
+  report = yield
+  if report.failed:
+    for child in psutil.Process().children(recursive=True):
+      with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+        if 'resource_tracker' not in ' '.join(child.cmdline()):
+          child.kill()
+  return report
 
 
 @dataclasses.dataclass(frozen=True)

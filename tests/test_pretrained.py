@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from configs import ssr
+from convert import from_diffusers
 from core import command
 from core.params import names
 from core.sharding import make_mesh
@@ -102,8 +103,7 @@ def test_an_imported_pipeline_becomes_a_video_model_that_makes_videos(imported):
 
 def test_a_second_stage_is_where_super_resolution_begins(imported, tmp_path):
   pipeline(tmp_path / 'IF', 'if_ii')
-  code, _, err = run('convert.py', f'--from={tmp_path}/IF', f'--out={tmp_path}/image')
-  assert code == 0, err
+  from_diffusers(tmp_path / 'IF', tmp_path / 'image')
   image, params, _ = checkpoint.load(tmp_path / 'image')
   assert image.degrade.augment == 'upsampled'
   config = ssr.get_config('if_m')
@@ -126,10 +126,10 @@ def test_a_second_stage_is_where_super_resolution_begins(imported, tmp_path):
     (lambda f: shutil.rmtree(f / 'tokenizer'), 'tokenizer'),
   ],
 )
-def test_what_is_not_whole_ends_in_one_line_and_leaves_nothing(change, message, tmp_path):
+def test_what_is_not_whole_is_refused_in_one_line_and_leaves_nothing(change, message, tmp_path):
   change(pipeline(tmp_path / 'IF', 'if_i'))
-  code, _, err = run('convert.py', f'--from={tmp_path}/IF', f'--out={tmp_path}/image')
-  assert code == 2
-  assert message in err
-  assert len(err.splitlines()) == 1
+  with pytest.raises(ValueError, match=r'.+') as error:
+    from_diffusers(tmp_path / 'IF', tmp_path / 'image')
+  assert message in str(error.value)
+  assert '\n' not in str(error.value)
   assert [p.name for p in tmp_path.iterdir()] == ['IF']

@@ -42,7 +42,7 @@ def folder(tmp_path_factory):
   """Where the runs are, with an image model of random weights."""
   path = tmp_path_factory.mktemp('runs')
   config = changed(t2i.get_config('tiny'))
-  config.data.frames = 1
+  config.update_from_flattened_dict(SMALLEST | {'data.frames': 1})
   x, t = jnp.zeros((1, 1, 8, 8, 3)), jnp.zeros(1)
   cond = Condition(jnp.zeros((1, config.text.tokens, config.text.width)))
   model = STUNet(**config.model)
@@ -56,7 +56,9 @@ def folder(tmp_path_factory):
 def start(folder, name):
   """Begins the command which trains, or resumes, the run of this name."""
   options = [f'--config.init_from={folder / "t2i"}']
-  return runs.start(folder / name, CHANGES, config='configs/t2v.py:tiny', options=options)
+  return runs.start(
+    folder / name, CHANGES | SMALLEST, config='configs/t2v.py:tiny', options=options
+  )
 
 
 @pytest.fixture(scope='module')
@@ -128,7 +130,9 @@ def test_two_processes_begin_from_the_model_of_one(folder, whole):
   few = {'steps': 3, 'mesh': "(('data',1),('fsdp',-1))", 'scores.metrics': ()}
   options = [f'--config.init_from={folder / "t2i"}']
   config = 'configs/t2v.py:tiny'
-  for process in runs.many_processes(2, workdir, CHANGES | few, config=config, options=options):
+  for process in runs.many_processes(
+    2, workdir, CHANGES | SMALLEST | few, config=config, options=options
+  ):
     runs.finished(process, workdir)
   want, got = runs.losses(whole[0]), runs.losses(workdir)
   assert sorted(got) == [1, 2, 3]
@@ -164,6 +168,7 @@ def test_the_temporal_parameters_alone_change(folder, whole):
 def test_the_workdir_says_what_the_run_was(folder, whole):
   workdir, _ = whole
   config = changed(t2v.get_config('tiny'))
+  config.update_from_flattened_dict(SMALLEST)
   config.init_from = str(folder / 't2i')
   assert json.loads((workdir / 'config.json').read_text()) == json.loads(config.to_json())
 
