@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import pathlib
 import re
@@ -9,13 +10,14 @@ from PIL import Image
 from configs import t2v, t2v_masked
 from core import video
 from data.synthetic import prompt
+from evaluation.features.c3d import C3D
+from evaluation.features.networks import NETWORKS
 from tests.conftest import SMALL
 from tests.raters import two_systems
 from tests.scripts import call, save, save_style, script
 
 APPLICATIONS = ('image_to_video', 'inpainting', 'cinemagraph', 'edit')
 ROOT = pathlib.Path(__file__).parents[1]
-WORKDIR = f'--workdir={ROOT}/checkpoints/demo/t2v'
 
 
 @pytest.fixture(scope='module')
@@ -31,9 +33,9 @@ def run(evaluate, tmp_path, monkeypatch):
   return lambda *argv: call(evaluate, *argv)
 
 
-def test_shapes_judges_a_video_of_every_seed(run, tmp_path):
+def test_shapes_judges_a_video_of_every_seed(run, tmp_path, small):
   options = ('--count=2', '--batch=2', '--steps=2', '--output=score.json')
-  status, _, err = run('shapes', WORKDIR, *options)
+  status, _, err = run('shapes', f'--workdir={small}', *options)
   assert status == 0, err
   report = json.loads((tmp_path / 'score.json').read_text())
   assert [v['caption'] for v in report['videos']] == [prompt(seed).caption for seed in (0, 1)]
@@ -47,7 +49,7 @@ def test_shapes_judges_a_video_of_every_seed(run, tmp_path):
 
 def test_applications_are_scored_on_held_out_clips(run, tmp_path):
   config = t2v_masked.get_config('tiny')
-  config.data.update(size=32, frames=80)
+  config.data.update(size=32, frames=16)
   config.model.update(SMALL)
   config.sampling.steps = 1
   masked = save(tmp_path / 'masked', config)
@@ -92,7 +94,9 @@ def test_ucf101_says_its_plan_and_makes_nothing(run, tmp_path):
   assert list(tmp_path.iterdir()) == []
 
 
-def test_ucf101_is_gone_on_with_to_the_same_score(run, tmp_path, small):
+def test_ucf101_is_gone_on_with_to_the_same_score(run, tmp_path, monkeypatch, small):
+  narrow = dataclasses.replace(NETWORKS['c3d'], model=C3D(channels=(4,) * 5, hidden=8))
+  monkeypatch.setitem(NETWORKS, 'c3d', narrow)
   options = ('--count=5', '--batch=2', '--c3d=random:0', '--splits=1', f'--workdir={small}')
   argv = ('ucf101', *options, '--samples=made', '--output=score.json')
   status, out, err = run(*argv)

@@ -17,6 +17,7 @@ from tests.scripts import call, save, script
 from training import checkpoint
 
 ROOT = pathlib.Path(__file__).parents[1]
+FEW = TINY | {'down_units': (0, 0)}  # with resampling, which its temporal factor needs
 PROMPT = 'a red circle moving right on a black background'
 
 
@@ -24,7 +25,7 @@ PROMPT = 'a red circle moving right on a black background'
 def workdir(tmp_path_factory):
   """A video model of 8 frames, with none of super-resolution beside it."""
   config = t2v.get_config('tiny')
-  config.model.update(TINY)
+  config.model.update(FEW)
   config.data.frames = 8
   config.sampling.update(steps=2, guidance=2.0)
   return save(tmp_path_factory.mktemp('runs') / 't2v', config)
@@ -34,7 +35,7 @@ def workdir(tmp_path_factory):
 def ssr_workdir(tmp_path_factory):
   """A model of super-resolution from 16x16 to 32x32, in windows of 4 frames."""
   config = ssr.get_config('tiny')
-  config.model.update(TINY | {'attention': ('none', 'cross')})
+  config.model.update(FEW | {'attention': ('none', 'cross')})
   config.sampling.update(steps=2)
   return save(tmp_path_factory.mktemp('runs') / 'ssr', config)
 
