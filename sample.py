@@ -407,7 +407,7 @@ def _hidden(clip: conditional.Clip, data: ConfigDict) -> conditional.Mask:
     raise UserError('Got both or none of --mask and --box; allowed is one of the two.')
   if _BOX.value is not None:
     return conditional.boxed(clip, *map(int, _BOX.value))
-  return pictures.read_mask(_path('mask'), clip, fps=data.fps, tell=_tell)
+  return pictures.read_mask(_path('mask'), clip, fps=data.fps, warn=_tell)
 
 
 def _square(clip: conditional.Clip, mask: conditional.Mask, side: int):

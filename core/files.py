@@ -16,12 +16,12 @@ def _refuse(folder: pathlib.Path, error: OSError) -> None:
 
 
 def below(folder: pathlib.Path, unreadable: Refuse = _refuse) -> Iterator[str]:
-  """The name of every file below a folder, relative to it and with `/`, in no order.
+  """The path of every file below a folder, relative to it and with `/`, in no particular order.
 
-  Symbolic links are followed.  A folder is entered once, by its own name where it has one below
-  `folder`, so that no file is found twice; a link to what `folder` itself is in is not followed.
+  Symbolic links are followed, except to folders that contain `folder`.  Each folder is entered only
+  once, through its real path if that is below `folder`, so that no file is listed twice.
 
-  unreadable: is called with each folder that can't be read; by default that is an OSError.
+  unreadable: is called with each folder that can't be read; by default it raises an OSError.
   """
   root = os.path.realpath(folder)
   entered, folders, links = set(), [''], []
@@ -32,8 +32,8 @@ def below(folder: pathlib.Path, unreadable: Refuse = _refuse) -> Iterator[str]:
       continue
     entered.add(real)
     try:
-      with os.scandir(folder / name) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
+      with os.scandir(folder / name) as scan:
+        entries = sorted(scan, key=lambda entry: entry.name)
     except OSError as error:
       unreadable(folder / name, error)
       continue
@@ -46,51 +46,52 @@ def below(folder: pathlib.Path, unreadable: Refuse = _refuse) -> Iterator[str]:
           yield inner
       elif os.path.isdir(entry.path):
         links.append(inner)
-      elif os.path.isfile(entry.path):  # not so where a link leads nowhere, or round
+      elif os.path.isfile(entry.path):  # false for a link that is broken or circular
         yield inner
 
 
 def composed(name: str) -> str:
-  """The name with its accents in one form, which is NFC; systems keep them in several."""
+  """The name in the Unicode form NFC; file systems store accents in several forms."""
   return unicodedata.normalize('NFC', name)
 
 
-def named(wanted: Collection[str], present: Collection[str]) -> dict[str, str]:
-  """For each wanted name the present one that it means, for those that mean one.
+def match_names(wanted: Collection[str], present: Collection[str]) -> dict[str, str]:
+  """The present name for each wanted name; wanted names without one are left out.
 
-  That is the same name or, where there is none, the only other whose accents alone are in another
-  form.
+  A name matches the same name.  If there is none, it matches the only name that has the same NFC
+  form, if there is exactly one.
   """
   same = set(wanted) & set(present)
-  asked, found = {}, {}
-  for names, by_form in ((wanted, asked), (present, found)):
+  wanted_by_form, present_by_form = {}, {}
+  for names, by_form in ((wanted, wanted_by_form), (present, present_by_form)):
     for name in set(names) - same:
       by_form.setdefault(composed(name), []).append(name)
   others = {
-    names[0]: found[form][0]
-    for form, names in asked.items()
-    if len(names) == len(found.get(form, ())) == 1
+    names[0]: present_by_form[form][0]
+    for form, names in wanted_by_form.items()
+    if len(names) == len(present_by_form.get(form, ())) == 1
   }
   return {name: name for name in same} | others
 
 
-def found(
+def resolve(
   folder: pathlib.Path, wanted: Collection[str], present: Collection[str]
 ) -> dict[str, str]:
-  """What `named` gives, and for other names of the same files in the folder the present ones.
+  """The present name for each wanted path: by `match_names`, or of the same file on disk.
 
-  `below` gives a file that two links lead to by one of its names; `wanted` may have the other.
+  If two links lead to one file, `below` lists it under only one of them, and `wanted` may have the
+  other.
   """
-  known = named(wanted, present)
-  if others := [name for name in {*wanted} - known.keys() if os.path.isfile(folder / name)]:
-    by_place = {os.path.realpath(folder / name): name for name in present}
-    places = {name: os.path.realpath(folder / name) for name in others}
-    known |= {name: by_place[place] for name, place in places.items() if place in by_place}
-  return known
+  resolved = match_names(wanted, present)
+  if others := [name for name in {*wanted} - resolved.keys() if os.path.isfile(folder / name)]:
+    by_real_path = {os.path.realpath(folder / name): name for name in present}
+    real_paths = {name: os.path.realpath(folder / name) for name in others}
+    resolved |= {n: by_real_path[real] for n, real in real_paths.items() if real in by_real_path}
+  return resolved
 
 
 def digest(files: Iterable[pathlib.Path]) -> str:
-  """The SHA-256 of each file, as `sha256:` and hexadecimal numbers with plus signs between them."""
+  """The SHA-256 of each file in hexadecimal, joined by plus signs after `sha256:`."""
   digests = []
   for path in files:
     with path.open('rb') as file:

@@ -1,4 +1,4 @@
-"""Animated WebP as frames with their times: FFmpeg decodes only its still pictures, Pillow all."""
+"""Frames of animated WebP with their times, by Pillow: FFmpeg decodes only still WebP."""
 
 import contextlib
 import fractions
@@ -17,7 +17,7 @@ MILLISECOND = fractions.Fraction(1, 1000)
 
 
 def is_webp(file: Source) -> bool:
-  """Whether the file begins as WebP does (RFC 9649, 2.4); an OSError where it can't be read."""
+  """Whether the file has the header of WebP (RFC 9649, 2.4); OSError if it can't be read."""
   if isinstance(file, bytes):
     head = file[:12]
   else:
@@ -27,10 +27,12 @@ def is_webp(file: Source) -> bool:
 
 
 def frames(file: Source, max_pixels: int) -> Iterator[av.VideoFrame]:
-  """The frames of a WebP, without alpha, with the times at which and for which each is shown.
+  """The frames of a WebP, without alpha, each with its presentation time and duration.
 
-  A still picture is one frame, shown for no time.  A ValueError, without the file's name, where
-  it is damaged, after the frames before, or where frames have more than `max_pixels`.
+  A still picture is one frame of duration 0.
+
+  ValueError, without the file's name, if frames have more than `max_pixels`, or if the file is
+  damaged: then it is raised after the last good frame.
   """
   with contextlib.ExitStack() as stack:
     with _faults(after=0):
@@ -56,9 +58,9 @@ def _opened(file: Source):
 
 @contextlib.contextmanager
 def _faults(after: int):
-  """Makes one ValueError of the errors of Pillow, which raises whatever damage leads it to."""
+  """Turns any error into a UserError: Pillow raises many kinds of errors for damaged files."""
   try:
     yield
   except Exception as error:
-    at = f'after {after} frames' if after else 'no decodable frame'
-    raise UserError(f'damaged, {at}: {error}') from error
+    where = f'after {after} frames' if after else 'no decodable frame'
+    raise UserError(f'damaged, {where}: {error}') from error

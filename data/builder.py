@@ -26,12 +26,12 @@ from core.folder import new_folder
 from core.writable import require_folder
 from data import captions, dataset, decode, splits
 
-MAX_BYTES = 2**30  # of a file; a record ends at twice that
+MAX_BYTES = 2**30  # of a file; the format of records allows at most twice that
 
 
 @dataclasses.dataclass(frozen=True)
 class Probed:
-  """What was found of a file."""
+  """The result of decoding one file."""
 
   facts: decode.Facts
   contents: str  # a digest of its bytes
@@ -50,78 +50,83 @@ def build(
   workers: int = 2,
   overwrite: bool = False,
 ) -> dict:
-  """The report on the dataset written to `out`, which is also `out/report.json`.
+  """Writes a dataset to `out` and returns the report on it, which is also `out/report.json`.
 
-  Every file below `videos`, or behind links there, which has a caption in `lines` is decoded once,
-  in `workers` processes.  One which cannot be, is shorter than `min_frames` at `fps`, or is shown
-  with a shorter side below `min_side` pixels, is skipped and reported with the reason.  A damaged
-  one counts as far as it can be decoded, and is reported too.
+  Every file below `videos`, symbolic links included, that has a caption in `lines` is decoded once,
+  in `workers` processes.  A file is skipped, and reported with the reason, if it can't be decoded,
+  if it has fewer than `min_frames` at `fps`, or if its shorter side has fewer than `min_side`
+  pixels.  A damaged file is used up to the damage, and is reported too.
 
-  validation: about which fraction of the source videos is held out as the split 'validation', where
-    `lines` say no split: see `splits.assigned`.  Files of one `source_video` are of one source, and
-    so are files of the same contents.
+  validation: roughly the fraction of source videos that is held out as the split 'validation',
+    among files whose line has no split: see `splits.assigned`.  Files with the same `source_video`
+    have one source, and so have files with the same contents.
 
-  `out` appears when all is written.  It may exist only with `overwrite`, and as a dataset.
+  `out` appears when everything is written.  It may exist only if `overwrite` is set and it is a
+  dataset.
   """
   _require(fps=fps, min_frames=min_frames, shards=shards or 1, workers=workers)
   if min_side < 0 or not 0 <= validation < 1:
     raise UserError(
-      f'Got --min_side={min_side} and --validation={validation:g}; allowed are 0 or more, and 0 or '
-      'more but less than 1.'
+      f'Got --min_side={min_side} and --validation={validation:g}; allowed are --min_side of 0 or '
+      'more and --validation from 0 to less than 1.'
     )
   _require_free(out, overwrite)
-  lines, skipped = captions.found(videos, lines)
-  if lines:  # hours before it is known exactly
-    splits.require_clips(shards, splits.most([line.split for line in lines.values()], validation))
-  found = {}
+  lines, skipped = captions.match(videos, lines)
+  if lines:  # a mistake shows here before hours of decoding
+    stated = [line.split for line in lines.values()]
+    splits.require_clips(shards, splits.max_clips(stated, validation))
+  usable = {}
   for file, probed in _probed(videos, list(lines), workers):
     if isinstance(probed, str):
       skipped[file] = probed
-    elif reason := _lacking(probed.facts, fps, min_frames, min_side):
+    elif reason := _too_small(probed.facts, fps, min_frames, min_side):
       skipped[file] = reason
     else:
-      found[file] = probed
-  if not found:
+      usable[file] = probed
+  if not usable:
     raise UserError(f'None of the files in {videos} can be used: {_listed(skipped)}.')
-  sources = _sources(found, lines)
-  assigned = splits.assigned([lines[file].split for file in found], sources, validation)
+  sources = _sources(usable, lines)
+  assigned = splits.assign([lines[file].split for file in usable], sources, validation)
   clips = [
-    dataset.Clip(file, lines[file].caption, split, found[file].facts)
-    for file, split in zip(found, assigned)
+    dataset.Clip(file, lines[file].caption, split, usable[file].facts)
+    for file, split in zip(usable, assigned)
   ]
-  report = _report(clips, splits.straddling(assigned, sources), skipped)
+  report = _report(clips, splits.in_several_splits(assigned, sources), skipped)
   _write(videos, clips, out, shards, report)
   return report
 
 
-def _sources(found: dict[str, Probed], lines: dict[str, captions.Line]) -> list[str]:
-  """The source video of each file: the one that its line names, or that of a file of the same
-  contents does, or else those contents."""
-  named = {found[f].contents: lines[f].source_video for f in found if lines[f].source_video}
+def _sources(usable: dict[str, Probed], lines: dict[str, captions.Line]) -> list[str]:
+  """The source video of each file.
+
+  It is the `source_video` of the file's line, or of the line of a file with the same contents.  If
+  neither is given, the digest of the contents stands for it.
+  """
+  named = {usable[f].contents: lines[f].source_video for f in usable if lines[f].source_video}
   return [
     lines[f].source_video or named.get(probed.contents, probed.contents)
-    for f, probed in found.items()
+    for f, probed in usable.items()
   ]
 
 
-def _report(clips: Sequence[dataset.Clip], straddling: Sequence[int], skipped: dict) -> dict:
+def _report(clips: Sequence[dataset.Clip], conflicts: Sequence[int], skipped: dict) -> dict:
   """The report on a dataset.
 
-  straddling: the indices of clips whose source videos were given several splits.
+  conflicts: the indices of clips whose source video is in several splits.
   """
   return {
     'written': len(clips),
     'splits': dict(sorted(collections.Counter(clip.split for clip in clips).items())),
     'seconds': sum(clip.facts.seconds for clip in clips),
-    **dataset.known(clips),
-    'in_several_splits': [unicode.escaped(clips[i].file) for i in straddling],
+    **dataset.summary(clips),
+    'in_several_splits': [unicode.escaped(clips[i].file) for i in conflicts],
     'damaged': {unicode.escaped(c.file): c.facts.fault for c in clips if c.facts.fault},
     'skipped': {unicode.escaped(file): reason for file, reason in sorted(skipped.items())},
   }
 
 
-def _lacking(facts: decode.Facts, fps: float, min_frames: int, min_side: int) -> str:
-  """Why a file is too short or too small, or ''."""
+def _too_small(facts: decode.Facts, fps: float, min_frames: int, min_side: int) -> str:
+  """Why a file is too short or too small, or '' if it is not."""
   if (count := decode.available(facts.seconds, fps)) < min_frames:
     return f'{count} frames at {fps:g} a second; at least {min_frames} are needed'
   if min(facts.height, facts.width) < min_side:
@@ -139,7 +144,7 @@ def _write(videos, clips: Sequence[dataset.Clip], out: pathlib.Path, shards, rep
 def _probed(
   videos: pathlib.Path, files: Sequence[str], workers: int
 ) -> Iterator[tuple[str, Probed | str]]:
-  """Each of `files` with what was found, or with the reason why it has none."""
+  """Each of `files` with its `Probed`, or with the reason why it can't be decoded."""
   pool, block = _pool(workers), 8 * workers
   try:
     with tqdm.tqdm(total=len(files), desc='decoding', unit='file') as bar:
@@ -147,20 +152,20 @@ def _probed(
         part = files[first : first + block]
         paths = [videos / file for file in part]
         try:
-          with interrupt.not_for_children():  # which begin with the first file
+          with interrupt.not_for_children():  # workers start with the first file
             running = pool.map(_probe, paths)
-          found = list(running)
-        except BrokenProcessPool:  # a file has ended its process: which one, each shows alone
+          results = list(running)
+        except BrokenProcessPool:  # with a process for each file, only the bad file crashes
           pool = _pool(workers)
-          found = [_probe_alone(path) for path in paths]
-        yield from zip(part, found)
+          results = [_probe_alone(path) for path in paths]
+        yield from zip(part, results)
         bar.update(len(part))
   finally:
     pool.shutdown(cancel_futures=True)
 
 
 def _pool(workers: int) -> concurrent.futures.ProcessPoolExecutor:
-  context = multiprocessing.get_context('spawn')  # a fork would copy locks which threads hold
+  context = multiprocessing.get_context('spawn')  # a fork would copy locks that threads hold
   return concurrent.futures.ProcessPoolExecutor(workers, mp_context=context)
 
 
@@ -171,7 +176,7 @@ def _probe_alone(path: pathlib.Path) -> Probed | str:
         running = pool.submit(_probe, path)
       return running.result()
     except BrokenProcessPool:
-      return 'decoding it ends the process'
+      return 'decoding it crashes the process'
 
 
 def _probe(path: pathlib.Path) -> Probed | str:
@@ -194,59 +199,72 @@ def _require_free(out: pathlib.Path, overwrite: bool) -> None:
   if out.exists() and not overwrite:
     raise UserError(f'{out} exists already; --overwrite replaces a dataset.')
   if out.exists() and not (out / 'dataset_info.json').is_file():
-    raise UserError(f'{out} exists and is no dataset; --overwrite replaces nothing else.')
+    raise UserError(f'{out} exists and is not a dataset; --overwrite replaces only datasets.')
   unicode.require_path(out.absolute())
   require_folder(out)
-  require_folder(out.parent)  # which gets it when it is whole
+  require_folder(out.parent)  # the finished dataset is renamed to `out` there
 
 
 def _listed(reasons: dict[str, str]) -> str:
   shown = [f'{file}: {reason}' for file, reason in sorted(reasons.items())[:3]]
-  return '; '.join(shown + ['...'] * (len(reasons) > 3)) or 'there is none'
+  return '; '.join(shown + ['...'] * (len(reasons) > 3)) or 'it has no files'
 
 
 def _define_flags() -> None:
-  # Not when this module is imported: a process has one set of flags, and this one is a command's.
-  flags.DEFINE_string('videos', None, 'Folder of video files.', required=True)
-  flags.DEFINE_string('captions', None, 'File of JSON lines; see data/captions.py.', required=True)
-  flags.DEFINE_string('out', None, 'Folder to write, which is read by its name.', required=True)
-  flags.DEFINE_float('fps', 16.0, 'Frames per second at which lengths are counted.')
-  flags.DEFINE_integer('min_frames', 80, 'Shorter videos are skipped.')
-  flags.DEFINE_integer('min_side', 0, 'Videos with a shorter side of fewer pixels are skipped.')
-  flags.DEFINE_float(
-    'validation', 0.0, 'Fraction of source videos to hold out, where captions say no split.'
+  # Not at import: a process has one set of flags, and importing this module must not add to it.
+  flags.DEFINE_string(
+    'videos', None, 'Folder of video files, which may be in folders inside it.', required=True
   )
-  flags.DEFINE_integer('shards', None, 'Files for each split; as many as TFDS finds good.')
-  flags.DEFINE_integer('workers', 2, 'Processes which decode.')
-  flags.DEFINE_boolean('overwrite', False, 'Replace the dataset at --out.')
+  flags.DEFINE_string(
+    'captions', None,
+    'File with one JSON object a line, such as {"file": "a/b.mp4", "caption": "a dog runs"}; '
+    'data/captions.py describes all keys.',
+    required=True,
+  )  # fmt: skip
+  flags.DEFINE_string(
+    'out', None, 'Folder to write the dataset to, for data.source of a config.', required=True
+  )
+  flags.DEFINE_float('fps', 16.0, 'Frames per second at which --min_frames is counted.')
+  flags.DEFINE_integer('min_frames', 80, 'Videos with fewer frames at --fps are skipped.')
+  flags.DEFINE_integer('min_side', 0, 'Videos whose shorter side has fewer pixels are skipped.')
+  flags.DEFINE_float(
+    'validation', 0.0,
+    'Fraction of source videos to hold out for validation, among those without a "split" in '
+    '--captions.',
+  )  # fmt: skip
+  flags.DEFINE_integer('shards', None, 'Number of files of each split; by default TFDS chooses it.')
+  flags.DEFINE_integer('workers', 2, 'Number of processes that decode videos.')
+  flags.DEFINE_boolean(
+    'overwrite', False, 'Whether to replace the dataset at --out, if there is one.'
+  )
 
 
 def main() -> None:
-  logging.set_verbosity(logging.WARNING)  # TFDS tells of each of its steps
-  given = flags.FLAGS
-  out = pathlib.Path(given.out)
+  logging.set_verbosity(logging.WARNING)  # TFDS logs each of its steps
+  values = flags.FLAGS
+  out = pathlib.Path(values.out)
   options = (
     'fps', 'min_frames', 'min_side', 'validation', 'shards', 'workers', 'overwrite'
   )  # fmt: skip
   report = build(
-    pathlib.Path(given.videos),
-    captions.read(pathlib.Path(given.captions)),
+    pathlib.Path(values.videos),
+    captions.read(pathlib.Path(values.captions)),
     out,
-    **{name: given[name].value for name in options},
+    **{name: values[name].value for name in options},
   )
-  of_split = ', '.join(f'{count} {split}' for split, count in report['splits'].items())
+  splits_written = ', '.join(f'{count} {split}' for split, count in report['splits'].items())
   print(
-    f'{out}: written {report["written"]} ({of_split}), of which {len(report["damaged"])} are '
+    f'{out}: written {report["written"]} ({splits_written}), of which {len(report["damaged"])} are '
     f'damaged; skipped {len(report["skipped"])}; reasons in {out / "report.json"}'
   )
   print(
     f'The least height is {report["least_height"]} pixels, the least width '
     f'{report["least_width"]}; the shortest clip has {report["shortest"]:g} seconds.'
   )
-  if straddling := report['in_several_splits']:
+  if conflicts := report['in_several_splits']:
     print(
-      f'{len(straddling)} clips are of source videos that the captions have in several splits: '
-      'in_several_splits in the report.'
+      f'{len(conflicts)} clips have a source video that the captions put into several splits: see '
+      'in_several_splits of the report.'
     )
 
 

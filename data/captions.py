@@ -1,4 +1,4 @@
-"""The captions of a folder of videos, one line of JSON for each."""
+"""Captions of a folder of videos: a file with one JSON object a line."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ ALLOWED = (
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-  """What is told of one file."""
+  """What the captions say about one video file."""
 
   caption: str | None
   split: str | None
@@ -25,14 +25,16 @@ class Line:
 
 
 def read(path: pathlib.Path) -> dict[str, Line]:
-  """The lines by the file which each names, relative to the folder of videos.
+  """The lines of a file of captions, by the path of the video relative to the folder of videos.
 
-  A line is an object with `file`, and `caption` or `label` or both, and perhaps `split` and
-  `source_video`; other keys are ignored.  A label stands in for a missing caption as its plain
-  `words`.  A mistake is a ValueError with the line's number.
+  A line is a JSON object with `file`, with `caption` or `label` or both, and optionally with
+  `split` and `source_video`; other keys are ignored.  If there is no caption, the `words` of the
+  label are the caption.
+
+  ValueError, with the number of the line, if a line is anything else.
   """
   if not path.is_file():
-    raise UserError(f'There is no file {path}; the captions are a file of JSON lines.')
+    raise UserError(f'There is no file {path}; --captions is a file with one JSON object a line.')
   try:
     text = unicode.decoded(path.read_bytes())
   except ValueError as error:
@@ -44,18 +46,21 @@ def read(path: pathlib.Path) -> dict[str, Line]:
     if not line.strip():
       continue
     try:
-      file, found = _parse(line)
+      file, parsed = _parse(line)
       if file in lines:
         raise UserError(f'another line for {file!r}')
     except ValueError as error:
       raise UserError(f'{path.name}, line {number}: {error}; {ALLOWED}.') from error
-    lines[file] = found
+    lines[file] = parsed
   return lines
 
 
-def found(videos: pathlib.Path, lines: dict[str, Line]) -> tuple[dict[str, Line], dict[str, str]]:
-  """The lines of the files to use, by their names on the disk and in the order of these; and the
-  reason against each other file that is in the folder, or has a line."""
+def match(videos: pathlib.Path, lines: dict[str, Line]) -> tuple[dict[str, Line], dict[str, str]]:
+  """The lines of the files that can be used, and why each of the others can't.
+
+  The lines are sorted by the file's path on disk.  The others are all further files in the folder
+  and in `lines`.
+  """
   if not videos.is_dir():
     raise UserError(f'There is no folder {videos}; --videos is a folder of video files.')
   reasons = {}
@@ -64,21 +69,22 @@ def found(videos: pathlib.Path, lines: dict[str, Line]) -> tuple[dict[str, Line]
     reasons[folder.relative_to(videos).as_posix()] = f'cannot be read: {error.strerror}'
 
   present = set(files.below(videos, unreadable))
-  named = files.found(videos, lines.keys(), present)
-  of = {}
-  for line in sorted(named, key=lambda line: (line != named[line], line)):
-    if (file := named[line]) in of:
+  matched = files.resolve(videos, lines.keys(), present)
+  usable = {}
+  for line in sorted(matched, key=lambda line: (line != matched[line], line)):
+    if (file := matched[line]) in usable:
       reasons[line] = f'another name of {file}, which has a line'
     else:
-      of[file] = lines[line]
-  reasons |= dict.fromkeys(present - of.keys(), 'no line in the captions')
-  reasons |= dict.fromkeys(lines.keys() - named.keys(), 'no such file')
-  reasons |= {file: 'neither caption nor label' for file, line in of.items() if not line.caption}
-  return {file: of[file] for file in sorted(of.keys() - reasons.keys())}, reasons
+      usable[file] = lines[line]
+  reasons |= dict.fromkeys(present - usable.keys(), 'no line in the captions')
+  reasons |= dict.fromkeys(lines.keys() - matched.keys(), 'no such file')
+  blank = [file for file, line in usable.items() if not line.caption]
+  reasons |= dict.fromkeys(blank, 'neither caption nor label')
+  return {file: usable[file] for file in sorted(usable.keys() - reasons.keys())}, reasons
 
 
 def caption(line: Mapping[str, str | None]) -> str:
-  """The caption of a line, or the words of its label; blank where it has neither."""
+  """The caption of a line, or the words of its label, or '' if it has neither."""
   return (line.get('caption') or '').strip() or words(line.get('label') or '')
 
 
@@ -95,7 +101,7 @@ def _parse(text: str) -> tuple[str, Line]:
   for key in (key for key in keys if key in line):
     if not isinstance(line[key], str) and not (line[key] is None and key in ('caption', 'label')):
       raise UserError(f'got "{key}": {json.dumps(line[key])[:40]}')
-    if key != 'file':  # whose name may have bytes that are not UTF-8, as Python writes them
+    if key != 'file':  # the name of a file may contain bytes that are not UTF-8
       unicode.require(line[key] or '')
   path = pathlib.PurePosixPath(line['file'])
   if path.is_absolute() or '..' in path.parts or not path.parts:

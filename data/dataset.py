@@ -1,7 +1,7 @@
 """Videos and captions as a TFDS dataset of ArrayRecord shards, written and read without TensorFlow.
 
-A record holds a video's file as it is, since any other encoding would lose quality or take many
-times the space, with its caption and what decoding it has found.
+A record contains a video's file unchanged, since any other encoding would lose quality or take many
+times the space, with its caption, length and size.
 """
 
 import collections
@@ -32,24 +32,25 @@ class Clip:
 
 
 def write(videos: pathlib.Path, clips: Sequence[Clip], out: pathlib.Path, shards: int | None):
-  """Writes the dataset of `clips`, files below `videos`, to the folder `out`, in their order.
+  """Writes a dataset of `clips`, files below `videos`, to the folder `out`, in this order.
 
-  Each split has `shards` files, or as many as TFDS finds good.  More than clips are a ValueError.
+  Each split has `shards` files; TFDS chooses their number if it is None.  More shards than clips
+  are a ValueError.
   """
   by_split.require_clips(shards, collections.Counter(clip.split for clip in clips))
   tfds.disable_progress_bar()
-  inner = out / 'tfds'  # TFDS puts the dataset below its name and version, beside its downloads
+  inner = out / 'tfds'  # TFDS writes to a folder of its own below this one
   builder = _Builder(videos, clips, data_dir=inner, file_format='array_record')
   config = tfds.download.DownloadConfig(num_shards=shards)
-  with contextlib.redirect_stdout(io.StringIO()):  # it announces downloads; there are none
+  with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints that it downloads
     builder.download_and_prepare(download_config=config)
   for file in pathlib.Path(builder.data_dir).iterdir():
     file.rename(out / file.name)
   shutil.rmtree(inner)
-  of = {clip.split: [] for clip in clips}
+  sizes_by_split = {clip.split: [] for clip in clips}
   for clip in clips:
-    of[clip.split].append((clip.facts.height, clip.facts.width))
-  sizes.write(out, of)
+    sizes_by_split[clip.split].append((clip.facts.height, clip.facts.width))
+  sizes.write(out, sizes_by_split)
 
 
 class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -75,9 +76,9 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     }
     return tfds.core.DatasetInfo(
       builder=self,
-      description='Video files with captions, and what decoding the files has found.',
+      description='Video files with captions, lengths and sizes.',
       features=tfds.features.FeaturesDict(features),
-      metadata=tfds.core.MetadataDict(known(self._clips)),
+      metadata=tfds.core.MetadataDict(summary(self._clips)),
       disable_shuffling=True,
     )
 
@@ -93,25 +94,27 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       yield key, {'file': file, 'video': video, 'caption': clip.caption, **facts}
 
 
-def known(clips: Sequence[Clip]) -> dict[str, float | int]:
-  """What a dataset knows of all its clips: `shortest`, in seconds, and what `sizes.least` says."""
+def summary(clips: Sequence[Clip]) -> dict[str, float | int]:
+  """`shortest`, the seconds of the shortest clip, and `sizes.least` of all clips."""
   shortest = min(clip.facts.seconds for clip in clips)
   return {'shortest': shortest} | sizes.least([(c.facts.height, c.facts.width) for c in clips])
 
 
 def splits(directory: str) -> list[str]:
-  """The names of the splits of a dataset."""
+  """The sorted names of the splits of a dataset."""
   return sorted(integrity.open_builder(directory).info.splits)
 
 
 class Videos:
-  """A random-access source of windows of a dataset's clips, as `data.pipeline` reads it.
+  """A data source, as `data.pipeline` defines it, of random windows of a dataset's clips.
 
-  A window is `frames` frames at `fps`, resized to `shorter_side`, or to `size` where it is 0, and
-  cropped to a square of side `size`: see `transforms.CROPS`.  Where in time it lies is always
-  drawn.  Clips of a shorter side below `min_side` are left out.  A ValueError where the split, the
-  crop or a window as long as the shortest clip allows is not given, where a clip would be enlarged
-  (see `sizes`), and where a file of the dataset is missing or cut short (see `integrity`).
+  A window is `frames` frames at `fps`, from a random start.  Frames are resized to `shorter_side`,
+  or to `size` if that is 0, and cropped to a square of side `size`: see `transforms.CROPS`.  Clips
+  whose shorter side is below `min_side` are left out.
+
+  ValueError if the split or the crop is unknown, if the shortest clip is shorter than a window, if
+  a clip would be enlarged (see `sizes`), or if a file of the dataset is missing or truncated (see
+  `integrity`).
   """
 
   def __init__(
@@ -135,11 +138,11 @@ class Videos:
         f'Got {frames} frames at {fps:g} a second; the shortest clip of {directory} allows '
         f'1..{longest}.'
       )
-    integrity.require_whole(builder, split)
+    integrity.require_complete(builder, split)
     self._records = builder.as_data_source(split=split)
     self._size, self._frames, self._fps = shorter_side or size, frames, fps
     self._crop = transforms.crop(crop, size, shorter_side)
-    self._numbers = sizes.large_enough(
+    self._record_indices = sizes.large_enough(
       directory,
       builder.info.metadata,
       split,
@@ -149,22 +152,22 @@ class Videos:
     )
 
   def __len__(self) -> int:
-    return len(self._numbers)
+    return len(self._record_indices)
 
   def __getitem__(self, i: int) -> dict:
-    """The same window each time."""
+    """The example `i`, with the same window each time."""
     return self.draw(i, np.random.default_rng(i))
 
   def draw(self, i: int, rng: np.random.Generator) -> dict:
-    """`{'video': uint8 't h w 3', 'caption': str}`, a window drawn with `rng`."""
-    number = int(self._numbers[i])
-    record = self._records[number]
+    """`{'video': uint8 't h w 3', 'caption': str}`, with a window drawn with `rng`."""
+    index = int(self._record_indices[i])
+    record = self._records[index]
     start = rng.uniform(0, max(record['seconds'] - self._frames / self._fps, 0))
     try:
       frames = decode.decode(
         record['video'], fps=self._fps, start=start, count=self._frames, size=self._size
       )
-    except ValueError as error:  # it was decoded when the dataset was built
-      raise UserError(f'{record["file"].decode()}, record {number}: {error}') from error
+    except ValueError as error:  # the file was readable when the dataset was built
+      raise UserError(f'{record["file"].decode()}, record {index}: {error}') from error
     video = self._crop(frames, rng)
     return {'video': np.ascontiguousarray(video), 'caption': record['caption'].decode()}

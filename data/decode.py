@@ -1,4 +1,4 @@
-"""Videos of any container and codec as frames at a fixed rate.  Headers are not believed."""
+"""Videos of any container and codec as frames at a fixed rate; headers are not trusted."""
 
 import contextlib
 import dataclasses
@@ -18,18 +18,18 @@ from data.timing import SLACK, Frame
 Source = streams.Source
 
 MAX_PIXELS = 2**25  # in one frame: a little more than 8K video has
-FAR = 5.0  # seconds; frames up to here are decoded on the way, beyond it the file is searched
+FAR = 5.0  # seconds: a start up to here is reached by decoding, a later one by seeking
 
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-  """What decoding the whole of a file found."""
+  """The length and size of a file, from decoding all of it."""
 
   frames: int
   seconds: float  # from the beginning of the first frame to the end of the last one
-  height: int  # upright, of square pixels
+  height: int  # after rotation to upright, with square pixels
   width: int
-  fault: str | None  # why decoding ended before the file did
+  fault: str | None  # why decoding stopped before the end of the file
 
 
 def decode(
@@ -40,66 +40,69 @@ def decode(
   count: int | None = None,
   size: int | None = None,
 ) -> UInt8[np.ndarray, 't h w 3']:
-  """Frames at `fps`: for each of the times `start + k / fps` the one which is shown then; without
-  `fps` those from `start` on, as they are stored.
+  """The frames shown at the times `start + k / fps`, or if `fps` is None all stored frames from
+  `start` on.
 
   Times are seconds from the first frame.  A frame is shown until the next one's presentation time,
-  the last one for its duration.  Frames are upright and their pixels square.  With `size` that is
-  their shorter side, without it they have the size at which they are stored.
+  and the last one for its duration.  Frames are rotated upright and have square pixels.  Their
+  shorter side is `size`, or if that is None they keep the size at which they are stored.
 
-  Returns `count` frames, or without it all to the end of the file.  A damaged file ends where the
-  damage begins: no frame stands in for a lost one.  A ValueError tells of a file which cannot be
-  opened, has no frame, has frames of more than `MAX_PIXELS`, or ends before there are `count`.
+  Returns `count` frames, or if it is None all until the end of the file.  A damaged file ends where
+  the damage begins; lost frames are not replaced by others.
+
+  ValueError if the file can't be opened, has no frame, has frames of more than `MAX_PIXELS`, or
+  ends before there are `count` frames.
   """
   if (fps is not None and fps <= 0) or start < 0 or (count is not None and count < 1):
     raise UserError(
-      f'Got fps={fps}, start={start:g} and count={count}; allowed are fps > 0 or none, start >= 0 '
-      'and count >= 1 or none.'
+      f'Got fps={fps}, start={start:g} and count={count}; allowed are fps > 0 or None, start >= 0 '
+      'and count >= 1 or None.'
     )
-  found, damage = _taken(pictures(file, fps=fps, start=start, size=size), count)
-  if len(found) < (count or 1):
+  frames, damage = _first(pictures(file, fps=fps, start=start, size=size), count)
+  if len(frames) < (count or 1):
     rate = '' if fps is None else f' at {fps:g} a second'
-    reason = f'ends early: {len(found)} of {count or 1} frames{rate}'
-    raise damage if damage and not found else ValueError(_named(file, reason)) from damage
-  return np.stack(found)
+    reason = f'ends early: {len(frames)} of {count or 1} frames{rate}'
+    raise damage if damage and not frames else ValueError(_named(file, reason)) from damage
+  return np.stack(frames)
 
 
 def beginning(
   file: Source, count: int, *, fps: float | None = 16.0
 ) -> tuple[Sequence[UInt8[np.ndarray, 'h w 3']], str | None]:
-  """The first `count` frames, or as many as there are, and what is damaged where they end early.
+  """The first `count` frames, or all if there are fewer, and the damage that ended them early.
 
-  Nothing is decoded beyond them.  The errors are those of `decode`.
+  Later frames are not decoded.  The errors are those of `decode`.
   """
-  found, damage = _taken(pictures(file, fps=fps), count)
-  if damage and not found:
+  frames, damage = _first(pictures(file, fps=fps), count)
+  if damage and not frames:
     raise damage
-  return found, str(damage) if damage else None
+  return frames, str(damage) if damage else None
 
 
-def _taken(every: Iterator, count: int | None) -> tuple[list, ValueError | None]:
-  """So many of the pictures, or all, and the damage that ends them before."""
-  found, damage = [], None
-  with contextlib.closing(every):
+def _first(frames: Iterator, count: int | None) -> tuple[list, ValueError | None]:
+  """The first `count` frames, or all, and the damage that ended them early."""
+  taken, damage = [], None
+  with contextlib.closing(frames):
     try:
-      for picture in itertools.islice(every, count):
-        found.append(picture)
+      for frame in itertools.islice(frames, count):
+        taken.append(frame)
     except ValueError as error:
       damage = error
-  return found, damage
+  return taken, damage
 
 
 def pictures(
   file: Source, *, fps: float | None = 16.0, start: float = 0.0, size: int | None = None
 ) -> Iterator[UInt8[np.ndarray, 'h w 3']]:
-  """The frames of `decode` one after the other; its ValueErrors, of damage after the last good one.
+  """Yields the frames of `decode`.
 
-  A frame that is shown again is the same array.
+  A frame that is shown at several times is the same array.  The ValueErrors are those of `decode`;
+  for damage, one is raised after the last good frame.
   """
   picture, shown, shape = None, None, None
   with contextlib.closing(read(file, start)) as frames:
     for frame in _sampled(frames, fps, start):
-      with _named_errors(file):
+      with _name_in_errors(file):
         shape = shape or _stored_shape(frame, size)
       picture = picture if frame is shown else _picture(frame.image, shape)
       shown = frame
@@ -107,12 +110,12 @@ def pictures(
 
 
 def available(seconds: float, fps: float) -> int:
-  """The number of frames which `decode` finds in so many seconds."""
+  """The number of frames that `decode` returns for a video of this length."""
   return max(math.ceil((seconds - SLACK) * fps), 0)
 
 
 def probe(file: Source) -> Facts:
-  """The facts of a file, all of which is decoded; the errors are those of `decode`."""
+  """The facts about a file, which is decoded completely; the errors are those of `decode`."""
   count, first, last, fault = 0, None, None, None
   try:
     for last in read(file):
@@ -128,11 +131,11 @@ def probe(file: Source) -> Facts:
 
 
 def read(file: Source, start: float = 0.0) -> Iterator[Frame]:
-  """The frames of a file in order of time, from one which is presented no later than `start`.
+  """Yields the frames of a file in order of time, beginning with one shown no later than `start`.
 
-  Raises the ValueErrors of `decode`; where a file is damaged, after its last good frame.
+  The ValueErrors are those of `decode`; for damage, one is raised after the last good frame.
   """
-  with _named_errors(file):
+  with _name_in_errors(file):
     frames = _webp(file) if _is_webp(file) else _video(file, start)
     with contextlib.closing(frames):
       yield from frames
@@ -158,16 +161,16 @@ def _video(file: Source, start: float) -> Iterator[Frame]:
       raise UserError('no decodable frame')
     frames = itertools.chain([first], frames)
     if start > FAR:
-      frames = _sought(container, stream, first.time + start)
-      if frames is None:  # not every container can be searched, or tells the truth then
+      frames = _seek(container, stream, first.time + start)
+      if frames is None:  # some containers can't be sought, or seek to a wrong place
         yield from _video(file, 0.0)
         return
     for frame in frames:
       yield dataclasses.replace(frame, time=frame.time - first.time, end=frame.end - first.time)
 
 
-def _sought(container, stream, time: float) -> Iterator[Frame] | None:
-  """The frames from a key frame at or before `time`, or None where that was not found."""
+def _seek(container, stream, time: float) -> Iterator[Frame] | None:
+  """The frames from a key frame at or before `time`, or None if seeking does not find one."""
   try:
     container.seek(int(time / stream.time_base), stream=stream)
     frames = _timed(container, stream, lambda: 0)
@@ -188,7 +191,7 @@ def _timed(container, stream, leading) -> Iterator[Frame]:
 
 
 def _sampled(frames: Iterator[Frame], fps: float | None, start: float) -> Iterator[Frame]:
-  """The frame shown at each of `start + k / fps`, or all from `start` on."""
+  """The frame shown at each time `start + k / fps`, or if `fps` is None all from `start` on."""
   if fps is None:
     yield from (frame for frame in frames if frame.time > start - SLACK)
     return
@@ -209,7 +212,7 @@ def _sampled(frames: Iterator[Frame], fps: float | None, start: float) -> Iterat
 
 
 def _stored_shape(frame: Frame, size: int | None) -> tuple[int, int]:
-  """Height and width of square pixels, of which the shorter is `size`, before turning upright."""
+  """Height and width in square pixels before rotation; the shorter one is `size`, if given."""
   height, width = frame.image.height, max(round(frame.image.width * frame.aspect), 1)
   if size:
     height, width = transforms.shorter_side(height, width, size)
@@ -227,8 +230,8 @@ def _picture(image: av.VideoFrame, shape: tuple[int, int]) -> UInt8[np.ndarray, 
 
 
 @contextlib.contextmanager
-def _named_errors(file: Source):
-  """A context in which ValueErrors get the file's name, if it has one."""
+def _name_in_errors(file: Source):
+  """Adds the file's name to a ValueError, if the file has a name."""
   try:
     yield
   except ValueError as error:

@@ -1,4 +1,4 @@
-"""The same examples each time, so that losses of them compare."""
+"""A fixed set of examples, so that their losses can be compared between steps and runs."""
 
 import numpy as np
 
@@ -6,15 +6,16 @@ from core.errors import UserError
 
 
 class Fixed:
-  """A source of `count` examples of another, evenly spread over it, each of them the same whenever
-  it is read: its window in time and space, and its mask, are drawn by its number there alone.
+  """A data source of `count` examples that are evenly spaced in another source.
 
-  Which they are depends on the other source's length and on `count`, not on the seed of a run.
+  An example is the same whenever it is read: its window in time and space and its mask depend only
+  on its index in the other source.  The choice of examples depends on that source's length and on
+  `count`, and not on the seed of a run.
   """
 
   def __init__(self, source, count: int):
     if count < 1:
-      raise UserError(f'Got {count} examples to evaluate; 1 or more are allowed.')
+      raise UserError(f'Got {count} examples to evaluate; allowed is 1 or more.')
     self._source, self._count = source, min(count, len(source))
 
   def __len__(self) -> int:
@@ -22,7 +23,7 @@ class Fixed:
 
   def __getitem__(self, i) -> dict:
     """An example of the other source."""
-    number = int(i) * len(self._source) // self._count
+    index = int(i) * len(self._source) // self._count
     if hasattr(self._source, 'draw'):
-      return self._source.draw(number, np.random.default_rng(number))
-    return self._source[number]
+      return self._source.draw(index, np.random.default_rng(index))
+    return self._source[index]

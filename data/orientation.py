@@ -1,22 +1,22 @@
-"""How a frame is turned and mirrored before it is shown."""
+"""The rotation and mirroring that a file asks for when a frame is shown."""
 
 import av
 import numpy as np
 from av.sidedata.sidedata import Type
 
-KINDS = 64  # of side data, or fewer; PyAV has names for the first of them
+KINDS = 64  # FFmpeg has at most this many kinds of side data; PyAV names only some
 
 
 def of_frame(image: av.VideoFrame) -> tuple[bool, bool, bool]:
-  """Whether to swap the axes, then to mirror left and right, and top and bottom."""
+  """Whether to transpose a frame, then whether to flip it horizontally, and vertically."""
   try:
     kinds = list(image.side_data)
-  except ValueError:  # there is a kind that PyAV has no name for, as EXIF
+  except ValueError:  # PyAV has no name for some kinds, such as EXIF
     kinds = list(_without_nameless(image).side_data)
   matrix = next((d for d in kinds if d.type == Type.DISPLAYMATRIX), None)
   if matrix is None:
     return False, False, False
-  # Row by row, in fixed point: x' = a x + c y and y' = b x + d y, where y points down.
+  # The matrix maps x' = a x + c y and y' = b x + d y, where y points down; numbers are fixed-point.
   a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32, count=5).tolist()
   return (True, c < 0, b < 0) if abs(b) > abs(a) else (False, a < 0, d < 0)
 

@@ -1,9 +1,9 @@
-"""What a user brings: images, videos and masks of any size, made to fit a model's frames.
+"""The user's images, videos and masks, read from files and resized to a model's frame size.
 
-By one of two rules, `FITS`, neither of which stretches.  'crop': frames are resized until they
-cover what is wanted, and the middle is cut out.  'pad': they are resized until they are inside it,
-and what is left is black.  A mask goes the same way as what it belongs to, by nearest neighbours,
-so that it stays a mask.
+There are two ways to resize, `FITS`, and neither changes the aspect ratio.  'crop' resizes frames
+until they cover the target size, and cuts out the middle.  'pad' resizes them until they fit inside
+it, and fills the rest with black.  A mask is resized in the same way as its video, but by nearest
+neighbours, so that it stays binary.
 """
 
 import contextlib
@@ -14,31 +14,33 @@ from jaxtyping import Bool, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from core.errors import UserError
-from data import decode, levels, transforms
+from data import decode, pixel_values, transforms
 
 FITS = ('crop', 'pad')
-ANIMATIONS = ('AVIF', 'FLI', 'GIF', 'PNG', 'WEBP')  # formats of several pictures that are frames
-PREVIEW = 254  # the tag of TIFF that says, by its last bit, that a page is one of another
-LEAST = 0.5  # of a picture's shorter side, that of a square to train on
+ANIMATIONS = ('AVIF', 'FLI', 'GIF', 'PNG', 'WEBP')  # formats whose further pictures are frames
+PREVIEW = 254  # the TIFF tag whose last bit marks a page as a preview of another page
+MIN_CROP = 0.5  # the smallest random crop, as a fraction of the picture's shorter side
 
 
-def read_image(path: pathlib.Path, tell: levels.Tell) -> UInt8[np.ndarray, '1 h w 3']:
-  """The image, upright, as a clip of one frame; of an animation, or of pages, the first.
+def read_image(path: pathlib.Path, warn: pixel_values.Warn) -> UInt8[np.ndarray, '1 h w 3']:
+  """The image, rotated upright, as a clip of one frame; of several frames or pages, the first.
 
-  tell: is called with what is lost, which is alpha, and the other frames.  ValueError where Pillow
-  can't read it, and those of `levels.rgb`.
+  warn: is called with a message if an alpha channel or further frames are dropped.
+
+  ValueError if Pillow can't read the file; also the errors of `pixel_values.rgb`.
   """
   with _opened(path) as image:
     if (count := len(_frames(image, path))) > 1:
-      tell(f'{path}: the first of its {count} frames is taken.')
-    return levels.rgb(image, path, tell)[None]
+      warn(f'{path}: only the first of its {count} frames is used.')
+    return pixel_values.rgb(image, path, warn)[None]
 
 
 class Picture:
-  """A source of one picture: squares of random size and place in it, all with one caption.
+  """A data source of square crops, of random size and place, from one picture with one caption.
 
-  tell: as of `read_image`.  None is enlarged: a picture of fewer than `size` pixels on a side is a
-  ValueError.
+  warn: see `read_image`.
+
+  ValueError if a side has fewer than `size` pixels, because crops would have to be enlarged.
   """
 
   def __init__(
@@ -48,9 +50,9 @@ class Picture:
     size: int,
     length: int = 1_000_000,
     *,
-    tell: levels.Tell,
+    warn: pixel_values.Warn,
   ):
-    self._picture = read_image(path, tell)
+    self._picture = read_image(path, warn)
     height, width = self._picture.shape[1:3]
     if min(height, width) < size:
       raise UserError(
@@ -65,7 +67,7 @@ class Picture:
   def draw(self, index, rng: np.random.Generator) -> dict:
     """`{'video': uint8 '1 h w 3', 'caption': str}`"""
     shortest = min(self._picture.shape[1:3])
-    side = int(rng.integers(max(round(LEAST * shortest), self._size), shortest + 1))
+    side = int(rng.integers(max(round(MIN_CROP * shortest), self._size), shortest + 1))
     square = transforms.random_crop(self._picture, side, rng)
     video = transforms.resample(square, self._size, self._size)
     return {'video': video, 'caption': self._caption}
@@ -74,57 +76,58 @@ class Picture:
 def read_clip(
   path: pathlib.Path, *, frames: int, fps: float, longer: bool
 ) -> UInt8[np.ndarray, 't h w 3']:
-  """So many frames of a video.
+  """The first `frames` frames of a video, at `fps`.
 
-  ValueError where it can't be read, or has fewer; or has more, unless a `longer` one is let in, of
-  which the first are taken.
+  longer: whether the video may have more frames.
+
+  ValueError if the video can't be read, has fewer frames, or has more and `longer` is false.
   """
-  # One more than are wanted tells whether there are more.
-  clip, damage = decode.beginning(_there(path), frames + (not longer), fps=fps)
+  # Whether there are more is found by decoding one more.
+  clip, damage = decode.beginning(_existing_file(path), frames + (not longer), fps=fps)
   if len(clip) < frames or len(clip) > frames:
     has = f'{len(clip)} frames' if len(clip) < frames else f'more than {frames} frames'
     allowed = f'{frames} ({frames / fps:g} seconds){", or more" if longer else ""}'
-    start = ', or --clip=start for the first of them' if len(clip) > frames else ''
+    start = ', or --clip=start to use the first of them' if len(clip) > frames else ''
     ends = f'  Its end: {damage}.' if damage else ''
     raise UserError(f'{path} has {has} at {fps:g} a second; allowed are {allowed}{start}.{ends}')
   return np.stack(clip)
 
 
 def read_mask(
-  path: pathlib.Path, like: UInt8[np.ndarray, 't h w 3'], *, fps: float, tell: levels.Tell
+  path: pathlib.Path, like: UInt8[np.ndarray, 't h w 3'], *, fps: float, warn: pixel_values.Warn
 ) -> Bool[np.ndarray, 't h w']:
-  """Where an image or a video is white, as large and as long as the clip it belongs to.
+  """Where an image or a video is white, with the size and length of the clip `like`.
 
-  An image is for every frame.  The pages of a TIFF, where there are several of its size, are the
-  frames of the clip; an animation is a video.  What is white is said in `levels.white`.
+  An image is the mask of every frame.  If a TIFF has several pages of one size, each page is the
+  mask of one frame; an animation is a video.  `pixel_values.white` defines what is white.
 
-  tell: is called with a message if an exception of `levels.white` applies, if all pixels or none
-    are white, and if the mask is stretched because its aspect ratio differs.
+  warn: is called with a message if an exception of `pixel_values.white` applies, if all pixels or
+    none are white, and if the mask is stretched because its aspect ratio differs.
 
-  ValueError if the file can't be read or has fewer frames; also the errors of `levels.white`.
+  ValueError if the file can't be read or has fewer frames; also the errors of `pixel_values.white`.
   """
   t, h, w, _ = like.shape
   ends = ''
   if _is_video(path):
-    frames, damage = decode.beginning(_there(path), t, fps=fps)
+    frames, damage = decode.beginning(_existing_file(path), t, fps=fps)
     gray = np.stack([np.rint(frame.mean(-1)).astype(np.uint8) for frame in frames])
-    white = gray == 1 if levels.is_of_ones(gray) else gray > 255 * levels.MIDDLE
+    white = gray == 1 if pixel_values.is_binary(gray) else gray > 255 * pixel_values.THRESHOLD
     enough, ends = len(white) == t, f'  Its end: {damage}.' if damage else ''
   else:
-    white = _white(path, t, tell)
+    white = _white(path, t, warn)
     enough = len(white) in (1, t)
   if not enough:
     raise UserError(
       f'The mask {path} has {len(white)} frames; allowed are {t} or more, or one.{ends}'
     )
   if not white.any():
-    tell(f'{path} is white nowhere: nothing is made.  White is what is above half of the range.')
+    warn(f'{path} has no white pixel, so nothing is generated; white is above half of its range.')
   if white.all():
-    tell(f'{path} is white everywhere: all is made, and nothing kept.')
+    warn(f'{path} is white everywhere, so everything is generated and nothing is kept.')
   if _differ(white.shape[1:], (h, w)):
-    tell(
-      f'{path} has {white.shape[2]} x {white.shape[1]} pixels, an aspect other than that of the '
-      f'{w} x {h} it is for: it is stretched to fit.'
+    warn(
+      f'{path} has {white.shape[2]} x {white.shape[1]} pixels and its video {w} x {h}: the aspect '
+      'ratios differ, so the mask is stretched to fit.'
     )
   rows, columns = (_nearest(n, m) for n, m in zip(white.shape[1:], (h, w)))
   return np.broadcast_to(white[:, rows[:, None], columns], (t, h, w))
@@ -133,34 +136,34 @@ def read_mask(
 def fitted(
   frames: UInt8[np.ndarray, 't h w c'], height: int, width: int, fit: str
 ) -> UInt8[np.ndarray, 't {height} {width} c']:
-  """The frames at another size; see the head of this file."""
+  """The frames, resized as the docstring of this file says for `fit`."""
   inside = _inside(frames.shape[1:3], (height, width), fit)
-  return _placed(transforms.resample(frames, *inside), height, width)
+  return _cropped_or_padded(transforms.resample(frames, *inside), height, width)
 
 
 def fitted_mask(
   mask: Bool[np.ndarray, 't h w'], height: int, width: int, fit: str
 ) -> Bool[np.ndarray, 't {height} {width}']:
-  """The mask at that size; false in what is padded."""
+  """The mask, resized in the same way; padding is false."""
   inside = _inside(mask.shape[1:], (height, width), fit)
   rows, columns = (_nearest(n, m) for n, m in zip(mask.shape[1:], inside))
-  return _placed(mask[:, rows[:, None], columns], height, width)
+  return _cropped_or_padded(mask[:, rows[:, None], columns], height, width)
 
 
 def _inside(shape, wanted, fit):
-  """The height and width of frames before they are cropped or padded."""
+  """The height and width to which frames are resized before they are cropped or padded."""
   if fit not in FITS:
     raise UserError(f'Got fit={fit!r}; allowed are {", ".join(FITS)}.')
   scales = [n / m for n, m in zip(wanted, shape)]
   scale = max(scales) if fit == 'crop' else min(scales)
-  # One side is met exactly, whatever rounding says.
+  # One side is exactly the wanted one; rounding must not change it.
   return tuple(
     n if s == scale else max(round(m * scale), 1) for n, m, s in zip(wanted, shape, scales)
   )
 
 
-def _placed(frames, height, width):
-  """The middle of what is too large, and what is too small in the middle of nothing."""
+def _cropped_or_padded(frames, height, width):
+  """The frames, cropped to their middle or padded with zeros around it, to this size."""
   for axis, size in ((1, height), (2, width)):
     spare = frames.shape[axis] - size
     before = abs(spare) // 2
@@ -174,21 +177,21 @@ def _placed(frames, height, width):
 
 
 def _differ(size, other) -> bool:
-  """Whether the aspects of two sizes differ by more than rounding a side of either makes of it."""
+  """Whether two aspect ratios differ by more than the rounding of a side can explain."""
   (h, w), (height, width) = size, other
   return abs(h * width - w * height) > max(h, w, height, width)
 
 
 def _nearest(source, target):
-  """For each of `target` pixels, the one of `source` whose centre is nearest to its own."""
+  """For each of `target` pixels, the index of the nearest of `source` pixels."""
   return ((np.arange(target) + 0.5) * source / target).astype(int)
 
 
 @contextlib.contextmanager
 def _opened(path):
-  """The image in a file, whose first frame is read."""
+  """Opens an image file and decodes its first frame."""
   with contextlib.ExitStack() as stack:
-    with _reading(_there(path)):
+    with _reading(_existing_file(path)):
       image = stack.enter_context(Image.open(path))
       image.load()
     yield image
@@ -196,7 +199,7 @@ def _opened(path):
 
 @contextlib.contextmanager
 def _reading(path):
-  """Makes one ValueError of the errors of Pillow, which raises whatever damage leads it to."""
+  """Turns any error into a UserError: Pillow raises many kinds of errors for damaged files."""
   try:
     yield
   except UnidentifiedImageError as error:
@@ -206,8 +209,8 @@ def _reading(path):
 
 
 def _is_video(path):
-  """Whether it is an animation, or nothing that Pillow knows: then it is a video, or nothing."""
-  with _reading(_there(path)):
+  """Whether a file is an animation, or has a format that Pillow does not know."""
+  with _reading(_existing_file(path)):
     try:
       with Image.open(path) as image:
         return image.format == 'MPEG' or (image.format in ANIMATIONS and image.n_frames > 1)
@@ -216,43 +219,43 @@ def _is_video(path):
 
 
 def _frames(image, path) -> list[int]:
-  """The numbers of those pictures in a file which are frames.
+  """The indices of the pictures in a file that are frames.
 
-  Of an animation they are all, and of a TIFF the pages that are as large as the first.  Further
-  pictures in a JPEG, and layers of a PSD, are none.
+  All pictures of an animation are frames, and so are the pages of a TIFF that are as large as the
+  first.  Further pictures in a JPEG and layers of a PSD are not.
   """
   with _reading(path):
-    numbers = range(getattr(image, 'n_frames', 1))
+    indices = range(getattr(image, 'n_frames', 1))
     if image.format != 'TIFF':
-      return list(numbers) if image.format in ANIMATIONS else [0]
+      return list(indices) if image.format in ANIMATIONS else [0]
     size, pages = image.size, []
-    for number in numbers:
-      image.seek(number)
-      if number == 0 or (image.size == size and not image.tag_v2.get(PREVIEW, 0) & 1):
-        pages.append(number)
+    for index in indices:
+      image.seek(index)
+      if index == 0 or (image.size == size and not image.tag_v2.get(PREVIEW, 0) & 1):
+        pages.append(index)
     image.seek(0)
     image.load()
     return pages
 
 
-def _white(path, count: int, tell: levels.Tell) -> Bool[np.ndarray, 'n h w']:
-  """Where the frames in an image are white, of which so many are read at most."""
-  masks, notes = [], []
+def _white(path, count: int, warn: pixel_values.Warn) -> Bool[np.ndarray, 'n h w']:
+  """Where the frames in an image file are white; at most `count` of them are read."""
+  masks, warnings = [], []
   with _opened(path) as image:
     pages = _frames(image, path)
     if len(pages) > 1:
-      notes.append(f'{path}: its {len(pages)} pages are taken as frames.')
+      warnings.append(f'{path}: its {len(pages)} pages are used as frames.')
     for page in pages[:count]:
       with _reading(path):
         image.seek(page)
         image.load()
-      masks.append(levels.white(image, path, notes.append))
-  for note in dict.fromkeys(notes):  # the same of every page
-    tell(note)
+      masks.append(pixel_values.white(image, path, warnings.append))
+  for message in dict.fromkeys(warnings):  # every page may give the same one
+    warn(message)
   return np.stack(masks)
 
 
-def _there(path):
+def _existing_file(path):
   if path.is_dir():
     raise UserError(f'{path} is a folder; allowed is a file.')
   if not path.is_file():

@@ -1,8 +1,8 @@
-"""Clips and captions, read, shuffled, cropped and batched.
+"""Batches of clips and captions: examples are read, shuffled, cropped and batched.
 
-A source has a length, and `source[i]` is `{'video': uint8 't h w 3', 'caption': str}`, with further
-arrays where a stage is conditioned on more, such as `mask`, bool 't h w'.  A source that chooses
-among several windows of a clip also has `draw(i, rng)`, which returns the same.
+A data source has a length, and `source[i]` is `{'video': uint8 't h w 3', 'caption': str}`, with
+further arrays if a stage is conditioned on more, such as `mask`, bool 't h w'.  If it chooses a
+random window of a clip, it also has `draw(i, rng)`, which returns the same keys.
 """
 
 import functools
@@ -19,15 +19,15 @@ from core import interrupt
 from core.errors import UserError
 from data import dataset, synthetic
 
-KILLED = 'terminated unexpectedly'  # what Grain says of a worker
-REPLACED = 3  # times without a batch in between, after which something else is wrong
+KILLED = 'terminated unexpectedly'  # in the message of Grain if a worker was killed
+MAX_RESTARTS = 3  # of the workers for one batch; then the error is raised
 
-SYNTHETIC = 'synthetic'  # the source of moving shapes
+SYNTHETIC = 'synthetic'  # the name of the moving shapes
 SHAPES = {'train': 0, 'validation': 1, 'test': 2}  # the seed of each split of the moving shapes
 
 
 def splits(source: str) -> list[str]:
-  """The names of the splits of a source, which `open_source` opens."""
+  """The names of the splits of a data source; see `open_source`."""
   if source == SYNTHETIC:
     return sorted(SHAPES)
   _require_folder(source)
@@ -45,11 +45,12 @@ def open_source(
   shorter_side: int = 0,
   min_side: int = 0,
 ):
-  """The random-access source which `source` names, of clips of `frames` frames, `size` square.
+  """The data source called `source`, of clips of `frames` frames of `size` x `size` pixels.
 
-  They are cut, 'center' or 'random', from frames of a `shorter_side`, which at 0 is `size`.
-  `'synthetic'` draws moving shapes.  Else `source` is the folder of a dataset which `data.builder`
-  has written; its clips whose shorter side is below `min_side` are left out.  See `dataset.Videos`.
+  source: 'synthetic' for the moving shapes, or the folder of a dataset that `data.builder` wrote.
+  crop: 'center' or 'random', from frames whose shorter side is `shorter_side`, or `size` if it is
+    0.
+  min_side: clips of a dataset whose shorter side is below it are left out; see `dataset.Videos`.
   """
   window = dict(size=size, frames=frames, fps=fps, crop=crop, shorter_side=shorter_side)
   if source == SYNTHETIC:
@@ -78,57 +79,65 @@ def batches(
   shuffle: bool = True,
   rows: Sequence[int] | None = None,
 ) -> grain.DatasetIterator:
-  """An endless iterator of batches: `{'video': uint8 'b t h w c', 'text': 'b n d', ...}`.
+  """An infinite iterator of batches: `{'video': uint8 'b t h w c', 'text': 'b n d', ...}`.
 
-  `keys` are those of a batch, as a stage declares them.  `encode` maps captions to `text` and
-  `text_mask`; the other arrays are those of the examples.  `batch` counts the examples of all
-  processes, and `rows` says which of them this process gets, in this order; None is all of them.
-  Whoever asks for row i of a batch gets what one process alone would get in that row.  Every
-  example appears once in an epoch, each of which is shuffled anew; an epoch shorter than a batch is
-  followed by the next within it.  `workers` processes read ahead, threads of this one where it is
-  0.
+  encode: maps captions to (text, text mask).
+  keys: the keys of a batch, as the stage declares them; arrays besides `text` and `text_mask` are
+    those of the examples.
+  batch: the number of examples in the global batch, over all processes.
+  rows: the rows of the global batch that this process reads, in this order; None is all of them.
+    A row has the same example however the rows are divided among processes.
+  workers: the number of processes that read ahead; if 0, threads of this process do.
+  shuffle: whether to shuffle each epoch.
 
-  The sequence is a function of `source`, `batch` and `seed` alone; `get_state` and `set_state`
+  Every example appears once in an epoch, and every epoch has its own order.  A batch may begin in
+  one epoch and end in a later one.
+
+  The sequence depends only on `source`, `batch`, `seed` and `shuffle`; `get_state` and `set_state`
   resume it exactly.  Call `close()` at the end.
   """
   if len(source) < 1:
-    raise UserError('Got a data source without an example; at least 1 is needed.')
+    raise UserError('Got a data source without any example; at least 1 is needed.')
   if batch < 1:
     raise UserError(f'Got batch={batch}; allowed is 1 or more.')
   rows = range(batch) if rows is None else rows
   if not rows or min(rows) < 0 or max(rows) >= batch:
-    raise UserError(f'Got rows={list(rows)} of a batch; allowed are some of 0 to {batch - 1}.')
+    raise UserError(
+      f'Got rows={list(rows)} of a batch; allowed are one or more of 0 to {batch - 1}.'
+    )
 
   share = len(rows)
   stream = _stream(source, seed, shuffle, collect=workers > 0)
-  # Whoever asks for one batch is soon asking for the next: that much is read ahead.
+  # Without workers, the threads read one batch ahead.
   ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2 if workers else max(2, share))
 
   def start(done):
-    place = grain.MapDataset.range(done * share, sys.maxsize).map(
+    local = grain.MapDataset.range(done * share, sys.maxsize).map(
       lambda i: stream[i // share * batch + rows[i % share]]
     )
-    examples = place.to_iter_dataset(ahead)
+    examples = local.to_iter_dataset(ahead)
     if workers:
       options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
       examples = examples.mp_prefetch(options, worker_init_fn=_begin_worker)
-    # After the workers: a batch is then of consecutive examples, whatever their number.
+    # Batching after the workers keeps the examples of a batch the same for any number of workers.
     return iter(examples.batch(share, batch_fn=lambda clips: _collate(clips, encode, keys)))
 
   return _Batches(start)
 
 
 def _begin_worker(index: int, count: int) -> None:
-  # Objects that exist when a worker starts are exempt from garbage collection, which is then fast.
+  # Exempting the objects that exist at the start of a worker makes its garbage collection fast.
   gc.freeze()
   signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class _Batches(grain.DatasetIterator):
-  """Has as its state the number of batches taken, for any number of workers and processes.
+  """An iterator of batches that restarts its workers if one of them is killed.
 
-  So workers that were killed, as by a kernel short of memory, are replaced, and nothing is lost or
-  repeated: `counts` has how often.  What they raise themselves is raised here.
+  Its state is the number of batches taken, which does not depend on the number of workers or
+  processes.  So if the kernel kills a worker, for example for its memory, reading goes on without a
+  lost or repeated example; `counts` has the number of restarts.  Errors that a worker raises are
+  raised here.
   """
 
   def __init__(self, start: Callable[[int], grain.DatasetIterator]):
@@ -138,12 +147,12 @@ class _Batches(grain.DatasetIterator):
 
   def __next__(self) -> dict:
     self._assert_not_closed()
-    for attempt in range(1 + REPLACED):
+    for attempt in range(1 + MAX_RESTARTS):
       try:
         batch = self._first() if self._running is None else next(self._running)
         break
       except RuntimeError as error:
-        if KILLED not in str(error) or attempt == REPLACED:
+        if KILLED not in str(error) or attempt == MAX_RESTARTS:
           raise
         self.counts['workers_replaced'] += 1
         self._stop()
@@ -162,7 +171,7 @@ class _Batches(grain.DatasetIterator):
     self._running.start_prefetch()
 
   def _first(self) -> dict:
-    # A terminal sends Ctrl-C to all processes, and this one is not done with its workers then.
+    # A terminal sends Ctrl-C to all processes; workers must survive until this one stops them.
     with interrupt.not_for_children():
       self._running = self._start(self._done)
       return next(self._running)
@@ -178,7 +187,7 @@ class _Batches(grain.DatasetIterator):
 
 
 def _stream(source, seed: int, shuffle: bool, collect: bool) -> grain.MapDataset:
-  """All epochs end to end, each of its examples with random numbers of its own."""
+  """The examples of all epochs, each drawn with its own random numbers."""
   draw = functools.partial(_draw, source, collect)
   order = grain.MapDataset.range(len(source)).seed(seed)
   return (order.shuffle() if shuffle else order).random_map(draw).repeat()
@@ -191,7 +200,7 @@ def _draw(source, collect: bool, i, rng: np.random.Generator) -> dict:
     error.add_note(f'while reading record {int(i)} of {source}')
     raise
   finally:
-    # PyAV leaves cycles of references of each file, few but large: Python would be in no hurry.
+    # PyAV leaves few but large reference cycles for each file, which Python would collect late.
     if collect:
       gc.collect()
 

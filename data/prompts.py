@@ -1,4 +1,4 @@
-"""Lists of prompts, as they are published: lines of text, JSON or a table."""
+"""Lists of prompts from a file: text lines, JSON, JSON lines or a table."""
 
 import json
 import pathlib
@@ -8,32 +8,34 @@ from core import unicode
 from core.errors import UserError
 
 ALLOWED = (
-  'allowed are .txt with a prompt a line, .tsv with the prompt in the last column, and .json or '
+  'allowed are .txt with one prompt a line, .tsv with the prompt in the last column, and .json or '
   '.jsonl of texts or of objects with "prompt" or "caption"'
 )
 
 
 def read(path: pathlib.Path) -> list[str]:
-  """The prompts of a file, in its order, as often as they are there.
+  """The prompts of a file, in its order; repeated prompts are kept.
 
-  Blank ones are none, and in a table lines that begin with # either; without an extension it is a
-  .txt.  ValueError where the file can't be read, has no prompt, or is another format's.
+  Blank lines are ignored, and so are lines of a table that begin with #.  A file without an
+  extension is read as .txt.
+
+  ValueError if the file can't be read, has no prompt, or has another extension.
   """
   try:
     text = unicode.decoded(path.read_bytes())
     match path.suffix.lower():
       case '.txt' | '':
-        found = unicode.lines(text)
+        texts = unicode.lines(text)
       case '.tsv':
         lines = (line for line in unicode.lines(text) if line.strip() and line[0] != '#')
-        found = [line.split('\t')[-1] for line in lines]
+        texts = [line.split('\t')[-1] for line in lines]
       case '.json':
-        found = list(_each('item', _list(json.loads(text)), _prompt))
+        texts = list(_each('item', _list(json.loads(text)), _prompt))
       case '.jsonl':
-        found = list(_each('line', unicode.lines(text), lambda line: _prompt(json.loads(line))))
+        texts = list(_each('line', unicode.lines(text), lambda line: _prompt(json.loads(line))))
       case other:
-        raise UserError(f'it is {other}')
-    prompts = [prompt.strip() for prompt in found if prompt.strip()]
+        raise UserError(f'its extension is {other}')
+    prompts = [prompt.strip() for prompt in texts if prompt.strip()]
   except (OSError, ValueError) as error:
     raise UserError(f'Cannot read the prompts of {path}: {error}; {ALLOWED}.') from error
   if not prompts:
@@ -42,7 +44,7 @@ def read(path: pathlib.Path) -> list[str]:
 
 
 def _each(kind: str, items: Sequence[object], prompt_of: Callable[[object], str]) -> Iterator[str]:
-  """The prompt of each item that is not blank; the errors of `prompt_of` with the item's number."""
+  """The prompt of each item that is not blank; the item's number is added to errors."""
   for number, item in enumerate(items, 1):
     if isinstance(item, str) and not item.strip():
       continue
@@ -65,5 +67,5 @@ def _prompt(item: object) -> str:
     raise UserError(f'{json.dumps(item)[:60]} has neither "prompt" nor "caption"')
   prompt = item.get('prompt') or item.get('caption') or ''
   if not isinstance(prompt, str):
-    raise UserError(f'the prompt {json.dumps(prompt)[:60]} is no text')
+    raise UserError(f'the prompt {json.dumps(prompt)[:60]} is not a string')
   return prompt

@@ -1,7 +1,7 @@
-"""Which clips are trained on, and which are held out to validate: by source video.
+"""Splits of a dataset into training and validation clips, by source video.
 
 Clips that were cut from one video look alike.  If some were trained on and others held out, the
-loss of those held out would be too low.
+validation loss would be too low.
 """
 
 import collections
@@ -11,36 +11,37 @@ from collections.abc import Mapping, Sequence
 from core.errors import UserError
 
 
-def assigned(splits: Sequence[str | None], sources: Sequence[str], validation: float) -> list[str]:
-  """The split of each clip, from the one that its caption gives, if any, and its source video.
+def assign(splits: Sequence[str | None], sources: Sequence[str], validation: float) -> list[str]:
+  """The split of each clip, from `splits` where it is not None, or else by its source video.
 
-  A clip without a split of its own has that of another clip of its source.  The other sources are
-  'validation' for about this fraction of them, which a hash of their names chooses, so that a
-  source stays where it is when others come or go; at least one is, and one is not.  The rest is
-  'train'.
+  A clip whose own split is None takes the split of another clip of its source, if there is one.  Of
+  the other sources, about the fraction `validation` is 'validation' and the rest is 'train'; at
+  least one source is in each.  A hash of its name decides, so that a source keeps its split when
+  other sources are added or removed.
 
-  ValueError where no clip can be held out.
+  ValueError if no source can be held out.
   """
-  given = {}
+  stated = {}
   for split, source in zip(splits, sources, strict=True):
     if split:
-      given.setdefault(source, split)
-  held_out = _held_out({*sources} - given.keys(), validation) if validation else set()
-  if validation and not held_out and 'validation' not in given.values():
+      stated.setdefault(source, split)
+  held_out = _held_out({*sources} - stated.keys(), validation) if validation else set()
+  if validation and not held_out and 'validation' not in stated.values():
     raise UserError(
-      f'Got --validation={validation:g}, but at least two source videos without a split of their '
-      f'own are needed to hold one out; got {len({*sources} - given.keys())}.'
+      f'Got --validation={validation:g}, but to hold one out, at least two source videos without a '
+      f'"split" in the captions are needed; got {len({*sources} - stated.keys())}.'
     )
   return [
-    split or given.get(source) or ('validation' if source in held_out else 'train')
+    split or stated.get(source) or ('validation' if source in held_out else 'train')
     for split, source in zip(splits, sources)
   ]
 
 
-def most(splits: Sequence[str | None], validation: float) -> dict[str, int]:
-  """The most clips that splits can have, as far as captions say it: by the splits that they name.
+def max_clips(splits: Sequence[str | None], validation: float) -> dict[str, int]:
+  """The largest number of clips that each split can have, before sources are assigned to splits.
 
-  If they name none, half of the clips for the smaller of two, where a part is to be held out.
+  Clips whose split is None may all go to any of the splits that others name.  If no split is named
+  and `validation` is not 0, the smaller of the two splits has at most half of the clips.
   """
   named = collections.Counter(splits)
   free = named.pop(None, 0)
@@ -49,30 +50,30 @@ def most(splits: Sequence[str | None], validation: float) -> dict[str, int]:
   return {split: count + free for split, count in named.items()}
 
 
-def require_clips(shards: int | None, of: Mapping[str, int]) -> None:
-  """Raises ValueError where a split is to have more shards than clips, whose number `of` has."""
-  split, fewest = min(of.items(), key=lambda x: x[1])
+def require_clips(shards: int | None, counts: Mapping[str, int]) -> None:
+  """Raises ValueError if `shards` is more than the number of clips of a split in `counts`."""
+  split, fewest = min(counts.items(), key=lambda x: x[1])
   if shards and shards > fewest:
     raise UserError(
-      f'Got {shards} shards; {split!r} has no more than {fewest} clips: 1..{fewest} are allowed.'
+      f'Got {shards} shards; {split!r} has at most {fewest} clips, so 1..{fewest} are allowed.'
     )
 
 
-def straddling(splits: Sequence[str], sources: Sequence[str]) -> list[int]:
-  """The numbers of the clips whose source is in several splits, as only captions can say."""
-  of = collections.defaultdict(set)
+def in_several_splits(splits: Sequence[str], sources: Sequence[str]) -> list[int]:
+  """The indices of clips whose source is in several splits, which only captions can cause."""
+  by_source = collections.defaultdict(set)
   for split, source in zip(splits, sources, strict=True):
-    of[source].add(split)
-  return [i for i, source in enumerate(sources) if len(of[source]) > 1]
+    by_source[source].add(split)
+  return [i for i, source in enumerate(sources) if len(by_source[source]) > 1]
 
 
 def _held_out(sources: set[str], validation: float) -> set[str]:
-  ordered = sorted(sources, key=_place)
-  count = sum(_place(source) < validation for source in ordered)
+  ordered = sorted(sources, key=_hashed)
+  count = sum(_hashed(source) < validation for source in ordered)
   return set(ordered[: min(max(count, 1), len(ordered) - 1)]) if ordered else set()
 
 
-def _place(source: str) -> float:
+def _hashed(source: str) -> float:
   """A number from 0 to 1, uniformly distributed over sources."""
   digest = hashlib.sha256(source.encode('utf-8', 'surrogatepass')).digest()
   return int.from_bytes(digest[:8]) / 2**64

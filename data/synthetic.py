@@ -1,6 +1,7 @@
-"""Moving shapes, the embedded corpus: clips and captions drawn from an index alone.
+"""The moving shapes: a synthetic dataset of clips and captions, generated from an index.
 
-Lengths and places are fractions of the frame's side, x to the right and y down; times are seconds.
+Lengths and positions are fractions of the frame's side, with x to the right and y down; times are
+in seconds.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ from jaxtyping import Bool, Float, UInt8
 from core.errors import UserError
 from data import transforms
 
-DURATION = 5.0  # seconds a clip lasts; a shorter one is a window of it
+DURATION = 5.0  # seconds of a clip; a shorter clip is a window of it
 
 COLOURS = {
   'red': (255, 0, 0),
@@ -36,16 +37,16 @@ MOTIONS = (
   *('spinning', 'bouncing', 'standing still'),
 )
 
-REACH = 1.2  # no shape of radius 1 goes farther from its centre
+REACH = 1.2  # the largest distance of a point of a shape of radius 1 from its centre
 MARGIN = 0.03  # between a shape and the frame's edge
-ARM = 0.5  # radii from a spinning shape's centre to the point it turns about: a circle shows it too
+ARM = 0.5  # radii from a spinning shape's centre to its axis, so that even a circle visibly turns
 
 _FACTS, _WINDOW, _PROMPT, _CROP = range(4)  # independent streams of random numbers
 
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-  """What a caption says."""
+  """The facts that a caption states."""
 
   colour: str
   shape: str
@@ -54,28 +55,28 @@ class Scene:
 
   @property
   def caption(self) -> str:
-    """As in 'a red circle moving left on a black background'."""
+    """The caption, such as 'a red circle moving left on a black background'."""
     return f'a {self.colour} {self.shape} {self.motion} on a {self.background} background'
 
 
 SCENES = tuple(
   Scene(*names)
   for names in itertools.product(COLOURS, SHAPES, MOTIONS, BACKGROUNDS)
-  if names[0] != names[3]  # nobody sees white on white
+  if names[0] != names[3]  # a white shape on white is invisible
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Facts(Scene):
-  """A scene and its geometry: all that was drawn for one clip."""
+  """A scene and its geometry: all random choices of one clip."""
 
   start: tuple[float, float]  # the centre (x, y) at 0 seconds
-  end: tuple[float, float]  # and at `DURATION`, at constant speed
-  radii: tuple[float, float]  # at the same two times, at a constant rate of growth
+  end: tuple[float, float]  # the centre at `DURATION`; the speed is constant
+  radii: tuple[float, float]  # at 0 seconds and at `DURATION`; growth is exponential
   angle: float = 0.0  # radians at 0 seconds, clockwise
-  turns: float = 0.0  # clockwise in `DURATION`, about a point off the centre
-  leap: float = 0.0  # height of a bounce
-  bounces: float = 0.0  # in `DURATION`, the first beginning at 0 seconds
+  turns: float = 0.0  # clockwise turns in `DURATION`, about a point off the centre
+  leap: float = 0.0  # the height of a bounce
+  bounces: float = 0.0  # in `DURATION`; the first begins at 0 seconds
 
 
 def facts(index: int, seed: int = 0) -> Facts:
@@ -86,15 +87,15 @@ def facts(index: int, seed: int = 0) -> Facts:
 
 
 def prompt(seed: int) -> Scene:
-  """A scene for evaluation, of a stream of its own; its `caption` is the prompt."""
+  """A random scene for evaluation, independent of the clips; its `caption` is the prompt."""
   return SCENES[_rng(_PROMPT, seed).integers(len(SCENES))]
 
 
 def clip(index: int, *, size: int, frames: int, fps: float | int, seed: int = 0) -> dict:
-  """One clip: `video` (uint8 `t h w 3`), `mask` (bool `t h w`), `caption` and `facts`.
+  """One clip: `video` (uint8 `t h w 3`), `mask` of the shape (bool `t h w`), `caption` and `facts`.
 
-  Frames are 1 / `fps` seconds apart.  Where they do not fill the clip's five seconds, the moment of
-  the first is drawn at random.  More than five seconds are a ValueError.
+  Frames are 1 / `fps` seconds apart.  If they are shorter than `DURATION`, the time of the first is
+  drawn at random; if they are longer, that is a ValueError.
   """
   spare = _spare(frames, fps)
   drawn = facts(index, seed)
@@ -104,9 +105,10 @@ def clip(index: int, *, size: int, frames: int, fps: float | int, seed: int = 0)
 
 
 class MovingShapes:
-  """A random-access source of `{'video', 'caption'}`, as Grain reads it.
+  """A data source, as `data.pipeline` defines it, of moving shapes.
 
-  Frames are drawn with the side `shorter_side`, and cropped to `size`: see `transforms.CROPS`.
+  Frames are rendered with the side `shorter_side`, or `size` if it is 0, and cropped to `size`: see
+  `transforms.CROPS`.
   """
 
   def __init__(
@@ -128,11 +130,11 @@ class MovingShapes:
     return self._length
 
   def __getitem__(self, index) -> dict:
-    """The same crop each time."""
+    """The example `index`, with the same crop each time."""
     return self.draw(index, _rng(_CROP, self._seed, int(index)))
 
   def draw(self, index, rng: np.random.Generator) -> dict:
-    """`{'video': uint8 't h w 3', 'caption': str}`, a crop drawn with `rng`."""
+    """`{'video': uint8 't h w 3', 'caption': str}`, with a crop drawn with `rng`."""
     index = int(index)
     if not 0 <= index < self._length:
       raise IndexError(f'Got index {index} of a source of {self._length} clips.')
@@ -144,7 +146,7 @@ class MovingShapes:
 def render(
   facts: Facts, times: Float[np.ndarray, ' t'], size: int
 ) -> tuple[UInt8[np.ndarray, 't h w 3'], Bool[np.ndarray, 't h w']]:
-  """The frames at `times` (seconds in [0, `DURATION`]) and where the shape is in them."""
+  """The frames at `times` (seconds in [0, `DURATION`]), and the mask of the shape in them."""
   u = (times / DURATION).astype(np.float32)[:, None, None]
   angle = facts.angle + 2 * np.pi * facts.turns * u
   radius = facts.radii[0] * (facts.radii[1] / facts.radii[0]) ** u
@@ -158,7 +160,7 @@ def render(
   x, y = (pixels - x) / radius, (pixels[:, None] - y) / radius
   if facts.angle or facts.turns:
     x, y = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
-  # A pixel is covered as far as its centre lies inside: an edge one pixel wide.
+  # The coverage of a pixel falls from 1 to 0 across an edge one pixel wide.
   cover = np.clip(0.5 - _DISTANCES[facts.shape](x, y) * (radius * size), 0, 1)
 
   back = np.array(BACKGROUNDS[facts.background], np.float32)
@@ -180,7 +182,7 @@ def _square(x, y):
 
 
 def _triangle(x, y):
-  """Equilateral, point up."""
+  """An equilateral triangle that points up."""
   return np.maximum(y, np.sqrt(np.float32(0.75)) * np.abs(x) - 0.5 * y) - 0.6
 
 
@@ -194,35 +196,35 @@ _DISTANCES = dict(zip(SHAPES, (_circle, _square, _triangle, _ring, _cross)))
 
 
 def _geometry(motion: str, rng: np.random.Generator) -> dict:
-  """Keeps the whole shape in the frame at all times."""
+  """A random geometry for this motion, which keeps the whole shape in the frame at all times."""
   radius = rng.uniform(0.16, 0.20)
-  anywhere = _place(rng, REACH * radius)
+  position = _random_position(rng, REACH * radius)
   match motion.split():
-    case 'moving', way:
-      axis = way in ('up', 'down')
+    case 'moving', direction:
+      axis = direction in ('up', 'down')
       near, far = (MARGIN + REACH * radius + rng.uniform(0, 0.04, 2)).tolist()
-      ends = (near, 1 - far) if way in ('right', 'down') else (1 - far, near)
-      start, end = (tuple(v if i == axis else anywhere[i] for i in (0, 1)) for v in ends)
+      ends = (near, 1 - far) if direction in ('right', 'down') else (1 - far, near)
+      start, end = (tuple(v if i == axis else position[i] for i in (0, 1)) for v in ends)
       return dict(start=start, end=end, radii=(radius, radius))
     case ['growing' | 'shrinking']:
       small = rng.uniform(0.10, 0.13)
       large = small * rng.uniform(2.2, 2.6)
       radii = (small, large) if motion == 'growing' else (large, small)
-      place = _place(rng, REACH * large)
+      place = _random_position(rng, REACH * large)
       return dict(start=place, end=place, radii=radii)
     case ['spinning']:
-      place, angle = _place(rng, (REACH + ARM) * radius), rng.uniform(0, 2 * np.pi)
+      place, angle = _random_position(rng, (REACH + ARM) * radius), rng.uniform(0, 2 * np.pi)
       turns = rng.uniform(1, 1.5) * (1, -1)[rng.integers(2)]
       return dict(start=place, end=place, radii=(radius, radius), angle=angle, turns=turns)
     case ['bouncing']:
-      floor = (anywhere[0], 1 - MARGIN - REACH * radius - rng.uniform(0, 0.05))
+      floor = (position[0], 1 - MARGIN - REACH * radius - rng.uniform(0, 0.05))
       leap, bounces = rng.uniform(0.30, 0.40), rng.uniform(2, 3)
       return dict(start=floor, end=floor, radii=(radius, radius), leap=leap, bounces=bounces)
     case _:
-      return dict(start=anywhere, end=anywhere, radii=(radius, radius))
+      return dict(start=position, end=position, radii=(radius, radius))
 
 
-def _place(rng: np.random.Generator, reach: float) -> tuple[float, float]:
+def _random_position(rng: np.random.Generator, reach: float) -> tuple[float, float]:
   return tuple(rng.uniform(MARGIN + reach, 1 - MARGIN - reach, 2).tolist())
 
 
@@ -230,8 +232,8 @@ def _spare(frames: int, fps: float | int) -> float:
   spare = DURATION - frames / fps
   if frames < 1 or spare < -1e-9:
     raise UserError(
-      f'Got {frames} frames at {fps} a second; moving shapes last {DURATION:g} seconds: '
-      f'frames must be in 1..{int(DURATION * fps)}.'
+      f'Got {frames} frames at {fps} a second; moving shapes last {DURATION:g} seconds, so '
+      f'1..{int(DURATION * fps)} frames are allowed.'
     )
   return max(spare, 0.0)
 

@@ -1,4 +1,4 @@
-"""When each frame of a video is shown, and where the times of a file can't be right."""
+"""Presentation times and durations of frames, estimated where a file has none or wrong ones."""
 
 import collections
 import dataclasses
@@ -11,19 +11,19 @@ import av
 from core.errors import UserError
 
 SLACK = 1e-3  # seconds to which containers round presentation times
-GAP = 10.0  # seconds for which a frame may be shown where the container does not say for how long
-UNKNOWN = 1 / 25  # seconds for which a frame is shown where nothing tells for how long
+GAP = 10.0  # the longest duration in seconds, unless the container states a longer one
+UNKNOWN = 1 / 25  # the duration in seconds if nothing in the file gives one
 REORDER = 8  # frames over which presentation times may be out of order
 
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-  """A frame as it is stored, with what is needed to show it."""
+  """A frame as it is stored, with its times and the aspect ratio of its pixels."""
 
-  time: float  # seconds from the first frame's
-  end: float
+  time: float  # when it is shown first, in seconds from the first frame's time
+  end: float  # until when it is shown
   image: av.VideoFrame
-  aspect: float  # a pixel's width to its height
+  aspect: float  # width of a pixel / height of a pixel
 
 
 def timed(
@@ -31,12 +31,12 @@ def timed(
 ) -> Iterator[Frame]:
   """The frames with their times in seconds, in the order of `images`.
 
-  usual: seconds from a frame to the next, which is used where neither its length nor its time is
-    known.
-  end: the time at which the container says that the video ends, or None where it does not say.
-  ValueError where that of `images` was raised, and where for more than `GAP` seconds there is no
-  frame, unless the container says so: by an end that is not before the next frame, or where it
-  tells none, by the length of the frame before.
+  usual: the duration in seconds of a frame whose duration and time are unknown.
+  end: the time at which the container says that the video ends, or None if it does not say so.
+
+  ValueError if `images` raises one, or if no frame follows for more than `GAP` seconds.  The latter
+  is allowed if `end` is not before the next frame, or, where `end` is None, if the duration of the
+  earlier frame lasts until then.
   """
   last = None
   for frame in _ordered(images, usual, aspect, end):
@@ -48,18 +48,19 @@ def timed(
 
 
 def _ordered(images, usual, aspect, end) -> Iterator[Frame]:
-  """The frames with their times, each of which is taken by the first frame to which it can belong.
+  """The frames with their times in ascending order: each frame gets the earliest remaining time.
 
-  Decoders put frames in order.  In old AVI files only the times are not: they are the packets'.
+  Decoders return frames in order.  In old AVI files their times are not, since they are those of
+  the packets.
   """
   times, waiting, last, damage = [], collections.deque(), None, None
 
-  def take() -> Frame:
+  def next_frame() -> Frame:
     nonlocal last
     time, image = heapq.heappop(times), waiting.popleft()
-    told = float((image.duration or 0) * (image.time_base or 0))
+    stated = float((image.duration or 0) * (image.time_base or 0))
     since = time - last.time if last else 0.0
-    length = _length(told, since, usual, left=told if end is None else end - time)
+    length = _length(stated, since, usual, left=stated if end is None else end - time)
     last = Frame(time, time + length, image, aspect)
     return last
 
@@ -69,24 +70,24 @@ def _ordered(images, usual, aspect, end) -> Iterator[Frame]:
       heapq.heappush(times, expected if image.time is None else image.time)
       waiting.append(image)
       if len(waiting) == REORDER:
-        yield take()
+        yield next_frame()
   except ValueError as error:
     damage = error
   while waiting:
-    yield take()
+    yield next_frame()
   if damage:
     raise damage
 
 
 def usual_length(rate: fractions.Fraction | None) -> float:
-  """The seconds from a frame to the next at so many a second, or `UNKNOWN`."""
+  """The duration of a frame in seconds at this frame rate, or `UNKNOWN` if it is None."""
   return _length(float(1 / rate) if rate else 0.0, UNKNOWN, left=0.0)
 
 
 def _length(*seconds: float, left: float) -> float:
-  """The first which can be a frame's: containers write 0, or a tick of their clock, for unknown.
+  """The first of `seconds` that can be a duration: 0 or one clock tick stands for unknown.
 
-  left: seconds for which a frame may be shown, as the container says, although it is so long.
+  left: the limit in seconds for a duration of more than `GAP`.
   """
   possible = (s if s <= GAP else min(s, left) for s in seconds)
   return next(s for s in possible if s > 1.01 * SLACK)

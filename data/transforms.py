@@ -1,4 +1,4 @@
-"""Resizing, cropping and cutting of uint8 frames `t h w c`."""
+"""Resizing and cropping of uint8 frames `t h w c`, and cutting of clips."""
 
 import functools
 import math
@@ -13,27 +13,28 @@ Clip = UInt8[np.ndarray, 't h w c']
 
 
 def resize(frames: Clip, size: int) -> UInt8[np.ndarray, 't _ _ c']:
-  """The frames with their shorter side `size` and the other in proportion, antialiased."""
+  """The frames, resized with antialiasing to the shorter side `size`; the aspect ratio is kept."""
   return resample(frames, *shorter_side(*frames.shape[1:3], size))
 
 
 def shorter_side(height: int, width: int, size: int) -> tuple[int, int]:
-  """The height and width in proportion, the shorter of them `size`."""
+  """The height and width of the same aspect ratio whose shorter side is `size`."""
   scale = size / min(height, width)
   return max(round(height * scale), size), max(round(width * scale), size)
 
 
 def resample(frames: Clip, height: int, width: int) -> UInt8[np.ndarray, 't {height} {width} c']:
-  """The frames at another size, by a triangle filter as wide as a pixel of the coarser grid.
+  """The frames, resized by linear interpolation, with antialiasing where a side shrinks.
 
-  Linear interpolation where a side grows, its antialiased form where one shrinks: what
-  `jax.image.resize(..., 'linear', antialias=True)` computes, rounded.
+  The result is that of `jax.image.resize(..., 'linear', antialias=True)`, rounded.
   """
   t, h, w, c = frames.shape
   if (h, w) == (height, width):
     return frames
   out = np.empty((t, height, width, c), np.uint8)
-  for source, target in zip(frames, out):  # one at a time: in float32, a clip is four times larger
+  for source, target in zip(
+    frames, out
+  ):  # one at a time, since float32 takes four times the memory
     rows = _weighted(source.reshape(h, w * c), height).reshape(height, w, c)
     columns = _weighted(rows.swapaxes(0, 1).reshape(w, height * c), width)
     target[:] = np.clip(np.rint(columns), 0, 255).reshape(width, height, c).swapaxes(0, 1)
@@ -43,8 +44,8 @@ def resample(frames: Clip, height: int, width: int) -> UInt8[np.ndarray, 't {hei
 def _weighted(lines: Shaped[np.ndarray, 'n k'], target: int) -> Float[np.ndarray, 'm k']:
   """`target` weighted means of neighbouring lines.
 
-  Tap by tap, since most of the matrix is zero; and the threads of a matrix product in every worker
-  would stand in each other's way.
+  A loop over taps is faster than a matrix product: most of the matrix is zero, and the threads of
+  matrix products in every worker would compete.
   """
   indices, weights = _taps(len(lines), target)
   total = np.zeros((target, lines.shape[1]), np.float32)
@@ -57,7 +58,7 @@ def _weighted(lines: Shaped[np.ndarray, 'n k'], target: int) -> Float[np.ndarray
 def _taps(
   source: int, target: int
 ) -> tuple[Int[np.ndarray, 'taps m'], Float[np.ndarray, 'taps m']]:
-  """For each of `target` lines, the lines of `source` under its triangle, and their weights."""
+  """For each of `target` lines, the indices and weights of the `source` lines that it averages."""
   step = source / target
   reach = max(step, 1)
   centers = (np.arange(target) + 0.5) * step - 0.5
@@ -77,7 +78,7 @@ def center_crop(frames: Clip, size: int) -> UInt8[np.ndarray, 't {size} {size} c
 def random_crop(
   frames: Clip, size: int, rng: np.random.Generator
 ) -> UInt8[np.ndarray, 't {size} {size} c']:
-  """A square of side `size`, at the same place in all frames, any place being as likely."""
+  """A square of side `size` at a uniformly random place, which is the same in all frames."""
   top, left = (rng.integers(spare + 1) for spare in _spare(frames, size))
   return frames[:, top : top + size, left : left + size]
 
@@ -88,9 +89,9 @@ CROPS = {'center': lambda frames, size, rng: center_crop(frames, size), 'random'
 def crop(
   name: str, size: int, shorter_side: int = 0
 ) -> Callable[[Clip, np.random.Generator], Clip]:
-  """Returns `crop(frames, rng)`, which cuts squares of side `size` as `CROPS[name]` does.
+  """Returns `crop(frames, rng)`, which is `CROPS[name]` with squares of side `size`.
 
-  ValueError for an unknown name, or a `shorter_side` of the frames, unless 0, below `size`.
+  ValueError if the name is unknown, or if `shorter_side` is not 0 and below `size`.
   """
   if name not in CROPS:
     raise UserError(f'Got crop={name!r}; allowed are {sorted(CROPS)}.')
@@ -104,10 +105,13 @@ def crop(
 def take_clip(
   frames: Clip, count: int, rng: np.random.Generator | None = None
 ) -> UInt8[np.ndarray, '{count} h w c']:
-  """`count` consecutive frames: those in the middle, or with `rng` any.  Fewer are a ValueError."""
+  """`count` consecutive frames: at random with `rng`, else from the middle.
+
+  ValueError if there are fewer frames.
+  """
   spare = len(frames) - count
   if count < 1 or spare < 0:
-    raise UserError(f'Got {len(frames)} frames where {count} are wanted; at least 1 and no more.')
+    raise UserError(f'Got count={count} of {len(frames)} frames; allowed is 1 to {len(frames)}.')
   first = spare // 2 if rng is None else rng.integers(spare + 1)
   return frames[first : first + count]
 

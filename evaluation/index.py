@@ -33,7 +33,7 @@ def read(folder: pathlib.Path, files: Collection[str]) -> dict[str, dict]:
     raise UserError(f'{path}, {error}.') from error
   numbered = enumerate(unicode.lines(text), 1)
   lines = dict(_entry(line, f'{path}, line {n}') for n, line in numbered if line.strip())
-  found = names.found(folder, lines.keys(), files)
+  found = names.resolve(folder, lines.keys(), files)
   return {found[line]: lines[line] for line in sorted(found, key=lambda line: line == found[line])}
 
 

@@ -86,7 +86,7 @@ def style(config: ConfigDict, on_step: OnStep | None, mesh: jax.sharding.Mesh | 
   data = Data(
     name=s.image,
     splits=lambda: ['train'],
-    open=lambda split: Picture(pathlib.Path(s.image), caption, config.data.size, tell=say),
+    open=lambda split: Picture(pathlib.Path(s.image), caption, config.data.size, warn=say),
     endless=True,
   )
   return dataclasses.replace(_from_text(config, init, apply, on_step), data=data)

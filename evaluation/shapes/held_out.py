@@ -103,7 +103,7 @@ def _applications(workdir, masked_workdir, styles, strength) -> Iterator[Applica
   yield Application('edit', workdir, task, {'strength': strength})
   files = {file.stem: file for file in sorted(styles.glob('*.npz'))}
   images = {name: file.with_suffix('.png') for name, file in files.items()}
-  references = {name: pictures.read_image(file, tell=print)[0] for name, file in images.items()}
+  references = {name: pictures.read_image(file, warn=print)[0] for name, file in images.items()}
   # A look is the nearest of all: it depends on the pictures of the other styles too.
   looks = {name: digest([file]) for name, file in images.items()}
   for name, file in files.items():

@@ -83,16 +83,16 @@ def test_a_folder_that_cannot_be_read_is_told(folder, monkeypatch):
   ('one', 'other'), [('\xe9', 'e\u0301'), ('\uac00', '\u1100\u1161'), ('\u212b', '\xc5')]
 )
 def test_a_name_means_the_one_of_another_form(one, other):
-  assert files.named([f'{one}/a'], [f'{other}/a', 'b']) == {f'{one}/a': f'{other}/a'}
-  assert files.named([f'{one}/a'], [f'{other}/a', f'{one}/a']) == {f'{one}/a': f'{one}/a'}
+  assert files.match_names([f'{one}/a'], [f'{other}/a', 'b']) == {f'{one}/a': f'{other}/a'}
+  assert files.match_names([f'{one}/a'], [f'{other}/a', f'{one}/a']) == {f'{one}/a': f'{one}/a'}
   both = [one, other]
-  assert files.named(both, both) == {one: one, other: other}
-  assert files.named(both, [one]) == {one: one}
+  assert files.match_names(both, both) == {one: one, other: other}
+  assert files.match_names(both, [one]) == {one: one}
 
 
 def test_a_name_that_may_mean_two_means_none():
   both = ['\xe9\xe9', 'e\u0301\xe9']
-  assert files.named(['e\u0301e\u0301'], both) == {}
-  assert files.named(both, ['e\u0301e\u0301']) == {}
-  assert files.named(['e'], ['\xe9']) == {}
-  assert files.named(['fi'], ['\ufb01']) == {}  # a ligature is other letters
+  assert files.match_names(['e\u0301e\u0301'], both) == {}
+  assert files.match_names(both, ['e\u0301e\u0301']) == {}
+  assert files.match_names(['e'], ['\xe9']) == {}
+  assert files.match_names(['fi'], ['\ufb01']) == {}  # a ligature is other letters

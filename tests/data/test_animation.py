@@ -43,7 +43,7 @@ def test_what_is_written_as_webp_is_read_again(tmp_path):
   video.write(tmp_path / 'a.webp', pixels, fps=16.0, metadata={'prompt': 'a film'})
   clip = pictures.read_clip(tmp_path / 'a.webp', frames=5, fps=16.0, longer=False)
   np.testing.assert_allclose(clip, pixels.astype(int), atol=3)
-  mask = pictures.read_mask(tmp_path / 'a.webp', pixels, fps=16.0, tell=print)
+  mask = pictures.read_mask(tmp_path / 'a.webp', pixels, fps=16.0, warn=print)
   assert mask[:, 0, 0].tolist() == [False, False, False, True, True]
   found = list(videos.read(tmp_path / 'a.webp', videos.Reading(5, fps=16.0)))
   np.testing.assert_array_equal(found[0], clip)
@@ -85,7 +85,7 @@ def test_a_webp_whose_tags_are_damaged_is_refused(tmp_path, count):
   like = np.zeros((1, 16, 24, 3), np.uint8)
   for read in (
     lambda: pictures.read_image(path, print),
-    lambda: pictures.read_mask(path, like, fps=16.0, tell=print),
+    lambda: pictures.read_mask(path, like, fps=16.0, warn=print),
   ):
     with pytest.raises(ValueError, match=r'Cannot read the EXIF data of|a\.webp: damaged, no '):
       read()
@@ -108,5 +108,5 @@ def test_a_damaged_or_enormous_webp_is_refused(tmp_path, monkeypatch):
   with pytest.raises(ValueError, match=r'^damaged, no decodable frame: '):
     decode.probe(file[:40])
   monkeypatch.setattr(decode, 'MAX_PIXELS', 16 * 24 - 1)
-  with pytest.raises(ValueError, match='frames of 24 x 16 pixels; at most 383 pixels'):
+  with pytest.raises(ValueError, match='frames of 24 x 16 pixels; at most 383 are allowed'):
     decode.decode(file)

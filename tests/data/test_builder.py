@@ -188,12 +188,14 @@ def test_mistakes_are_told(videos, tmp_path):
   out = tmp_path / 'out'
   with pytest.raises(ValueError, match=r'There is no folder .*none; --videos is'):
     builder.build(tmp_path / 'none', LINES, out)
-  with pytest.raises(ValueError, match='exists and is no dataset; --overwrite replaces nothing'):
+  with pytest.raises(ValueError, match='exists and is not a dataset; --overwrite replaces only'):
     builder.build(videos, LINES, videos, overwrite=True)
   with pytest.raises(ValueError, match='Got --fps=0; more than 0 is allowed'):
     builder.build(videos, LINES, out, fps=0.0)
   for kwargs in ({'min_side': -1}, {'validation': 1.0}, {'validation': -0.1}):
-    with pytest.raises(ValueError, match=r'Got --min_side=.* and --validation=.*; allowed are 0 '):
+    with pytest.raises(
+      ValueError, match=r'Got --min_side=.* and --validation=.*; allowed are --min_side '
+    ):
       builder.build(videos, LINES, out, **kwargs)
   with pytest.raises(
     ValueError, match=r'can be used: cut\.mkv: no line in the captions; .*; \.\.\.\.$'
@@ -204,9 +206,7 @@ def test_mistakes_are_told(videos, tmp_path):
 
 def test_more_shards_than_clips_are_refused_before_any_is_decoded(videos, tmp_path, monkeypatch):
   monkeypatch.setattr(builder, '_probed', None)
-  with pytest.raises(
-    ValueError, match=r"Got 5 shards; 'train' has no more than 4 clips: 1\.\.4 are"
-  ):
+  with pytest.raises(ValueError, match=r"Got 5 shards; 'train' has at most 4 clips, so 1\.\.4 are"):
     builder.build(videos, LINES, tmp_path / 'out', shards=5)
   assert not (tmp_path / 'out').exists()
 

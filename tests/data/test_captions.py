@@ -36,8 +36,8 @@ def test_a_caption_comes_first_and_the_words_of_a_label_stand_in_for_it(tmp_path
       {'file': 'b.mp4', 'caption': 'a \ud83d dog'},
       r'"a \\ud83d dog" has \\ud83d, which is no char',
     ),
-    ({'file': 'b.mp4', 'label': 'a\udce9'}, r'"a\\xe9" has \\xe9, which is no character'),
-    ({'file': 'b.mp4', 'caption': 'a\0b'}, '.* has NUL, which is no character of a text'),
+    ({'file': 'b.mp4', 'label': 'a\udce9'}, r'"a\\xe9" has \\xe9, which is not a character'),
+    ({'file': 'b.mp4', 'caption': 'a\0b'}, '.* has NUL, which is not allowed in text'),
     (b'[1, 2]', r'got \[1, 2\]'),
     ({'caption': 'a dog'}, 'no "file"'),
     ({'file': None, 'caption': 'a dog'}, 'got "file": null'),
@@ -73,8 +73,8 @@ def test_only_a_line_feed_ends_a_line(tmp_path, separator):
 @pytest.mark.parametrize(
   ('encoding', 'message'),
   [
-    ('utf-16', r'^captions\.jsonl, it is UTF-16, or no text; allowed is UTF-8\.$'),
-    ('utf-16-be', r'^captions\.jsonl, it is UTF-16, or no text; allowed is UTF-8\.$'),
+    ('utf-16', r'^captions\.jsonl, it is UTF-16, or not text; allowed is UTF-8\.$'),
+    ('utf-16-be', r'^captions\.jsonl, it is UTF-16, or not text; allowed is UTF-8\.$'),
     (
       'cp1252',
       r'^captions\.jsonl, line 3: byte 0xe9 is not UTF-8, but perhaps Windows-1252; .*\.$',

@@ -16,7 +16,7 @@ def noise(*shape):
     (
       4,
       False,
-      r'has more than 4 frames .* allowed are 4 \(0\.25 seconds\), or --clip=start for the first',
+      r'has more than 4 frames .* allowed are 4 \(0\.25 seconds\), or --clip=start to use the',
     ),
     (12, False, r'has 8 frames .* allowed are 12 \(0\.75 seconds\)\.'),
     (12, True, r'allowed are 12 \(0\.75 seconds\), or more\.'),
@@ -71,7 +71,7 @@ def test_of_a_long_video_no_more_is_decoded_than_is_needed(long):
   assert clip.shape == (4, 16, 16, 3)
   with pytest.raises(ValueError, match='has more than 40 frames at 16 a second; allowed are 40'):
     pictures.read_clip(path, frames=40, fps=16.0, longer=False)
-  mask = pictures.read_mask(path, np.zeros((20, 16, 16, 3), np.uint8), fps=16.0, tell=print)
+  mask = pictures.read_mask(path, np.zeros((20, 16, 16, 3), np.uint8), fps=16.0, warn=print)
   assert mask.shape == (20, 16, 16)
   # As many as an order of times needs, and one more.
   assert len(decoded) <= 3 * (timing.REORDER + 3)
@@ -88,4 +88,4 @@ def test_of_a_damaged_clip_it_is_told_why_it_ends(tmp_path):
   ):
     pictures.read_clip(tmp_path / 'v.mkv', frames=20, fps=10.0, longer=True)
   with pytest.raises(ValueError, match=r'allowed are 20 or more, or one\.  Its end: .*dam'):
-    pictures.read_mask(tmp_path / 'v.mkv', frames, fps=10.0, tell=print)
+    pictures.read_mask(tmp_path / 'v.mkv', frames, fps=10.0, warn=print)

@@ -82,7 +82,7 @@ def test_an_index_is_the_same_window_each_time(written):
 def test_mistakes_are_told(written):
   facts = decode.Facts(1, 1.0, 16, 16, None)
   clips = [dataset.Clip('a.mkv', 'a film', split, facts) for split in ('train', 'train', 'test')]
-  with pytest.raises(ValueError, match=r"Got 2 shards; 'test' has no more than 1 clips: 1\.\.1 a"):
+  with pytest.raises(ValueError, match=r"Got 2 shards; 'test' has at most 1 clips, so 1\.\.1 a"):
     dataset.write(written[0], clips, written[1] / 'none', shards=2)
   with pytest.raises(ValueError, match=r"Got split='dev'; .*set has \['test', 'train'\]"):
     source(written, split='dev')

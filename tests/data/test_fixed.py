@@ -62,5 +62,5 @@ def test_a_source_that_draws_nothing_is_read_as_it_is():
 
 
 def test_no_example_is_an_error():
-  with pytest.raises(ValueError, match='Got 0 examples to evaluate; 1 or more are allowed'):
+  with pytest.raises(ValueError, match='Got 0 examples to evaluate; allowed is 1 or more'):
     Fixed(Numbers(4), 0)

@@ -1,4 +1,4 @@
-"""Datasets of which something is gone or cut short: each is refused by the name of the file."""
+"""Datasets with a missing or truncated file: opening one is an error with the name of the file."""
 
 import re
 import shutil
@@ -65,7 +65,7 @@ def test_a_shard_that_is_cut_short_is_named(copy, left):
   path.write_bytes(contents[:left])
   said = refusal(copy)
   assert re.fullmatch(
-    re.escape(f'{path} is damaged or cut short: ') + r'.+; copy it again, or build the dataset '
+    re.escape(f'{path} is damaged or truncated: ') + r'.+; copy it again, or build the dataset '
     r'again\.', said, re.DOTALL
   )  # fmt: skip
 
@@ -78,7 +78,7 @@ def test_a_shard_that_is_not_there_is_named(copy):
 def test_a_shard_of_another_number_of_records_is_named(copy):
   shutil.copyfile(copy / SHARD.replace('00001-', '00000-'), copy / SHARD)
   assert re.match(
-    re.escape(f'{copy / SHARD} has ') + r'[23] records in place of [23];', refusal(copy)
+    re.escape(f'{copy / SHARD} has ') + r'[23] records instead of [23];', refusal(copy)
   )
 
 

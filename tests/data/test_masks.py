@@ -43,7 +43,7 @@ def test_a_box_stays_and_a_tube_moves():
     for frame in (*box, *tube):
       rows, columns = np.nonzero(~frame)
       assert len(rows) == (np.ptp(rows) + 1) * (np.ptp(columns) + 1)  # it is one rectangle
-      assert masks.FEWEST - 0.1 < (np.ptp(rows) + 1) / 20 < masks.MOST + 0.1
+      assert masks.MIN_SIDE - 0.1 < (np.ptp(rows) + 1) / 20 < masks.MAX_SIDE + 0.1
   centres = [np.mean(np.nonzero(~tube[i]), 1) for tube in drawn('tube') for i in (0, -1)]
   ways = np.diff(np.reshape(centres, (-1, 2, 2)), axis=1)
   assert np.abs(ways).max() > 5
@@ -68,7 +68,7 @@ def test_a_region_is_hidden_after_the_first_frame():
   for mask in drawn('region'):
     assert mask[0].all()
     assert (mask[1:] == mask[1]).all()
-    assert 0 < (~mask[1]).mean() < masks.MOST**2
+    assert 0 < (~mask[1]).mean() < masks.MAX_SIDE**2
     for lines in (mask[1], mask[1].T):  # it is one piece: of each line, one stretch
       edges = np.diff(np.pad(~lines, ((0, 0), (1, 1))).astype(int))
       assert ((edges == 1).sum(1) <= 1).all()

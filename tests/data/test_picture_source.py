@@ -9,8 +9,8 @@ from tests.data.images import noise, written
 
 def test_a_picture_is_a_source_of_its_squares(tmp_path):
   path, notes = written(tmp_path / 'a.png', noise(40, 30, 4), 'RGBA'), []
-  source = pictures.Picture(path, 'in neon style', 16, tell=notes.append)
-  assert notes == [f'{path}: its alpha is dropped.']
+  source = pictures.Picture(path, 'in neon style', 16, warn=notes.append)
+  assert notes == [f'{path}: its alpha channel is dropped.']
   first, second = (source.draw(0, np.random.default_rng(i)) for i in (0, 1))
   assert first['video'].shape == (1, 16, 16, 3)
   assert first['caption'] == 'in neon style'
@@ -27,7 +27,7 @@ def test_a_square_of_a_picture_is_not_enlarged(tmp_path, monkeypatch, height, wi
 
   monkeypatch.setattr(transforms, 'random_crop', watched)
   source = pictures.Picture(
-    written(tmp_path / 'a.png', noise(height, width, 3)), 'a style', 16, tell=list
+    written(tmp_path / 'a.png', noise(height, width, 3)), 'a style', 16, warn=list
   )
   for i in range(100):
     source.draw(0, np.random.default_rng(i))
@@ -38,7 +38,7 @@ def test_a_square_of_a_picture_is_not_enlarged(tmp_path, monkeypatch, height, wi
 def test_a_picture_that_would_be_enlarged_is_refused(tmp_path, height, width):
   path = written(tmp_path / 'a.png', noise(height, width, 3))
   with pytest.raises(ValueError, match='are needed on each side') as error:
-    pictures.Picture(path, 'a style', 16, tell=list)
+    pictures.Picture(path, 'a style', 16, warn=list)
   assert str(error.value) == (
     f'{path} has {width} x {height} pixels; to train on it without enlarging it, at least 16 are '
     'needed on each side.'

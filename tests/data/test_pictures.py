@@ -40,7 +40,7 @@ def test_alpha_is_dropped_with_a_message(tmp_path):
   pixels = noise(4, 5, 4)
   got, notes = read(written(tmp_path / 'a.png', pixels, 'RGBA'))
   np.testing.assert_array_equal(got, pixels[..., :3])
-  assert notes == [f'{tmp_path}/a.png: its alpha is dropped.']
+  assert notes == [f'{tmp_path}/a.png: its alpha channel is dropped.']
   assert read(written(tmp_path / 'b.png', pixels[..., :3].copy()))[1] == []
 
 
@@ -74,7 +74,7 @@ def test_of_an_animation_the_first_frame_is_taken_and_said(tmp_path, kind, optio
   pixels = np.array(colours, np.uint8)[:, None, None] * np.ones((1, 16, 16, 1), np.uint8)
   got, notes = read(animated(tmp_path / 'a', pixels, kind, **options))
   np.testing.assert_allclose(got, pixels[0], atol=4)
-  assert notes == [f'{tmp_path}/a: the first of its 3 frames is taken.']
+  assert notes == [f'{tmp_path}/a: only the first of its 3 frames is used.']
 
 
 def test_what_else_is_in_a_photo_is_no_frame(tmp_path):
@@ -89,7 +89,7 @@ def test_what_else_is_in_a_photo_is_no_frame(tmp_path):
   big.save(tmp_path / 'b.tiff', save_all=True, append_images=[small, small])
   assert Image.open(tmp_path / 'b.tiff').n_frames == 3
   assert read(tmp_path / 'b.tiff')[1] == []
-  mask = pictures.read_mask(path, np.zeros((2, 16, 16, 3), np.uint8), fps=16.0, tell=lambda _: None)
+  mask = pictures.read_mask(path, np.zeros((2, 16, 16, 3), np.uint8), fps=16.0, warn=lambda _: None)
   np.testing.assert_array_equal(mask, np.full((2, 16, 16), pixels[0, 0, 0] > 127))
 
 
@@ -99,33 +99,33 @@ def test_what_else_is_in_a_photo_is_no_frame(tmp_path):
 def test_an_animation_is_a_video_as_a_mask(tmp_path, kind, name):
   white, like = squares(6), np.zeros((6, 16, 16, 3), np.uint8)
   path = animated(tmp_path / name, white, kind, duration=100)
-  mask = pictures.read_mask(path, like, fps=10.0, tell=refuse)
+  mask = pictures.read_mask(path, like, fps=10.0, warn=refuse)
   np.testing.assert_array_equal(mask, white > 127)
   with pytest.raises(ValueError, match=r'has 6 frames; allowed are 7 or more, or one\.'):
-    pictures.read_mask(path, np.zeros((7, 16, 16, 3), np.uint8), fps=10.0, tell=refuse)
+    pictures.read_mask(path, np.zeros((7, 16, 16, 3), np.uint8), fps=10.0, warn=refuse)
 
 
 def test_the_pages_of_a_mask_are_the_frames(tmp_path):
   white, notes = squares(5), []
   path = animated(tmp_path / 'm.tiff', white, 'TIFF')
   like = np.zeros((4, 16, 16, 3), np.uint8)
-  mask = pictures.read_mask(path, like, fps=10.0, tell=notes.append)
+  mask = pictures.read_mask(path, like, fps=10.0, warn=notes.append)
   np.testing.assert_array_equal(mask, white[:4] > 127)
-  assert notes == [f'{path}: its 5 pages are taken as frames.']
+  assert notes == [f'{path}: its 5 pages are used as frames.']
   ones = animated(tmp_path / 'ones.tiff', white // 255, 'TIFF')
   notes.clear()
   np.testing.assert_array_equal(
-    pictures.read_mask(ones, like, fps=10.0, tell=notes.append), white[:4] > 127
+    pictures.read_mask(ones, like, fps=10.0, warn=notes.append), white[:4] > 127
   )
-  assert notes[1:] == [f'{ones}: its values are 0 and 1, of which 1 is white.']
+  assert notes[1:] == [f'{ones}: its values are only 0 and 1, so 1 is white.']
   with pytest.raises(ValueError, match=r'has 5 frames; allowed are 6 or more, or one\.'):
-    pictures.read_mask(path, np.zeros((6, 16, 16, 3), np.uint8), fps=10.0, tell=notes.append)
+    pictures.read_mask(path, np.zeros((6, 16, 16, 3), np.uint8), fps=10.0, warn=notes.append)
 
 
 def test_a_video_of_zeros_and_ones_is_a_mask(tmp_path):
   white, like = squares(4) // 255, np.zeros((4, 16, 16, 3), np.uint8)
   (tmp_path / 'm.mkv').write_bytes(encoded(white[..., None].repeat(3, -1), np.arange(4) * 100))
-  mask = pictures.read_mask(tmp_path / 'm.mkv', like, fps=10.0, tell=refuse)
+  mask = pictures.read_mask(tmp_path / 'm.mkv', like, fps=10.0, warn=refuse)
   np.testing.assert_array_equal(mask, white == 1)
 
 
@@ -138,7 +138,7 @@ def test_a_stream_of_mpeg_is_a_mask_though_pillow_knows_its_name(tmp_path):
       container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format='rgb24')))
     container.mux(stream.encode())
   assert Image.open(path).format == 'MPEG'
-  mask = pictures.read_mask(path, white[:6], fps=25.0, tell=refuse)
+  mask = pictures.read_mask(path, white[:6], fps=25.0, warn=refuse)
   assert (mask == (white[:6, ..., 0] > 127)).mean() > 0.9
 
 
@@ -146,16 +146,16 @@ def test_a_stream_of_mpeg_is_a_mask_though_pillow_knows_its_name(tmp_path):
 @pytest.mark.parametrize(
   ('value', 'note'),
   [
-    (0, 'm is white nowhere: nothing is made.  White is what is above half of the range.'),
-    (100, 'm is white nowhere: nothing is made.  White is what is above half of the range.'),
-    (200, 'm is white everywhere: all is made, and nothing kept.'),
+    (0, 'm has no white pixel, so nothing is generated; white is above half of its range.'),
+    (100, 'm has no white pixel, so nothing is generated; white is above half of its range.'),
+    (200, 'm is white everywhere, so everything is generated and nothing is kept.'),
   ],
 )
 def test_a_mask_that_is_all_one_is_told(tmp_path, still, value, note):
   pixels, notes = np.full((2, 16, 16, 3), value, np.uint8), []
   video.write(tmp_path / 'm.png', pixels) if still else video.write(tmp_path / 'm.mp4', pixels)
   (tmp_path / ('m.png' if still else 'm.mp4')).rename(tmp_path / 'm')
-  mask = pictures.read_mask(tmp_path / 'm', pixels, fps=16.0, tell=notes.append)
+  mask = pictures.read_mask(tmp_path / 'm', pixels, fps=16.0, warn=notes.append)
   assert notes == [f'{tmp_path}/{note}']
   np.testing.assert_array_equal(mask, value == 200)
 
@@ -187,7 +187,7 @@ def test_a_mask_goes_where_its_picture_goes(fit, shape, size):
 def test_a_mask_of_another_size_is_resized_by_nearest_neighbours(tmp_path):
   like = np.zeros((3, 6, 8, 3), np.uint8)
   small = np.array([[0, 255], [255, 0]], np.uint8)
-  mask = pictures.read_mask(written(tmp_path / 'm.png', small, 'L'), like, fps=16.0, tell=refuse)
+  mask = pictures.read_mask(written(tmp_path / 'm.png', small, 'L'), like, fps=16.0, warn=refuse)
   assert mask.shape == (3, 6, 8)
   assert mask[:, :3, 4:].all()
   assert mask[:, 3:, :4].all()
@@ -198,18 +198,18 @@ def test_a_mask_of_another_size_is_resized_by_nearest_neighbours(tmp_path):
 def test_a_mask_of_the_same_aspect_but_for_rounding_is_not_told(tmp_path, size):
   like, white = np.zeros((1, 90, 160, 3), np.uint8), np.full(size, 255, np.uint8)
   white[0] = 0
-  pictures.read_mask(written(tmp_path / 'm.png', white, 'L'), like, fps=16.0, tell=refuse)
+  pictures.read_mask(written(tmp_path / 'm.png', white, 'L'), like, fps=16.0, warn=refuse)
 
 
 @pytest.mark.parametrize('size', [(90, 90), (160, 90), (30, 50), (90, 140)])
-def test_a_mask_of_another_aspect_is_stretched_and_told(tmp_path, size):
+def test_a_mask_of_another_aspect_is_stretched_with_a_warning(tmp_path, size):
   like, notes = np.zeros((1, 90, 160, 3), np.uint8), []
   path = written(tmp_path / 'm.png', 255 * np.eye(*size, dtype=np.uint8), 'L')
-  mask = pictures.read_mask(path, like, fps=16.0, tell=notes.append)
+  mask = pictures.read_mask(path, like, fps=16.0, warn=notes.append)
   assert mask.shape == (1, 90, 160)
   assert notes == [
-    f'{path} has {size[1]} x {size[0]} pixels, an aspect other than that of the 160 x 90 it is '
-    'for: it is stretched to fit.'
+    f'{path} has {size[1]} x {size[0]} pixels and its video 160 x 90: the aspect ratios differ, '
+    'so the mask is stretched to fit.'
   ]
 
 
@@ -219,18 +219,18 @@ def test_a_mask_may_be_a_video(tmp_path):
   for i in range(8):
     white[i, :, : 2 * i] = 255
   video.write(tmp_path / 'm.mp4', white, fps=16.0)
-  mask = pictures.read_mask(tmp_path / 'm.mp4', like, fps=16.0, tell=refuse)
+  mask = pictures.read_mask(tmp_path / 'm.mp4', like, fps=16.0, warn=refuse)
   np.testing.assert_array_equal(mask, white[..., 0] > 127)
   video.write(tmp_path / 'short.mp4', white[:4], fps=16.0)
   with pytest.raises(ValueError, match=r'has 4 frames; allowed are 8 or more, or one\.'):
-    pictures.read_mask(tmp_path / 'short.mp4', like, fps=16.0, tell=refuse)
+    pictures.read_mask(tmp_path / 'short.mp4', like, fps=16.0, warn=refuse)
 
 
 def test_a_folder_is_no_file(tmp_path):
   like = np.zeros((1, 8, 8, 3), np.uint8)
   for read in (
     lambda: pictures.read_image(tmp_path, refuse),
-    lambda: pictures.read_mask(tmp_path, like, fps=16.0, tell=refuse),
+    lambda: pictures.read_mask(tmp_path, like, fps=16.0, warn=refuse),
     lambda: pictures.read_clip(tmp_path, frames=1, fps=16.0, longer=True),
   ):
     with pytest.raises(ValueError, match=rf'^{tmp_path} is a folder; allowed is a file\.$'):
@@ -276,7 +276,7 @@ def test_damage_is_one_line_of_a_picture_and_of_a_mask(tmp_path, kind, cut, repl
   path.write_bytes(data)
   for reads in (
     lambda: read(path),
-    lambda: pictures.read_mask(path, pixels, fps=10.0, tell=lambda note: None),
+    lambda: pictures.read_mask(path, pixels, fps=10.0, warn=lambda note: None),
   ):
     with pytest.raises(ValueError, match=rf'^[^\n]*{path}[^\n]*$'):
       reads()

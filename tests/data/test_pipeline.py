@@ -230,9 +230,9 @@ def test_mistakes_are_told(open_batches):
   with pytest.raises(ValueError, match='batch=0; allowed is 1 or more'):
     open_batches(Numbers(9), batch=0)
   for rows in ([], [4], [0, -1]):
-    with pytest.raises(ValueError, match=r'rows=.* of a batch; allowed are some of 0 to 3'):
+    with pytest.raises(ValueError, match=r'rows=.* of a batch; allowed are one or more of 0 to 3'):
       open_batches(Numbers(9), batch=4, rows=rows)
-  with pytest.raises(ValueError, match='without an example'):
+  with pytest.raises(ValueError, match='without any example'):
     open_batches(Numbers(0))
 
 

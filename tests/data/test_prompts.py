@@ -62,7 +62,7 @@ def test_a_blank_prompt_is_none(tmp_path):
 @pytest.mark.parametrize(
   ('name', 'text', 'message'),
   [
-    ('a.csv', 'one', r'a\.csv: it is \.csv; allowed are \.txt with a prompt a line'),
+    ('a.csv', 'one', r'a\.csv: its extension is \.csv; allowed are \.txt with one prompt a line'),
     ('a.txt', ' \n', r'a\.txt has no prompt; allowed are'),
     ('a.json', '[{"prompt": ""}]', r'a\.json has no prompt; allowed are'),
     ('a.json', '{"a": 1}', r'Cannot read the prompts of .*a\.json'),
@@ -93,9 +93,9 @@ def test_only_a_line_feed_ends_a_prompt(tmp_path, name, separator):
   [
     ('a.txt', 'one\r\ncaf\xe9\r\n'.encode('cp1252'), 'line 2: byte 0xe9 is not UTF-8, but perhaps'),
     ('a.tsv', b'\xef\xbb\xbfa\tone\n\nb\t\x93two\x94', 'line 3: byte 0x93 is not UTF-8'),
-    ('a.txt', 'one\ntwo'.encode('utf-16'), 'it is UTF-16, or no text; allowed is UTF-8'),
-    ('a.txt', 'one\ntwo'.encode('utf-16-le'), 'it is UTF-16, or no text; allowed is UTF-8'),
-    ('a.json', '["one"]'.encode('utf-16-be'), 'it is UTF-16, or no text; allowed is UTF-8'),
+    ('a.txt', 'one\ntwo'.encode('utf-16'), 'it is UTF-16, or not text; allowed is UTF-8'),
+    ('a.txt', 'one\ntwo'.encode('utf-16-le'), 'it is UTF-16, or not text; allowed is UTF-8'),
+    ('a.json', '["one"]'.encode('utf-16-be'), 'it is UTF-16, or not text; allowed is UTF-8'),
     ('a.txt', b'one\na \xed\xa0\xbd ring', 'line 2: byte 0xed is not UTF-8'),
     (
       'a.json',
@@ -105,10 +105,10 @@ def test_only_a_line_feed_ends_a_prompt(tmp_path, name, separator):
     (
       'a.jsonl',
       b'\n{"caption": "\\udc00"}',
-      r'line 2: "\\udc00" has \\udc00, which is no character',
+      r'line 2: "\\udc00" has \\udc00, which is not a character',
     ),
-    ('a.jsonl', b'"a\\u0000b"', 'line 1: .* has NUL, which is no character'),
-    ('a.jsonl', b'"one"\n{"prompt": 3}', 'line 2: the prompt 3 is no text'),
+    ('a.jsonl', b'"a\\u0000b"', 'line 1: .* has NUL, which is not allowed'),
+    ('a.jsonl', b'"one"\n{"prompt": 3}', 'line 2: the prompt 3 is not a string'),
   ],
 )
 def test_what_is_no_clean_text_is_told_with_its_line(tmp_path, name, data, reason):

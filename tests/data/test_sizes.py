@@ -137,7 +137,7 @@ def test_damaged_sizes_are_refused_in_one_line(tmp_path):
   assert all(r.startswith(f'{tmp_path}/{sizes.FILE} is missing or damaged: ') for r in reasons)
   assert any('decompressing' in reason for reason in reasons)
   (tmp_path / sizes.FILE).write_bytes(whole)
-  with pytest.raises(ValueError, match="damaged: it has 99 sizes for the 98 clips of 'train'"):
+  with pytest.raises(ValueError, match="damaged: it has 99 sizes for 98 clips of 'train'"):
     read(98)
 
 

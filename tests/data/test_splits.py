@@ -10,7 +10,7 @@ NAMES = [f'video {i}' for i in range(2000)]
 
 
 def held_out(sources, validation):
-  found = splits.assigned([None] * len(sources), sources, validation)
+  found = splits.assign([None] * len(sources), sources, validation)
   return {source for source, split in zip(sources, found) if split == 'validation'}
 
 
@@ -42,35 +42,35 @@ def test_of_few_sources_one_is_held_out_and_one_is_not(count):
   ],
 )
 def test_the_most_clips_that_a_split_can_have(named, validation, most):
-  assert splits.most(named, validation) == most
+  assert splits.max_clips(named, validation) == most
   if len(named) > 1:  # whatever the sources are
     for count in (2, 3, 7, 10):
       sources = [f'{split} {i % count}' for i, split in enumerate(named)]
-      found = collections.Counter(splits.assigned(named, sources, validation))
+      found = collections.Counter(splits.assign(named, sources, validation))
       assert min(found.values()) <= min(most.values())
 
 
 def test_all_clips_of_a_source_are_in_one_split():
   sources = [f'video {i % 40}' for i in range(200)]
-  found = splits.assigned([None] * 200, sources, 0.2)
+  found = splits.assign([None] * 200, sources, 0.2)
   assert set(found) == {'train', 'validation'}
-  assert splits.straddling(found, sources) == []
+  assert splits.in_several_splits(found, sources) == []
 
 
 def test_a_split_of_the_captions_wins_and_is_that_of_its_source():
   given = ['test', None, 'validation', None, 'train', None, None]
   sources = ['a', 'a', 'b', 'b', 'c', 'c', 'd']
   for validation in (0.0, 0.999):
-    found = splits.assigned(given, sources, validation)
+    found = splits.assign(given, sources, validation)
     assert found == ['test', 'test', 'validation', 'validation', 'train', 'train', 'train']
   given[1] = 'train'
-  found = splits.assigned(given, sources, 0.0)
+  found = splits.assign(given, sources, 0.0)
   assert found[:2] == ['test', 'train']
-  assert splits.straddling(found, sources) == [0, 1]
+  assert splits.in_several_splits(found, sources) == [0, 1]
 
 
 def test_without_a_fraction_all_is_trained_on():
-  assert collections.Counter(splits.assigned([None] * 5, NAMES[:5], 0.0)) == {'train': 5}
+  assert collections.Counter(splits.assign([None] * 5, NAMES[:5], 0.0)) == {'train': 5}
 
 
 @pytest.mark.parametrize(
@@ -79,4 +79,4 @@ def test_without_a_fraction_all_is_trained_on():
 )
 def test_where_nothing_can_be_held_out_that_is_told(given, sources, count):
   with pytest.raises(ValueError, match=f'--validation=0.1, but at least two .*; got {count}'):
-    splits.assigned(given, sources, 0.1)
+    splits.assign(given, sources, 0.1)

@@ -65,10 +65,10 @@ def test_a_whole_file_is_not_called_damaged(files, name):
 def test_what_is_flipped_ends_a_file_before_the_frames_that_it_spoils(files, name):
   whole, _ = frames(files(name))
   shown = order(files(name))
-  rng, told = np.random.default_rng(0), 0
+  rng, reported = np.random.default_rng(0), 0
   for _ in range(20 if name == 'MJPEG' else 8):
-    spoilt, packet = damage.spoilt(files(name), rng)
-    given, fault = frames(spoilt)
+    corrupted, packet = damage.corrupted(files(name), rng)
+    given, fault = frames(corrupted)
     if name in CERTAIN or fault:
       # All that is decoded from there on may be wrong; what is shown before is not.
       right = min(shown[packet:])
@@ -76,8 +76,8 @@ def test_what_is_flipped_ends_a_file_before_the_frames_that_it_spoils(files, nam
       if name != 'AV1':  # it may be noticed some frames later, as in H.264 of arithmetic codes
         assert len(given) <= right + (0 if name in CERTAIN else 1)
       np.testing.assert_allclose(given[:right].astype(int), whole[: min(right, len(given))], atol=3)
-      told += 1
-  assert told >= 1
+      reported += 1
+  assert reported >= 1
 
 
 @pytest.mark.parametrize('name', SILENT)
@@ -87,13 +87,13 @@ def test_vp8_and_vp9_tell_of_a_broken_header_alone(files, name):
   # The first frame's sync code (RFC 6386, 9.1; VP9 Bitstream, 7.2), in a later key frame.
   keys = [n for n, data in enumerate(packets) if sync(name) in data[:8]]
   at = files(name).index(packets[keys[1]]) + packets[keys[1]].index(sync(name))
-  spoilt = files(name)[:at] + b'\0\0\0' + files(name)[at + 3 :]
-  given, fault = frames(spoilt)
+  corrupted = files(name)[:at] + b'\0\0\0' + files(name)[at + 3 :]
+  given, fault = frames(corrupted)
   assert fault == f'damaged, after {keys[1]} frames: Invalid data found when processing input'
   np.testing.assert_array_equal(given, frames(files(name))[0][: keys[1]])
   # A change to what is coded is decoded as if it were meant.
-  spoilt, packet = damage.spoilt(files(name), np.random.default_rng(0))
-  given, fault = frames(spoilt)
+  corrupted, packet = damage.corrupted(files(name), np.random.default_rng(0))
+  given, fault = frames(corrupted)
   assert (len(given), fault) == (len(FILM), None)
   assert (given[packet] != frames(files(name))[0][packet]).any()
 
@@ -106,7 +106,7 @@ def test_a_dataset_holds_damaged_files_as_far_as_they_are_right(files, tmp_path)
   (tmp_path / 'videos').mkdir()
   lines, rng = {}, np.random.default_rng(0)
   for name in ('MPEG-2', 'H.263', 'FFV1'):
-    (tmp_path / 'videos' / name).write_bytes(damage.spoilt(files(name), rng)[0])
+    (tmp_path / 'videos' / name).write_bytes(damage.corrupted(files(name), rng)[0])
     lines[name] = captions.Line('a film', 'train')
   report = builder.build(
     tmp_path / 'videos', lines, tmp_path / 'out', fps=25.0, min_frames=1, workers=1
@@ -195,15 +195,15 @@ def test_an_encrypted_file_has_no_frame():
 
 
 def test_messages_of_one_file_are_not_those_of_another_that_is_decoded_meanwhile(files):
-  spoilt = damage.spoilt(files('FFV1'), np.random.default_rng(0))[0]
-  work = [spoilt, files('FFV1')] * 8
+  corrupted = damage.corrupted(files('FFV1'), np.random.default_rng(0))[0]
+  work = [corrupted, files('FFV1')] * 8
   with concurrent.futures.ThreadPoolExecutor(4) as pool:
     facts = list(pool.map(decode.probe, work))
   assert [bool(fact.fault) for fact in facts] == [True, False] * 8
 
 
 def test_what_decoders_say_is_not_printed(files, capfd, caplog):
-  decode.probe(damage.spoilt(files('FFV1'), np.random.default_rng(0))[0])
+  decode.probe(damage.corrupted(files('FFV1'), np.random.default_rng(0))[0])
   with pytest.raises(ValueError, match='cannot be opened'):
     decode.probe(files('H.264')[:500])
   assert capfd.readouterr() == ('', '')
@@ -228,7 +228,7 @@ def step(number, *messages, **kwargs):
 def test_which_messages_tell_of_damage(said, codec, faults):
   steps = [step(number, *messages) for number, messages in enumerate(said)]
   steps.append(step(len(said), flush=True))
-  assert [one.fault for one in streams._judged(iter(steps), codec)] == [*faults, None]
+  assert [one.fault for one in streams._with_faults(iter(steps), codec)] == [*faults, None]
 
 
 def streamed(*streams, container='matroska', default=(), cover=None):

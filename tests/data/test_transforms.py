@@ -84,5 +84,5 @@ def test_mistakes_are_told():
     transforms.center_crop(noise(1, 4, 6, 3), 5)
   with pytest.raises(ValueError, match=r'size=0 for frames of 4 x 6; 1\.\.4 are allowed'):
     transforms.random_crop(noise(1, 4, 6, 3), 0, np.random.default_rng(0))
-  with pytest.raises(ValueError, match='Got 2 frames where 3 are wanted'):
+  with pytest.raises(ValueError, match='Got count=3 of 2 frames; allowed is 1 to 2'):
     transforms.take_clip(noise(2, 4, 6, 3), 3)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import levels
+from data import pixel_values
 
 PATH = pathlib.Path('a')
 RANGE = np.linspace(0, 1, 20).reshape(4, 5)  # shares of white
@@ -23,12 +23,12 @@ def opened(image, kind, **options):
 
 def rgb(image):
   notes = []
-  return levels.rgb(image, PATH, notes.append), notes
+  return pixel_values.rgb(image, PATH, notes.append), notes
 
 
 def white(image):
   notes = []
-  return levels.white(image, PATH, notes.append), notes
+  return pixel_values.white(image, PATH, notes.append), notes
 
 
 def png(pixels, bits, colours, *chunks):
@@ -107,7 +107,7 @@ def test_a_deep_image_keeps_its_range_where_a_value_is_transparent():
   image = png(20000 * np.ones((4, 5)), 16, 0, (b'tRNS', struct.pack('>H', 20000)))
   got, notes = rgb(image)
   assert (got == 78).all()
-  assert notes == ['a: its alpha is dropped.']
+  assert notes == ['a: its alpha channel is dropped.']
 
 
 @pytest.mark.parametrize(
@@ -128,15 +128,15 @@ def test_any_image_is_turned_upright(kind, file):
 @pytest.mark.parametrize(
   ('image', 'reason'),
   [
-    (lambda: tiff(255 * RANGE, 32, 3), 'a has floats from 0 to 255; allowed are 0, which is black'),
+    (lambda: tiff(255 * RANGE, 32, 3), r'a has floats from 0 to 255; allowed are 0 \(black\)'),
     (lambda: tiff(2 * RANGE - 1, 32, 3), 'a has floats from -1 to 1; allowed are 0'),
     (lambda: tiff(RANGE * np.nan, 32, 3), 'a has floats from nan to nan; allowed are 0'),
     (lambda: tiff(RANGE / 0.5, 32, 3), 'a has floats from 0 to 2; allowed are 0'),
-    (lambda: tiff(1000 * RANGE, 32, 1), 'a has integers of 32 bits or with a sign, of which'),
-    (lambda: tiff(1000 * RANGE, 32, 2), 'a has integers of 32 bits or with a sign, of which'),
+    (lambda: tiff(1000 * RANGE, 32, 1), 'a has integers of 32 bits or with a sign, for which'),
+    (lambda: tiff(1000 * RANGE, 32, 2), 'a has integers of 32 bits or with a sign, for which'),
     (
       lambda: tiff(-1000 * RANGE, 16, 2),
-      'a has integers of 32 bits or with a sign, of which',
+      'a has integers of 32 bits or with a sign, for which',
     ),
   ],
 )
@@ -169,7 +169,7 @@ ONES = {
 def test_of_zeros_and_ones_the_ones_are_white(kind):
   got, notes = white(ONES[kind](SHAPE))
   np.testing.assert_array_equal(got, SHAPE)
-  assert notes == ['a: its values are 0 and 1, of which 1 is white.']
+  assert notes == ['a: its values are only 0 and 1, so 1 is white.']
   assert white(ONES[kind](SHAPE | True))[0].all()
   got, notes = white(ONES['gray'](SHAPE & False))
   assert not got.any()
@@ -204,7 +204,7 @@ def test_a_palette_is_looked_up_unless_it_is_of_labels(palette, labels, want, is
   image = png(np.asarray(labels), 8, 3, (b'PLTE', bytes(sum(palette, ()))))
   got, notes = white(opened(image, kind) if kind != 'png' else image)
   np.testing.assert_array_equal(got, want)
-  note = 'a: its palette has colours: read as labels, of which all but 0 are white.'
+  note = 'a: its palette is coloured: its values are labels, all white except 0.'
   assert notes == [note] * is_said
 
 
@@ -215,7 +215,7 @@ def test_what_is_transparent_counts_as_black(colours):
   full.paste(none, mask=Image.fromarray(~SHAPE))
   got, notes = white(opened(full, 'PNG'))
   np.testing.assert_array_equal(got, SHAPE)
-  assert notes == ['a: what is transparent in it counts as black.']
+  assert notes == ['a: its transparent pixels count as black.']
   assert white(opened(Image.new(colours, (5, 4), 'white'), 'PNG'))[1] == []
 
 
@@ -223,7 +223,7 @@ def test_a_palette_with_a_transparent_colour_is_a_mask():
   chunks = (b'PLTE', bytes([*WHITE, *WHITE])), (b'tRNS', bytes([0, 255]))
   got, notes = white(png(SHAPE, 8, 3, *chunks))
   np.testing.assert_array_equal(got, SHAPE)
-  assert notes == ['a: what is transparent in it counts as black.']
+  assert notes == ['a: its transparent pixels count as black.']
 
 
 @pytest.mark.parametrize(
