@@ -1,4 +1,4 @@
-"""Embeddings on disk: a corpus repeats its captions every epoch, and T5 is larger than all else."""
+"""A cache of text embeddings on disk: captions repeat every epoch, and T5 is slow and large."""
 
 import hashlib
 import pathlib
@@ -11,63 +11,65 @@ from core.folder import new_file
 
 Embed = Callable[
   [Int[np.ndarray, 'b n'], Bool[np.ndarray, 'b n']],
-  Shaped[np.ndarray, 'b n d'],  # bfloat16 is no float to numpy
+  Shaped[np.ndarray, 'b n d'],  # numpy does not count bfloat16 among floats
 ]
 
 
 def cached(
   embed: Embed, folder: pathlib.Path, identity: bytes, width: int, dtype, *, padding: bool
 ) -> Embed:
-  """`embed(ids, mask)` that asks the one it is given for what is not in the folder yet.
+  """Returns `embed(ids, mask)`, which reads embeddings from `folder` and computes the missing ones.
 
-  identity: whatever the embeddings depend on but their tokens.
-  padding: whether the embeddings of padded places are stored too.  If not, they are zero.
+  identity: bytes that identify the encoder; embeddings depend on them and the tokens only.
+  padding: whether the embeddings of padding are stored.  If not, they are returned as zeros.
 
-  Each text has a file of `tokens * width` numbers of the dtype, where `tokens` are its own, which
-  come first in its mask, or with `padding` all of them.  A file with padding does for both; one of
-  any other size is made again.  Several processes may share the folder: a file gets its name when
-  it is whole.
+  Each text has a file of `tokens * width` numbers of `dtype`.  `tokens` is the number of its own
+  tokens, which come first, or with `padding` the number of all tokens.  A file with padding serves
+  both cases; a file of any other size is computed again.  Several processes may share the folder,
+  since a file is renamed into place when it is complete.
   """
   dtype = np.dtype(dtype)
 
   def read_or_embed(ids, mask):
     paths = [_path(folder, identity, row) for row in ids]
     stored = [mask.shape[1] if padding else int(row.sum()) for row in mask]
-    sizes = dict(zip(paths, stored))  # of the same tokens one
-    known = {path: _read(path, (n, width), mask.shape[1], dtype) for path, n in sizes.items()}
-    if rows := {path: i for i, path in enumerate(paths) if known[path] is None}:
-      of = list(rows.values())
-      for path, made in zip(rows, embed(ids[of], mask[of])):
-        known[path] = made[: sizes[path]]
-        _write(path, known[path])
+    sizes = dict(zip(paths, stored))  # equal texts have one entry
+    arrays = {path: _read(path, (n, width), mask.shape[1], dtype) for path, n in sizes.items()}
+    if missing := {path: i for i, path in enumerate(paths) if arrays[path] is None}:
+      rows = list(missing.values())
+      for path, embedding in zip(missing, embed(ids[rows], mask[rows])):
+        arrays[path] = embedding[: sizes[path]]
+        _write(path, arrays[path])
     text = np.zeros((*ids.shape, width), dtype)
     for row, path in zip(text, paths):
-      row[: sizes[path]] = known[path]
+      row[: sizes[path]] = arrays[path]
     return text
 
   return read_or_embed
 
 
 def _path(folder, identity: bytes, ids) -> pathlib.Path:
-  of = hashlib.blake2b(identity, digest_size=16)
-  of.update(ids.astype('<i4').tobytes())
-  name = of.hexdigest()
-  return folder / name[:2] / name[2:]  # folders of millions of files are slow
+  digest = hashlib.blake2b(identity, digest_size=16)
+  digest.update(ids.astype('<i4').tobytes())
+  name = digest.hexdigest()
+  return folder / name[:2] / name[2:]  # a single folder of millions of files is slow
 
 
-def _read(path, shape, places: int, dtype):
-  """The array in the file, or None where there is none of this shape, nor of all places."""
+def _read(path, shape, max_tokens: int, dtype):
+  """The array in the file, or None unless it has the tokens of this shape, or `max_tokens`."""
   try:
     data = path.read_bytes()
   except FileNotFoundError:
     return None
-  size, whole = (n * shape[1] * dtype.itemsize for n in (shape[0], places))
-  if len(data) not in (size, whole):
+  size, padded = (n * shape[1] * dtype.itemsize for n in (shape[0], max_tokens))
+  if len(data) not in (size, padded):
     return None
   return np.frombuffer(data[:size], dtype).reshape(shape)
 
 
 def _write(path, array) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
-  with new_file(path, sync=False) as file:  # it can be made again, and there are millions
+  with new_file(
+    path, sync=False
+  ) as file:  # a lost file is computed again, and syncing millions is slow
     file.write_bytes(array.tobytes())

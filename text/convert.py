@@ -1,4 +1,4 @@
-"""Converts the encoder of a T5 v1.1, as Hugging Face writes it, to one that `text.encoder` opens.
+"""Converts the encoder of a T5 v1.1 from Hugging Face's format for `text.encoder`.
 
 python -m text.convert --from=DIR --out=DIR
 """
@@ -20,7 +20,7 @@ from text.t5 import T5Encoder, shapes
 from text.tokenizer import find, load
 
 FAMILIES = ('mt5', 't5')
-# Our sizes and theirs, of which files of 2020 lack the last: it was always 128.
+# Our names of sizes, and those of transformers.  Files of 2020 lack the last, which was always 128.
 SIZES = {
   'vocabulary': 'vocab_size',
   'width': 'd_model',
@@ -48,20 +48,21 @@ NAMES_OF_LAYER = {
   'wide/kernel': 'layer.1.DenseReluDense.wi_1',
   'narrow/kernel': 'layer.1.DenseReluDense.wo',
 }
-EMBED_AGAIN = 'encoder.embed_tokens.weight'  # a second name of `shared.weight`
+TIED_EMBEDDING = 'encoder.embed_tokens.weight'  # a copy of `shared.weight`
 
 
 def convert(
   source: pathlib.Path, out: pathlib.Path, tokenizer: pathlib.Path | None = None
 ) -> T5Encoder:
-  """The network whose sizes, weights and tokenizer were written to the new folder `out`.
+  """Writes the sizes, weights and tokenizer of a network to the new folder `out`, and returns it.
 
-  source: a folder with `config.json` and `*.safetensors` of a T5 v1.1, with its decoder or without.
-  tokenizer: a folder with `spiece.model` or `tokenizer.json`.  If None, `source` is looked in, then
-  the folder `tokenizer` beside it, where a pipeline of diffusers has it.
+  source: a folder with `config.json` and `*.safetensors` of a T5 v1.1, with or without its decoder.
+  tokenizer: a folder with `spiece.model` or `tokenizer.json`.  If None, it is looked for in
+    `source`, and then in the folder `tokenizer` beside it, as in a pipeline of diffusers.
 
-  Weights keep their dtype; one file's worth of them is in memory at a time.  ValueError where
-  `source` is something else, is not whole, or has a tensor that would not be used.
+  Weights keep their dtype, and those of one output file are in memory at a time.
+
+  ValueError if `source` is another model, is incomplete, or has a tensor that would not be used.
   """
   model = T5Encoder(**_sizes(source))
   named = _named(source, model)
@@ -73,17 +74,17 @@ def convert(
     sizes = {size: getattr(model, size) for size in SIZES}
     (folder / 'config.json').write_text(json.dumps(sizes, indent=2) + '\n')
     shutil.copyfile(file, folder / file.name)
-    weights.write(folder, 'model', ((name, _read(name, part)) for name, part in named.items()))
+    weights.write(folder, 'model', ((name, _read(name, tensor)) for name, tensor in named.items()))
   return model
 
 
-def _read(name: str, part: weights.Stored) -> np.ndarray:
-  """The tensor, which for a dense layer torch has as `out in`."""
-  return part.read().T if name.endswith('/kernel') else part.read()
+def _read(name: str, tensor: weights.Stored) -> np.ndarray:
+  """The tensor, transposed if it is a dense kernel, which torch stores as `out in`."""
+  return tensor.read().T if name.endswith('/kernel') else tensor.read()
 
 
 def _sizes(source: pathlib.Path) -> dict:
-  """The sizes that `config.json` says; ValueError where it is of another family."""
+  """The sizes in `config.json`; ValueError if it is of another family of models."""
   path = source / 'config.json'
   if not path.is_file():
     raise UserError(f'There is no file {path}.')
@@ -94,37 +95,39 @@ def _sizes(source: pathlib.Path) -> dict:
   if not isinstance(config, dict):
     raise UserError(f'{path} is damaged: it is not a JSON object.')
   if (family := config.get('model_type')) not in FAMILIES:
-    raise UserError(f'{path} is of a {family}; allowed are {", ".join(FAMILIES)}.')
-  # Transformers takes a file that does not say for the first T5.
+    raise UserError(f'{path} has model_type {family}; allowed are {", ".join(FAMILIES)}.')
+  # The default of transformers is relu, that of the first T5.
   if (dense := config.get('feed_forward_proj', 'relu')) != 'gated-gelu':
     raise UserError(
-      f'{path} has feed_forward_proj {dense}, as the T5 of 2019; allowed is gated-gelu, of T5 v1.1.'
+      f'{path} has feed_forward_proj {dense}, as T5 v1.0; allowed is gated-gelu, as T5 v1.1.'
     )
   config = {'relative_attention_max_distance': 128} | config
   if missing := sorted(set(SIZES.values()) - config.keys()):
-    raise UserError(f'{path} does not say {", ".join(missing)}.')
-  return {ours: config[theirs] for ours, theirs in SIZES.items()}
+    raise UserError(f'{path} lacks {", ".join(missing)}.')
+  return {name: config[key] for name, key in SIZES.items()}
 
 
 def _named(source: pathlib.Path, model: T5Encoder) -> dict[str, weights.Stored]:
-  """The tensors by our names; ValueError unless these are all, of the right shapes."""
-  found = weights.find(source)
-  if again := found.pop(EMBED_AGAIN, None):
-    found.setdefault('shared.weight', again)
-  found = {n: part for n, part in found.items() if not n.startswith(('decoder.', 'lm_head.'))}
-  expected = {name: (_theirs(name), shape) for name, shape in shapes(model).items()}
-  names = {theirs for theirs, _ in expected.values()}
-  for what, wrong in (('lacks', names - found.keys()), ('also has', found.keys() - names)):
+  """The tensors by our names; ValueError unless exactly these are there, in the right shapes."""
+  tensors = weights.find(source)
+  if tied := tensors.pop(TIED_EMBEDDING, None):
+    tensors.setdefault('shared.weight', tied)
+  tensors = {n: t for n, t in tensors.items() if not n.startswith(('decoder.', 'lm_head.'))}
+  expected = {name: (_torch_name(name), shape) for name, shape in shapes(model).items()}
+  names = {torch_name for torch_name, _ in expected.values()}
+  for problem, wrong in (('lacks', names - tensors.keys()), ('also has', tensors.keys() - names)):
     if wrong:
-      raise UserError(f'{source} {what} {", ".join(sorted(wrong))}: it is no encoder of T5 v1.1.')
-  for ours, (theirs, shape) in expected.items():
-    shape = shape[::-1] if ours.endswith('/kernel') else shape
-    if (got := found[theirs].shape) != shape:
-      raise UserError(f'{theirs} in {source} is of shape {got}; config.json says {shape}.')
-  return {ours: found[theirs] for ours, (theirs, _) in expected.items()}
+      raise UserError(
+        f'{source} {problem} {", ".join(sorted(wrong))}: it is not an encoder of T5 v1.1.'
+      )
+  for name, (torch_name, shape) in expected.items():
+    shape = shape[::-1] if name.endswith('/kernel') else shape
+    if (got := tensors[torch_name].shape) != shape:
+      raise UserError(f'{torch_name} in {source} has shape {got}; its config.json needs {shape}.')
+  return {name: tensors[torch_name] for name, (torch_name, _) in expected.items()}
 
 
-def _theirs(name: str) -> str:
+def _torch_name(name: str) -> str:
   if name in NAMES:
     return f'{NAMES[name]}.weight'
   layer, rest = name.split('/', 1)
@@ -132,16 +135,22 @@ def _theirs(name: str) -> str:
 
 
 def _define_flags() -> None:
-  # Not when this module is imported: a process has one set of flags, and this one is a command's.
-  flags.DEFINE_string('from', None, 'Folder of config.json and *.safetensors.', required=True)
-  flags.DEFINE_string('out', None, 'Folder to write, which may not exist.', required=True)
-  flags.DEFINE_string('tokenizer', None, 'Folder of the tokenizer: --from, or ../tokenizer.')
+  # Not at import: a process has one set of flags, and importing this module must not add to it.
+  flags.DEFINE_string(
+    'from', None, 'Folder with config.json and *.safetensors of a T5 v1.1.', required=True
+  )
+  flags.DEFINE_string('out', None, 'New folder to write the encoder to.', required=True)
+  flags.DEFINE_string(
+    'tokenizer', None,
+    'Folder with spiece.model or tokenizer.json; by default the folder of --from, or the folder '
+    'tokenizer beside it.',
+  )  # fmt: skip
 
 
 def main() -> None:
-  given = {name: flags.FLAGS[name].value for name in ('from', 'out', 'tokenizer')}
-  source, out, folder = (None if path is None else pathlib.Path(path) for path in given.values())
-  model = convert(source, out, folder)
+  values = [flags.FLAGS[name].value for name in ('from', 'out', 'tokenizer')]
+  source, out, tokenizer = (None if path is None else pathlib.Path(path) for path in values)
+  model = convert(source, out, tokenizer)
   print(f'{out}: {model.layers} layers, embeddings of {model.width}')
 
 

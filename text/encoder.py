@@ -1,4 +1,4 @@
-"""Text encoders by the name that a config has for them."""
+"""Text encoders, opened by the name that a config gives: `hashed`, or a folder of a T5."""
 
 import functools
 import hashlib
@@ -23,9 +23,9 @@ from text.hashed import Encoder
 from text.t5 import T5Encoder, shapes
 
 DTYPES = ('bfloat16', 'float32')
-TEXTS = 16  # embedded at once: always so many, so that one compilation does for any number
-MIN_SHARDED = 2**16  # numbers; what is smaller is whole on every device
-SAMPLE_BYTES = 2**20
+TEXTS = 16  # in every batch, so that T5 is compiled once for any number of texts
+MIN_SHARDED = 2**16  # parameters with fewer numbers are replicated
+SAMPLE_BYTES = 2**20  # from the beginning and the end of a file, which identify it
 
 
 def open_encoder(
@@ -40,20 +40,21 @@ def open_encoder(
   """Returns `encode(texts) -> (text, mask)`: `b n d` embeddings in float32, and a mask (`b n`).
 
   tokens, width: n and d.
-  source: `hashed`, or a folder that `text.convert` wrote, of a T5.
-  dtype: of the products of T5, and of what the cache holds.
-  cache: a folder for embeddings of T5, which may be shared; none if empty.
-  mask_padding: whether T5's mask is true for the tokens of the text alone, and its embeddings are
-    zero elsewhere, as `hashed` always is.
+  source: `hashed`, or the folder of a T5 that `text.convert` wrote.
+  dtype: the dtype of matrix products in T5, and of the cache.
+  cache: a folder that caches the embeddings of T5 and may be shared; no cache if empty.
+  mask_padding: whether the mask is true only for the text's own tokens, and the embeddings of
+    padding are zero.  `hashed` always does so.
 
-  T5 is loaded when it is first asked for what is not in the cache, spread over the devices of this
-  process.  It attends to the tokens of the text alone, but gives every place an embedding; those
-  of padding differ, as each is at its own distance from the text.  DeepFloyd IF's networks were
-  trained on all 77 (`IFPipeline.encode_prompt` of diffusers gives them no mask): without
-  `mask_padding` the mask is true for all, and the cache stores all.
+  T5 is loaded, sharded over the devices of this process, when a text that is not in the cache is
+  first encoded.  It attends only to the text's own tokens, but also returns embeddings of padding;
+  these differ from each other because of the relative position bias.  DeepFloyd IF's networks were
+  trained to attend to all 77 tokens (`IFPipeline.encode_prompt` of diffusers passes no mask).  So
+  without `mask_padding` the mask is true for all tokens, and all are cached.
 
-  The same arguments give the same function, so that there is one T5 in a process.  ValueError where
-  one of them is not allowed, or the folder is not whole.
+  The same arguments give the same function, so that a process has only one T5.
+
+  ValueError if an argument is not allowed, or the folder is incomplete.
   """
   return _opened(source, tokens, width, dtype, cache, mask_padding)
 
@@ -65,15 +66,17 @@ def _opened(source, tokens, width, dtype, cache, mask_padding) -> Encoder:
   if dtype not in DTYPES:
     raise UserError(f'Got dtype={dtype}; allowed are {", ".join(DTYPES)}.')
   if pathlib.Path(cache).is_file():
-    raise UserError(f'cache={cache} is a file; it is a folder, which need not exist.')
+    raise UserError(f'Got cache={cache}, which is a file; allowed is a folder, which may be new.')
   if not source:
-    raise UserError('No source of texts is given; allowed are hashed and a folder of text.convert.')
+    raise UserError(
+      'text.source is empty; allowed are hashed and a folder that text.convert wrote.'
+    )
   folder = pathlib.Path(source)
   model, files = open_t5(folder, dtype)
   if model.width != width:
     raise UserError(f'Got width={width}; the embeddings of {folder} have {model.width}.')
   tokenize = tokenizer.open_tokenizer(tokenizer.find(folder), tokens)
-  embed = _when_asked(model, files)
+  embed = _lazy_embedder(model, files)
   if cache:
     identity = _identity(folder, files, dtype)
     embed = cached(embed, pathlib.Path(cache), identity, width, dtype, padding=not mask_padding)
@@ -89,9 +92,9 @@ def _opened(source, tokens, width, dtype, cache, mask_padding) -> Encoder:
 
 
 def open_t5(folder: pathlib.Path, dtype: str) -> tuple[T5Encoder, dict[str, weights.Stored]]:
-  """The network in a folder that `text.convert` wrote, and its parameters by name, still unread.
+  """The network in a folder that `text.convert` wrote, and its tensors by name, not read yet.
 
-  ValueError where the folder is not one, or not whole.
+  ValueError if `text.convert` did not write the folder, or it is incomplete.
   """
   path = folder / 'config.json'
   if not path.is_file():
@@ -101,79 +104,79 @@ def open_t5(folder: pathlib.Path, dtype: str) -> tuple[T5Encoder, dict[str, weig
     expected = shapes(model)
   except (TypeError, ValueError) as error:
     reason = str(error).splitlines()[0]
-    raise UserError(f'{path} is not one that text.convert wrote: {reason}') from error
+    raise UserError(f'{path} was not written by text.convert: {reason}') from error
   files = weights.find(folder)
-  found = {name: part.shape for name, part in files.items()}
-  if wrong := sorted({name for name, _ in found.items() ^ expected.items()}):
+  actual = {name: tensor.shape for name, tensor in files.items()}
+  if wrong := sorted({name for name, _ in actual.items() ^ expected.items()}):
     raise UserError(f'The weights in {folder} do not fit its config.json: {", ".join(wrong)}.')
   return model, files
 
 
 def load(model: T5Encoder, files: dict[str, weights.Stored], devices: Sequence) -> Params:
-  """The parameters, each spread over the devices along its longest axis that divides.
+  """The parameters, each sharded over the devices along its longest axis that divides evenly.
 
-  Each device gets its part straight from the file.  They are in the dtype of products, but those of
-  norms and of the distance are float32.
+  Each device's shard is read straight from the file.  The dtype is that of the model, except for
+  norms and the position bias, which are float32.
   """
   n = len(devices)
   mesh = jax.make_mesh((n,), ('devices',), axis_types=(AxisType.Auto,), devices=devices)
 
-  def place(name, part):
-    large = math.prod(part.shape) >= MIN_SHARDED
-    axes = [i for i, s in enumerate(part.shape) if large and s % n == 0]
-    # Of two that are as long the last: the answers are spread, and not the terms of their sums.
-    axis = max(axes, key=lambda i: (part.shape[i], i), default=None)
-    spec = P(*('devices' if i == axis else None for i in range(len(part.shape))))
-    exact = name.endswith('/scale') or name.startswith('distance/')
-    dtype = np.dtype('float32' if exact else model.dtype)
-    read = lambda index: part.read(index).astype(dtype)
-    return jax.make_array_from_callback(part.shape, NamedSharding(mesh, spec), read)
+  def load_sharded(name, tensor):
+    large = math.prod(tensor.shape) >= MIN_SHARDED
+    axes = [i for i, s in enumerate(tensor.shape) if large and s % n == 0]
+    # Of two axes of the same length the last: outputs are sharded then, and no sum is split.
+    axis = max(axes, key=lambda i: (tensor.shape[i], i), default=None)
+    spec = P(*('devices' if i == axis else None for i in range(len(tensor.shape))))
+    float32 = name.endswith('/scale') or name.startswith('distance/')
+    dtype = np.dtype('float32' if float32 else model.dtype)
+    read = lambda index: tensor.read(index).astype(dtype)
+    return jax.make_array_from_callback(tensor.shape, NamedSharding(mesh, spec), read)
 
-  return nest({name: place(name, part) for name, part in files.items()})
+  return nest({name: load_sharded(name, tensor) for name, tensor in files.items()})
 
 
 def embedder(model: T5Encoder, params: Params) -> Embed:
-  """`embed(ids, mask)`, in the dtype of the model, of any number of texts."""
+  """Returns `embed(ids, mask)` for any number of texts, in the dtype of the model."""
   apply = jax.jit(lambda params, ids, mask: model.apply({'params': params}, ids, mask))
   mesh = jax.tree.leaves(params)[0].sharding.mesh
 
   def embed(ids, mask):
-    made = np.empty((*ids.shape, model.width), np.dtype(model.dtype))
+    text = np.empty((*ids.shape, model.width), np.dtype(model.dtype))
     for i in range(0, len(ids), TEXTS):
-      few = slice(i, i + TEXTS)
-      # The last few are repeated to be as many as always.
-      again = [np.resize(x[few], (TEXTS, x.shape[1])) for x in (ids, mask)]
-      with jax.set_mesh(mesh):  # whoever asks may have set that of training
-        made[few] = np.asarray(apply(params, *again))[: len(ids) - i]
-    return made
+      chunk = slice(i, i + TEXTS)
+      # Rows of the last chunk are repeated to fill it.
+      filled = [np.resize(x[chunk], (TEXTS, x.shape[1])) for x in (ids, mask)]
+      with jax.set_mesh(mesh):  # the caller may have set the mesh of training
+        text[chunk] = np.asarray(apply(params, *filled))[: len(ids) - i]
+    return text
 
   return embed
 
 
-def _when_asked(model, files) -> Embed:
-  """The embedder, which is made when it is first called; by one thread at a time."""
+def _lazy_embedder(model, files) -> Embed:
+  """An embedder that loads its parameters at the first call, and is safe to call from threads."""
   lock = threading.Lock()
-  made = functools.cache(lambda: embedder(model, load(model, files, jax.local_devices())))
+  opened = functools.cache(lambda: embedder(model, load(model, files, jax.local_devices())))
 
   def embed(ids, mask):
     with lock:
-      return made()(ids, mask)
+      return opened()(ids, mask)
 
   return embed
 
 
 def _identity(folder, files, dtype) -> bytes:
-  """What says that two encoders are the same, without reading all of their weights.
+  """A digest that identifies the encoder, computed without reading all of its weights.
 
-  Training changes every weight, so that a part of each file tells two models of a size apart.
+  Training changes every weight, so two models of one size differ in any part of their files.
   """
-  of = hashlib.blake2b(dtype.encode())
-  of.update((folder / 'config.json').read_bytes())
-  for path in sorted({part.path for part in files.values()}):
+  digest = hashlib.blake2b(dtype.encode())
+  digest.update((folder / 'config.json').read_bytes())
+  for path in sorted({tensor.path for tensor in files.values()}):
     size = path.stat().st_size
-    of.update(f'{path.name} {size}'.encode())
+    digest.update(f'{path.name} {size}'.encode())
     with path.open('rb') as file:
-      of.update(file.read(SAMPLE_BYTES))
+      digest.update(file.read(SAMPLE_BYTES))
       file.seek(max(0, size - SAMPLE_BYTES))
-      of.update(file.read())
-  return of.digest()
+      digest.update(file.read())
+  return digest.digest()

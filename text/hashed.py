@@ -1,4 +1,4 @@
-"""A text encoder which needs no training: every word has its own fixed pseudo-random vector."""
+"""A text encoder without training: every word has a fixed pseudo-random vector."""
 
 import functools
 import hashlib
@@ -15,15 +15,17 @@ Encoder = Callable[[Sequence[str]], tuple[Float[np.ndarray, 'b n d'], Bool[np.nd
 
 
 def encoder(tokens: int, width: int) -> Encoder:
-  """Returns `encode(texts) -> (text, mask)`: `b n d` embeddings, and where a word is (`b n`).
+  """Returns `encode(texts) -> (text, mask)`: `b n d` embeddings, and a mask of words (`b n`).
 
-  `tokens` is n, `width` is d.  A text is its words in lower case, without punctuation; those beyond
-  `tokens` are dropped.  A word's vector has unit variance, to which a sinusoidal position (Vaswani
-  et al., 2017, Sec. 3.5) is added; places without a word are zero.  The same on every machine.
+  tokens, width: n and d.
+
+  A text is split into words in lower case, without punctuation; words after the first `tokens` are
+  dropped.  A word's vector has unit variance, and a sinusoidal position embedding (Vaswani et al.,
+  2017, Sec. 3.5) is added to it.  Padding is zero.  The result is the same on every machine.
   """
   if tokens < 1 or width < 1:
     raise UserError(f'Got tokens={tokens} and width={width}; both must be at least 1.')
-  places = _positions(tokens, width)
+  positions = _positions(tokens, width)
   # Captions repeat their words; the bound keeps a large corpus from filling the memory.
   vector = functools.lru_cache(maxsize=65_536)(functools.partial(_vector, width=width))
 
@@ -32,7 +34,7 @@ def encoder(tokens: int, width: int) -> Encoder:
     mask = np.zeros((len(texts), tokens), bool)
     for b, words in enumerate(map(_words, texts)):
       for n, word in enumerate(words[:tokens]):
-        text[b, n] = vector(word) + places[n]
+        text[b, n] = vector(word) + positions[n]
         mask[b, n] = True
     return text, mask
 
@@ -40,13 +42,13 @@ def encoder(tokens: int, width: int) -> Encoder:
 
 
 def _words(text: str) -> list[str]:
-  # An accent of its own is no letter, and would end the word that a composed one goes on with.
+  # NFC, because a separate accent is not a letter and would end the word.
   return re.findall(r'\w+', unicodedata.normalize('NFC', text).lower())
 
 
 def _vector(word: str, width: int) -> Float[np.ndarray, ' d']:
   key = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=16).digest(), 'little')
-  # Raw bits, since only they are promised to stay the same in every version of numpy.
+  # Raw bits, since numpy guarantees only these to be the same in every version.
   bits = np.random.Philox(key=key).random_raw(width) >> np.uint64(40)
   uniform = (bits.astype(np.float64) + 0.5) / 2**24
   return (np.sqrt(12) * (uniform - 0.5)).astype(np.float32)

@@ -1,7 +1,7 @@
-"""The encoder of T5 v1.1 (Raffel et al., 2020), by which Imagen and DeepFloyd IF read a text.
+"""The encoder of T5 v1.1 (Raffel et al., 2020), the text encoder of Imagen and DeepFloyd IF.
 
-Nothing in it has a bias but attention, whose bias depends on how far apart two tokens are.  Its
-dense layers are gated by a GELU (Shazeer, 2020).
+Its layers have no biases, except a relative position bias of attention.  Its feed-forward layers
+are gated by a GELU (Shazeer, 2020).
 """
 
 import math
@@ -18,10 +18,10 @@ from core.typing import Bool, Float, Int
 
 
 class T5Encoder(nn.Module):
-  """Embeds tokens.  Beside its sizes are their names in the `config.json` of transformers.
+  """Embeds tokens.  The comment beside each size is its name in the `config.json` of transformers.
 
-  What layers add up to is float32, of whichever dtype the parameters and products are: it grows to
-  thousands, while a layer of the largest model adds a few.
+  The residual stream is float32 whatever `dtype` is: its values grow to thousands, and a layer of
+  the largest model adds a few.
   """
 
   vocabulary: int  # vocab_size
@@ -33,14 +33,14 @@ class T5Encoder(nn.Module):
   buckets: int = 32  # relative_attention_num_buckets
   max_distance: int = 128  # relative_attention_max_distance
   epsilon: float = 1e-6  # layer_norm_epsilon
-  dtype: str = 'float32'  # of products and of the result; norms and softmax are float32
+  dtype: str = 'float32'  # of matrix products and of the result; norms and softmax are float32
 
   @nn.compact
   def __call__(self, tokens: Int['b n'], mask: Bool['b n']) -> Float['b n d']:
-    """The embedding of each token, which hears those alone where the mask is true."""
-    places = np.arange(tokens.shape[1])
-    distance = bucket(places[None] - places[:, None], self.buckets, self.max_distance)
-    # Of the first layer, and the same in all (Raffel et al., Sec. 2.1).
+    """The embedding of each token, which attends only to tokens whose mask is true."""
+    positions = np.arange(tokens.shape[1])
+    distance = bucket(positions[None] - positions[:, None], self.buckets, self.max_distance)
+    # All layers share the position bias (Raffel et al., Sec. 2.1).
     bias = nn.Embed(self.buckets, self.heads, name='distance')(distance)
     bias = rearrange(bias, 'q k m -> 1 m q k')
     x = nn.Embed(self.vocabulary, self.width, name='embed')(tokens).astype(jnp.float32)
@@ -62,7 +62,7 @@ class _Layer(nn.Module):
   def __call__(self, x: Float['b n d'], bias: Float['1 m n n'], mask: Bool['b n']):
     y = self._norm('norm_attention')(x)
     query, key, value = (self._per_head(name)(y) for name in ('query', 'key', 'value'))
-    # T5 leaves out the usual scale: its initialisation has it.
+    # T5 has the usual scale in its initialisation instead.
     y = jax.nn.dot_product_attention(
       query, key, value, bias=bias, mask=mask[:, None, None], scale=1.0
     )
@@ -85,24 +85,26 @@ class _Layer(nn.Module):
 def bucket(
   distance: jaxtyping.Int[np.ndarray, '*s'], buckets: int, max_distance: int
 ) -> jaxtyping.Int[np.ndarray, '*s']:
-  """Which of the buckets a distance is in (Raffel et al., Sec. 2.1).
+  """The index of the bucket of each distance (Raffel et al., Sec. 2.1).
 
-  The upper half of them is for tokens ahead, of distances above 0.  In each half, the first half
-  has a bucket for each distance, and those of the second grow logarithmically up to `max_distance`,
-  beyond which all are in the last.
+  The upper half of the buckets is for later tokens, at distances above 0.  In each half, the first
+  half of the buckets has one for each distance; the width of the others grows logarithmically up to
+  `max_distance`, and the last contains all larger distances.
   """
-  each, exact = buckets // 2, buckets // 4
-  ahead, distance = each * (distance > 0), np.abs(distance)
-  # In float32, and in this order, as where models were trained: it decides at the edges of buckets.
+  half, exact = buckets // 2, buckets // 4
+  offset, distance = half * (distance > 0), np.abs(distance)
+  # The edges of buckets depend on rounding, so dtype and order are those of the original code.
   far = np.log(np.maximum(distance, exact).astype(np.float32) / np.float32(exact))
-  far = far / np.float32(math.log(max_distance / exact)) * np.float32(each - exact)
-  far = np.minimum(exact + far.astype(np.int64), each - 1)
-  return ahead + np.where(distance < exact, distance, far)
+  far = far / np.float32(math.log(max_distance / exact)) * np.float32(half - exact)
+  far = np.minimum(exact + far.astype(np.int64), half - 1)
+  return offset + np.where(distance < exact, distance, far)
 
 
 def shapes(model: T5Encoder) -> dict[str, tuple[int, ...]]:
-  """The shapes of its parameters, by name."""
-  one = model.clone(layers=1)  # all layers are alike, and tracing 24 of them takes seconds
+  """The shapes of the model's parameters, by name."""
+  one = model.clone(
+    layers=1
+  )  # all layers have the same shapes, and tracing 24 of them takes seconds
   tokens, mask = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
   params = names(jax.eval_shape(one.init, jax.random.key(0), tokens, mask)['params'])
   first = {name: p.shape for name, p in params.items() if name.startswith('layer0/')}

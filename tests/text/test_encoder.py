@@ -117,14 +117,14 @@ def test_hashed_words():
     ({'dtype': 'float16'}, r'Got dtype=float16; allowed are bfloat16, float32\.'),
     (
       {'cache': __file__},
-      r'cache=.*test_encoder\.py is a file; it is a folder, which need not exist\.',
+      r'Got cache=.*test_encoder\.py, which is a file; allowed is a folder, which may be new\.',
     ),
     ({'tokens': 0}, r'Got tokens=0; it must be at least 1\.'),
     (
       {'source': 'hasht'},
       r'source=hasht is neither hashed nor a folder that text\.convert wrote\.',
     ),
-    ({'source': str(RECORDED / 't5')}, r'.*config\.json is not one that text\.convert wrote: .*'),
+    ({'source': str(RECORDED / 't5')}, r'.*config\.json was not written by text\.convert: .*'),
   ],
 )
 def test_what_cannot_be_opened_is_refused(source, wrong, message):
@@ -145,12 +145,10 @@ def test_a_folder_that_is_not_whole_is_refused(source, tmp_path):
     open_encoder(source=str(tmp_path), **SIZES)
   path = tmp_path / 'model.safetensors'
   path.write_bytes(path.read_bytes()[:-8])
-  with pytest.raises(ValueError, match=r'model\.safetensors is damaged or cut short'):
+  with pytest.raises(ValueError, match=r'model\.safetensors is damaged or truncated'):
     open_encoder(source=str(tmp_path), **SIZES)
 
 
 def test_no_source_at_all_is_told_what_there_is():
-  with pytest.raises(
-    ValueError, match='No source of texts is given; allowed are hashed and a folder'
-  ):
+  with pytest.raises(ValueError, match=r'text\.source is empty; allowed are hashed and a folder'):
     open_encoder(source='', **SIZES)

@@ -100,10 +100,10 @@ TWICE = {'model': {'unk_id': 2, 'vocab': [*unigram.PIECES, ['a', -1.0]]}}
   ('changed', 'reason'),
   [
     (OF_BPE, 'or not a tokenizer of T5: it is not a unigram model.'),
-    (NO_PAD, 'is not of T5: a unigram model with <pad> for 0, and with </s>.'),
+    (NO_PAD, 'is not of T5, a unigram model in which <pad> is 0 and </s> exists.'),
     (LOWERCASE, 'or not a tokenizer of T5: it has the steps Lowercase.'),
-    (FALLS_BACK, 'or not a tokenizer of T5: it falls back to bytes.'),
-    (TWICE, 'is damaged, or no model of sentencepiece: '),
+    (FALLS_BACK, 'or not a tokenizer of T5: it has byte_fallback.'),
+    (TWICE, 'is damaged, or not a model of sentencepiece: '),
     ({'model': {}}, "or not a tokenizer of T5: 'vocab'."),
     ({'model': None}, 'is damaged, or not a tokenizer of T5: '),
   ],
@@ -122,16 +122,22 @@ def test_a_damaged_file_is_refused(tmp_path, path):
     open_tokenizer(path, 8)
   model = train(tmp_path)
   model.write_bytes(model.read_bytes()[:-30])
-  with pytest.raises(ValueError, match=r'spiece\.model is damaged, or no model of sentencepiece'):
+  with pytest.raises(
+    ValueError, match=r'spiece\.model is damaged, or not a model of sentencepiece'
+  ):
     open_tokenizer(model, 8)
   model.write_bytes(b'')
-  with pytest.raises(ValueError, match=r'spiece\.model is damaged, or no model of sentencepiece'):
+  with pytest.raises(
+    ValueError, match=r'spiece\.model is damaged, or not a model of sentencepiece'
+  ):
     open_tokenizer(model, 8)
 
 
 def test_a_model_of_sentencepiece_that_is_not_of_t5_is_refused(tmp_path):
   path = train(tmp_path, model_type='bpe')
-  with pytest.raises(ValueError, match=r'spiece\.model is not of T5: a unigram model with <pad>'):
+  with pytest.raises(
+    ValueError, match=r'spiece\.model is not of T5, a unigram model in which <pad>'
+  ):
     open_tokenizer(path, 8)
 
 
