@@ -1,9 +1,11 @@
 """A denoiser is a function  (x_t, t, condition) -> x_0.
 
-Whatever changes a network's prediction while sampling is a function from a denoiser to a denoiser.
+Guidance, clipping and everything else that changes a prediction while sampling is a function from
+denoiser to denoiser.
 
-A network with a learned variance (Nichol & Dhariwal 2021) predicts it in as many channels again,
-after those of x_0.  Only the channels of x_0 are changed here; the sampler `ddpm` reads the others.
+The output of a network with a learned variance (Nichol & Dhariwal 2021) has twice as many channels
+as x_t: first those of the prediction, then those of the variance.  The functions here change only
+the first; `ddpm` reads the others.
 """
 
 import math
@@ -20,8 +22,7 @@ Denoiser = Callable[[Video, Time, Condition], Video]
 
 
 def network(apply: Callable, params: Params, process: Process) -> Denoiser:
-  """The denoiser of a network whose `apply(params, xt, t, cond)` returns what the process has it
-  predict."""
+  """The denoiser of a network whose prediction is `apply(params, xt, t, cond)`."""
 
   def denoise(xt, t, cond):
     return on_x0(lambda p: process.x0_from(xt, t, p), apply(params, xt, t, cond), xt)
@@ -32,7 +33,7 @@ def network(apply: Callable, params: Params, process: Process) -> Denoiser:
 def on_x0(
   change: Callable[[Video], Video], prediction: Float['b t h w k'], xt: Video
 ) -> Float['b t h w k']:
-  """The prediction with its first channels changed, as many of them as x_t has."""
+  """The prediction, with `change` applied to the channels of x_0: the first, as many as x_t has."""
   c = xt.shape[-1]
   if prediction.shape[-1] == c:
     return change(prediction)
@@ -40,11 +41,11 @@ def on_x0(
 
 
 def guided(denoiser: Denoiser, scale: float) -> Denoiser:
-  """Classifier-free guidance (Ho & Salimans 2022) by `scale`.
+  """The denoiser with classifier-free guidance (Ho & Salimans 2022) by `scale`.
 
-  Both predictions come from one call on a batch of 2 b.  At one x_t and t, x0 is an affine function
-  of eps and of v, so that guiding x0 is the same as guiding either.  A scale of 1.0 returns the
-  denoiser itself.
+  The predictions with and without text come from one call on a batch of 2 b.  For the same x_t
+  and t, x0 is affine in eps and in v, so that guidance of x0 equals guidance of either.  With a
+  scale of 1.0 the result is `denoiser` itself.
   """
   if scale == 1.0:
     return denoiser

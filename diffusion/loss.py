@@ -1,4 +1,4 @@
-"""What a network is trained to make small."""
+"""The training loss."""
 
 import jax.numpy as jnp
 
@@ -13,10 +13,10 @@ def squared_error(
   t: Time,
   eps: Float['b ... c'],
 ) -> Float[' b']:
-  """The mean squared error of a network's answer to `process.corrupt(x0, t, eps)`, per example.
+  """The mean squared error of a network's output for `process.corrupt(x0, t, eps)`, per example.
 
-  A network with a learned variance answers 2 c channels; the first c are its prediction, and only
-  they count (L_simple of Improved DDPM, Nichol & Dhariwal 2021).
+  A network with a learned variance outputs 2 c channels; only the first c, which are the
+  prediction, contribute (L_simple of Improved DDPM, Nichol & Dhariwal 2021).
   """
   mean = predicted[..., : x0.shape[-1]].astype(jnp.float32)
   error = jnp.square(mean - process.target(x0, t, eps))

@@ -18,10 +18,10 @@ def draws(shape=(41, 2, 3, 3, 2)):
 
 
 def test_unknown_names_are_refused():
-  known = r'Known: cosine, discrete_cosine, linear\.$'
-  with pytest.raises(ValueError, match=rf"^Unknown schedule: 'cosin'\.  {known}"):
+  allowed = r'Allowed: cosine, discrete_cosine, linear\.$'
+  with pytest.raises(ValueError, match=rf"^Unknown schedule: 'cosin'\.  {allowed}"):
     Process(schedule='cosin')
-  with pytest.raises(ValueError, match=r"^Unknown prediction: 'noise'\.  Known: eps, v, x0\.$"):
+  with pytest.raises(ValueError, match=r"^Unknown prediction: 'noise'\.  Allowed: eps, v, x0\.$"):
     Process(prediction='noise')
 
 

@@ -180,7 +180,7 @@ def test_leading_times_are_those_of_evenly_spaced_steps_of_a_thousand():
   np.testing.assert_allclose(sampler.leading(4, 0.601), [0.601, 0.401, 0.201, 0.001, 0], rtol=1e-5)
   assert not np.diff(sampler.leading(4, 0.0)).any()
   for steps in (0, 1001):
-    with pytest.raises(ValueError, match=f'Got {steps} steps; a model of 1000 has'):
+    with pytest.raises(ValueError, match=f'Got {steps} steps; allowed are 1 to 1000'):
       sampler.leading(steps)
 
 
@@ -188,10 +188,12 @@ def test_unknown_variance_and_single_time_are_refused():
   process, xt = Process(), jnp.ones((4, 1, 1, 1, 1))
   args = exact(process, S), COND, xt, process
   for variance in ('medium', 2.0):
-    message = f'Unknown variance: {variance!r}.  Known: large, learned, small, a number in [0, 1].'
+    message = (
+      f'Unknown variance: {variance!r}.  Allowed: large, learned, small, a number in [0, 1].'
+    )
     with pytest.raises(ValueError, match=f'^{re.escape(message)}$'):
       sampler.ddpm(*args, sampler.times(4), keys=KEYS, variance=variance)
-  with pytest.raises(ValueError, match=r'^Times have the shape \(1,\).  Allowed: \(n,\), n of'):
+  with pytest.raises(ValueError, match=r'^Got times of shape \(1,\); allowed is \(n,\) with n of'):
     sampler.ddim(*args, jnp.ones(1), keys=KEYS)
 
 

@@ -198,7 +198,7 @@ def test_a_video_has_more_frames_than_windows_share():
 
 
 def test_a_window_longer_than_the_video_has_no_starts():
-  with pytest.raises(ValueError, match=r'Got a window of 6 frames; 1 to 5 are in the video\.'):
+  with pytest.raises(ValueError, match=r'Got a window of 6 frames; allowed is 1 to 5, the'):
     starts(5, 6, 2)
 
 
