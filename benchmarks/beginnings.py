@@ -1,4 +1,4 @@
-"""Stages that begin from the model of another stage, in one process and in several."""
+"""Experiments: stages that start from another stage's model, in one process and in several."""
 
 import pathlib
 import subprocess
@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks import runs
 from core import video
 
-# What each stage begins from, and what is changed in its config.
+# The stage that each stage starts from, and the changes to its config.
 PARENTS = {'t2i': '', 't2v': 't2i', 't2v_masked': 't2v', 'ssr_image': '', 'ssr': 'ssr_image'}
 PARENTS |= {'style': 't2i'}
 ONE_FRAME = {'data.frames': 1}
@@ -22,7 +22,7 @@ CHANGES = {
   'style': ONE_FRAME,
 }
 STEPS = 5
-DEVICES = 4  # of the one process, over which the models are sharded that others begin from
+DEVICES = 4  # of the single process that trains the models to start from
 
 
 def begin(
@@ -30,37 +30,37 @@ def begin(
   stages: Sequence[str] = ('t2v', 't2v_masked', 'ssr', 'style'),
   counts: Sequence[int] = (2, 4),
 ) -> str:
-  """Stages begin in several processes, of a device each, with the losses that one process has.
+  """Checks that stages have the same losses in several processes of one device as in one process.
 
-  Says what came out, or raises AssertionError.
+  Returns the result in words, or raises AssertionError.
   """
-  worst = 0.0
+  error = 0.0
   for stage in stages:
     want = runs.losses(_trained(folder, stage))
     for count in counts:
       workdir = folder / f'{stage}_in_{count}'
-      for process in _started(folder, stage, workdir, count):
+      for process in _start(folder, stage, workdir, count):
         runs.finished(process, workdir)
       got = runs.losses(workdir)
       runs.require(sorted(got) == sorted(want), f'{workdir} has the steps {sorted(got)}')
-      worst = max(worst, *(abs(got[i] / want[i] - 1) for i in want))
-      runs.require(worst <= 1e-5, f'{workdir}: losses differ by {worst:.1e}')
+      error = max(error, *(abs(got[i] / want[i] - 1) for i in want))
+      runs.require(error <= 1e-5, f'{workdir}: losses differ by {error:.1e}')
   numbers = ' and '.join(map(str, counts))
-  return f'{", ".join(stages)} in {numbers} processes: losses to {worst:.1e}'
+  return f'{", ".join(stages)} in {numbers} processes: losses to {error:.1e}'
 
 
 def _trained(folder: pathlib.Path, stage: str) -> pathlib.Path:
-  """The workdir of a stage that was trained in one process, which is done once."""
+  """The workdir of a stage, which is trained in one process if it is not there yet."""
   workdir = folder / stage
   if not workdir.exists():
     if PARENTS[stage]:
       _trained(folder, PARENTS[stage])
-    for process in _started(folder, stage, workdir, 1):
+    for process in _start(folder, stage, workdir, 1):
       runs.finished(process, workdir)
   return workdir
 
 
-def _started(
+def _start(
   folder: pathlib.Path, stage: str, workdir: pathlib.Path, count: int
 ) -> list[subprocess.Popen]:
   options = [f'--config.init_from={folder / PARENTS[stage]}'] if PARENTS[stage] else []

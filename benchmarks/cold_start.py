@@ -1,8 +1,8 @@
-r"""How long it takes from a command to its first step, and to its first video.
+r"""Measures the seconds from a command to its first training step, and to its first video.
 
   python -m benchmarks.cold_start
 
-Once with nothing compiled before, and once more with what that left in JAX's compilation cache.
+Both are measured with an empty compilation cache of JAX, and again with the cache that this filled.
 """
 
 import os
@@ -17,7 +17,7 @@ from absl import flags
 from benchmarks import runs
 from core import command
 
-_CONFIG = flags.DEFINE_string('config', 'configs/t2i.py:demo', 'Of the model that is trained.')
+_CONFIG = flags.DEFINE_string('config', 'configs/t2i.py:demo', 'Config of the model to train.')
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def first_step(workdir: pathlib.Path) -> float:
-  """Seconds from the command until a step has been told of."""
+  """Seconds from the command until the first step is logged."""
   line = [sys.executable, 'train.py', f'--config={_CONFIG.value}', f'--workdir={workdir}']
   begin = time.monotonic()
   process = subprocess.Popen(
@@ -42,13 +42,13 @@ def first_step(workdir: pathlib.Path) -> float:
   )
   if not runs.wait_until(lambda: runs.losses(workdir), process):
     raise RuntimeError(f'The run ended with {process.returncode} before its first step.')
-  took = time.monotonic() - begin
+  seconds = time.monotonic() - begin
   runs.kill(process)
-  return took
+  return seconds
 
 
 def first_video(path: pathlib.Path) -> float:
-  """Seconds that the shipped models take to write one."""
+  """Seconds from the command until a video of the shipped models is written."""
   begin = time.monotonic()
   subprocess.run(
     [sys.executable, 'sample.py', 'text_to_video', f'--output={path}'],

@@ -1,4 +1,4 @@
-"""Every command of this project as a call that takes seconds, with models and inputs for them."""
+"""Every command of this project as a call that takes seconds, with the models and inputs for it."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ SMALLEST = {
 }
 STILL = {'data.frames': 1}
 LARGE = {'data.shorter_side': 16, 'sampling.window': 4}
-# Each stage, what it starts from, and what is different of it.
+# Each stage with the stage that it starts from and the changes to its config.
 STAGES = {
   't2i': ('', STILL),
   't2v': ('t2i', {}),
@@ -37,22 +37,22 @@ IF, T5 = (command.ROOT / 'tests' / name for name in ('stunet/recorded/if_i', 'te
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-  """A command that writes to one place."""
+  """A command that writes one file or folder."""
 
   name: str
-  argv: tuple[str, ...]  # where {out} stands for the place
-  out: str  # the name of the place
-  # A pattern of file names, relative to the folder of the output, that exist once it is half-way.
+  argv: tuple[str, ...]  # {out} stands for the path of the output
+  out: str  # the name of the output
+  # A pattern of files in the folder of the output that exist once the command is half-way.
   begun: str = '**/*'
-  # Blocks that are free on a full disk: one lets the command begin, and is too little for what it
-  # makes; of what may be smaller than a block none is.
+  # The free blocks of a full disk.  With one, the command can begin but not write its output; if
+  # the output may be smaller than a block, there are none.
   room: int = 1
-  # Whether what was written before it ended stays, because it is whole and is gone on from.
-  goes_on: bool = False
+  # Whether complete parts of the output stay after an interruption, to be resumed from.
+  resumes: bool = False
 
 
 def prepare(folder: pathlib.Path) -> None:
-  """Trains a tiny model of each stage, and makes videos, images and lists, in the folder."""
+  """Trains a tiny model of each stage, and writes videos, images and lists, in the folder."""
   for stage, (start, changes) in STAGES.items():
     if (folder / stage / 'checkpoints' / '2').exists():
       continue
@@ -67,7 +67,7 @@ def prepare(folder: pathlib.Path) -> None:
     (folder / name).mkdir(exist_ok=True)
     lines = []
     for i in range(4):
-      # Of noise, which fills more than one block of a disk.
+      # Noise, which is large enough to fill more than one block of a disk.
       clip = rng.integers(0, 256, (20, 64, 64, 3)).astype(np.uint8)
       video.write(folder / name / f'{i}.mp4', clip)
       lines.append({'file': f'{i}.mp4', 'prompt': f'a red circle {i}', 'caption': f'noise {i}'})
@@ -85,8 +85,8 @@ def prepare(folder: pathlib.Path) -> None:
       subprocess.run(line, cwd=command.ROOT, check=True, capture_output=True)
 
 
-def listed(folder: pathlib.Path) -> list[Command]:
-  """All commands, which read what `prepare` made in the folder."""
+def all_commands(folder: pathlib.Path) -> list[Command]:
+  """All commands, whose inputs `prepare` wrote to the folder."""
   changes = runs.CHANGES | SMALLEST | STILL | {'steps': 40, 'save_every': 4}
   train = [f'--config.{key}={value}' for key, value in changes.items()]
   yield Command(
@@ -94,7 +94,7 @@ def listed(folder: pathlib.Path) -> list[Command]:
     ('train.py', '--config=configs/t2i.py:tiny', '--workdir={out}', *train),
     'run',
     begun='run/checkpoints/[0-9]*',
-    goes_on=True,
+    resumes=True,
   )
   yield from _sample(folder)
   yield from _evaluate(folder)
@@ -104,7 +104,7 @@ def listed(folder: pathlib.Path) -> list[Command]:
     ('gallery.py', '--steps=1', '--output={out}'),
     'page',
     'page/[0-9].mp4',
-    goes_on=True,
+    resumes=True,
   )
 
 
@@ -124,7 +124,7 @@ def _sample(folder: pathlib.Path):
   for (verb, options), extension in zip(
     verbs.items(), ('mp4', 'gif', 'webp', 'mp4', 'npy', 'png', 'mp4')
   ):
-    # Enlarged so that it fills more than one block of a disk.
+    # Upscaled so that the output fills more than one block of a disk.
     argv = ('sample.py', verb, *options, '--upscale=64', '--output={out}')
     yield Command(f'sample.py {verb} (.{extension})', argv, f'out.{extension}')
   yield Command(
@@ -132,19 +132,19 @@ def _sample(folder: pathlib.Path):
     ('sample.py', base, f'--prompts_file={folder}/list.txt', '--upscale=64', '--output={out}'),
     'videos',
     begun='videos/*.mp4',
-    goes_on=True,
+    resumes=True,
   )
 
 
 def _evaluate(folder: pathlib.Path):
-  ours, made = f'--videos={folder}/ours', f'--workdir={folder}/t2v'
+  ours, model = f'--videos={folder}/ours', f'--workdir={folder}/t2v'
   verbs = {
     'fvd': (ours, f'--reference={folder}/real', '--i3d=random:0', '--frames=16'),
     'inception_score': (ours, '--c3d=random:0'),
     'motion': (ours,),
-    'shapes': (made, '--count=1', '--steps=1'),
+    'shapes': (model, '--count=1', '--steps=1'),
     'applications': (
-      made, f'--masked_workdir={folder}/t2v_masked', f'--styles={folder}/none', '--clips=1'
+      model, f'--masked_workdir={folder}/t2v_masked', f'--styles={folder}/none', '--clips=1'
     ),
   }  # fmt: skip
   (folder / 'none').mkdir(exist_ok=True)
@@ -154,10 +154,10 @@ def _evaluate(folder: pathlib.Path):
   lists = f'--prompts={folder}/list.txt'
   yield Command(
     'evaluate.py prompts',
-    ('evaluate.py', 'prompts', lists, made, '--extension=.npy', '--samples={out}'),
+    ('evaluate.py', 'prompts', lists, model, '--extension=.npy', '--samples={out}'),
     'samples',
     begun='samples/*.npy',
-    goes_on=True,
+    resumes=True,
   )
   yield Command(
     'evaluate.py ucf101',
@@ -170,7 +170,7 @@ def _evaluate(folder: pathlib.Path):
   study = ('user_study', f'--ours={folder}/ours', f'--theirs={folder}/theirs', '--pairs=4')
   yield Command('evaluate.py user_study', ('evaluate.py', *study, '--study={out}'), 'study')
   yield Command(
-    'evaluate.py report', ('evaluate.py', 'report', made, '--output={out}'), 'report.html'
+    'evaluate.py report', ('evaluate.py', 'report', model, '--output={out}'), 'report.html'
   )
 
 

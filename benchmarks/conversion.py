@@ -1,9 +1,9 @@
-r"""What it takes to import an image model: memory beside its weights, and seconds.
+r"""Measures the memory and seconds that the import of an image model takes.
 
   python -m benchmarks.conversion --config=configs/t2i.py:if_m
 
-A folder as diffusers would write it, of random weights, is converted by `convert.py`; memory is
-the most that the process had, less what a process has that imported the same and did nothing.
+`convert.py` converts a folder of random weights in the format of diffusers.  The memory is the peak
+of the process, minus the peak of a process that only imports the same libraries.
 """
 
 import json
@@ -23,25 +23,26 @@ from stunet import deepfloyd
 from stunet.unet import STUNet
 
 _CONFIG = config_flags.DEFINE_config_file('config', 'configs/t2i.py:if_m')
-_DTYPE = flags.DEFINE_enum('dtype', 'float32', ['float16', 'float32'], 'Of the weights.')
+_DTYPE = flags.DEFINE_enum('dtype', 'float32', ['float16', 'float32'], 'Dtype of the weights.')
 
 
 def main() -> None:
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
-    size = written(folder / 'unet')
+    size = write_model(folder / 'unet')
     idle, _ = peak('-c', 'import convert')
     most, seconds = peak(
       'convert.py', f'--from={folder}/unet', '--text=none', f'--out={folder}/ours'
     )
   print(f'weights                {size / 2**30:.2f} GiB of {_DTYPE.value}')
-  print(f'memory beyond imports  {(most - idle) / 2**30:.2f} GiB, {(most - idle) / size:.2f} of it')
-  print(f'of imports             {idle / 2**30:.2f} GiB')
+  share = (most - idle) / size
+  print(f'memory beyond imports  {(most - idle) / 2**30:.2f} GiB, {share:.2f} of the weights')
+  print(f'memory of imports      {idle / 2**30:.2f} GiB')
   print(f'seconds                {seconds:.0f}')
 
 
-def written(folder: pathlib.Path) -> int:
-  """Bytes of the weights in a new folder, of the image half of the config."""
+def write_model(folder: pathlib.Path) -> int:
+  """Writes random weights of the config's image model to a new folder; returns their bytes."""
   model = STUNet(**{**_CONFIG.value.model, 'temporal': False})
   width = _CONFIG.value.text.width
   shapes, levels = deepfloyd.shapes(model, width), len(model.channels)
@@ -60,8 +61,8 @@ def written(folder: pathlib.Path) -> int:
 
 
 def peak(*words: str) -> tuple[int, float]:
-  """The most bytes that a process of Python had at once, and its seconds."""
-  # A child of a child, since what is asked is of all children that ended.
+  """The peak memory in bytes of a Python process, and its seconds."""
+  # In a child of a child, since getrusage counts all children of a process.
   line = [sys.executable, '-c', _MEASURED, sys.executable, *words]
   begin = time.monotonic()
   done = subprocess.run(line, cwd=command.ROOT, check=True, capture_output=True, text=True)

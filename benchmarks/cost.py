@@ -1,10 +1,10 @@
-r"""What a clip costs, against its frames, its size, and the devices that share it.
+r"""Measures how the cost of a clip grows with its frames, its size and the devices that share it.
 
   python -m benchmarks.cost
 
-On a CPU that passes for as many devices as are asked of it.  Floating-point operations are what XLA
-counts in the program of one device, halos and all; seconds, of one device alone, are the median of
-some runs.  The model has four levels, three of which halve the frames with the pixels.
+It runs on a CPU that emulates several devices.  Floating-point operations are those that XLA counts
+in the program of one device, including halos.  Seconds are the median of several runs on one
+device.  The model has four levels, of which three halve the frames and the pixels.
 """
 
 import statistics
@@ -23,10 +23,14 @@ from core.condition import Condition
 from core.sharding import BATCH, CLIP, make_mesh, replicated
 from stunet.unet import STUNet
 
-_DEVICES = flags.DEFINE_list('devices', ['1', '2', '5', '8', '10'], 'How many share a clip.')
-_FRAMES = flags.DEFINE_list('frames', ['16', '40', '80', '160'], 'Of a clip.')
-_SIZES = flags.DEFINE_list('sizes', ['16', '32', '64'], 'Pixels of a side.')
-_REPEATS = flags.DEFINE_integer('repeats', 5, 'How often each is timed.', lower_bound=1)
+_DEVICES = flags.DEFINE_list(
+  'devices', ['1', '2', '5', '8', '10'], 'Numbers of devices that share a clip.'
+)
+_FRAMES = flags.DEFINE_list('frames', ['16', '40', '80', '160'], 'Numbers of frames of a clip.')
+_SIZES = flags.DEFINE_list('sizes', ['16', '32', '64'], 'Sides of a frame in pixels.')
+_REPEATS = flags.DEFINE_integer(
+  'repeats', 5, 'Number of timed runs of each program.', lower_bound=1
+)
 
 MODEL = {
   'channels': (16, 32, 32, 64),
@@ -42,9 +46,9 @@ MODEL = {
 
 
 def programs(frames: int, size: int, devices: int, **model):
-  """Of the answer to a clip and of its gradient, to be compiled for so many devices; their inputs.
+  """The lowered programs of the network and of its gradient for `devices` devices; their inputs.
 
-  model: what is other than in `MODEL`.
+  model: changes to `MODEL`.
   """
   model, t = STUNet(**MODEL | model), jnp.full(1, 0.5)
   cond = Condition(jnp.ones((1, 4, 16)), jnp.ones((1, 4), bool))
@@ -53,25 +57,25 @@ def programs(frames: int, size: int, devices: int, **model):
   shapes = jax.eval_shape(model.init, jax.random.key(0), one, t, cond)
   rng = np.random.default_rng(1)
   draw = lambda p: jnp.asarray(rng.normal(size=p.shape) * max(p.size, 9) ** -0.25, p.dtype)
-  params = jax.tree.map(draw, shapes)  # none of which is zero, as new ones are
+  params = jax.tree.map(draw, shapes)  # not the initial ones, which have zeros
   mesh = make_mesh(((CLIP, devices),), jax.devices()[:devices])
   x = jax.device_put(x, NamedSharding(mesh, P(BATCH, CLIP if frames % devices == 0 else None)))
   inputs = jax.device_put(params, replicated(mesh)), x
-  answer = lambda params, x: model.apply(params, x, t, cond)
-  error = lambda params, x: jnp.mean(answer(params, x) ** 2)
+  output = lambda params, x: model.apply(params, x, t, cond)
+  loss = lambda params, x: jnp.mean(output(params, x) ** 2)
   with jax.set_mesh(mesh):
-    return [jax.jit(f).lower(*inputs) for f in (answer, jax.grad(error))], inputs
+    return [jax.jit(f).lower(*inputs) for f in (output, jax.grad(loss))], inputs
 
 
 def seconds(program, inputs: Sequence, repeats: int) -> float:
-  """The median of so many runs, after one that does not count."""
+  """The median seconds of `repeats` runs, after a warm-up run."""
   jax.block_until_ready(program(*inputs))
-  found = []
+  times = []
   for _ in range(repeats):
     begin = time.perf_counter()
     jax.block_until_ready(program(*inputs))
-    found.append(time.perf_counter() - begin)
-  return statistics.median(found)
+    times.append(time.perf_counter() - begin)
+  return statistics.median(times)
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
-"""How much of the damage inside video files is noticed, codec by codec.
+"""Measures how much of the damage inside video files is detected, for each codec.
 
 python -m benchmarks.damage
 
-A film is encoded, a few bytes of one of its packets are changed, and what `data.decode` gives is
-compared with the frames of the whole file.
+A video is encoded, a few bytes of one of its packets are changed, and the frames that `data.decode`
+returns are compared with those of the intact file.
 """
 
 import collections
@@ -17,14 +17,14 @@ from jaxtyping import UInt8
 
 from data import decode
 
-VISIBLE = 3  # levels of 255 by which a pixel differs at the most, and no one sees it
+VISIBLE = 3  # differences of pixel values up to this, of 255, are invisible
 FRAMES, HEIGHT, WIDTH = 32, 96, 128
-BYTES = 5  # at most so many of a packet are changed
+BYTES = 5  # the largest number of bytes that are changed
 
 
 @dataclasses.dataclass(frozen=True)
 class Codec:
-  """How to encode with one: FFmpeg's encoder, the container, the pixels and its options."""
+  """Settings of a codec: FFmpeg's encoder, the container, the pixel format and options."""
 
   encoder: str
   container: str
@@ -55,7 +55,7 @@ CODECS = {
 
 
 def film() -> UInt8[np.ndarray, 't h w 3']:
-  """A disc that moves over a moving texture."""
+  """A test video: a disc that moves over a moving texture."""
   y, x = np.mgrid[:HEIGHT, :WIDTH]
   texture = np.random.default_rng(0).integers(0, 256, (2 * HEIGHT, 2 * WIDTH, 3)).astype(float)
   for axis in (0, 1, 0, 1):
@@ -68,7 +68,7 @@ def film() -> UInt8[np.ndarray, 't h w 3']:
 
 
 def encode(codec: Codec, frames: UInt8[np.ndarray, 't h w 3']) -> bytes:
-  """A file of 25 frames a second."""
+  """The video file, with 25 frames a second."""
   file = io.BytesIO()
   with av.open(file, 'w', format=codec.container) as out:
     stream = out.add_stream(codec.encoder, rate=25, options=codec.options)
@@ -83,14 +83,14 @@ def encode(codec: Codec, frames: UInt8[np.ndarray, 't h w 3']) -> bytes:
   return file.getvalue()
 
 
-def spoilt(file: bytes, rng: np.random.Generator) -> tuple[bytes, int]:
-  """The file with a few other bytes in one packet, and that packet's number in order of decoding.
+def corrupted(file: bytes, rng: np.random.Generator) -> tuple[bytes, int]:
+  """The file with a few bytes of one packet changed, and that packet's index in decoding order.
 
-  The first packets are left as they are, and so is the head of each, which names its size and kind.
+  The first packets are unchanged, and so is the header of each, which has its size and kind.
   """
   with av.open(io.BytesIO(file)) as container:
     packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
-  # Of two that are equal in a file, it would be unknown which one is changed.
+  # If two packets are equal, it is unknown which of them is at a place in the file.
   places = {n: file.find(data) for n, data in enumerate(packets) if file.count(data) == 1}
   number = int(rng.choice([n for n in places if n >= 4]))
   size, bad = len(packets[number]), bytearray(file)
@@ -101,19 +101,19 @@ def spoilt(file: bytes, rng: np.random.Generator) -> tuple[bytes, int]:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """What came of a spoilt file."""
+  """The result of decoding a corrupted file."""
 
-  visible: bool  # some frame is wrong or missing, were the whole of it taken
-  told: bool  # it is said that the file is damaged
-  wrong: int  # frames which are given and are not what they were
-  lost: int  # frames which are not given although nothing is wrong with them
+  visible: bool  # whether a frame is wrong or missing if all of the file is decoded
+  detected: bool  # whether `data.decode` reports damage
+  wrong: int  # returned frames that differ from the intact ones
+  lost: int  # intact frames that are not returned
 
 
 def judge(file: bytes, whole: UInt8[np.ndarray, 't h w 3']) -> Outcome:
-  """How the frames of a spoilt file compare with those of the whole one."""
-  given, damage = [], None
+  """The comparison of a corrupted file's frames with those of the intact one."""
+  returned, damage = [], None
   try:
-    given.extend(frame.image.to_ndarray(format='rgb24') for frame in decode.read(file))
+    returned.extend(frame.image.to_ndarray(format='rgb24') for frame in decode.read(file))
   except ValueError as error:
     damage = error
   with av.open(io.BytesIO(file)) as container:
@@ -121,44 +121,46 @@ def judge(file: bytes, whole: UInt8[np.ndarray, 't h w 3']) -> Outcome:
     try:
       every.extend(frame.to_ndarray(format='rgb24') for frame in container.decode(video=0))
     except av.FFmpegError:
-      every = every[: len(whole) - 1]  # it ends before its time
+      every = every[: len(whole) - 1]  # decoding failed, so that it lacks frames
   good = _good(every, whole)
   return Outcome(
     visible=not all(good) or len(every) != len(whole),
-    told=damage is not None,
-    wrong=sum(not same for same in _good(given, whole)),
-    lost=max(([*good, False]).index(False) - len(given), 0),
+    detected=damage is not None,
+    wrong=sum(not same for same in _good(returned, whole)),
+    lost=max(([*good, False]).index(False) - len(returned), 0),
   )
 
 
 def _good(frames, whole) -> list[bool]:
-  """Whether each is the frame of its number."""
+  """Whether each frame looks like the intact frame of the same index."""
   return [
-    frame.shape == right.shape and np.abs(frame.astype(int) - right).max() <= VISIBLE
-    for frame, right in zip(frames, whole)
+    frame.shape == intact.shape and np.abs(frame.astype(int) - intact).max() <= VISIBLE
+    for frame, intact in zip(frames, whole)
   ]
 
 
-def measured(codec: Codec, trials: int, seed: int = 0) -> list[Outcome]:
-  """What came of as many spoilt files."""
+def measure(codec: Codec, trials: int, seed: int = 0) -> list[Outcome]:
+  """The outcomes of `trials` corrupted files."""
   file = encode(codec, film())
   with av.open(io.BytesIO(file)) as container:
     whole = np.stack([f.to_ndarray(format='rgb24') for f in container.decode(video=0)])
   rng = np.random.default_rng(seed)
-  return [judge(spoilt(file, rng)[0], whole) for _ in range(trials)]
+  return [judge(corrupted(file, rng)[0], whole) for _ in range(trials)]
 
 
 def main(argv) -> None:
   del argv
-  print('| codec | visible | told | wrong frames given | good frames lost |\n|---|---|---|---|---|')
+  print('| codec | visible | detected | wrong frames | good frames lost |\n|---|---|---|---|---|')
   for name, codec in CODECS.items():
-    found = [outcome for outcome in measured(codec, flags.FLAGS.trials) if outcome.visible]
+    outcomes = [one for one in measure(codec, flags.FLAGS.trials) if one.visible]
     total = collections.Counter()
-    for one in found:
-      total.update(told=one.told, wrong=one.wrong, lost=one.lost)
-    print(f'| {name} | {len(found)} | {total["told"]} | {total["wrong"]} | {total["lost"]} |')
+    for one in outcomes:
+      total.update(detected=one.detected, wrong=one.wrong, lost=one.lost)
+    print(
+      f'| {name} | {len(outcomes)} | {total["detected"]} | {total["wrong"]} | {total["lost"]} |'
+    )
 
 
 if __name__ == '__main__':
-  flags.DEFINE_integer('trials', 40, 'Spoilt files of each codec.')
+  flags.DEFINE_integer('trials', 40, 'Number of corrupted files for each codec.')
   app.run(main)

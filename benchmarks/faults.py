@@ -1,6 +1,6 @@
-"""Runs whose disk, data or code fails them.
+"""Experiments: runs whose disk, data or code fails.
 
-Each function returns what came out, or raises AssertionError.
+Each function returns the result in words, or raises AssertionError.
 """
 
 import contextlib
@@ -19,45 +19,47 @@ from training.phases import STALLED
 
 
 def damage(folder: pathlib.Path) -> str:
-  """A damaged checkpoint is named and the one before it used; the run ends in the same bits."""
+  """A damaged checkpoint is reported and the previous one used; the run ends with the same bits."""
   want = runs.whole(folder)
   latest = folder / 'whole/checkpoints' / str(runs.STEPS)
   files = sorted((p for p in latest.rglob('*') if p.is_file()), key=lambda p: -p.stat().st_size)
-  largest, listed = files[0].relative_to(latest), pathlib.Path('train/_METADATA')
+  largest, metadata = files[0].relative_to(latest), pathlib.Path('train/_METADATA')
   ways = {
     'the largest file cut': lambda f: (f / largest).write_bytes((f / largest).read_bytes()[:-9]),
     'the largest file emptied': lambda f: (f / largest).write_bytes(b''),
     'the largest file removed': lambda f: (f / largest).unlink(),
     'a byte of the largest file flipped': lambda f: _flip(f / largest),
-    'metadata cut': lambda f: (f / listed).write_bytes((f / listed).read_bytes()[:-9]),
-    'metadata emptied': lambda f: (f / listed).write_bytes(b''),
-    'metadata removed': lambda f: (f / listed).unlink(),
-    'a byte of metadata flipped': lambda f: _flip(f / listed),
+    'metadata cut': lambda f: (f / metadata).write_bytes((f / metadata).read_bytes()[:-9]),
+    'metadata emptied': lambda f: (f / metadata).write_bytes(b''),
+    'metadata removed': lambda f: (f / metadata).unlink(),
+    'a byte of metadata flipped': lambda f: _flip(f / metadata),
     'a part removed': lambda f: shutil.rmtree(f / 'ema'),
     'the folder renamed': lambda f: f.rename(f.with_name('old')),
   }
-  for i, (way, do) in enumerate(ways.items()):
+  for i, (way, damage_checkpoint) in enumerate(ways.items()):
     workdir = folder / f'damaged{i}'
     shutil.copytree(folder / 'whole', workdir)
-    do(workdir / 'checkpoints' / str(runs.STEPS))
+    damage_checkpoint(workdir / 'checkpoints' / str(runs.STEPS))
     runs.finished(runs.start(workdir), workdir)
-    said = runs.log(workdir).read_text()
-    named = (
-      f'checkpoints/{runs.STEPS} is damaged' in said or 'checkpoints/old is not a whole' in said
+    text = runs.log(workdir).read_text()
+    reported = (
+      f'checkpoints/{runs.STEPS} is damaged' in text or 'checkpoints/old is not a whole' in text
     )
-    runs.require(named, f'{way}: not named')
+    runs.require(reported, f'{way}: not reported')
     runs.require(
-      runs.starts(workdir)[-1] == runs.STEPS - runs.EVERY, f'{way}: went on from elsewhere'
+      runs.starts(workdir)[-1] == runs.STEPS - runs.EVERY, f'{way}: resumed from another step'
     )
-    runs.require(runs.arrays(workdir, runs.STEPS) == want, f'{way}: ends otherwise')
+    runs.require(runs.arrays(workdir, runs.STEPS) == want, f'{way}: ends with other bits')
     shutil.rmtree(workdir)
-  return f'{len(ways)} of {len(ways)} ways named, the one before used, the same bits at the end'
+  return (
+    f'{len(ways)} of {len(ways)} ways reported, the previous one used, the same bits at the end'
+  )
 
 
 def full_disk(folder: pathlib.Path) -> str:
-  """A disk that takes nothing more is told of, and the run goes on; what was saved stays whole.
+  """A full disk is reported, the run continues, and saved checkpoints stay complete.
 
-  It takes rights to mount one.
+  Needs the right to mount a file system.
   """
   workdir = folder / 'full'
   workdir.mkdir()
@@ -71,14 +73,16 @@ def full_disk(folder: pathlib.Path) -> str:
     runs.wait_until(lambda: 'could not be saved' in runs.log(workdir).read_text(), process)
     (workdir / 'ballast').unlink()
     runs.finished(process, workdir)
-    said = runs.log(workdir).read_text()
-    runs.require('The run goes on; the next checkpoint may do.' in said, 'it was not told of')
+    text = runs.log(workdir).read_text()
+    runs.require('The run goes on; the next checkpoint may do.' in text, 'it was not reported')
     runs.require(checkpoint.latest_step(workdir) == 80, 'nothing was saved later')
-    runs.require(not integrity.unfinished(workdir / 'checkpoints'), 'something half-written stays')
+    runs.require(
+      not integrity.unfinished(workdir / 'checkpoints'), 'an incomplete checkpoint is left'
+    )
   finally:
     subprocess.run(['umount', workdir], check=True)
   return (
-    f'told of {said.count("could not be saved")} times; the run went on, and saved when it could'
+    f'reported {text.count("could not be saved")} times; the run continued, and saved when it could'
   )
 
 
@@ -96,30 +100,30 @@ train.put_batch = poisoned
 
 
 def not_numbers(folder: pathlib.Path) -> str:
-  """A batch that is not finite is left out; ten in a row end the run, which names them."""
-  # The first two batches that are put on the devices are of samples and of evaluation: step 8 has
-  # the tenth.
+  """The update of a batch that is not finite is skipped; ten in a row end the run with an error."""
+  # The first two batches that are put on devices are for samples and evaluation: the tenth is of
+  # step 8.
   one, ten = folder / 'nan', folder / 'nans'
   runs.finished(runs.start(one, before=NAN.format(steps='{10}')), one)
-  said = runs.log(one).read_text()
+  text = runs.log(one).read_text()
   runs.require(
-    'step 8: loss nan, gradient norm nan; its update is left out, 1 so far' in said, said
+    'step 8: loss nan, gradient norm nan; its update is left out, 1 so far' in text, text
   )
   runs.require(np.isfinite(runs.losses(one)[runs.STEPS]), 'the last loss is not finite')
   process = runs.start(ten, before=NAN.format(steps='range(15, 99)'))
-  runs.require(process.wait() != 0, 'the run went on')
-  said = runs.log(ten).read_text()
-  runs.require('The updates of steps 13 to 22 were left out' in said, said[-800:])
-  return 'one is left out, counted and named; of ten in a row steps 13 to 22 are named'
+  runs.require(process.wait() != 0, 'the run continued')
+  text = runs.log(ten).read_text()
+  runs.require('The updates of steps 13 to 22 were left out' in text, text[-800:])
+  return 'one is skipped, counted and reported; for ten in a row steps 13 to 22 are named'
 
 
-# Each hangs at one call of a function, the data at its hundredth clip.
+# Code that makes a function hang at one of its calls; for data, at the hundredth clip.
 HANG = """
 import time
 from {module} import {owner}
-called, act = iter(range(10**9)), {owner}.{name}
+calls, original = iter(range(10**9)), {owner}.{name}
 def hang(*args):
-  return act(*args) if next(called) < {calls} else time.sleep(999)
+  return original(*args) if next(calls) < {calls} else time.sleep(999)
 {owner}.{name} = hang
 """
 HANGS = {
@@ -130,25 +134,25 @@ HANGS = {
 
 
 def hangs(folder: pathlib.Path) -> str:
-  """What hangs is ended by the watchdog, and the stacks say where it was."""
+  """The watchdog ends a run that hangs, and writes the stacks of its threads."""
   for phase, code in HANGS.items():
     workdir = folder / f'hangs_in_{phase}'
     process = runs.start(workdir, {f'watchdog.{phase}': 5.0}, before=code)
     runs.require(process.wait(timeout=300) == STALLED, f'{phase}: ended with {process.returncode}')
     (path,) = workdir.glob('stalled_*.txt')
-    runs.require('in hang' in path.read_text(), f'{phase}: the stacks do not name the place')
-  return f'{", ".join(HANGS)}: ended with {STALLED}, the stacks name the place'
+    runs.require('in hang' in path.read_text(), f'{phase}: the stacks do not show the function')
+  return f'{", ".join(HANGS)}: ended with {STALLED}, the stacks show the function'
 
 
 def loader(source: str, count: int) -> str:
-  """Batches of real clips: memory stays flat, and each record comes once an epoch."""
+  """Batches of real clips: memory does not grow, and each record appears once in an epoch."""
   clips = open_source(source, size=32, frames=16, fps=16.0)
 
   def encode(captions):
     return np.zeros((len(captions), 1, 1), np.float32), np.ones((len(captions), 1), bool)
 
   class Numbered:
-    """The same clips, in whose captions are their numbers."""
+    """The same clips, with their index as the caption."""
 
     def __len__(self):
       return len(clips)

@@ -1,14 +1,13 @@
-r"""Measures how many clips a second I3D sees here, beside the same network in PyTorch, on a CPU.
+r"""Measures how many clips a second I3D processes, compared with the same network in PyTorch.
 
   python -m venv ENV; ENV/bin/pip install torch numpy
   python -m benchmarks.features --torch_python=ENV/bin/python
   python -m benchmarks.features --clips=2048 --videos=DIR
 
-Both have all cores and compute in float32 on clips that are in memory, and they take turns; the
-ratio is of their medians.  PyTorch has its channels last where that is faster: it is measured both
-ways.  With `--clips` that many clips, of the videos of a folder over and over, are read, prepared,
-seen and summed up as FVD does it, and the most memory that the process ever had is printed along
-the way.
+Both run on all cores of a CPU, in float32, on clips that are in memory, and they take turns; the
+ratio is that of their medians.  PyTorch is measured with both memory formats.  With `--clips`, that
+many clips are read from the videos of a folder, which are repeated, and processed as for FVD; the
+peak memory of the process is printed from time to time.
 """
 
 import contextlib
@@ -27,21 +26,21 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from benchmarks.lumiere_pytorch import Timed, check, cpu, theirs
+from benchmarks.lumiere_pytorch import Timed, check, cpu, torch_worker
 from core import command
 from core.errors import UserError
 from evaluation import frechet
 from evaluation.features.networks import Features, open_features
 from evaluation.videos import Folder, Reading, batched, clips, open_folder
 
-WARM_UP = 1  # turns that do not count
+WARM_UP = 1  # turns before the measured ones
 WORKER = pathlib.Path(__file__).with_name('features_worker.py')
 HOW = 'make one: python -m venv ENV; ENV/bin/pip install torch numpy'
-LINES = 8  # of memory, along the way
+LINES = 8  # that are printed with `--clips`
 
 
 def ours(i3d: Features, batch: int, frames: int) -> Timed:
-  """The seconds in which so many clips are seen."""
+  """Returns a function that measures the seconds for a batch of clips."""
   clips = np.random.default_rng(0).uniform(-1, 1, (batch, frames, 224, 224, 3)).astype(np.float32)
 
   def seconds(_):
@@ -53,26 +52,26 @@ def ours(i3d: Features, batch: int, frames: int) -> Timed:
 
 
 def compare(i3d: Features, batch: int, frames: int, runs: int, python: str) -> str:
-  """A table in Markdown: clips a second of each side, which take turns."""
+  """A Markdown table of the clips a second of each implementation, which take turns."""
   shape = {'batch': batch, 'frames': frames, 'threads': os.cpu_count()}
   sides = {'ours': ours(i3d, batch, frames)}
   with contextlib.ExitStack() as stack:
     for name, last in {'PyTorch': False, 'PyTorch, channels last': True}.items():
       about, sides[name] = stack.enter_context(
-        theirs(python, shape | {'channels_last': last}, WORKER)
+        torch_worker(python, shape | {'channels_last': last}, WORKER)
       )
-    found = {name: [] for name in sides}
+    times = {name: [] for name in sides}
     for i in tqdm(range(WARM_UP + runs), unit='turn'):
       for name, seconds in sides.items():
         took = seconds('see')
         if i >= WARM_UP:
-          found[name].append(took)
-  best = min(statistics.median(took) for name, took in found.items() if name != 'ours')
+          times[name].append(took)
+  best = min(statistics.median(took) for name, took in times.items() if name != 'ours')
   rows = [
     '| | clips a second, median | seconds a clip, least to most | ratio |',
     '|---|---|---|---|',
   ]
-  for name, took in found.items():
+  for name, took in times.items():
     median = statistics.median(took)
     rows.append(
       f'| {name} | {batch / median:.3f} | {min(took) / batch:.3f} to {max(took) / batch:.3f} '
@@ -84,13 +83,13 @@ def compare(i3d: Features, batch: int, frames: int, runs: int, python: str) -> s
 
 
 def stream(i3d: Features, folder: Folder, batch: int, frames: int) -> None:
-  """Sums up what is seen in the videos, and prints the memory that it took along the way."""
+  """Computes the moments of the features of all clips, and prints speed and memory meanwhile."""
   skipped, begin, done = {}, time.perf_counter(), 0
-  found = clips(folder, Reading(frames), i3d.prepare, skip=skipped.__setitem__)
+  read = clips(folder, Reading(frames), i3d.prepare, skip=skipped.__setitem__)
   parts = []
-  for some in batched(found, batch):
-    parts = [functools.reduce(frechet.joined, [*parts, frechet.moments(i3d.see(some))])]
-    before, done = done, done + len(some)
+  for chunk in batched(read, batch):
+    parts = [functools.reduce(frechet.joined, [*parts, frechet.moments(i3d.see(chunk))])]
+    before, done = done, done + len(chunk)
     if before * LINES // len(folder.files) < done * LINES // len(folder.files) or not before:
       rate = done / (time.perf_counter() - begin)
       most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -100,12 +99,12 @@ def stream(i3d: Features, folder: Folder, batch: int, frames: int) -> None:
 
 @contextlib.contextmanager
 def repeated(folder: Folder, count: int) -> Iterator[Folder]:
-  """So many names of the videos, over and over."""
+  """A temporary folder of `count` links to the videos, which are repeated."""
   with tempfile.TemporaryDirectory() as name:
-    again, files = pathlib.Path(name), itertools.islice(itertools.cycle(folder.files), count)
+    links, files = pathlib.Path(name), itertools.islice(itertools.cycle(folder.files), count)
     for i, file in enumerate(files):
-      (again / f'{i:06}{pathlib.Path(file).suffix}').symlink_to((folder.path / file).resolve())
-    yield open_folder(again)
+      (links / f'{i:06}{pathlib.Path(file).suffix}').symlink_to((folder.path / file).resolve())
+    yield open_folder(links)
 
 
 def main() -> None:
@@ -122,11 +121,17 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  flags.DEFINE_string('torch_python', None, 'The Python of an environment with torch.')
-  flags.DEFINE_string('weights', 'random:0', 'Of I3D; their values take no time.')
-  flags.DEFINE_integer('frames', 16, 'Of each clip.', lower_bound=9)
-  flags.DEFINE_integer('batch', 2, 'Clips seen at once.', lower_bound=1)
-  flags.DEFINE_integer('runs', 10, 'Turns of each that count.', lower_bound=1)
-  flags.DEFINE_integer('clips', 0, 'So many are summed up instead, as FVD does it.', 0)
-  flags.DEFINE_string('videos', None, 'A folder of videos of which these clips are.')
+  flags.DEFINE_string('torch_python', None, 'Path of the Python of an environment with torch.')
+  flags.DEFINE_string(
+    'weights', 'random:0', 'Weights of I3D; the speed does not depend on their values.'
+  )
+  flags.DEFINE_integer('frames', 16, 'Number of frames of each clip.', lower_bound=9)
+  flags.DEFINE_integer('batch', 2, 'Number of clips in a batch.', lower_bound=1)
+  flags.DEFINE_integer(
+    'runs', 10, 'Number of measured turns of each implementation.', lower_bound=1
+  )
+  flags.DEFINE_integer(
+    'clips', 0, 'If not 0, process this many clips of --videos as for FVD instead.', 0
+  )
+  flags.DEFINE_string('videos', None, 'Folder of the videos for --clips.')
   command.run(main)

@@ -1,8 +1,8 @@
-"""I3D in torch, written from its paper and its authors' definition, which is timed when it is told.
+"""Times I3D in torch, which is written after its paper and its authors' definition.
 
 `features.py` starts it with another environment's Python.  The shape is the first argument, in
-JSON.  A line on stdin is a batch of clips, and a line on stdout the seconds it took; the first line
-on stdout says what is there.
+JSON.  For each line on stdin, it processes a batch of clips and prints the seconds.  The first line
+on stdout has the number of threads and the versions.
 """
 
 import json
@@ -28,7 +28,7 @@ MIXED = {
 
 
 def same(x, window, stride):
-  """TensorFlow's SAME, in zeros: also before pooling, since nothing there is below zero."""
+  """Pads with zeros as SAME of TensorFlow; also before pooling, where no value is below zero."""
   pads = []
   for n, k, s in zip(x.shape[2:], window, stride):
     total = max(k - s if n % s == 0 else k - n % s, 0)
@@ -37,12 +37,12 @@ def same(x, window, stride):
 
 
 def pool(x, window, stride):
-  """The greatest in each window."""
+  """Max pooling."""
   return F.max_pool3d(same(x, window, stride), window, stride)
 
 
 class Unit(nn.Module):
-  """Convolution, batch norm and ReLU; the final one has a bias instead."""
+  """Convolution, batch norm and ReLU; the final unit has a bias instead of the last two."""
 
   def __init__(self, features_in, features, size, stride=1, final=False):
     super().__init__()
@@ -52,13 +52,13 @@ class Unit(nn.Module):
       self.bn = nn.BatchNorm3d(features, eps=1e-3)
 
   def forward(self, x):
-    """The same video, seen."""
+    """The features of the video."""
     x = self.conv3d(same(x, self.size, self.stride))
     return F.relu(self.bn(x)) if hasattr(self, 'bn') else x
 
 
 class Mixed(nn.Module):
-  """Four branches side by side."""
+  """An Inception module of four branches."""
 
   def __init__(self, features_in, features):
     super().__init__()
@@ -68,7 +68,7 @@ class Mixed(nn.Module):
     self.b3b = Unit(features_in, features[5], 1)
 
   def forward(self, x):
-    """The same video, seen."""
+    """The features of the video."""
     pooled = pool(x, (3, 3, 3), (1, 1, 1))
     branches = self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(pooled)
     return torch.cat(branches, 1)
@@ -87,7 +87,7 @@ class I3D(nn.Module):
     self.logits = Unit(1024, 400, 1, final=True)
 
   def forward(self, x):
-    """Logits of `b c t h w`, averaged over time."""
+    """The logits of videos `b c t h w`, averaged over time."""
     last = 7 if x.shape[-1] == 224 else x.shape[-1]
     x = pool(self.Conv3d_1a_7x7(x), (1, 3, 3), (1, 2, 2))
     x = pool(self.Conv3d_2c_3x3(self.Conv3d_2b_1x1(x)), (1, 3, 3), (1, 2, 2))
@@ -102,7 +102,7 @@ class I3D(nn.Module):
 
 
 def main():
-  """See the head of this file."""
+  """See the docstring of this file."""
   shape = json.loads(sys.argv[1])
   torch.set_num_threads(shape['threads'])
   torch.manual_seed(0)
@@ -111,17 +111,17 @@ def main():
   if shape['channels_last']:
     model.to(memory_format=torch.channels_last_3d)
     videos = videos.contiguous(memory_format=torch.channels_last_3d)
-  say(threads=torch.get_num_threads(), versions={'torch': metadata.version('torch')})
+  print_json(threads=torch.get_num_threads(), versions={'torch': metadata.version('torch')})
   with torch.inference_mode():
     for _ in sys.stdin:
       begin = time.perf_counter()
       model(videos)
-      say(seconds=time.perf_counter() - begin)
+      print_json(seconds=time.perf_counter() - begin)
 
 
-def say(**what):
+def print_json(**values):
   """Prints one line of JSON."""
-  print(json.dumps(what), flush=True)
+  print(json.dumps(values), flush=True)
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-r"""Draws the README's picture: what the shipped model makes of some prompts.
+r"""Draws the picture in README.md: videos of the shipped model.
 
 python -m benchmarks.front_page --output=docs/demo.png
 """
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  flags.DEFINE_string('workdir', 'checkpoints/demo/t2v', 'Where the model was trained.')
-  flags.DEFINE_string('output', 'docs/demo.png', 'The picture.')
-  flags.DEFINE_integer('seed', 0, 'Of all noise.')
+  flags.DEFINE_string('workdir', 'checkpoints/demo/t2v', 'Workdir of the model.')
+  flags.DEFINE_string('output', 'docs/demo.png', 'Image file to write.')
+  flags.DEFINE_integer('seed', 0, 'Seed of the noise.')
   command.run(main)

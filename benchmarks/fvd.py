@@ -1,10 +1,10 @@
-"""Whether the Fréchet video distance grows with damage, on real clips.
+"""Checks that the Fréchet video distance of real clips grows with damage.
 
   python -m benchmarks.fvd --videos=DIR --i3d=i3d.safetensors
 
 Clips are compared with themselves, and with the same clips damaged in five ways at five strengths.
-A distance that does not grow with each of them cannot be trusted to fall as a model gets better:
-where it does not is an error.
+A distance that does not grow with the strength cannot be trusted to fall as a model improves, so
+that is an error.
 """
 
 import itertools
@@ -32,39 +32,41 @@ WHOLE = ('none', 0)
 Moments = dict[tuple[str, int], frechet.Moments]  # by the kind of damage and its strength
 
 
-def moments(network: Features, some: Iterable[Pixels], kinds: Sequence[str], batch: int) -> Moments:
-  """Those of the features of all clips, whole and damaged in every way of these kinds.
+def moments(
+  network: Features, clips: Iterable[Pixels], kinds: Sequence[str], batch: int
+) -> Moments:
+  """The moments of the features of all clips, intact and with every kind and strength of damage.
 
-  some: clips of any sizes, of which one is held at a time.
-  batch: clips, whole or damaged, that are seen at once.
+  clips: clips of any sizes; one is in memory at a time.
+  batch: the number of clips in a batch of the network.
   """
   ways = [WHOLE, *itertools.product(kinds, STRENGTHS)]
 
   def prepared() -> Iterator[tuple[str, np.ndarray]]:
-    # Each clip has a seed of its own: one order of frames for all might be a lucky one.
-    for seed, clip in enumerate(some):
+    # Each clip has its own seed, so that the result does not depend on one order of frames.
+    for seed, clip in enumerate(clips):
       for kind, strength in ways:
         damaged = distorted(clip, kind, strength, seed) if strength else clip
         yield kind, network.prepare(damaged)
 
-  found = {}
+  result = {}
   features = itertools.chain.from_iterable(map(network.see, batched(prepared(), batch)))
   for way, feature in zip(itertools.cycle(ways), features):
     one = frechet.moments(feature[None])
-    found[way] = frechet.joined(found[way], one) if way in found else one
-  return found
+    result[way] = frechet.joined(result[way], one) if way in result else one
+  return result
 
 
 def table(distances: dict[str, list[float]]) -> str:
-  """In Markdown, of each kind of damage the distances by strength and whether they grow."""
+  """A Markdown table of the distances by kind and strength of damage, and whether they grow."""
   lines = [['damage', *map(str, STRENGTHS), 'grows'], ['---'] * (len(STRENGTHS) + 2)]
-  for kind, of in distances.items():
-    lines.append([kind, *(f'{d:.4g}' for d in of), 'yes' if grows(of) else 'NO'])
+  for kind, values in distances.items():
+    lines.append([kind, *(f'{d:.4g}' for d in values), 'yes' if grows(values) else 'NO'])
   return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
 
 
 def grows(distances: Sequence[float]) -> bool:
-  """Whether each is more than the one before, and the first more than none."""
+  """Whether the distances are strictly increasing and above 0."""
   return bool(all(np.diff([0.0, *distances]) > 0))
 
 
@@ -77,27 +79,29 @@ def main() -> None:
   skipped = []
   skip = lambda file, reason: skipped.append(file)
   read = clips(folder, Reading(f.frames), lambda clip: clip, skip=skip, count=f.count or None)
-  some = (clip for _, clip in tqdm(read, unit='clip', file=sys.stderr))
-  found = moments(network, some, kinds, f.batch)
-  whole = found[WHOLE]
+  pixels = (clip for _, clip in tqdm(read, unit='clip', file=sys.stderr))
+  result = moments(network, pixels, kinds, f.batch)
+  whole = result[WHOLE]
   left_out = f'{len(skipped)} videos left out'
   print(f'{whole.count} clips of {f.frames} frames, {left_out}; I3D {network.weights}')
   print(f'{jax.devices()[0].device_kind}, JAX {jax.__version__}\n')
-  print(f'of the clips and themselves: {frechet.distance(whole, whole):.2e}\n')
+  print(f'distance of the clips to themselves: {frechet.distance(whole, whole):.2e}\n')
   distances = {
-    kind: [frechet.distance(whole, found[kind, strength]) for strength in STRENGTHS]
+    kind: [frechet.distance(whole, result[kind, strength]) for strength in STRENGTHS]
     for kind in kinds
   }
   print(table(distances))
-  if failed := [kind for kind, of in distances.items() if not grows(of)]:
+  if failed := [kind for kind, values in distances.items() if not grows(values)]:
     command.fail(f'The distance does not grow with {", ".join(failed)}.')
 
 
 if __name__ == '__main__':
-  flags.DEFINE_string('videos', None, 'A folder of real videos.', required=True)
-  flags.DEFINE_string('i3d', 'random:0', 'Weights: .safetensors, .npz, or random:SEED.')
-  flags.DEFINE_integer('count', 0, 'Of clips; 0 is the first of each video.', lower_bound=0)
-  flags.DEFINE_integer('frames', 16, 'Of a clip.', lower_bound=LEAST)
-  flags.DEFINE_integer('batch', 4, 'Clips seen at once.', lower_bound=1)
-  flags.DEFINE_list('kinds', None, 'Some kinds of damage alone.')
+  flags.DEFINE_string('videos', None, 'Folder of real videos.', required=True)
+  flags.DEFINE_string(
+    'i3d', 'random:0', 'Weights of I3D: a .safetensors or .npz file, or random:SEED.'
+  )
+  flags.DEFINE_integer('count', 0, 'Number of clips; 0 is one of each video.', lower_bound=0)
+  flags.DEFINE_integer('frames', 16, 'Number of frames of a clip.', lower_bound=LEAST)
+  flags.DEFINE_integer('batch', 4, 'Number of clips in a batch.', lower_bound=1)
+  flags.DEFINE_list('kinds', None, 'Kinds of damage to measure; by default all.')
   command.run(main)

@@ -1,12 +1,12 @@
-r"""Repeats the paper's ablation of how temporal resampling starts (Lumiere, App. B).
+r"""Repeats the paper's ablation on the initialisation of temporal resampling (Lumiere, App. B).
 
   python -m benchmarks.initialisation --config=configs/t2v.py:tiny --config.init_from=runs/t2i \
     --output=initialisation.png
 
-An image model is inflated twice: with temporal resampling that copies frames, as it is everywhere
-else here, and with its kernels drawn as He et al. (2015) do.  Both are trained as train.py would,
-on the same data with the same noise.  The picture has the evaluation loss by the step (Fig. 12)
-and what each model samples before its first (Fig. 13); a JSON file beside it has the numbers.
+An image model is inflated twice: with temporal resampling that copies frames, which is the default
+of this project, and with kernels initialised as by He et al. (2015).  Both are trained as train.py
+does, on the same data with the same noise.  The picture shows the evaluation loss at each step
+(Fig. 12) and samples before training (Fig. 13); a JSON file beside it has the numbers.
 """
 
 import contextlib
@@ -52,24 +52,26 @@ RESAMPLING = (r'(.*/)?temporal_(down|up)[^/]*/conv1d/conv/kernel',)
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """What became of one initialisation."""
+  """The result of one initialisation."""
 
-  births: UInt8[np.ndarray, 'b t h w 3']  # samples before the first step, one for each prompt
-  losses: list[tuple[int, float]]  # evaluation loss by the step
-  metric: str  # what the loss is called: see `open_validation`
+  samples: UInt8[np.ndarray, 'b t h w 3']  # before the first step, one for each prompt
+  losses: list[tuple[int, float]]  # (step, evaluation loss)
+  metric: str  # the name of the loss: see `open_validation`
 
 
 def compare(config: ConfigDict) -> dict[str, Outcome]:
-  """The outcome of each initialisation, by its name; `config` is one of a video model."""
+  """The outcome of each initialisation, by name; `config` is that of a video model."""
   if not config.init_from:
-    raise UserError('Got no image model to inflate; --config.init_from=WORKDIR says which.')
+    raise UserError(
+      'Got no image model to inflate; allowed is the workdir of one, as --config.init_from=WORKDIR.'
+    )
   stage = open_stage(config)
   encode, source = open_encoder(**config.text), stage.data.open('train')
   validation = open_validation(config, stage, source)
   fixed = fixed_batches(validation.examples, encode, stage, config.evaluate_batch)
   key_init, key_he, key_step, key_evaluate = jax.random.split(jax.random.key(config.seed), 4)
-  born = inflated(config, stage, fixed[0], key_init)
-  variants = {'nearest neighbour': born, 'He et al.': with_he(born, key_he)}
+  params = inflated(config, stage, fixed[0], key_init)
+  variants = {'nearest neighbour': params, 'He et al.': with_he(params, key_he)}
 
   sample = make_sampling(config, stage, fixed[0])
   evaluate = jax.jit(make_evaluation(stage.apply, stage.process, times=config.evaluate_times))
@@ -78,26 +80,26 @@ def compare(config: ConfigDict) -> dict[str, Outcome]:
   step = jax.jit(make_step(stage.apply, stage.process, tx, **options))
 
   def loss(params: Params) -> float:
-    of = lambda number, batch: evaluate(params, batch, key_evaluate, number)
-    return mean_loss(of, fixed, len(validation.examples))
+    batch_loss = lambda number, batch: evaluate(params, batch, key_evaluate, number)
+    return mean_loss(batch_loss, fixed, len(validation.examples))
 
   def losses(name: str, params: Params) -> list[tuple[int, float]]:
     trained, frozen = partition(params, config.trainable)
-    state, found = State.create(trained, tx), []
+    state, curve = State.create(trained, tx), []
     stream = batches(source, encode, keys=stage.batch, seed=config.seed, **config.loader)
     with contextlib.closing(stream) as data:
       for i in tqdm(range(config.steps + 1), desc=name, unit='step'):
         if i in (0, config.steps) or (config.evaluate_every and i % config.evaluate_every == 0):
-          found.append((i, loss(merge(state.params, frozen))))
+          curve.append((i, loss(merge(state.params, frozen))))
         if i < config.steps:
           state, _ = step(state, frozen, next(data), key_step)
-    return found
+    return curve
 
   return {n: Outcome(sample(p), losses(n, p), validation.metric) for n, p in variants.items()}
 
 
 def inflated(config: ConfigDict, stage: Stage, batch: dict[str, np.ndarray], key: Key) -> Params:
-  """The image model of `config.init_from`, inflated to that of the stage."""
+  """The parameters of the image model in `config.init_from`, inflated to the stage's model."""
   x, cond = (
     jnp.zeros(batch['video'][:1].shape),
     Condition(batch['text'][:1], batch['text_mask'][:1]),
@@ -107,7 +109,7 @@ def inflated(config: ConfigDict, stage: Stage, batch: dict[str, np.ndarray], key
 
 
 def with_he(params: Params, key: Key) -> Params:
-  """`params` with the kernels of temporal resampling drawn anew (He et al., 2015, Eq. 10)."""
+  """`params` with new random kernels of temporal resampling (He et al., 2015, Eq. 10)."""
   kernels, rest = partition(params, RESAMPLING)
   draw, named = jax.nn.initializers.he_normal(), names(kernels)
   keys = jax.random.split(key, len(named))
@@ -116,14 +118,14 @@ def with_he(params: Params, key: Key) -> Params:
 
 
 def make_sampling(config: ConfigDict, stage: Stage, batch):
-  """Returns `sample(params)`: videos of the config's prompts, from the same noise each time."""
+  """Returns `sample(params)`: videos of the config's prompts, always from the same noise."""
   titles, cond = stage.preview(batch)
   keys = video_keys(config.seed, jnp.arange(len(titles)))
   return lambda params: video.to_uint8(np.asarray(stage.generate(params, cond, keys)))
 
 
 def circumstances() -> dict[str, str]:
-  """What is needed to get the same numbers again: the command, the versions, the machine."""
+  """The command, the versions and the machine, which are needed to reproduce the numbers."""
   packages = ('flax', 'jax', 'jaxlib', 'numpy', 'optax')
   return {
     'command': shlex.join(['python', '-m', 'benchmarks.initialisation', *sys.argv[1:]]),
@@ -139,7 +141,7 @@ def picture(outcomes: dict[str, Outcome], prompts: Sequence[str]):
   """The loss curves, and below them the samples of each prompt."""
   curves = {name: outcome.losses for name, outcome in outcomes.items()}
   strips = [
-    chart.filmstrip(f'{name}, before training: {prompt}', outcome.births[i])
+    chart.filmstrip(f'{name}, before training: {prompt}', outcome.samples[i])
     for i, prompt in enumerate(prompts)
     for name, outcome in outcomes.items()
   ]
@@ -171,5 +173,9 @@ def main() -> None:
 
 if __name__ == '__main__':
   config_flags.DEFINE_config_file('config', 'configs/t2v.py:tiny', lock_config=True)
-  flags.DEFINE_string('output', 'initialisation.png', 'The picture, .png; the numbers are beside.')
+  flags.DEFINE_string(
+    'output',
+    'initialisation.png',
+    'Image file to write, .png; a .json file beside it gets the numbers.',
+  )
   command.run(main)

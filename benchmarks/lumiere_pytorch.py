@@ -1,21 +1,22 @@
-r"""Measures a step of training and one of sampling beside those of `lumiere-pytorch`, on a CPU.
+r"""Measures the time of a training and a sampling step against `lumiere-pytorch`, on a CPU.
 
   python -m venv ENV; ENV/bin/pip install torch lumiere-pytorch
   python -m benchmarks.lumiere_pytorch --torch_python=ENV/bin/python
 
-Both networks are a frozen image U-Net of the same widths, depths, attention and resampling, which
-either project inflates with its own temporal layers in the same places.  These alone are trained,
-by AdamW with clipped gradients, to predict noise.  A step of sampling is the network without
-guidance and an update of DDIM.  Both have all cores and compute in float32, and they take turns.
+Both networks are a frozen image U-Net with the same widths, depths, attention and resampling.  Each
+project inflates it with its own temporal layers, in the same places.  Only these are trained, to
+predict noise, by AdamW with gradient clipping.  A sampling step is one call of the network without
+guidance and an update of DDIM.  Both use all cores and float32, and they take turns.
 
-Operations are those of products and convolutions: ours are counted in the jaxpr, theirs by the
-counter of PyTorch.  Their temporal upsampling is a transposed convolution, with half the operations
-of ours, which repeats frames first; their attention has one projection more than ours.  Where the
-operations differ by more than 1%, the last column has the ratio of the seconds for each of them.
+Operations are those of matrix products and convolutions: ours are counted in the jaxpr, and those
+of lumiere-pytorch by PyTorch's counter.  Its temporal upsampling is a transposed convolution, which
+has half the operations of ours, since ours repeats frames first.  Its attention has one more
+projection.  If operations differ by more than 1%, the last column has the ratio of seconds per
+operation.
 
-Where there was a choice, it is the better one for theirs: frames of which the channels come last,
-attention in time that is not fused, which is faster for few frames, and neither masks of text nor a
-moving average of parameters, both of which ours has.
+Options are those that are fastest for lumiere-pytorch: channels last, and unfused temporal
+attention, which is faster for few frames.  It has no text mask and no moving average of parameters;
+our step has both.
 """
 
 import contextlib
@@ -76,19 +77,19 @@ OPTIMIZER = {
   'b2': 0.999,
   'eps': 1e-8,
 }
-TIMES = 0.5, 0.48  # of a step of sampling
+TIMES = 0.5, 0.48  # of the sampling step
 STEPS = {'train': 'training', 'sample': 'sampling'}
-WARM_UP = 2  # steps that do not count
-NEAR = 0.01  # by which operations may differ and still be called the same
+WARM_UP = 2  # steps before the measured ones
+NEAR = 0.01  # the relative difference up to which operations count as equal
 WORKER = pathlib.Path(__file__).with_name('lumiere_pytorch_worker.py')
 HOW = 'make one: python -m venv ENV; ENV/bin/pip install torch lumiere-pytorch'
 
-# The name of a step -> the seconds it took.
+# The name of a step -> its seconds.
 Timed = Callable[[str], float]
 
 
 class Ours:
-  """Our steps, compiled, and what they cost."""
+  """The compiled steps of this project, and their parameters and operations."""
 
   def __init__(self, frames: int, size: int, batch: int):
     clip, self.key = (batch, frames, size, size, 3), jax.random.key(0)
@@ -103,7 +104,7 @@ class Ours:
     trained, self.frozen = partition(params, TEMPORAL)
 
     tx = make_optimizer(1000, **OPTIMIZER)
-    # Compiled, so that no two of its numbers are one buffer, which could not be donated twice.
+    # Compiled so that no two arrays share a buffer, which could not be donated twice.
     self.state = jax.jit(lambda trained: State.create(trained, tx))(trained)
     self.about = {'trained': count(trained), 'frozen': count(self.frozen), 'flops': {}}
     options = dict(steps=1000, ema_decay=0.9999, drop_text=0.1, accumulate=1)
@@ -114,13 +115,13 @@ class Ours:
     }
 
   def seconds(self, name: str) -> float:
-    """What one step takes."""
+    """The seconds of one step."""
     inputs = self._training() if name == 'train' else self._sampling()
     begin = time.perf_counter()
-    made = jax.block_until_ready(self.steps[name](*inputs))
+    result = jax.block_until_ready(self.steps[name](*inputs))
     passed = time.perf_counter() - begin
     if name == 'train':
-      self.state, _ = made  # the one before was donated
+      self.state, _ = result  # the previous state was donated
     return passed
 
   def _compiled(self, name, step, *inputs):
@@ -140,79 +141,82 @@ class Ours:
 
 
 def check(python: str | None, how: str = HOW) -> None:
-  """Raises ValueError unless it is a Python of an environment with what `how` installs."""
+  """Raises ValueError unless `python` can import the packages that `how` installs."""
   if not python:
-    raise UserError(f'--torch_python is missing: the Python of another environment; {how}.')
+    raise UserError(
+      f'--torch_python is missing; allowed is the Python of another environment: {how}.'
+    )
   *_, installed = how.partition('pip install ')
   libraries = ', '.join(installed.replace('-', '_').split())
   try:
-    called = [python, '-I', '-c', f'import {libraries}']
-    found = subprocess.run(called, capture_output=True, text=True)
+    line = [python, '-I', '-c', f'import {libraries}']
+    done = subprocess.run(line, capture_output=True, text=True)
   except OSError as error:
     raise UserError(f'--torch_python={python} does not start ({error.strerror}); {how}.') from error
-  if found.returncode:
-    *_, why = found.stderr.strip().splitlines() or ['no word why']
-    raise UserError(f'--torch_python={python} cannot import {libraries} ({why}); {how}.')
+  if done.returncode:
+    *_, reason = done.stderr.strip().splitlines() or ['without a message']
+    raise UserError(f'--torch_python={python} cannot import {libraries} ({reason}); {how}.')
 
 
 @contextlib.contextmanager
-def theirs(python: str, shape: dict, worker: pathlib.Path = WORKER) -> Iterator[tuple[dict, Timed]]:
-  """What the other process says of itself, and its steps; it ends afterwards."""
-  # Isolated, as the folder of the worker has this file, which is called as the library is.
-  called = [python, '-I', worker, json.dumps(shape)]
-  with subprocess.Popen(
-    called, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-  ) as process:
+def torch_worker(
+  python: str, shape: dict, worker: pathlib.Path = WORKER
+) -> Iterator[tuple[dict, Timed]]:
+  """Starts a worker, and yields its description and a function that measures one of its steps."""
+  # Isolated mode, because the folder of the worker has this file, which has the name of the
+  # library.
+  line = [python, '-I', worker, json.dumps(shape)]
+  with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
 
-    def answer():
+    def read():
       line = process.stdout.readline()
       if not line:
-        raise UserError(f'{worker.name} has ended before it answered; its own words are above.')
+        raise UserError(f'{worker.name} ended without an answer; its output is above.')
       return json.loads(line)
 
     def seconds(name):
       print(name, file=process.stdin, flush=True)
-      return answer()['seconds']
+      return read()['seconds']
 
-    yield answer(), seconds
+    yield read(), seconds
 
 
 def measure(sides: dict[str, Timed], runs: int) -> dict[tuple[str, str], list[float]]:
-  """The seconds of every step of each side, which take turns, after some that do not count."""
-  found = {(name, side): [] for name in STEPS for side in sides}
+  """The seconds of each step of each implementation; they take turns, after a warm-up."""
+  times = {(name, side): [] for name in STEPS for side in sides}
   for i in tqdm(range(WARM_UP + runs), unit='turn'):
-    for name, side in found:
+    for name, side in times:
       seconds = sides[side](name)
       if i >= WARM_UP:
-        found[name, side].append(seconds)
-  return found
+        times[name, side].append(seconds)
+  return times
 
 
-def table(about: dict[str, dict], found: dict[tuple[str, str], list[float]]) -> str:
-  """In Markdown; the first side is compared with each of the others."""
+def table(about: dict[str, dict], times: dict[tuple[str, str], list[float]]) -> str:
+  """A Markdown table, in which the first implementation is compared with each of the others."""
   first = next(iter(about))
   rows = [
     '| step | | parameters, trained + frozen | GFLOP | seconds, median | least to most | ratio '
     '| ratio for each operation |',
     '|---|---|---|---|---|---|---|---|',
   ]
-  for (name, side), seconds in found.items():
-    of, median = about[side], statistics.median(seconds)
+  for (name, side), seconds in times.items():
+    cost, median = about[side], statistics.median(seconds)
     ratios = ' | '
     if side != first:
-      ratio = statistics.median(found[name, first]) / median
-      more = about[first]['flops'][name] / of['flops'][name]
+      ratio = statistics.median(times[name, first]) / median
+      more = about[first]['flops'][name] / cost['flops'][name]
       ratios = f'{ratio:.3f} | {ratio / more:.3f}' if abs(more - 1) > NEAR else f'{ratio:.3f} | '
     rows.append(
-      f'| {STEPS[name]} | {side} | {of["trained"]:,} + {of["frozen"]:,} '
-      f'| {of["flops"][name] / 1e9:.2f} | {median:.3f} | {min(seconds):.3f} to {max(seconds):.3f} '
-      f'| {ratios} |'
+      f'| {STEPS[name]} | {side} | {cost["trained"]:,} + {cost["frozen"]:,} '
+      f'| {cost["flops"][name] / 1e9:.2f} | {median:.3f} | {min(seconds):.3f} to '
+      f'{max(seconds):.3f} | {ratios} |'
     )
   return '\n'.join(rows)
 
 
 def cpu() -> str:
-  """The name of the processor, as Linux has it."""
+  """The name of the processor."""
   info = pathlib.Path('/proc/cpuinfo')
   lines = info.read_text().splitlines() if info.exists() else []
   names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
@@ -231,11 +235,11 @@ def main() -> None:
     kinds['lumiere-pytorch, compiled'] = True
   with contextlib.ExitStack() as stack:
     for side, compiled in kinds.items():
-      started = theirs(f.torch_python, shape | {'compile': compiled})
+      started = torch_worker(f.torch_python, shape | {'compile': compiled})
       about[side], sides[side] = stack.enter_context(started)
-    found = measure(sides, f.runs)
+    times = measure(sides, f.runs)
 
-  print(table(about, found))
+  print(table(about, times))
   other = about['lumiere-pytorch']
   versions = {name: metadata.version(name) for name in ('jax', 'jaxlib', 'flax')}
   named = ', '.join(f'{name} {version}' for name, version in (versions | other['versions']).items())
@@ -244,11 +248,21 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  flags.DEFINE_string('torch_python', None, 'The Python of an environment with lumiere-pytorch.')
-  flags.DEFINE_integer('frames', 16, 'Of each clip, a multiple of 4.', lower_bound=4)
-  flags.DEFINE_integer('size', 64, 'The side of a frame, a multiple of 4.', lower_bound=4)
-  flags.DEFINE_integer('batch', 4, 'Clips of a step.', lower_bound=1)
-  flags.DEFINE_integer('runs', 10, 'Steps of each that count.', lower_bound=1)
-  flags.DEFINE_bool('torch_channels_last', True, 'Whether channels come last in theirs.')
-  flags.DEFINE_bool('torch_compile', False, 'Whether theirs is measured compiled besides.')
+  flags.DEFINE_string(
+    'torch_python', None, 'Path of the Python of an environment with lumiere-pytorch.'
+  )
+  flags.DEFINE_integer(
+    'frames', 16, 'Number of frames of each clip, a multiple of 4.', lower_bound=4
+  )
+  flags.DEFINE_integer('size', 64, 'Side of a frame in pixels, a multiple of 4.', lower_bound=4)
+  flags.DEFINE_integer('batch', 4, 'Number of clips in a step.', lower_bound=1)
+  flags.DEFINE_integer(
+    'runs', 10, 'Number of measured steps of each implementation.', lower_bound=1
+  )
+  flags.DEFINE_bool(
+    'torch_channels_last', True, 'Whether lumiere-pytorch uses the channels-last memory format.'
+  )
+  flags.DEFINE_bool(
+    'torch_compile', False, 'Whether to measure lumiere-pytorch with torch.compile too.'
+  )
   command.run(main)

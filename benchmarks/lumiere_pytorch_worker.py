@@ -1,10 +1,10 @@
-"""Steps of a PyTorch U-Net that `lumiere-pytorch` inflates, each of which it is told to make.
+"""Times steps of a PyTorch U-Net that `lumiere-pytorch` inflates.
 
-`lumiere_pytorch.py` starts it with another environment's Python, in isolated mode: there its own
-folder, which has a file of the library's name, is not where Python looks.
+`lumiere_pytorch.py` starts it with another environment's Python, in isolated mode, so that Python
+does not import the file of the library's name from this folder.
 
-The shape is the first argument, in JSON.  A line on stdin, 'train' or 'sample', is one step, and a
-line on stdout the seconds it took.  The first line on stdout says what is there and what it costs.
+The shape is the first argument, in JSON.  For each line on stdin, 'train' or 'sample', it makes one
+step and prints the seconds.  The first line on stdout has parameters, operations and versions.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ class ResBlock(nn.Module):
     self.skip = nn.Identity() if features_in == features else nn.Conv2d(features_in, features, 1)
 
   def forward(self, x, emb):
-    """Frames as they are after the block."""
+    """The output features of the block."""
     scale, shift = self.emb(emb)[:, :, None, None].chunk(2, dim=1)
     h = self.conv1(F.silu(self.norm1(x)))
     h = self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift))
@@ -43,23 +43,23 @@ class ResBlock(nn.Module):
 
 
 class Attention(nn.Module):
-  """Attends from every pixel to the text and to all pixels of the frame."""
+  """Attention of every pixel to the text and to all pixels of the frame."""
 
   def __init__(self, features, text_features, head_features, groups):
     super().__init__()
     self.heads = features // head_features
     self.norm, self.norm_text = nn.GroupNorm(groups, features), nn.GroupNorm(groups, text_features)
-    self.of_pixels = nn.Linear(features, 3 * features)
-    self.of_text = nn.Linear(text_features, 2 * features)
+    self.qkv = nn.Linear(features, 3 * features)
+    self.text_kv = nn.Linear(text_features, 2 * features)
     self.proj = nn.Linear(features, features)
 
   def forward(self, x, text):
-    """Frames with what they have heard added."""
+    """The features plus the output of attention."""
     by_head = lambda y: y.unflatten(-1, (self.heads, -1)).transpose(1, 2)
     pixels = self.norm(x).flatten(2).transpose(1, 2)
-    query, key, value = self.of_pixels(pixels).chunk(3, dim=-1)
+    query, key, value = self.qkv(pixels).chunk(3, dim=-1)
     text = self.norm_text(text.transpose(1, 2)).transpose(1, 2)
-    text_key, text_value = self.of_text(text).chunk(2, dim=-1)
+    text_key, text_value = self.text_kv(text).chunk(2, dim=-1)
     key, value = torch.cat([text_key, key], 1), torch.cat([text_value, value], 1)
     y = F.scaled_dot_product_attention(by_head(query), by_head(key), by_head(value))
     y = self.proj(y.transpose(1, 2).flatten(2))
@@ -78,28 +78,29 @@ class Unit(nn.Module):
     self.attention = Attention(features, text, heads, groups) if attention else None
 
   def forward(self, x, emb, text):
-    """Frames as they are after the unit."""
+    """The output features of the unit."""
     x = self.block(x, emb)
     return x if self.attention is None else self.attention(x, text)
 
 
 class Pooling(nn.Module):
-  """Pools the text to one vector: the mean token asks, itself and all tokens answer."""
+  """Attention pooling of text to a vector: the mean token is the query, and together with all
+  tokens also the keys and values."""
 
   def __init__(self, width, features, heads):
     super().__init__()
     self.heads = heads
     self.norm_in, self.norm_out = nn.LayerNorm(width), nn.LayerNorm(features)
     self.position = nn.Parameter(torch.randn(1, 1, width) / math.sqrt(width))
-    self.query, self.of_tokens = nn.Linear(width, width), nn.Linear(width, 2 * width)
+    self.query, self.kv = nn.Linear(width, width), nn.Linear(width, 2 * width)
     self.proj = nn.Linear(width, features)
 
   def forward(self, text):
-    """One vector for each text."""
+    """The vector of each text."""
     by_head = lambda y: y.unflatten(-1, (self.heads, -1)).transpose(1, 2)
     text = self.norm_in(text)
     query = text.mean(1, keepdim=True) + self.position
-    key, value = self.of_tokens(torch.cat([query, text], 1)).chunk(2, dim=-1)
+    key, value = self.kv(torch.cat([query, text], 1)).chunk(2, dim=-1)
     y = F.scaled_dot_product_attention(*map(by_head, (self.query(query), key, value)))
     return self.norm_out(self.proj(y.transpose(1, 2).flatten(1)))
 
@@ -137,8 +138,8 @@ class UNet(nn.Module):
     self.conv_out = nn.Conv2d(widths[0], 3, 3, padding=1)
 
   def forward(self, x, time, text=None):
-    """The noise in frames, each of which has its time and text."""
-    if text is None:  # where the library looks at what a module puts out, it gives no text
+    """The predicted noise of frames, each with its own time and text."""
+    if text is None:  # the library calls it without text to find the shapes of outputs
       text = x.new_zeros(len(x), self.shape['tokens'], self.shape['width'])
     emb = F.silu(self.time(waves(time, self.frequencies)) + self.pool(text))
     x, levels = self.conv_in(x), []
@@ -161,21 +162,21 @@ class UNet(nn.Module):
 
 
 def waves(time, features):
-  """Cosines and sines of 1000 times in [0, 1]."""
+  """The sinusoidal embedding of times in [0, 1], which are multiplied by 1000."""
   exponents = torch.arange(features // 2, device=time.device) / (features // 2)
   angles = 1000 * time[:, None] * torch.exp(-math.log(10_000) * exponents)
   return torch.cat([angles.cos(), angles.sin()], -1)
 
 
 def inflated(shape):
-  """The U-Net, inflated by the library: its blocks are after the units that have ours.
+  """The U-Net, inflated by the library, with its temporal blocks where our U-Net has ours.
 
-  A convolution after every unit but those of the coarsest level, whose units have attention; a
-  resampling of time after each of space.
+  There is a temporal convolution after every unit, except at the coarsest level, where there is
+  temporal attention; temporal resampling follows each spatial resampling.
   """
   last = len(shape['channels']) - 1
   down = [[f'down.{i}.{j}' for j in range(n)] for i, n in enumerate(shape['down_units'])]
-  # On the way up, modules are in the order in which they run: the coarsest level is the first.
+  # Up modules are in the order in which they run, so the coarsest level is the first.
   blocks = reversed(shape['up_units'])
   coarsest, *up = [[f'up.{i}.{j}' for j in range(n)] for i, n in enumerate(blocks)]
   return Lumiere(
@@ -186,7 +187,7 @@ def inflated(shape):
     attn_module_names=[*down[last], 'middle.0', 'middle.1', *coarsest],
     downsample_module_names=[f'downsample.{i}' for i in range(last)],
     upsample_module_names=[f'upsample.{i}' for i in range(last)],
-    # Its attention is not fused, as by default, which is the faster one for so few frames.
+    # Attention is not fused, which is the default and faster for so few frames.
     attn_inflation_kwargs={
       'heads': shape['channels'][-1] // shape['head_features'],
       'dim_head': shape['head_features'],
@@ -203,7 +204,7 @@ class Steps:
     if shape['channels_last']:
       model.model.to(memory_format=torch.channels_last)
       model.convs.to(memory_format=torch.channels_last)
-    self.parameters = list(model.parameters())  # those of the blocks: the library says so
+    self.parameters = list(model.parameters())  # the library returns only those of temporal blocks
     self.frozen = list(model.model.parameters())
     self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-4, weight_decay=0.0)
     self.model = torch.compile(model) if shape['compile'] else model
@@ -214,7 +215,7 @@ class Steps:
   def train(self):
     """Noise, forward, backward, clipping and AdamW."""
     time, noise = torch.rand(len(self.clip)), torch.randn_like(self.clip)
-    alpha, sigma = at(time)
+    alpha, sigma = coefficients(time)
     predicted = self.model(alpha * self.clip + sigma * noise, time=time, text=self.text)
     self.optimizer.zero_grad(set_to_none=True)
     F.mse_loss(predicted, noise).backward()
@@ -226,18 +227,18 @@ class Steps:
     """One update of DDIM."""
     now, then = torch.full((len(self.clip),), 0.5), torch.full((len(self.clip),), 0.48)
     noise = self.model(self.clip, time=now, text=self.text)
-    (alpha, sigma), (alpha2, sigma2) = at(now), at(then)
+    (alpha, sigma), (alpha2, sigma2) = coefficients(now), coefficients(then)
     return alpha2 * (self.clip - sigma * noise) / alpha + sigma2 * noise
 
 
-def at(time):
-  """How much there is of the clip and of noise at times in [0, 1]: the cosine schedule."""
+def coefficients(time):
+  """Alpha and sigma of the cosine schedule at times in [0, 1]."""
   time = time[:, None, None, None, None] * math.pi / 2
   return time.cos(), time.sin()
 
 
 def operations(step):
-  """Those of products and convolutions.  The counter does not know the CPU's fused attention."""
+  """The operations of products and convolutions; the counter does not count fused attention."""
   with contextlib.ExitStack() as stack:
     stack.enter_context(sdpa_kernel(SDPBackend.MATH))
     counter = stack.enter_context(FlopCounterMode(display=False))
@@ -248,12 +249,13 @@ def operations(step):
 def main():
   shape = json.loads(sys.argv[1])
   torch.set_num_threads(shape['threads'])
-  steps = {'train': (made := Steps(shape)).train, 'sample': made.sample}
-  plain = Steps(shape | {'compile': False})  # a counter sees no step into what is compiled
-  say(
+  timed = Steps(shape)
+  steps = {'train': timed.train, 'sample': timed.sample}
+  plain = Steps(shape | {'compile': False})  # the counter does not count compiled code
+  print_json(
     flops={name: operations(getattr(plain, name)) for name in steps},
-    trained=sum(p.numel() for p in made.parameters),
-    frozen=sum(p.numel() for p in made.frozen),
+    trained=sum(p.numel() for p in timed.parameters),
+    frozen=sum(p.numel() for p in timed.frozen),
     threads=torch.get_num_threads(),
     versions={name: metadata.version(name) for name in ('torch', 'lumiere-pytorch')},
   )
@@ -261,12 +263,12 @@ def main():
   for line in sys.stdin:
     begin = time.perf_counter()
     steps[line.strip()]()
-    say(seconds=time.perf_counter() - begin)
+    print_json(seconds=time.perf_counter() - begin)
 
 
-def say(**what):
+def print_json(**values):
   """Prints one line of JSON."""
-  print(json.dumps(what), flush=True)
+  print(json.dumps(values), flush=True)
 
 
 if __name__ == '__main__':

@@ -1,14 +1,14 @@
-r"""Answers whether the measures of motion tell a video from one that was damaged in time.
+r"""Measures how well the motion metrics distinguish a video from one that is damaged in time.
 
   python -m benchmarks.motion --videos=DIR --output=motion.json
 
-Every clip is damaged in all `KINDS`, and for each two kinds the table has the area under the ROC
-curve of one measure, which is chosen here beforehand: the probability that it is larger for a clip
-of the one than for a clip of the other, where equal ones count half.  1 is told apart always, 0.5
-never.  Each is told of clips as they are, and of all kinds alike after x264.
+Every clip is damaged in all `KINDS`.  For each pair of kinds, the table has the area under the ROC
+curve of one metric, which is fixed in `PAIRS`: the probability that it is larger for a clip of one
+kind than for a clip of the other, where ties count half.  1 is a perfect distinction and 0.5 none.
+Areas are measured for clips as they are, and for clips that x264 compresses after the damage.
 
-Of moving shapes those that stand still are left out: they are frozen, and in any order the same.
-Of videos those that cannot be read, and those of less than `FEWEST` frames.
+Moving shapes that stand still are left out, since freezing and shuffling don't change them.  Videos
+that cannot be read or have fewer than `MIN_FRAMES` frames are left out too.
 """
 
 import itertools
@@ -29,10 +29,10 @@ from evaluation.distortions import compression, distorted
 from evaluation.motion import motion_score, summary
 from evaluation.protocol import write_score
 
-FEWEST = 16  # frames
+MIN_FRAMES = 16
 CRF = 23  # x264's default
 
-# name: what it is, and what makes it of a clip and a seed.
+# name: (group in `PAIRS`, function from a clip and a seed to the damaged clip)
 KINDS: dict[str, tuple[str, Callable[[Pixels, int], Pixels]]] = {
   'original': ('original', lambda clip, seed: clip),
   'shuffled': ('shuffled', lambda clip, seed: distorted(clip, 'frame shuffling', 5, seed)),
@@ -42,7 +42,7 @@ KINDS: dict[str, tuple[str, Callable[[Pixels, int], Pixels]]] = {
   'every second 3% darker': ('flickering', lambda clip, seed: distorted(clip, 'alternation', 3)),
 }
 
-# The first has more of the measure than the second.
+# (group, group): the metric that should be larger for the first.
 PAIRS = {
   ('shuffled', 'original'): 'disorder',
   ('shuffled', 'frozen'): 'disorder',
@@ -52,33 +52,33 @@ PAIRS = {
   ('flickering', 'frozen'): 'flicker',
 }
 
-Clip = tuple[Pixels, float]  # and its frames a second
-Scores = dict[str, list[dict[str, float]]]  # of each kind, of each clip
+Clip = tuple[Pixels, float]  # with its frames per second
+Scores = dict[str, list[dict[str, float]]]  # metrics of each clip, by kind
 
 
 def area(more: Sequence[float], less: Sequence[float]) -> float:
-  """The area under the ROC curve: how often one of the first is more than one of the second."""
+  """The area under the ROC curve: how often a value of `more` is larger than one of `less`."""
   more, less = np.asarray(more)[:, None], np.asarray(less)
   return float(((more > less) + 0.5 * (more == less)).mean())
 
 
-def score_kinds(clips: Sequence[Clip], then: Callable[[Pixels], Pixels]) -> Scores:
-  """The measures of the clips in all kinds, after something that is done to each alike."""
-  found = {kind: [] for kind in KINDS}
+def score_kinds(clips: Sequence[Clip], compress: Callable[[Pixels], Pixels]) -> Scores:
+  """The motion metrics of the clips in all kinds, after `compress`."""
+  scores = {kind: [] for kind in KINDS}
   for seed, (clip, fps) in enumerate(tqdm(clips, unit='clip')):
-    for kind, (_, make) in KINDS.items():
-      found[kind].append(motion_score(then(make(clip, seed)), fps))
-  return found
+    for kind, (_, damage) in KINDS.items():
+      scores[kind].append(motion_score(compress(damage(clip, seed)), fps))
+  return scores
 
 
 def areas(scores: Scores) -> dict[tuple[str, str, str], float]:
-  """The area of every two kinds, by (the one with more, the one with less, the measure)."""
-  found = {}
+  """The area for every pair of kinds, by (kind with more, kind with less, metric)."""
+  result = {}
   for more, less in itertools.permutations(KINDS, 2):
-    if measure := PAIRS.get((KINDS[more][0], KINDS[less][0])):
-      values = ([one[measure] for one in scores[kind]] for kind in (more, less))
-      found[more, less, measure] = area(*values)
-  return found
+    if metric := PAIRS.get((KINDS[more][0], KINDS[less][0])):
+      values = ([one[metric] for one in scores[kind]] for kind in (more, less))
+      result[more, less, metric] = area(*values)
+  return result
 
 
 def shapes(count: int, size: int, frames: int) -> Iterator[Clip]:
@@ -94,28 +94,27 @@ def shapes(count: int, size: int, frames: int) -> Iterator[Clip]:
 def videos(
   paths: Sequence[pathlib.Path], size: int, frames: int
 ) -> tuple[dict[str, Clip], dict[str, str]]:
-  """The beginnings of videos by name, at their own rate or 16 a second, and why others are none."""
+  """The first frames of videos by name, at up to 16 frames a second; why others are left out."""
   clips, skipped = {}, {}
   for path in tqdm(paths, unit='file'):
     try:
       facts = probe(path)
       fps = min(16.0, facts.frames / facts.seconds)
       count = min(frames, available(facts.seconds, fps))
-      if count < FEWEST:
-        raise UserError(f'{count} frames at {fps:.3g} a second; at least {FEWEST} are needed')
+      if count < MIN_FRAMES:
+        raise UserError(f'{count} frames at {fps:.3g} a second; at least {MIN_FRAMES} are needed')
       clips[path.name] = decode(path, fps=fps, count=count, size=size), fps
     except ValueError as error:
       skipped[path.name] = str(error)
   return clips, skipped
 
 
-def table(found: dict[str, dict[tuple[str, str, str], float]]) -> str:
-  """In Markdown, a column for each name."""
-  head = ['has more', 'has less', 'of', *found]
-  rows = [
-    [*key, *(f'{of[key]:.4f}' for of in found.values())] for key in next(iter(found.values()))
-  ]
-  lines = [head, ['---'] * 3 + ['---:'] * len(found), *rows]
+def table(results: dict[str, dict[tuple[str, str, str], float]]) -> str:
+  """A Markdown table of areas, with a column for each name in `results`."""
+  head = ['has more', 'has less', 'of', *results]
+  keys = next(iter(results.values()))
+  rows = [[*key, *(f'{values[key]:.4f}' for values in results.values())] for key in keys]
+  lines = [head, ['---'] * 3 + ['---:'] * len(results), *rows]
   return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
 
 
@@ -135,28 +134,29 @@ def main() -> None:
       raise UserError(f'--videos={folder}: none of its {len(files)} files can be used.')
     sources['videos'] = list(clips.values())
 
-  found, medians = {}, {}
+  results, medians = {}, {}
   for name, clips in sources.items():
-    for after, then in {
+    for suffix, compress in {
       '': lambda clip: clip,
       ', x264': lambda clip: compression(clip, CRF),
     }.items():
-      scores = score_kinds(clips, then)
-      found[f'{len(clips)} {name}{after}'] = areas(scores)
-      medians[name + after] = {kind: summary(of) for kind, of in scores.items()}
-  print(table(found))
+      scores = score_kinds(clips, compress)
+      results[f'{len(clips)} {name}{suffix}'] = areas(scores)
+      medians[name + suffix] = {kind: summary(values) for kind, values in scores.items()}
+  print(table(results))
   if output:
     score = {
-      name: {' > '.join(key[:2]): value for key, value in of.items()} for name, of in found.items()
+      name: {' > '.join(key[:2]): value for key, value in values.items()}
+      for name, values in results.items()
     }
-    protocol = dict(size=f.size, frames=f.frames, crf=CRF, fewest_frames=FEWEST)
+    protocol = dict(size=f.size, frames=f.frames, crf=CRF, fewest_frames=MIN_FRAMES)
     write_score(output, 'auc of motion', 'kinds', score, protocol, summary=medians)
 
 
 if __name__ == '__main__':
-  flags.DEFINE_string('videos', None, 'A folder of real videos.')
-  flags.DEFINE_string('output', None, 'A .json file.')
-  flags.DEFINE_integer('shapes', 100, 'Clips of moving shapes.', lower_bound=1)
-  flags.DEFINE_integer('size', 96, 'The shorter side of a frame.', lower_bound=16)
-  flags.DEFINE_integer('frames', 80, 'Of a clip at most.', lower_bound=FEWEST)
+  flags.DEFINE_string('videos', None, 'Folder of real videos to measure besides moving shapes.')
+  flags.DEFINE_string('output', None, 'JSON file to write the areas to.')
+  flags.DEFINE_integer('shapes', 100, 'Number of clips of moving shapes.', lower_bound=1)
+  flags.DEFINE_integer('size', 96, 'Shorter side of a frame in pixels.', lower_bound=16)
+  flags.DEFINE_integer('frames', 80, 'Largest number of frames of a clip.', lower_bound=MIN_FRAMES)
   command.run(main)

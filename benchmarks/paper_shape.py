@@ -1,11 +1,12 @@
-r"""Makes a video of the paper's shape on a small machine: 80 frames of 1024x1024 pixels.
+r"""Generates a video of the paper's shape on a small machine: 80 frames of 1024x1024 pixels.
 
   python benchmarks/paper_shape.py --output=paper_shape.mp4
 
-A base model makes 80x128x128 at once, super-resolution makes 80x1024x1024 of them in windows of 8
-frames (Lumiere, Sec. 3).  Both networks are narrow and their weights random, so that there is
-nothing to see.  What is shown is that all around them fits: the large video never leaves the device
-whole, and 12 GB of memory are enough.  `--frames` and `--size` make a trial of another shape.
+A base model generates 80x128x128 at once, and super-resolution upscales it to 80x1024x1024 in
+windows of 8 frames (Lumiere, Sec. 3).  Both networks are narrow and their weights random, so that
+the video shows nothing.  The point is that everything around the networks works at this shape: the
+large video leaves the device frame by frame, and 12 GB of memory are enough.  `--frames` and
+`--size` choose another shape.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-if not __package__:  # run by its path, and not with -m: the project is not where Python looks
+if not __package__:  # run by its path instead of with -m, so that the project is not on the path
   sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 
 from core import command, video
@@ -37,7 +38,7 @@ from stunet.unet import STUNet
 from text.hashed import encoder
 
 PROMPT = 'a lion is roaring'
-FACTOR = 8  # of the sides of large frames over those of small ones
+FACTOR = 8  # large side / small side
 LIMIT = 12e9  # bytes
 
 _NARROW = {
@@ -74,13 +75,13 @@ SAMPLING = {'sampler': 'dpmpp_2m', 'spacing': 'even_angles'}
 def narrow(model: STUNet, cond: Condition) -> tuple[Callable, Params]:
   """The network as `apply(params, xt, t, cond)`, and random parameters for it, none of them zero.
 
-  They do not depend on a video's shape, and have theirs from the smallest.
+  Their shapes do not depend on the video's shape, so the smallest one is used.
   """
   side = model.patch * 2 ** (len(model.channels) - 1)
   x, t = jnp.zeros((1, model.temporal_factor, side, side, 3)), jnp.ones(1)
   if model.noise_level_embedding:
     cond = cond.replace(low_res=x, noise_level=t)
-  # Its own initialisation has much to compile, and ends in a layer of zeros.
+  # The initialisation of the model would take long to compile, and has a last layer of zeros.
   shapes = jax.eval_shape(model.init, jax.random.key(0), x, t, cond)['params']
   rng = np.random.default_rng(0)
   params = jax.tree.map(lambda p: jnp.asarray(rng.normal(0, 0.1, p.shape), p.dtype), shapes)
@@ -88,7 +89,7 @@ def narrow(model: STUNet, cond: Condition) -> tuple[Callable, Params]:
 
 
 def make(frames: int, size: int, base_steps: int, ssr_steps: int, path: pathlib.Path) -> None:
-  """Writes a video of this shape, and prints how long everything has taken."""
+  """Writes a video of this shape, and prints the seconds of every part."""
   small, process, keys = size // FACTOR, Process(prediction='x0'), video_keys(0, jnp.arange(1))
   cond = Condition(*map(jnp.asarray, encoder(tokens=12, width=64)([PROMPT])))
   base, ssr = STUNet(**BASE), STUNet(**SSR)
@@ -119,15 +120,15 @@ def make(frames: int, size: int, base_steps: int, ssr_steps: int, path: pathlib.
 
 
 @contextlib.contextmanager
-def timed(what: str):
-  """Prints how many seconds have passed within."""
+def timed(name: str):
+  """Prints the seconds that the block takes."""
   begin = time.perf_counter()
   yield
-  print(f'{what:<46} {time.perf_counter() - begin:8.1f} s', flush=True)
+  print(f'{name:<46} {time.perf_counter() - begin:8.1f} s', flush=True)
 
 
 def peak_memory() -> int:
-  """The most bytes that this process has had in memory."""
+  """The peak memory of this process in bytes."""
   unit = 1 if sys.platform == 'darwin' else 1024  # getrusage(2) of macOS counts bytes
   return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
@@ -139,14 +140,14 @@ def main() -> None:
   output = pathlib.Path(f.output)
   video.check_writable(output)
   make(f.frames, f.size, f.base_steps, f.ssr_steps, output)
-  print(f'{peak_memory() / 2**30:.2f} GiB of memory at most; {LIMIT / 2**30:.2f} are allowed')
+  print(f'{peak_memory() / 2**30:.2f} GiB peak memory; {LIMIT / 2**30:.2f} are allowed')
   print(output)
 
 
 if __name__ == '__main__':
-  flags.DEFINE_string('output', 'paper_shape.mp4', 'The video.')
-  flags.DEFINE_integer('frames', 80, 'A multiple of 8.', lower_bound=8)
-  flags.DEFINE_integer('size', 1024, 'The side of its frames.', lower_bound=1)
-  flags.DEFINE_integer('base_steps', 4, 'Steps of the base model.', lower_bound=1)
-  flags.DEFINE_integer('ssr_steps', 2, 'Steps of super-resolution.', lower_bound=1)
+  flags.DEFINE_string('output', 'paper_shape.mp4', 'Video file to write.')
+  flags.DEFINE_integer('frames', 80, 'Number of frames, a multiple of 8.', lower_bound=8)
+  flags.DEFINE_integer('size', 1024, 'Side of the frames in pixels.', lower_bound=1)
+  flags.DEFINE_integer('base_steps', 4, 'Sampling steps of the base model.', lower_bound=1)
+  flags.DEFINE_integer('ssr_steps', 2, 'Sampling steps of super-resolution.', lower_bound=1)
   command.run(main)

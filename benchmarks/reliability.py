@@ -1,10 +1,10 @@
-r"""Proves that a run can be left alone: kills, damage, full disks, hangs, other machines.
+r"""Tests that training survives kills, damaged files, full disks, hangs and moves to other devices.
 
   python benchmarks/reliability.py --source=DATASET --output=docs/reliability.md
 
-Each row is an experiment with `train.py` on a tiny model, in processes of its own.  The tests have
-short forms of them.  `--source` is a dataset of real clips, which `data.builder` wrote: without
-one, the loader is left out, and the table says so.
+Each row of the table is an experiment with `train.py` on a tiny model, in separate processes.  The
+tests contain short forms of them.  `--source` is a dataset of real clips that `data.builder` wrote;
+without it, the experiment on the data loader is left out.
 """
 
 import pathlib
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 
 from absl import flags
 
-if not __package__:  # run by its path, and not with -m: the project is not where Python looks
+if not __package__:  # run by its path instead of with -m, so that the project is not on the path
   sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 
 from benchmarks import beginnings, faults, interruptions, sections
@@ -26,12 +26,12 @@ TITLE = 'Runs that are killed, moved and damaged'
 
 
 def experiments(folder: pathlib.Path, source: str) -> Iterator[tuple[str, Callable[[], str]]]:
-  """Each with its name."""
+  """Yields (name, experiment)."""
   yield '30 runs killed at random times', lambda: interruptions.kills(folder, 30)
-  yield '8 runs told to stop', lambda: interruptions.stops(folder, 8)
+  yield '8 runs stopped by a signal', lambda: interruptions.stops(folder, 8)
   yield 'on 1, 2, 4, 8 devices and two processes', lambda: interruptions.elsewhere(folder)
   yield 'two processes', lambda: interruptions.many(folder, 50)
-  yield 'stages that begin from a model of one process', lambda: beginnings.begin(folder)
+  yield 'stages that start from a model of one process', lambda: beginnings.begin(folder)
   yield 'damaged checkpoints', lambda: faults.damage(folder)
   yield 'a full disk', lambda: faults.full_disk(folder)
   yield 'batches that are not finite', lambda: faults.not_numbers(folder)
@@ -48,10 +48,10 @@ def main() -> None:
     for name, experiment in experiments(pathlib.Path(folder), flags.FLAGS.source):
       began = time.monotonic()
       try:
-        found = experiment()
+        result = experiment()
       except (AssertionError, RuntimeError, subprocess.TimeoutExpired) as error:
-        failed, found = True, f'FAILS: {error}'
-      rows.append(f'| {name} | {found} | {time.monotonic() - began:.0f} s |')
+        failed, result = True, f'FAILS: {error}'
+      rows.append(f'| {name} | {result} | {time.monotonic() - began:.0f} s |')
       print(rows[-1], flush=True)
   source = ' --source=DATASET' if flags.FLAGS.source else ''
   sections.replace(
@@ -59,12 +59,16 @@ def main() -> None:
     TITLE,
     f'At commit {sections.commit()}, by '
     f'`python benchmarks/reliability.py --output={out}{source}`:\n\n'
-    '| experiment | what came out | took |\n|---|---|---|\n' + '\n'.join(rows),
+    '| experiment | result | time |\n|---|---|---|\n' + '\n'.join(rows),
   )
   sys.exit(1 if failed else 0)
 
 
 if __name__ == '__main__':
-  flags.DEFINE_string('output', 'docs/reliability.md', 'The table, .md.')
-  flags.DEFINE_string('source', '', 'A folder that data.builder wrote: of which the loader reads.')
+  flags.DEFINE_string(
+    'output', 'docs/reliability.md', 'Markdown page in which to write the table, .md.'
+  )
+  flags.DEFINE_string(
+    'source', '', 'Dataset for the experiment on the data loader: a folder that data.builder wrote.'
+  )
   command.run(main)

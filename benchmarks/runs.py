@@ -1,4 +1,4 @@
-"""`train.py` as its users call it: runs of a tiny model in processes, and what they leave."""
+"""Starts `train.py` on a tiny model in processes of its own, and reads what the runs write."""
 
 import json
 import os
@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 
 from core import command
 
-# The smallest model with all kinds of layers, a batch that 8 devices divide, and everything often.
+# A tiny model with all kinds of layers, a batch that 8 devices divide, and short intervals.
 CHANGES = {
   'steps': 40,
   'log_every': 1,
@@ -40,7 +40,7 @@ CHANGES = {
   'model.pool_heads': 2,
   'model.groups': 4,
 }
-# What `python train.py` is, where something may come before.
+# Equals `python train.py`, but code can be put before it.
 MAIN = 'from core import command\nimport train\ncommand.run(train.main)'
 
 STEPS, EVERY = CHANGES['steps'], CHANGES['save_every']
@@ -55,9 +55,9 @@ def start(
   devices: int = 1,
   before: str = '',
 ) -> subprocess.Popen:
-  """Begins, or resumes, a run; what it prints goes to `WORKDIR.log`, of many processes one each.
+  """Starts or resumes a run, whose output goes to `log(workdir)`, and returns its process.
 
-  before: Python that is run in the process first, where something of `train` is to go wrong.
+  before: Python code that the process runs first, for example to make a function of `train` fail.
   """
   changes = {f'--config.{key}': value for key, value in (CHANGES | dict(changes)).items()}
   arguments = [f'{key}={value}' for key, value in changes.items()]
@@ -81,13 +81,13 @@ def start(
 
 
 def log(workdir: pathlib.Path, *options: str) -> pathlib.Path:
-  """Where a process of the run prints to."""
+  """The file with the output of a run, or with --process_id of one of its processes."""
   index = [o.removeprefix('--process_id=') for o in options if o.startswith('--process_id=')]
   return workdir.with_name('.'.join([workdir.name, *index, 'log']))
 
 
 def finished(process: subprocess.Popen, workdir: pathlib.Path) -> None:
-  """Waits for a run that should end well; RuntimeError where it does not."""
+  """Waits for the end of a run; RuntimeError if it fails."""
   if process.wait():
     raise RuntimeError(f'A run ended with {process.returncode}: {log(workdir).read_text()[-3000:]}')
 
@@ -100,7 +100,7 @@ def many_processes(
   options: Sequence[str] = (),
   **more,
 ) -> list[subprocess.Popen]:
-  """The run in so many processes that find each other on a free port; see `start` for the rest."""
+  """Starts a run in `count` processes, which connect on a free port; see `start` for the rest."""
   with socket.socket() as one:
     one.bind(('localhost', 0))
     port = one.getsockname()[1]
@@ -112,14 +112,14 @@ def many_processes(
 
 
 def lines(workdir: pathlib.Path) -> list[dict]:
-  """What is in `metrics.jsonl` so far."""
+  """The lines of `metrics.jsonl`."""
   path = workdir / 'metrics.jsonl'
   text = path.read_text() if path.exists() else ''
   return [json.loads(line) for line in text.splitlines() if line.endswith('}')]
 
 
 def losses(workdir: pathlib.Path) -> dict[int, float]:
-  """The loss of each step, the last that was told."""
+  """The loss of each step; the last one if it was logged twice."""
   return {line['step']: line['loss'] for line in lines(workdir) if 'loss' in line}
 
 
@@ -129,7 +129,7 @@ def starts(workdir: pathlib.Path) -> list[int]:
 
 
 def wait_until(happened: Callable[[], bool], process: subprocess.Popen) -> bool:
-  """Whether it happened before the process ended."""
+  """Waits until `happened()` is true, or the process has ended; returns whether it was true."""
   while process.poll() is None:
     if happened():
       return True
@@ -138,14 +138,14 @@ def wait_until(happened: Callable[[], bool], process: subprocess.Popen) -> bool:
 
 
 def kill(process: subprocess.Popen) -> None:
-  """As by a scheduler without mercy."""
+  """Kills a process by SIGKILL."""
   process.send_signal(signal.SIGKILL)
   process.wait()
 
 
 def arrays(workdir: pathlib.Path, step: int) -> dict[str, bytes]:
-  """The bytes of all that is saved of a step and of what is frozen, and the data's position."""
-  found = {}
+  """The bytes of all arrays in a checkpoint, of frozen parameters, and of the data's position."""
+  result = {}
   here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   like = lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=here)
   folder = workdir.resolve()
@@ -158,19 +158,19 @@ def arrays(workdir: pathlib.Path, step: int) -> dict[str, bytes]:
       tree = checkpointer.restore(path, jax.tree.map(like, tree))
     for name, value in jax.tree_util.tree_leaves_with_path(tree):
       name = jax.tree_util.keystr(name, simple=True, separator='/')
-      found[f'{part}/{name}'] = np.asarray(value).tobytes()
-  return found | {'data': (workdir / f'checkpoints/{step}/data/metadata').read_bytes()}
+      result[f'{part}/{name}'] = np.asarray(value).tobytes()
+  return result | {'data': (workdir / f'checkpoints/{step}/data/metadata').read_bytes()}
 
 
 def whole(folder: pathlib.Path) -> dict[str, bytes]:
-  """What a run leaves that nothing befalls: all arrays of its last step, by name."""
+  """All arrays of the last step of an undisturbed run, by name."""
   workdir = folder / 'whole'
   if not workdir.exists():
     finished(start(workdir), workdir)
   return arrays(workdir, STEPS)
 
 
-def require(holds: bool, otherwise: str) -> None:
-  """AssertionError, which says so, unless it holds."""
-  if not holds:
-    raise AssertionError(otherwise)
+def require(condition: bool, message: str) -> None:
+  """Raises AssertionError with the message if the condition is false."""
+  if not condition:
+    raise AssertionError(message)

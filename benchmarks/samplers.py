@@ -1,9 +1,9 @@
-"""Answers which samplers are right at which spacing of their steps: the tables of docs/sampling.md.
+"""Measures the error of every sampler with every spacing of steps, for docs/sampling.md.
 
   python -m benchmarks.samplers --steps=25
 
-Data are N(0, d^2), whose denoiser is known, so that a sampler alone is to blame for what comes out.
-Each number is the standard deviation of that, relative to d: 1 is right.
+The data is N(0, d^2), whose denoiser is known, so that only the sampler causes errors.  Each number
+is the standard deviation of the samples relative to d: 1 is right.
 """
 
 import functools
@@ -32,11 +32,11 @@ PROCESSES = {
 
 
 def exact(process: Process, times: Times, d: float | Float['']) -> Denoiser:
-  """The denoiser of N(0, d^2), which says the variance of a step between `times`, too."""
+  """The denoiser of N(0, d^2), whose learned variance is right for the steps between `times`."""
   alpha, sigma = process.alpha(times), process.sigma(times)
   fresh = -jnp.expm1(-jnp.diff(process.log_snr(times)))
-  guessed = alpha[1:] * fresh * d * sigma[:-1] / jnp.hypot(d * alpha[:-1], sigma[:-1])
-  share = jnp.log1p(guessed**2 / (sigma[1:] ** 2 * fresh)) / jnp.log(sigma[:-1] / sigma[1:])
+  std = alpha[1:] * fresh * d * sigma[:-1] / jnp.hypot(d * alpha[:-1], sigma[:-1])
+  share = jnp.log1p(std**2 / (sigma[1:] ** 2 * fresh)) / jnp.log(sigma[:-1] / sigma[1:])
 
   def denoise(xt, t, cond):
     alpha, sigma = per_example(process.alpha(t), xt), per_example(process.sigma(t), xt)
@@ -48,20 +48,20 @@ def exact(process: Process, times: Times, d: float | Float['']) -> Denoiser:
 
 
 def deviation(name: str, process: Process, times: Times, d: float) -> float:
-  """The standard deviation, relative to d, of what a sampler makes of standard normal noise.
+  """The standard deviation of a sampler's results from standard normal noise, relative to d.
 
-  All of it is linear in what is drawn, the first x_t and the noise of every step.  So its
-  coefficients are solved for from more pixels than there are of them, and no chance is left.
+  The result is linear in the first x_t and the noise of every step.  So its exact coefficients are
+  computed by least squares over more pixels than there are coefficients.
   """
   drawn = _noise(len(times) - 1)
-  made = np.asarray(_made(name, process, times, d, drawn[0]), np.float64)
-  coefficients, *_ = np.linalg.lstsq(drawn.reshape(len(drawn), -1).T, made.ravel(), rcond=None)
+  samples = np.asarray(_sample(name, process, times, d, drawn[0]), np.float64)
+  coefficients, *_ = np.linalg.lstsq(drawn.reshape(len(drawn), -1).T, samples.ravel(), rcond=None)
   return float(np.linalg.norm(coefficients) / d)
 
 
 @functools.cache
 def _noise(steps):
-  """The first x_t, then the noise that is drawn at every step."""
+  """The first x_t, and then the noise of every step."""
   xt = jnp.zeros((1, 1, 1, 4 * (steps + 1), 1))
   noise = jax.vmap(lambda step: draw(_keys(), step, xt))
   return np.asarray(noise(jnp.array([steps, *range(steps)])), np.float64)
@@ -72,18 +72,18 @@ def _keys():
 
 
 @functools.partial(jax.jit, static_argnames=('name', 'process'))
-def _made(name, process, times, d, xt):
+def _sample(name, process, times, d, xt):
   cond, keys = Condition(jnp.zeros((1, 1, 1))), _keys()
   return SAMPLERS[name](exact(process, times, d), cond, xt, process, times, keys=keys)
 
 
 def allowed(name: str, spacing: str) -> bool:
-  """Whether a sampler may be given a spacing."""
+  """Whether a sampler accepts a spacing."""
   return name in FIRST_ORDER or spacing in SECOND_ORDER_SPACINGS
 
 
 def table(steps: int) -> str:
-  """The deviations of every sampler at every spacing, and at those it is refused, in Markdown."""
+  """A Markdown table of the deviations of every sampler with every spacing, refused ones too."""
   lines = [
     f'| sampler | spacing | {" | ".join(PROCESSES)} |',
     f'|---|---|{"---|" * len(PROCESSES)}',
@@ -93,8 +93,8 @@ def table(steps: int) -> str:
       cells = [name, spacing if allowed(name, spacing) else f'{spacing}: refused']
       for process in PROCESSES.values():
         times = space(process, steps)
-        found = (deviation(name, process, times, d) for d in DEVIATIONS)
-        cells.append(', '.join(f'{std:.3f}' for std in found))
+        deviations = (deviation(name, process, times, d) for d in DEVIATIONS)
+        cells.append(', '.join(f'{std:.3f}' for std in deviations))
       lines.append(f'| {" | ".join(cells)} |')
   return '\n'.join(lines)
 
@@ -104,5 +104,7 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  flags.DEFINE_integer('steps', 25, 'Of every sampler.', lower_bound=1, upper_bound=1000)
+  flags.DEFINE_integer(
+    'steps', 25, 'Number of steps of every sampler.', lower_bound=1, upper_bound=1000
+  )
   command.run(main)

@@ -1,10 +1,10 @@
-r"""Forecasts the paper's size on TPU slices, none of which is needed: docs/performance.md has them.
+r"""Forecasts the paper's scale on TPU slices, without a TPU, for docs/performance.md.
 
   python -m benchmarks.slices --folder=forecasts
 
 Every row is a program that `train.py` or `sample.py` compiles with `--compile_for`, in a process of
-its own: some need 17 GB, and half an hour or more on two cores.  What is in
-the folder already is not done again.
+its own.  Some need 17 GB and half an hour or more on two cores.  Rows that are already in the
+folder are not compiled again.
 """
 
 import json
@@ -18,8 +18,10 @@ from absl import flags
 from core import command
 from core.errors import UserError
 
-_FOLDER = flags.DEFINE_string('folder', None, 'Where each row is kept, as JSON.', required=True)
-_ROWS = flags.DEFINE_list('rows', None, 'Some of them alone.')
+_FOLDER = flags.DEFINE_string(
+  'folder', None, 'Folder in which each row is stored as JSON.', required=True
+)
+_ROWS = flags.DEFINE_list('rows', None, 'Names of rows to compile; by default all.')
 
 BASE = ('train.py', '--config=configs/t2v.py:paper')
 LARGE = ('train.py', '--config=configs/ssr.py:paper')
@@ -28,11 +30,11 @@ VIDEO = (
   '--config=configs/t2v.py:paper',
   '--ssr_config=configs/ssr.py:paper',
 )
-# Keyframes, as a cascade makes them: the same network without resampling in time.
+# Keyframes of a cascade: the same network without resampling in time.
 KEYFRAMES = ('--config.data.frames=16', '--config.model.temporal_strides=(1, 1, 1, 1, 1)')
-# Two chips to a clip, where one has too little memory.
+# Two chips share a clip where one has too little memory.
 SHARED = ("--config.mesh=(('data',1),('fsdp',128),('time',2))",)
-# One step of sampling on one host, whose chips make a clip each.
+# One sampling step on one host, whose chips generate one clip each.
 ONE_STEP = ('--batch=4', '--compile_for=v5p:2x2x1', '--config.sampling.steps=1')
 
 ROWS = {
@@ -55,30 +57,30 @@ def main() -> None:
   for name in _ROWS.value or ROWS:
     path = folder / f'{name}.json'
     if not path.exists():
-      compiled(ROWS[name], path)
-    for found in json.loads(path.read_text()):
-      print(row(name, found), flush=True)
+      forecast(ROWS[name], path)
+    for result in json.loads(path.read_text()):
+      print(row(name, result), flush=True)
 
 
-def compiled(arguments: Sequence[str], path: pathlib.Path) -> None:
-  """Writes what the program would do; RuntimeError where it can't be compiled."""
+def forecast(arguments: Sequence[str], path: pathlib.Path) -> None:
+  """Writes the forecast of a program to `path`; RuntimeError if it can't be compiled."""
   line = [sys.executable, *arguments, f'--output={path.absolute()}']
   done = subprocess.run(line, cwd=command.ROOT, capture_output=True, text=True)
   if done.returncode:
     raise RuntimeError(f'{" ".join(arguments)}: {done.stderr[-2000:]}')
 
 
-def row(name: str, found: dict) -> str:
-  """A line of a table in Markdown."""
-  memory, seconds = found['memory'], found['seconds']
+def row(name: str, result: dict) -> str:
+  """A row of a Markdown table."""
+  memory, seconds = result['memory'], result['seconds']
   cells = (
     name,
-    found['program'],
-    f'{found["slice"]}, {"x".join(map(str, found["mesh"].values()))}',
+    result['program'],
+    f'{result["slice"]}, {"x".join(map(str, result["mesh"].values()))}',
     f'{memory["peak_gib"]:.1f} of {memory["hbm_gib"]:.0f} GiB',
-    f'{found["model_flops"]:.3g}',
+    f'{result["model_flops"]:.3g}',
     f'{seconds["computing"]:.3g} + {seconds["sending"]:.2g} s',
-    f'{found["mfu"]:.1%}',
+    f'{result["mfu"]:.1%}',
   )
   return f'| {" | ".join(cells)} |'
 

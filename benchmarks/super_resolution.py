@@ -1,15 +1,15 @@
-r"""Answers whether super-resolution is worth having, beside bicubic interpolation.
+r"""Compares super-resolution with bicubic interpolation.
 
   python -m benchmarks.super_resolution --workdir=checkpoints/demo/ssr --output=ssr.png
 
-Held-out clips are made small, and large again in both ways: moving shapes, and with `--source` the
-real clips of a dataset that data.builder wrote.  The table has for each way
+Held-out clips are downsampled and enlarged again by both methods: moving shapes, and with
+`--source` the real clips of a dataset that data.builder wrote.  The table has for each method
 
-  PSNR       of pixels in [0, 1], in dB, the mean over clips: how near it comes to the truth;
-  sharpness  the energy of gradients over that of the truth: 1 is as sharp, and noise is above it.
-             Both are of all clips together, as a clip may be flat.
+  PSNR       of pixels in [0, 1], in dB, as the mean over clips;
+  sharpness  the energy of gradients, relative to that of the truth.  1 is as sharp as the truth;
+             noise can exceed it.  It is the ratio of sums over all clips, since a clip may be flat.
 
-The picture has the middle frames of the first clips.
+The picture shows the middle frames of the first clips.
 """
 
 import contextlib
@@ -43,54 +43,54 @@ from text.encoder import Encoder, open_encoder
 from training import checkpoint
 from training.step import pixels
 
-WAYS = ('bicubic', 'super-resolution')
-COLUMNS = ('small', *WAYS, 'truth')
-SHOWN = 4  # clips of each source
+METHODS = ('bicubic', 'super-resolution')
+COLUMNS = ('small', *METHODS, 'truth')
+SHOWN = 4  # clips of each source in the picture
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """What became of the clips of one source."""
+  """The result for the clips of one data source."""
 
   clips: int
-  psnr: dict[str, float]  # of each way, in dB
-  sharpness: dict[str, float]  # of each way; the truth's is 1
-  shown: list[UInt8[np.ndarray, '4 h w 3']]  # the middle frames of some clips, as in `COLUMNS`
+  psnr: dict[str, float]  # by method, in dB
+  sharpness: dict[str, float]  # by method; that of the truth is 1
+  shown: list[UInt8[np.ndarray, '4 h w 3']]  # middle frames of the first clips, as in `COLUMNS`
 
 
 def compare(
   enlarge: Callable, source, encode: Encoder, clips: int, batch: int, seed: int
 ) -> Outcome:
-  """The outcome of the first `clips` of a source, or of all it has, so many of them in a `batch`.
+  """The outcome for the first `clips` of a source, or all if there are fewer.
 
-  enlarge: makes their columns, `enlarge(batch, keys)`.
+  enlarge: returns the videos of `COLUMNS` by name, `enlarge(batch, keys)`.
   """
   clips = min(clips, len(source))
   batch = min(batch, clips)
-  near, sharp = {way: [] for way in WAYS}, {name: [] for name in (*WAYS, 'truth')}
+  psnrs, energies = {m: [] for m in METHODS}, {name: [] for name in (*METHODS, 'truth')}
   shown = []
   with contextlib.closing(batches(source, encode, batch=batch, seed=seed, shuffle=False)) as data:
     for i in tqdm(range(0, clips, batch), unit='batch'):
-      made = enlarge(next(data), video_keys(seed, jnp.arange(i, i + batch)))
-      # The last batch is a full one, too.
-      made = {name: frames[: clips - i] for name, frames in made.items()}
-      for way in WAYS:
-        near[way] += psnr(made[way], made['truth']).tolist()
-      for name in sharp:
-        sharp[name] += gradient_energy(made[name]).tolist()
-      some = [np.asarray(made[name][: SHOWN - len(shown)]) for name in COLUMNS]
-      middles = np.stack([frames[:, frames.shape[1] // 2] for frames in some], 1)
+      videos = enlarge(next(data), video_keys(seed, jnp.arange(i, i + batch)))
+      # The last batch may have more clips than are left.
+      videos = {name: frames[: clips - i] for name, frames in videos.items()}
+      for method in METHODS:
+        psnrs[method] += psnr(videos[method], videos['truth']).tolist()
+      for name in energies:
+        energies[name] += gradient_energy(videos[name]).tolist()
+      columns = [np.asarray(videos[name][: SHOWN - len(shown)]) for name in COLUMNS]
+      middles = np.stack([frames[:, frames.shape[1] // 2] for frames in columns], 1)
       shown += list(video.to_uint8(middles))
   return Outcome(
     clips,
-    {way: float(np.mean(near[way])) for way in WAYS},
-    {way: sum(sharp[way]) / sum(sharp['truth']) for way in WAYS},
+    {m: float(np.mean(psnrs[m])) for m in METHODS},
+    {m: sum(energies[m]) / sum(energies['truth']) for m in METHODS},
     shown,
   )
 
 
 def make_enlarge(config: ConfigDict) -> Callable:
-  """Returns the jitted `enlarge(params, batch, keys)`, videos of one size by their `COLUMNS`."""
+  """Returns the jitted `enlarge(params, batch, keys)`: the videos of `COLUMNS` by name."""
   generate, factor = open_stage(config).generate, config.degrade.factor
 
   @jax.jit
@@ -99,42 +99,42 @@ def make_enlarge(config: ConfigDict) -> Callable:
     small = downsample(truth, factor)
     resized = lambda method: jax.image.resize(small, truth.shape, method)
     large = generate(params, Condition(batch['text'], batch['text_mask'], low_res=small), keys)
-    # A cubic overshoots at edges, a network is clipped by its sampler.
-    made = resized('nearest'), jnp.clip(resized('cubic'), -1, 1), large, truth
-    return dict(zip(COLUMNS, made))
+    # Cubic interpolation overshoots at edges; samples are clipped already.
+    videos = resized('nearest'), jnp.clip(resized('cubic'), -1, 1), large, truth
+    return dict(zip(COLUMNS, videos))
 
   return enlarge
 
 
-def psnr(made: Video, truth: Video) -> HostFloat[np.ndarray, ' b']:
-  """In dB, of each video in [-1, 1], whose pixels count as [0, 1].  It ends at 100."""
-  return image_quality.decibels(np.asarray(_squared_error(made, truth)))
+def psnr(video: Video, truth: Video) -> HostFloat[np.ndarray, ' b']:
+  """The PSNR in dB of each video in [-1, 1], for pixels scaled to [0, 1]; at most 100."""
+  return image_quality.decibels(np.asarray(_squared_error(video, truth)))
 
 
 @jax.jit
-def _squared_error(made: Video, truth: Video) -> Float[' b']:
-  return jnp.mean(jnp.square((made - truth) / 2), (1, 2, 3, 4))
+def _squared_error(video: Video, truth: Video) -> Float[' b']:
+  return jnp.mean(jnp.square((video - truth) / 2), (1, 2, 3, 4))
 
 
 @jax.jit
 def gradient_energy(frames: Video) -> Float[' b']:
-  """The mean square of what neighbouring pixels of each video differ by, down plus across."""
+  """The mean squared difference of neighbouring pixels of each video, vertical plus horizontal."""
   down, across = (jnp.square(jnp.diff(frames, axis=axis)) for axis in (2, 3))
   return down.mean((1, 2, 3, 4)) + across.mean((1, 2, 3, 4))
 
 
 def table(outcomes: dict[str, Outcome]) -> str:
-  """In Markdown."""
+  """The outcomes as a Markdown table."""
   rows = [
-    f'| {of.clips} of {name} | {way} | {of.psnr[way]:.2f} | {of.sharpness[way]:.2f} |'
-    for name, of in outcomes.items()
-    for way in WAYS
+    f'| {one.clips} of {name} | {method} | {one.psnr[method]:.2f} | {one.sharpness[method]:.2f} |'
+    for name, one in outcomes.items()
+    for method in METHODS
   ]
   return '\n'.join(['| clips | | PSNR, dB | sharpness |', '|---|---|---|---|', *rows])
 
 
 def picture(outcomes: dict[str, Outcome]) -> Image.Image:
-  """The columns of some clips of every source."""
+  """The middle frames of the first clips of every source."""
   columns = f'{", ".join(COLUMNS[:-1])} and {COLUMNS[-1]}'
   return chart.stacked(
     [
@@ -154,13 +154,13 @@ def main() -> None:
     video.check_writable(output)
   config = super_resolution_config(workdir := pathlib.Path(f.workdir))
   _, params, _ = checkpoint.load(workdir)
-  given = {key: f[key].value for key in ('aug_level', 'steps', 'window')}
-  config.sampling.update({key: value for key, value in given.items() if value is not None})
-  d = config.data  # whole frames, where the training has crops
+  options = {key: f[key].value for key in ('aug_level', 'steps', 'window')}
+  config.sampling.update({key: value for key, value in options.items() if value is not None})
+  d = config.data  # whole frames instead of the crops of training
   d.update(size=d.shorter_side or d.size, shorter_side=0, crop='center', frames=f.frames)
 
-  of = d.to_dict() | {'min_side': f.min_side}
-  opened = lambda source, split: open_source(**of | {'source': source}, split=split)
+  settings = d.to_dict() | {'min_side': f.min_side}
+  opened = lambda source, split: open_source(**settings | {'source': source}, split=split)
   sources = {'moving shapes': opened('synthetic', 'test')}
   if f.source:
     sources[f.source] = opened(f.source, f.split)
@@ -175,16 +175,24 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  flags.DEFINE_string('workdir', 'checkpoints/demo/ssr', 'Where the model was trained.')
-  flags.DEFINE_string('source', None, 'The folder of a dataset of real clips.')
-  flags.DEFINE_string('split', 'test', 'Which of its clips.')
-  flags.DEFINE_string('output', None, 'A picture, .png.')
-  flags.DEFINE_integer('min_side', 0, 'Leaves out clips of it with a shorter side below this.')
-  flags.DEFINE_integer('clips', 200, 'Of each source.', lower_bound=1)
-  flags.DEFINE_integer('frames', 8, 'Of each clip.', lower_bound=1)
-  flags.DEFINE_integer('batch', 4, 'Clips at once.', lower_bound=1)
-  flags.DEFINE_integer('seed', 0, 'Of all noise.')
-  flags.DEFINE_float('aug_level', None, "The model's by default.", lower_bound=0, upper_bound=1)
-  flags.DEFINE_integer('steps', None, "The model's by default.", lower_bound=1)
-  flags.DEFINE_integer('window', None, "The model's by default.", lower_bound=1)
+  flags.DEFINE_string('workdir', 'checkpoints/demo/ssr', 'Workdir of the super-resolution model.')
+  flags.DEFINE_string('source', None, 'Dataset of real clips: a folder that data.builder wrote.')
+  flags.DEFINE_string('split', 'test', 'Split of --source to use.')
+  flags.DEFINE_string('output', None, 'Image file to write the picture to, .png.')
+  flags.DEFINE_integer(
+    'min_side', 0, 'Leave out clips of --source whose shorter side has fewer pixels.'
+  )
+  flags.DEFINE_integer('clips', 200, 'Number of clips of each data source.', lower_bound=1)
+  flags.DEFINE_integer('frames', 8, 'Number of frames of each clip.', lower_bound=1)
+  flags.DEFINE_integer('batch', 4, 'Number of clips in a batch.', lower_bound=1)
+  flags.DEFINE_integer('seed', 0, 'Seed of the noise.')
+  flags.DEFINE_float(
+    'aug_level',
+    None,
+    "Noise level of the condition; by default the model's.",
+    lower_bound=0,
+    upper_bound=1,
+  )
+  flags.DEFINE_integer('steps', None, "Sampling steps; by default the model's.", lower_bound=1)
+  flags.DEFINE_integer('window', None, "Frames of a window; by default the model's.", lower_bound=1)
   command.run(main)
