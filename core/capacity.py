@@ -1,4 +1,4 @@
-"""How large a video can be in a file of each format, in memory while it is written, and on disk."""
+"""Limits on the size of a video file: by its format, by free memory and by free disk space."""
 
 import bisect
 import os
@@ -8,15 +8,15 @@ import shutil
 import psutil
 from PIL import Image
 
-# Pixels of a side: of GIF's and WebP's numbers, and what x264 takes.
+# The largest sides in pixels, by the formats GIF and WebP and by the encoder x264.
 SIDES = {'.gif': 65_535, '.mp4': 16_384, '.webp': 16_383}
-# Blocks of 16x16 pixels in a frame of H.264's highest level, 6.2 (ITU-T H.264, Table A-1): no
-# decoder has to take more.
+# The largest frame of H.264 in blocks of 16x16 pixels, at its highest level, 6.2 (ITU-T H.264,
+# Table A-1); decoders need not support more.
 BLOCKS = 139_264
-# More than these Pillow takes for an attack, and does not open the file again.
+# Pillow refuses to open larger images, as a protection against decompression bombs.
 PILLOW_PIXELS = 2 * Image.MAX_IMAGE_PIXELS
-# Bytes for each pixel of a frame, and of a video, while `core.video.write` encodes it: the most
-# that was measured for 8 to 96 frames of 1536x1536 pixels, a tenth added.
+# Memory that `core.video.write` needs, in bytes per pixel of one frame and per pixel of the video:
+# the largest that was measured for 8 to 96 frames of 1536x1536 pixels, plus 10%.
 MEMORY = {
   '.gif': (17, 1.3),
   '.mp4': (82, 0),
@@ -27,9 +27,9 @@ MEMORY = {
 
 
 def fault(path: pathlib.Path, frames: int, height: int, width: int) -> str:
-  """Why a video of this size can't be written to a file of this name; '' if it can.
+  """Why a video of this size can't be written to this path, or '' if it can.
 
-  The extension is one of those that `core.video` writes.
+  path: its extension must be one that `core.video` writes.
   """
   extension, pixels = path.suffix.lower(), height * width
   if max(height, width) > SIDES.get(extension, 2**31 - 1):
@@ -38,27 +38,27 @@ def fault(path: pathlib.Path, frames: int, height: int, width: int) -> str:
     return f'a frame of H.264 has at most {BLOCKS:,} blocks of 16x16 pixels (level 6.2)'
   if extension in ('.gif', '.png', '.webp') and pixels > PILLOW_PIXELS:
     return f'Pillow opens at most {PILLOW_PIXELS:,} pixels'
-  of_frame, of_video = MEMORY[extension]
-  needed, there = pixels * (of_frame + of_video * frames), psutil.virtual_memory().available
-  if needed > there:
-    return f'that takes {_gib(needed)} of memory, and {_gib(there)} are free'
+  per_frame, per_video = MEMORY[extension]
+  needed, free = pixels * (per_frame + per_video * frames), psutil.virtual_memory().available
+  if needed > free:
+    return f'that takes {_gib(needed)} of memory, and {_gib(free)} are free'
   if extension == '.npy' and 3 * frames * pixels > (free := _free(path)):
     return f'the file would have {_gib(3 * frames * pixels)}, and {_gib(free)} are free on the disk'
   return ''
 
 
-def most(path: pathlib.Path, frames: int, height: int, width: int, upscale: int) -> int:
-  """The largest factor, up to `upscale`, by which such frames can be enlarged; 0 if none."""
+def max_upscale(path: pathlib.Path, frames: int, height: int, width: int, upscale: int) -> int:
+  """The largest factor up to `upscale` by which such a video can be enlarged, or 0 if none."""
   too_large = lambda factor: bool(fault(path, frames, factor * height, factor * width))
   return bisect.bisect_left(range(1, upscale + 1), True, key=too_large)
 
 
 def _free(path: pathlib.Path) -> int:
-  """The bytes free on the disk of a file, whose folder need not be there."""
-  there = path.absolute().parent
-  while not os.path.exists(there):
-    there = there.parent
-  return shutil.disk_usage(there).free
+  """The free bytes on the disk of a path, whose folder need not exist."""
+  folder = path.absolute().parent
+  while not os.path.exists(folder):
+    folder = folder.parent
+  return shutil.disk_usage(folder).free
 
 
 def _gib(size: int | float) -> str:

@@ -1,6 +1,6 @@
-"""Ctrl-C while a command still imports what it needs: one line and exit status 130, as later.
+"""Handles Ctrl-C while a command imports its libraries: it prints one line and exits with 130.
 
-To be imported first.  Nothing changes where the process is another's: a test's, or a worker's.
+A script imports this module first.  It does nothing in tests and worker processes.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""Errors that are the user's to mend: `core/command.py` prints them in one line, without traceback.
+"""Errors for a user's mistakes: `core/command.py` prints their message without a traceback.
 
-A ValueError or OSError of any other class is a defect of this project, and keeps its traceback.
+Any other ValueError or OSError is a bug of this project, and keeps its traceback.
 """
 
 

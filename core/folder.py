@@ -1,4 +1,4 @@
-"""Folders and files that are whole or not there, also after the power has failed."""
+"""Folders and files that are written atomically: completely or not at all, even if power fails."""
 
 import contextlib
 import errno
@@ -20,24 +20,24 @@ from core.errors import UserError, UserFileError
 
 @contextlib.contextmanager
 def new_folder(out: pathlib.Path, *, replace: bool = False) -> Iterator[pathlib.Path]:
-  """A folder to write to, which gets its name when all went well, and else is gone.
+  """Yields a folder to write to, which is renamed to `out` on success and removed on failure.
 
-  replace: whether it takes the place of a folder of that name, which stays until then.
+  replace: whether to replace an existing folder `out`, which stays until the new one is complete.
 
-  ValueError where there is something of that name already and `replace` is not set, or the name is
-  not UTF-8; OSError where the folder can't be written.
+  ValueError if `out` exists and `replace` is not set, or if its name is not UTF-8; OSError if the
+  folder can't be written.
   """
-  out = out.absolute()  # a dot has no name, beside which another could be made
+  out = out.absolute()  # '.' has no name to which an ending could be added
   unicode.require_path(out)
   incomplete, old = (out.with_name(out.name + end) for end in ('.incomplete', '.replaced'))
   if replace:
-    _settle(out, old)  # of a command that was killed
+    _finish_replacing(out, old)  # for a command that was killed
   elif out.exists():
     raise UserError(f'{out} exists already; --out is a new folder.')
-  made = [parent for parent in out.parents if not parent.exists()]
+  new_parents = [parent for parent in out.parents if not parent.exists()]
   try:
     with _errors_of(out):
-      shutil.rmtree(incomplete, ignore_errors=True)  # of one that was killed
+      shutil.rmtree(incomplete, ignore_errors=True)  # from a command that was killed
       incomplete.mkdir(parents=True)
       yield incomplete
       for path in (*incomplete.rglob('*'), incomplete):
@@ -49,14 +49,14 @@ def new_folder(out: pathlib.Path, *, replace: bool = False) -> Iterator[pathlib.
   finally:
     shutil.rmtree(incomplete, ignore_errors=True)
     if replace:
-      _settle(out, old)
-    for parent in made:
-      with contextlib.suppress(OSError):  # it is not empty: the folder is there
+      _finish_replacing(out, old)
+    for parent in new_parents:
+      with contextlib.suppress(OSError):  # a folder with `out` in it is not empty
         parent.rmdir()
 
 
-def _settle(out: pathlib.Path, old: pathlib.Path) -> None:
-  """Removes the folder that was replaced, or gives it its name back where nothing took it."""
+def _finish_replacing(out: pathlib.Path, old: pathlib.Path) -> None:
+  """Removes the replaced folder if `out` exists, and else renames it back to `out`."""
   if out.exists():
     shutil.rmtree(old, ignore_errors=True)
   elif old.exists():
@@ -65,12 +65,13 @@ def _settle(out: pathlib.Path, old: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def new_file(path: pathlib.Path, *, sync: bool = True) -> Iterator[pathlib.Path]:
-  """A name in the same folder to write to, which takes the place of `path` when all went well, and
-  else is gone; OSError where that can't be written.
+  """Yields a temporary path to write to; it replaces `path` on success and is removed on failure.
 
-  sync: whether it is on the disk before it has its name.  What can be made again, and is written
-    often, need not be.  Else what processes of this host that were killed had begun to write in
-    its place is removed first.
+  sync: whether to flush the file to disk before it is renamed, which files that can be computed
+    again don't need.  If set, files that killed processes of this host left for the same `path` are
+    removed first.
+
+  OSError if `path` can't be written.
   """
   incomplete = incomplete_name(path)
   try:
@@ -84,21 +85,21 @@ def new_file(path: pathlib.Path, *, sync: bool = True) -> Iterator[pathlib.Path]
       if sync:
         _sync(path.parent)
   finally:
-    with contextlib.suppress(OSError):  # which would hide why nothing was written
+    with contextlib.suppress(OSError):  # it would hide the original error
       incomplete.unlink()
 
 
 def incomplete_name(path: pathlib.Path) -> pathlib.Path:
-  """A new name for what is to take the place of a file: it says the host and the process."""
+  """A new temporary path for the next version of `path`, with the host and process in its name."""
   owner = f'{_host()}.{os.getpid()}'
   return path.with_name(f'.{path.name}.{owner}.{secrets.token_hex(4)}.part')
 
 
 def _remove_abandoned(path: pathlib.Path) -> None:
-  # Other hosts, which share disks, and other processes may be writing the same file now.
+  # Hosts that share the disk, and other processes, may be writing the same file now.
   pattern = re.compile(rf'\.{re.escape(path.name)}\.{_host()}\.(\d+)\.[0-9a-f]+\.part')
   for file in path.parent.glob(f'.{glob.escape(path.name)}.*.part'):
-    if (found := pattern.fullmatch(file.name)) and not psutil.pid_exists(int(found[1])):
+    if (match := pattern.fullmatch(file.name)) and not psutil.pid_exists(int(match[1])):
       file.unlink(missing_ok=True)
 
 
@@ -107,14 +108,14 @@ def _host() -> str:
 
 
 def sweep(folder: pathlib.Path) -> None:
-  """Removes what `new_file` left in a folder when it was killed.  Nobody may be writing there."""
+  """Removes temporary files that killed processes left in a folder.  No process may write there."""
   for path in folder.glob('.*.part'):
     path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def _errors_of(path: pathlib.Path) -> Iterator[None]:
-  """Names the path in errors of the disk; those about other files, and our own, stay."""
+  """Turns an error of the disk about `path` into a UserFileError; other errors are unchanged."""
   try:
     yield
   except OSError as error:
@@ -129,33 +130,32 @@ def _errors_of(path: pathlib.Path) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-  """Why the disk took no more, in the words of the system, where an error of a library has them.
+  """The system's message for a full or read-only disk, if a library's error contains it, or ''.
 
-  TensorStore, Riegeli and safetensors write by themselves, and raise no OSError.
+  TensorStore, Riegeli and safetensors write files in C++ or Rust, and do not raise OSError.
   """
   text = f'{error} {error.__cause__ or error.__context__ or ""}'
-  return next((words for words in map(os.strerror, _FULL) if words in text), '')
+  return next((message for message in map(os.strerror, _FULL) if message in text), '')
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 def concerns(path: pathlib.Path, file: pathlib.Path) -> bool:
-  """Whether a file is the path, lies in it, leads to it, or is a part of what is to take its
-  place."""
+  """Whether a file is `path`, is inside it, contains it, or belongs to its temporary version."""
   path, file = path.absolute(), file.absolute()
-  first = f'{path.name}.', f'.{path.name}.'  # as names of what is not whole yet begin
+  prefixes = f'{path.name}.', f'.{path.name}.'  # of temporary names
   beside = (
-    one.parent == path.parent and one.name.startswith(first) for one in (file, *file.parents)
+    one.parent == path.parent and one.name.startswith(prefixes) for one in (file, *file.parents)
   )
   return path.is_relative_to(file) or file.is_relative_to(path) or any(beside)
 
 
 def _sync(path: pathlib.Path) -> None:
-  """Waits until a file, or the names in a folder, are on the disk."""
+  """Waits until the contents of a file, or the entries of a folder, are on the disk."""
   folder = path.is_dir()
   with contextlib.suppress(OSError) if folder else contextlib.nullcontext():
-    # Not every file system does that for folders.
+    # Some file systems do not support it for folders.
     file = os.open(path, os.O_RDONLY)
     try:
       os.fsync(file)

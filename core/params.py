@@ -1,4 +1,4 @@
-"""Parameter trees are nested dicts; every operation on them is by name."""
+"""Operations on parameter trees, which are nested dicts, by the names of parameters."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -12,12 +12,12 @@ from core.typing import Params
 
 
 def names(params: Params) -> dict[str, Any]:
-  """`{'down0_unit0/spatial/conv1/kernel': array, ...}`"""
+  """The parameters by full name, as `{'down0_unit0/spatial/conv1/kernel': array, ...}`."""
   return flatten_dict(params, sep='/')
 
 
 def nest(named: dict[str, Any]) -> Params:
-  """Inverse of `names`."""
+  """The nested tree of parameters by full name, the inverse of `names`."""
   return unflatten_dict(named, sep='/')
 
 
@@ -32,7 +32,10 @@ def count(params: Params) -> int:
 
 
 def partition(params: Params, patterns: Sequence[str]) -> tuple[Params, Params]:
-  """Splits into (selected, rest).  A pattern that selects nothing is a ValueError."""
+  """(selected, rest): the parameters whose names match a pattern, and the others.
+
+  ValueError for a pattern that matches no name.
+  """
   named = names(params)
   if unused := [p for p in patterns if not any(re.fullmatch(p, n) for n in named)]:
     raise UserError(f'Patterns match no parameter: {unused}.\n{_list("Parameters", named)}')
@@ -42,7 +45,7 @@ def partition(params: Params, patterns: Sequence[str]) -> tuple[Params, Params]:
 
 
 def merge(*parts: Params) -> Params:
-  """Inverse of `partition`.  Two parts owning one name is a ValueError."""
+  """The union of the trees, the inverse of `partition`.  ValueError if two have the same name."""
   named = {}
   for part in map(names, parts):
     if twice := named.keys() & part.keys():
@@ -63,9 +66,9 @@ def cast_kernels(params: Params, dtype: str) -> Params:
 
 
 def transplant(source: Params, target: Params, new: Sequence[str]) -> Params:
-  """`target` with every parameter taken from `source`, except those matching `new`.
+  """`target` with every parameter replaced by that of `source`, except those that match `new`.
 
-  A name in one of the two only, or of another shape there, is a ValueError which lists them all.
+  ValueError, with a list of names, if the two differ in other names or in shapes.
   """
   src, dst = names(source), names(target)
   fresh = {n for n in dst if matches(n, new)}
@@ -74,15 +77,15 @@ def transplant(source: Params, target: Params, new: Sequence[str]) -> Params:
 
 
 def blend(a: Params, b: Params, weight: float, only: Sequence[str] = ('.*',)) -> Params:
-  """`a` moved towards `b` where a name matches `only`: weight 0 gives a, weight 1 gives b.
+  """`a` interpolated to `b` where a name matches `only`: weight 0 gives a, weight 1 gives b.
 
-  Trees which differ in names or shapes are a ValueError which lists them.
+  ValueError, with a list of names, if the two differ in names or shapes.
   """
   src, dst = names(a), names(b)
   _require_same(src, dst)
-  # Not v + weight * (dst[n] - v), which does not arrive to the last bit.
-  mixed = lambda n: weight * dst[n] + (1 - weight) * src[n]
-  return nest({n: mixed(n) if matches(n, only) else v for n, v in src.items()})
+  # Not v + weight * (dst[n] - v), which at weight 1 may differ from dst[n] in the last bit.
+  interpolated = lambda n: weight * dst[n] + (1 - weight) * src[n]
+  return nest({n: interpolated(n) if matches(n, only) else v for n, v in src.items()})
 
 
 def _require_same(target: dict, source: dict) -> None:

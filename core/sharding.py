@@ -22,107 +22,110 @@ AXES = (*BATCH, CLIP)
 
 
 def make_mesh(axes: Sequence[tuple[str, int]], devices=None) -> jax.sharding.Mesh:
-  """A mesh from `(('data', -1), ('fsdp', 2))`; a single -1 takes the devices that are left.
+  """A mesh with axes such as `(('data', -1), ('fsdp', 2))`; a size of -1 is the remaining devices.
 
-  An axis that is not named has size 1.  They are in the order of `AXES`, whichever is given: the
-  devices that share a clip are each other's neighbours.
+  An axis that is not named has size 1.  The axes of the mesh are always in the order of `AXES`, so
+  that devices that share a clip are neighbours.
   """
   devices = jax.devices() if devices is None else devices
   named = dict(axes)
-  known = len(named) == len(axes) and set(named) <= set(AXES)
-  if not known or 0 in named.values() or sum(s < 0 for s in named.values()) > 1:
+  valid = len(named) == len(axes) and set(named) <= set(AXES)
+  if not valid or 0 in named.values() or sum(s < 0 for s in named.values()) > 1:
     raise UserError(
-      f'The mesh is {tuple(axes)}; its axes are {", ".join(AXES)}, at most one of size -1.'
+      f'Got mesh={tuple(axes)}; allowed are the axes {", ".join(AXES)}, at most one of size -1.'
     )
-  given = math.prod(s for s in named.values() if s > 0)
+  stated = math.prod(s for s in named.values() if s > 0)
   sizes = [named.get(axis, 1) for axis in AXES]
-  sizes = [len(devices) // given if s < 0 else s for s in sizes]
+  sizes = [len(devices) // stated if s < 0 else s for s in sizes]
   if math.prod(sizes) != len(devices):
     raise UserError(
-      f'A mesh of {"x".join(map(str, sizes))} does not fit {len(devices)} devices; '
-      'the product of its sizes must be their number.'
+      f'A mesh of {"x".join(map(str, sizes))} does not fit {len(devices)} devices; the product of '
+      'its sizes must be the number of devices.'
     )
-  return jax.sharding.Mesh(_arranged(sizes, devices), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+  return jax.sharding.Mesh(
+    _device_array(sizes, devices), AXES, axis_types=(AxisType.Auto,) * len(AXES)
+  )
 
 
-def _arranged(sizes: Sequence[int], devices: Sequence) -> np.ndarray:
-  """The devices as an array of these sizes, one for each of `AXES`: neighbours are near each other.
+def _device_array(sizes: Sequence[int], devices: Sequence) -> np.ndarray:
+  """The devices in an array with one size for each of `AXES`, in which neighbours are physically
+  close.
 
-  Those of several TPU slices are divided by the first axis, `data`, which sends least: within a
-  slice chips have links, between slices is the network of the data centre.
+  Several TPU slices are divided along the first axis, `data`, which communicates least: chips of a
+  slice have fast links, but slices are connected only by the network of the data centre.
   """
-  # jax.make_mesh has no axis of 2 on a slice of 16x16: it keeps each physical axis whole.
+  # Without this, a slice of 16x16 can have no axis of size 2: JAX would keep physical axes whole.
   split = dict(allow_split_physical_axes=True)
-  # On other platforms `slice_index`, where it is there, means something else.
+  # On other platforms `slice_index` may exist with another meaning.
   slices = {d.slice_index for d in devices if d.platform == 'tpu' and hasattr(d, 'slice_index')}
   if (n := len(slices)) < 2:
     return mesh_utils.create_device_mesh(sizes, devices, **split)
   data, *others = sizes
   if data % n:
     raise UserError(
-      f'The mesh has {BATCH[0]} {data} on {n} slices, which are divided by that axis; allowed are '
-      f'multiples of {n}.'
+      f'Got {BATCH[0]}={data} in the mesh on {n} TPU slices, which are divided along that axis; '
+      f'allowed are multiples of {n}.'
     )
   return mesh_utils.create_hybrid_device_mesh((data // n, *others), (n, 1, 1), devices, **split)
 
 
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
-  """The whole array on every device."""
+  """The sharding of an array that is replicated on every device."""
   return NamedSharding(mesh, P())
 
 
 def over_batch(mesh: jax.sharding.Mesh) -> NamedSharding:
-  """The first axis spread over all devices but those that share a clip, which have the same."""
+  """The sharding of a batch: its first axis over `data` and `fsdp`, replicated over `time`."""
   return NamedSharding(mesh, P(BATCH))
 
 
 def over_all(mesh: jax.sharding.Mesh) -> NamedSharding:
-  """The first axis spread over all devices."""
+  """The sharding of an array's first axis over all devices."""
   return NamedSharding(mesh, P(AXES))
 
 
 def rows(batch: int, mesh: jax.sharding.Mesh) -> list[int]:
-  """The rows of a batch of this size that the devices of this process hold, in ascending order.
+  """The rows of the global batch that the devices of this process hold, in ascending order.
 
-  They are what the sharding of the batch says, and need not follow each other: on a slice of
-  4x4x8 chips with `fsdp` 128 a host of 2x2 chips has [0, 8, 32, 40].  Processes whose devices share
-  a clip have the same rows.  ValueError where the batch does not divide over the mesh.
+  The sharding of the batch determines them, and they need not be consecutive: on a slice of 4x4x8
+  chips with `fsdp` 128, a host of 2x2 chips has the rows [0, 8, 32, 40].  Processes whose devices
+  share a clip have the same rows.
+
+  ValueError if the mesh does not divide the batch.
   """
   require_batch(batch, mesh)
   process = jax.process_index()
   indices = over_batch(mesh).devices_indices_map((batch,))
-  mine = (index for device, (index,) in indices.items() if device.process_index == process)
-  return sorted({row for index in mine for row in range(*index.indices(batch))})
+  local = (index for device, (index,) in indices.items() if device.process_index == process)
+  return sorted({row for index in local for row in range(*index.indices(batch))})
 
 
 def require_batch(batch: int, mesh: jax.sharding.Mesh, accumulate: int = 1) -> None:
-  """ValueError unless each of `accumulate` microbatches of the batch divides over the devices that
-  have clips of their own."""
+  """Raises ValueError unless `data` times `fsdp` divides each of `accumulate` microbatches."""
   n = mesh.size // mesh.shape[CLIP]
   step = n * accumulate
   if batch % step:
     below = batch // step * step
     near = ' and '.join(str(b) for b in (below, below + step) if b)
-    what = f'in {accumulate} microbatches (accumulate) ' if accumulate > 1 else ''
-    by = f'{step}, {accumulate} times' if accumulate > 1 else f'{n},'
+    times = f'accumulate={accumulate} times ' if accumulate > 1 else ''
     raise UserError(
-      f'A batch of {batch} clips {what}does not divide by {by} the product of the axes data and '
-      f'fsdp of the mesh: near it are {near}; or let more devices share a clip, by its axis {CLIP}.'
+      f'Got a batch of {batch} clips; allowed are multiples of {step} ({times}data times fsdp of '
+      f'the mesh), such as {near}.  With a larger axis {CLIP}, more devices share a clip.'
     )
 
 
 def filled(batch: int, mesh: jax.sharding.Mesh) -> int:
-  """The least number of clips, `batch` or more, that divides over the devices that have clips of
-  their own."""
+  """The smallest number of clips, `batch` or more, that `data` times `fsdp` divides."""
   n = mesh.size // mesh.shape[CLIP]
   return -(-batch // n) * n
 
 
 def fsdp(tree, mesh: jax.sharding.Mesh, min_size: int):
-  """A tree of shardings: the longest axis that divides over `fsdp`; small arrays replicated.
+  """A tree of shardings: the longest axis that `fsdp` divides is sharded over it.
 
-  The last axis, which fills the lanes of a TPU, is divided where no other can be: XLA would lay out
-  a kernel another way for it, and the product that makes its gradient took 80 times as long.
+  Arrays of fewer than `min_size` numbers are replicated.  The last axis, which fills the lanes of a
+  TPU, is sharded only if no other can be: for a kernel sharded along it XLA chose another layout,
+  with which the product for its gradient took 80 times as long.
   """
 
   def sharding(x):
@@ -138,31 +141,31 @@ def fsdp(tree, mesh: jax.sharding.Mesh, min_size: int):
 
 
 def reshard(x: jax.Array, sharding: NamedSharding) -> jax.Array:
-  """The array in another sharding of the devices that it is on, which may be of many processes."""
+  """The array with another sharding on the same devices, which may be of several processes."""
   return x if x.sharding == sharding else jax.jit(lambda x: x, out_shardings=sharding)(x)
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
-  """The global batch, of which each process brings its `rows`."""
+  """The global batch on the devices, from the `rows` of it that each process passes in."""
   sharding, n = over_batch(mesh), mesh.size // mesh.shape[CLIP]
-  parts = rows(n, mesh)  # the devices that have the same clips count as one
+  parts = rows(n, mesh)  # devices that share clips count as one
 
   def put(x):
     each = len(x) // len(parts)
 
-    def of_device(index):
-      at = parts.index(index[0].indices(n * each)[0] // each)
-      return x[at * each : (at + 1) * each]
+    def device_shard(index):
+      i = parts.index(index[0].indices(n * each)[0] // each)
+      return x[i * each : (i + 1) * each]
 
-    return jax.make_array_from_callback((n * each, *x.shape[1:]), sharding, of_device)
+    return jax.make_array_from_callback((n * each, *x.shape[1:]), sharding, device_shard)
 
   return jax.tree.map(put, batch)
 
 
 def of_each(value: bool, mesh: jax.sharding.Mesh) -> jax.Array:
-  """What each process says, once for each of its devices."""
-  said = lambda index: np.full(1, value)
-  return jax.make_array_from_callback((mesh.size,), over_all(mesh), said)
+  """A global array with one element for each device: the `value` of its process."""
+  local = lambda index: np.full(1, value)
+  return jax.make_array_from_callback((mesh.size,), over_all(mesh), local)
 
 
 def shard_activations(x: Video) -> Video:

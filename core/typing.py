@@ -36,5 +36,5 @@ Video = Float['b t h w c']
 Frames = Float['bt h w c']
 Time = Float['b']
 Key = jax.Array
-Keys = jax.Array  # b keys, one of each video
+Keys = jax.Array  # b random keys, one for each video
 Params = dict

@@ -1,6 +1,6 @@
-"""Videos as files, and ways to look at them.
+"""Video files, conversion between uint8 and floats, and ways to look at videos.
 
-Everywhere else a video is float in [-1, 1]; files and eyes have uint8.  A pixel u is u / 127.5 - 1.
+Models process videos as floats in [-1, 1]; files have uint8.  The uint8 value u is u / 127.5 - 1.
 """
 
 import fractions
@@ -26,14 +26,14 @@ Pixels = UInt8[np.ndarray, 't h w 3']
 
 
 def to_uint8(video: Float[np.ndarray, '...']) -> UInt8[np.ndarray, '...']:
-  """The nearest pixels of a video in [-1, 1]; what is beyond is clipped, NaN is a ValueError."""
+  """The video in uint8, rounded; values outside [-1, 1] are clipped, and NaN is a ValueError."""
   if np.isnan(video).any():
     raise UserError(f'{np.isnan(video).sum()} of {video.size} values of the video are NaN.')
   return np.rint(127.5 * (np.clip(video, -1, 1) + 1)).astype(np.uint8)
 
 
 def to_float(video: UInt8[np.ndarray, '...']) -> Float[np.ndarray, '...']:
-  """The video in [-1, 1], float32.  Inverse of `to_uint8`."""
+  """The video as float32 in [-1, 1], the inverse of `to_uint8`."""
   return video.astype(np.float32) / 127.5 - 1
 
 
@@ -45,17 +45,17 @@ def write(
   metadata: Mapping[str, str] | None = None,
   upscale: int = 1,
 ) -> None:
-  """Writes the video in the format of the path's extension; equal videos make equal files.
+  """Writes the video in the format of the path's extension; equal videos give equal files.
 
-  .mp4: H.264, 4:2:0, BT.709; an odd side has its last row or column twice, to be even.
-  .gif, .webp: animated, for ever; equal frames that follow each other are one, shown longer.
+  .mp4: H.264, 4:2:0, BT.709; the last row or column of an odd side is repeated.
+  .gif, .webp: an animation that repeats forever; equal consecutive frames are merged.
   .png: the first frame.
-  .npy: the array; it has no room for metadata.
+  .npy: the array, without metadata.
 
-  Every pixel becomes a square of the side `upscale`, one frame at a time: see `core.capacity`.
+  upscale: the side of the square of pixels that replaces each pixel.
 
-  The file appears whole or not at all.  The errors of `check_writable` are raised, and ValueError
-  where `fps` is not positive, and where the format, the memory or the disk can't hold it.
+  The file is written atomically.  The errors are those of `check_writable`, and ValueError if `fps`
+  is not positive, or if the video is too large for the format, memory or disk (`core.capacity`).
   """
   path = pathlib.Path(path)
   encode = _encoder(path)
@@ -69,13 +69,13 @@ def write(
 
 
 def check_writable(path: Path) -> None:
-  """Raises ValueError for an unknown extension, OSError where no file of this name can be made."""
+  """Raises ValueError for an unknown extension, and OSError if the file can't be written."""
   _encoder(pathlib.Path(path))
   writable.require_file(pathlib.Path(path))
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-  """The metadata which `write` put into a file; none for a file without."""
+  """The metadata that `write` stored in a file; empty if there are none."""
   match pathlib.Path(path).suffix.lower():
     case '.mp4':
       with av.open(str(path)) as container:
@@ -97,9 +97,9 @@ def read_metadata(path: Path) -> dict[str, str]:
 def xt_slice(
   video: Pixels, row: int | None = None, column: int | None = None
 ) -> UInt8[np.ndarray, 't s 3']:
-  """One row of every frame, stacked over time (Lumiere, Fig. 2); the middle row by default.
+  """The X-T slice (Lumiere, Fig. 2): one row of every frame, stacked over time.
 
-  With `column`, one column of every frame, which lies flat in the image.
+  The row is the middle one by default.  With `column`, that column of every frame is stacked.
   """
   _, h, w, _ = video.shape
   if row is not None and column is not None:
@@ -110,18 +110,19 @@ def xt_slice(
 
 
 def upscaled(video: Pixels, factor: int) -> UInt8[np.ndarray, 't h2 w2 3']:
-  """The video with every pixel as a square of `factor` by `factor`."""
+  """The video with every pixel repeated to a square of `factor` by `factor` pixels."""
   if factor < 1:
     raise UserError(f'Got a factor of {factor}; allowed is 1 or more.')
   return repeat(video, 't h w c -> t (h p) (w q) c', p=factor, q=factor)
 
 
 def tiled(videos: Sequence[Pixels], columns: int) -> UInt8[np.ndarray, 't h2 w2 3']:
-  """The videos side by side in rows of `columns`; what is left of the last row is black."""
+  """The videos side by side in rows of `columns`; the rest of the last row is black."""
   shapes = sorted({video.shape for video in videos})
   if columns < 1 or len(shapes) != 1:
     raise UserError(
-      f'Got {columns} columns of shapes {shapes}; allowed is 1 column or more of one shape.'
+      f'Got {columns} columns of videos of shapes {shapes}; allowed are 1 or more columns and '
+      'videos of one shape.'
     )
   spare = -len(videos) % columns
   grid = np.stack([*videos, *[np.zeros_like(videos[0])] * spare])
@@ -138,14 +139,14 @@ def _write_mp4(path, video, upscale, fps, metadata):
   # The index in front lets a browser play before it has the whole file.
   with av.open(str(path), 'w', format='mp4', options={'movflags': '+faststart'}) as container:
     container.metadata.update(title=metadata.get('prompt', ''), comment=json.dumps(metadata))
-    # Bits depend on the number of threads, which would otherwise be the machine's, and on what was
-    # in memory before, of which x264's tree of macroblocks reads some.
+    # The output depends on the number of threads.  It also depends on uninitialised memory if x264
+    # uses its macroblock tree.
     options = {'crf': '15', 'threads': '4', 'x264-params': 'mbtree=0'}
     rate = fractions.Fraction(fps).limit_denominator(1001)
     stream = container.add_stream('libx264', rate=rate, options=options)
     stream.height, stream.width = (n + sum(pad) for n, pad in zip(sides, even))
     stream.pix_fmt = 'yuv420p'
-    # Players guess the colours of an untagged file by its size.
+    # Without these tags, players guess the colour space from the size.
     codec = stream.codec_context
     codec.colorspace, codec.color_range = Colorspace.ITU709, ColorRange.MPEG
     codec.color_primaries, codec.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
@@ -159,7 +160,7 @@ def _write_mp4(path, video, upscale, fps, metadata):
 
 
 def _write_gif(path, video, upscale, fps, metadata):
-  # One palette for all frames and no dithering: either would flicker.
+  # One palette for all frames and no dithering, because both would flicker.
   stride = math.ceil(math.sqrt(video.size / 2**21))
   palette = Image.fromarray(rearrange(video[:, ::stride, ::stride], 't h w c -> (t h) w c'))
   palette = palette.quantize(256)
@@ -225,9 +226,9 @@ def _encoder(path: pathlib.Path) -> Callable[..., None]:
 
 
 def _durations(frames: int, fps: float, unit: int) -> list[int]:
-  """The milliseconds each frame is shown, in multiples of `unit`, without drift in their sum.
+  """The duration of each frame in milliseconds, in multiples of `unit`, without drift in their sum.
 
-  No frame begins after its time: who reads the file at the same rate again finds each of them.
+  Times are rounded down, so that reading the file at the same frame rate gives every frame once.
   """
   ends = np.floor(np.arange(frames + 1) * 1000 / (fps * unit)).astype(int) * unit
   return np.diff(ends).tolist()

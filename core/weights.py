@@ -1,4 +1,4 @@
-"""Folders of weights in safetensors, as Hugging Face writes them: found whole, read one by one."""
+"""Reads and writes folders of safetensors in the format of Hugging Face, one tensor at a time."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ _DTYPES = {'BF16': jnp.bfloat16, 'F16': np.float16, 'F32': np.float32}
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-  """A tensor in a file, of which nothing was read yet."""
+  """A tensor in a file; `read` reads it."""
 
   path: pathlib.Path
   name: str
@@ -28,7 +28,7 @@ class Stored:
   dtype: np.dtype
 
   def read(self, index: tuple[slice, ...] = ()) -> np.ndarray:
-    """The tensor, or a part of it."""
+    """The tensor, or the slice `index` of it."""
     with safe_open(self.path, 'np') as file:
       return file.get_slice(self.name)[index] if index else file.get_tensor(self.name)
 
@@ -36,59 +36,59 @@ class Stored:
 def find(folder: pathlib.Path) -> dict[str, Stored]:
   """All tensors in the files `*.safetensors` of a folder, by name.
 
-  ValueError where there is none, where a file is cut short or one that an index names is missing,
-  where a name is there twice, and where numbers are not float32, float16 or bfloat16.
+  ValueError if there is no such file, if a file is truncated, if a file in an index is missing, if
+  two tensors have one name, and if a dtype is not float32, float16 or bfloat16.
   """
   if not folder.is_dir():
     raise UserError(f'There is no folder {folder}.')
   paths = sorted(folder.glob('*.safetensors'))
   if not paths:
-    raise UserError(f'{folder} has no *.safetensors.{_of_pickles(folder)}')
-  found: dict[str, Stored] = {}
-  for stored in (stored for path in paths for stored in listed(path)):
-    if twice := found.get(stored.name):
-      raise UserError(f'{stored.name} is in both {twice.path} and {stored.path}.')
-    found[stored.name] = stored
+    raise UserError(f'{folder} has no *.safetensors.{_hint_on_pickles(folder)}')
+  tensors: dict[str, Stored] = {}
+  for tensor in (tensor for path in paths for tensor in read_header(path)):
+    if other := tensors.get(tensor.name):
+      raise UserError(f'{tensor.name} is in both {other.path} and {tensor.path}.')
+    tensors[tensor.name] = tensor
   for index in sorted(folder.glob('*.safetensors.index.json')):
     try:
       files = json.loads(index.read_text())['weight_map']
     except (json.JSONDecodeError, KeyError) as error:
       raise UserError(f'{index} is damaged: {error}.') from error
     if missing := sorted({f for f in files.values() if not (folder / f).is_file()}):
-      raise UserError(f'{index} names {", ".join(missing)}, and there is no such file.')
-    if missing := sorted(files.keys() - found.keys()):
-      raise UserError(f'{index} names tensors that are in no file: {", ".join(missing)}.')
-  return found
+      raise UserError(f'{index} names {", ".join(missing)}, but there is no such file.')
+    if missing := sorted(files.keys() - tensors.keys()):
+      raise UserError(f'{index} names tensors that no file has: {", ".join(missing)}.')
+  return tensors
 
 
-def _of_pickles(folder):
+def _hint_on_pickles(folder):
   pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
   if not pickles:
     return ''
   return (
-    f'  It has {", ".join(pickles)}: a pickle can run any code when it is read, so none is; save '
+    f'  It has {", ".join(pickles)}, but pickles are not read because they can run any code; save '
     'the model again with safe_serialization=True.'
   )
 
 
-def listed(path: pathlib.Path, ignored: Sequence[str] = ()) -> Iterator[Stored]:
-  """The tensors of one file, but those whose names one of the patterns matches; errors as above."""
+def read_header(path: pathlib.Path, ignored: Sequence[str] = ()) -> Iterator[Stored]:
+  """The tensors of a file, except those that match a pattern of `ignored`; errors as in `find`."""
   try:
     with safe_open(path, 'np') as file:
       for name in (name for name in file.keys() if not matches(name, ignored)):
-        part = file.get_slice(name)
-        if (kind := part.get_dtype()) not in _DTYPES:
+        tensor = file.get_slice(name)
+        if (dtype := tensor.get_dtype()) not in _DTYPES:
           allowed = ', '.join(sorted(_DTYPES))
-          raise UserError(f'{path}: {name} is of {kind}; allowed are {allowed}.')
-        yield Stored(path, name, tuple(part.get_shape()), np.dtype(_DTYPES[kind]))
+          raise UserError(f'{path}: {name} has dtype {dtype}; allowed are {allowed}.')
+        yield Stored(path, name, tuple(tensor.get_shape()), np.dtype(_DTYPES[dtype]))
   except SafetensorError as error:
-    raise UserError(f'{path} is damaged or cut short: {error}.') from error
+    raise UserError(f'{path} is damaged or truncated: {error}.') from error
 
 
 def write(folder: pathlib.Path, name: str, tensors: Iterable[tuple[str, np.ndarray]]) -> None:
-  """Writes `NAME.safetensors`, or several with an index where they are large, as they come."""
+  """Writes tensors to `NAME.safetensors`, or if they are large to several files with an index."""
   files: list[list[str]] = []
-  shard, held, total = {}, 0, 0
+  shard, shard_bytes, total = {}, 0, 0
 
   def flush():
     save_file(shard, folder / f'{name}-{len(files) + 1:05}.safetensors', {'format': 'pt'})
@@ -96,11 +96,11 @@ def write(folder: pathlib.Path, name: str, tensors: Iterable[tuple[str, np.ndarr
     shard.clear()
 
   for key, value in tensors:
-    if shard and held + value.nbytes > SHARD_BYTES:
+    if shard and shard_bytes + value.nbytes > SHARD_BYTES:
       flush()
-      held = 0
+      shard_bytes = 0
     shard[key] = np.ascontiguousarray(value)
-    held, total = held + value.nbytes, total + value.nbytes
+    shard_bytes, total = shard_bytes + value.nbytes, total + value.nbytes
   flush()
   if len(files) == 1:
     (folder / f'{name}-00001.safetensors').rename(folder / f'{name}.safetensors')

@@ -1,4 +1,4 @@
-"""Whether a command can write what it is asked for, found out before it does any work."""
+"""Checks that a command can write its output, which are made before it does any work."""
 
 import contextlib
 import errno
@@ -11,52 +11,51 @@ import tempfile
 from core.errors import UserFileError
 from core.folder import incomplete_name
 
-ROOM = 4096  # bytes that are written to find out
-ADDRESS = re.compile(r'[a-z][a-z0-9+.-]+:')  # what a path begins with, where there was ://
+PROBE_BYTES = 4096  # written to a temporary file as a test
+ADDRESS = re.compile(r'[a-z][a-z0-9+.-]+:')  # the first part of a path such as gs://bucket
 
 
 def require_file(path: pathlib.Path) -> None:
-  """Raises OSError where no file of this name can be written; nothing is left behind.
+  """Raises OSError if the file can't be written; nothing is left behind.
 
-  Its folder has to be there.
+  The folder must exist.
   """
   if os.path.isdir(path):
     raise UserFileError(f'Cannot write {path}: {os.strerror(errno.EISDIR)}.')
-  _require(path, incomplete_name(path), path.parent)  # which is longer
+  _require(path, incomplete_name(path), path.parent)  # the temporary name is longer
 
 
 def require_folder(path: pathlib.Path) -> None:
-  """Raises OSError where no file can be written to the folder, which need not be there yet; nothing
-  is left behind.
+  """Raises OSError if no file can be written to the folder; nothing is left behind.
 
-  An address, as gs://bucket/run, would else be a folder called `gs:` here, which others do not see.
+  The folder need not exist yet.  An address such as gs://bucket/run is refused, because it would
+  become a local folder called `gs:`.
   """
   if path.parts and ADDRESS.fullmatch(path.parts[0]):
     raise UserFileError(
-      f'Cannot write {path}: it is an address; allowed is a folder, also a mounted one.'
+      f'Cannot write {path}: it is an address; allowed is a folder, which may be mounted.'
     )
-  there = whole = path.absolute()  # a dot has no name
-  while not os.path.lexists(there) and there != there.parent:
-    there = there.parent
-  _require(path, whole.parent / f'{whole.name}.incomplete', there)
+  existing = absolute = path.absolute()  # '.' has no name
+  while not os.path.lexists(existing) and existing != existing.parent:
+    existing = existing.parent
+  _require(path, absolute.parent / f'{absolute.name}.incomplete', existing)
 
 
 def require_room(folder: pathlib.Path, size: int) -> None:
-  """Raises OSError where so many bytes are not free on the disk of a folder."""
+  """Raises OSError if the disk of a folder has fewer than `size` free bytes."""
   total, _, free = shutil.disk_usage(folder)
-  if total and size > free:  # file systems of networks may not know
+  if total and size > free:  # network file systems may report 0
     raise UserFileError(
-      f'What is to be written takes {size / 2**20:,.1f} MiB, and {free / 2**20:,.1f} MiB are free '
-      'there.'
+      f'The output takes {size / 2**20:,.1f} MiB, but only {free / 2**20:,.1f} MiB are free.'
     )
 
 
 def _require(path: pathlib.Path, name: pathlib.Path, folder: pathlib.Path) -> None:
-  """The same of a folder that is there, and of a name in it or below it that may be too long."""
+  """Raises OSError unless a file can be written to an existing folder and `name` is valid."""
   try:
     with contextlib.suppress(FileNotFoundError):
       os.lstat(name)
     with tempfile.TemporaryFile(dir=folder) as file:
-      file.write(bytes(ROOM))
+      file.write(bytes(PROBE_BYTES))
   except OSError as error:
     raise UserFileError(f'Cannot write {path}: {error.strerror or error}.') from error

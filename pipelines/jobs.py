@@ -87,7 +87,7 @@ def require_room(jobs: Sequence[Job], frames: int, side: int, upscale: int) -> N
   sizes = {jobs[0].path: (frames, side, side), jobs[0].xt_slice: (1, frames, side)}
   for path, (n, height, width) in sizes.items():
     if path and (reason := capacity.fault(path, n, upscale * height, upscale * width)):
-      most = capacity.most(path, n, height, width, upscale)
+      most = capacity.max_upscale(path, n, height, width, upscale)
       allowed = f'1 to {most}' if most else 'another format, or a smaller video'
       raise UserError(
         f'Got --upscale={upscale}, which makes {path} of {upscale * width}x{upscale * height} '

@@ -162,7 +162,7 @@ def test_a_shard_cut_short_is_refused(tmp_path):
   folder = changed(tmp_path)
   path = folder / 'diffusion_pytorch_model.safetensors'
   path.write_bytes(path.read_bytes()[:-100])
-  refused(folder, 'is damaged or cut short', tmp_path)
+  refused(folder, 'is damaged or truncated', tmp_path)
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -181,14 +181,14 @@ def test_a_missing_shard_is_named(tmp_path):
   folder = changed(tmp_path)
   index = {'weight_map': {'conv_in.bias': 'model-00002-of-00002.safetensors'}}
   (folder / 'a.safetensors.index.json').write_text(json.dumps(index))
-  refused(folder, 'names model-00002-of-00002.safetensors, and there is no such file', tmp_path)
+  refused(folder, 'names model-00002-of-00002.safetensors, but there is no such file', tmp_path)
 
 
 def test_a_pickle_is_refused_with_the_reason(tmp_path):
   folder = changed(tmp_path)
   (folder / 'diffusion_pytorch_model.safetensors').unlink()
   (folder / 'diffusion_pytorch_model.bin').write_bytes(pickle.dumps({}))
-  refused(folder, 'a pickle can run any code when it is read, so none is', tmp_path)
+  refused(folder, 'pickles are not read because they can run any code', tmp_path)
 
 
 def test_nothing_is_written_over(tmp_path):

@@ -122,7 +122,7 @@ def test_a_second_stage_is_where_super_resolution_begins(imported, tmp_path):
   ('change', 'message'),
   [
     (lambda f: (f / 'unet' / 'config.json').unlink(), 'There is no '),
-    (lambda f: (f / 'text_encoder' / 'model.safetensors').write_bytes(b'1234'), 'cut short'),
+    (lambda f: (f / 'text_encoder' / 'model.safetensors').write_bytes(b'1234'), 'truncated'),
     (lambda f: shutil.rmtree(f / 'tokenizer'), 'tokenizer'),
   ],
 )

@@ -98,11 +98,8 @@ def test_a_run_on_clips_says_what_its_evaluation_loss_is_of(train, tmp_path, cap
     ({'data.source': '/none'}, "Got the source '/none'"),
     ({'model.resample': 'pool'}, "resample is 'pool'"),
     ({'model.patch': 3}, 'Frames of 8x8 pixels do not divide by 6.'),
-    ({'loader.batch': 12}, 'A batch of 12 clips does not divide by 8'),
-    (
-      {'accumulate': 3},
-      'A batch of 8 clips in 3 microbatches (accumulate) does not divide by 24,',
-    ),
+    ({'loader.batch': 12}, 'Got a batch of 12 clips; allowed are multiples of 8 (data times'),
+    ({'accumulate': 3}, 'Got a batch of 8 clips; allowed are multiples of 24 (accumulate=3 t'),
   ],
 )
 def test_a_wrong_config_is_refused_before_anything_is_made(train, tmp_path, change, message):

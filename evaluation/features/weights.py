@@ -139,7 +139,7 @@ def _tensors(files, ignored) -> dict[str, Tensor]:
 
 
 def _of_safetensors(path, ignored):
-  for part in weights.listed(path, ignored):
+  for part in weights.read_header(path, ignored):
     yield part.name, Tensor(part.shape, part.read)
 
 

@@ -85,8 +85,8 @@ def test_an_array_larger_than_the_disk_is_said(tmp_path):
 @pytest.mark.parametrize('name', ['a.webp', 'a.mp4', 'a.png', 'a.gif'])
 def test_the_largest_factor_fits_and_the_next_does_not(name):
   path = pathlib.Path(name)
-  most = capacity.most(path, 80, 8, 8, 100_000)
+  most = capacity.max_upscale(path, 80, 8, 8, 100_000)
   assert capacity.fault(path, 80, 8 * most, 8 * most) == ''
   assert capacity.fault(path, 80, 8 * (most + 1), 8 * (most + 1)) != ''
-  assert capacity.most(path, 80, 8, 8, 3) == 3
-  assert capacity.most(path, 80, 100_000, 100_000, 5) == 0
+  assert capacity.max_upscale(path, 80, 8, 8, 3) == 3
+  assert capacity.max_upscale(path, 80, 100_000, 100_000, 5) == 0

@@ -86,9 +86,9 @@ def test_what_is_called_succeeds(run, config):
     ),
     (
       ("--test_config.model.of=('\udcff',)",),
-      'has \\xff, which is no character; allowed',
+      'has \\xff, which is not a character; allowed',
     ),
-    (('--test_config.model.source=\ud83d',), 'which is no character; allowed is Unicode text.'),
+    (('--test_config.model.source=\ud83d',), 'which is not a character; allowed is Unicode text.'),
     (('word',), "error: Unknown arguments: 'word'. Allowed are flags: see --help."),
   ],
 )

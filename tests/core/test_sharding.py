@@ -71,10 +71,10 @@ def test_slices_are_divided_by_data_alone(name, axes, shape):
     (
       '2xv5p:2x2x2',
       (('data', 1), ('fsdp', -1)),
-      'The mesh has data 1 on 2 slices, which are ',
+      'Got data=1 in the mesh on 2 TPU slices, which are ',
     ),
     ('2xv5p:2x2x2', (('data', 1), ('fsdp', -1)), 'by that axis; allowed are multiples of 2.'),
-    ('3xv5p:2x2x2', (('data', 2), ('fsdp', 12)), 'The mesh has data 2 on 3 slices'),
+    ('3xv5p:2x2x2', (('data', 2), ('fsdp', 12)), 'Got data=2 in the mesh on 3 TPU slices'),
     ('4xv6e:4x4', (('data', 2), ('fsdp', 16), ('time', 2)), 'allowed are multiples of 4.'),
   ],
 )
@@ -89,14 +89,23 @@ def test_slices_that_data_does_not_divide_are_refused(name, axes, message):
   [
     (
       (('data', 3), ('fsdp', -1)),
-      'A mesh of 3x2x1 does not fit 8 devices; the product of its sizes ',
+      'A mesh of 3x2x1 does not fit 8 devices; the product of its sizes must ',
     ),
     ((('data', 2), ('fsdp', 2)), 'A mesh of 2x2x1 does not fit 8 devices; '),
     ((('data', 16), ('fsdp', -1)), 'A mesh of 16x0x1 does not fit 8 devices; '),
-    ((('data', -1), ('fsdp', -1)), 'its axes are data, fsdp, time, at most one of size -1.'),
-    ((('data', -1), ('model', 1)), 'its axes are data, fsdp, time, at most one of size -1.'),
-    ((('data', 2), ('data', 4)), "The mesh is (('data', 2), ('data', 4)); its axes are data, "),
-    ((('data', 0),), "The mesh is (('data', 0),); its axes are data, fsdp, time, "),
+    (
+      (('data', -1), ('fsdp', -1)),
+      'allowed are the axes data, fsdp, time, at most one of size -1.',
+    ),
+    (
+      (('data', -1), ('model', 1)),
+      'allowed are the axes data, fsdp, time, at most one of size -1.',
+    ),
+    (
+      (('data', 2), ('data', 4)),
+      "Got mesh=(('data', 2), ('data', 4)); allowed are the axes data, ",
+    ),
+    ((('data', 0),), "Got mesh=(('data', 0),); allowed are the axes data, fsdp, time, "),
   ],
 )
 def test_a_mesh_that_does_not_fit_is_refused(axes, message):
@@ -142,12 +151,16 @@ def test_a_batch_is_spread_over_all_devices():
 @pytest.mark.parametrize(
   ('batch', 'accumulate', 'message'),
   [
-    (12, 1, 'A batch of 12 clips does not divide by 8, the product of the axes data and fsdp of '),
-    (12, 1, 'near it are 8 and 16; or let more devices share a clip, by its axis time.'),
-    (7, 1, 'near it are 8;'),
-    (8, 2, 'A batch of 8 clips in 2 microbatches (accumulate) does not divide by 16, 2 times the '),
-    (8, 2, 'near it are 16;'),
-    (40, 3, 'near it are 24 and 48;'),
+    (
+      12,
+      1,
+      'Got a batch of 12 clips; allowed are multiples of 8 (data times fsdp of the mesh)',
+    ),
+    (12, 1, 'such as 8 and 16.  With a larger axis time, more devices'),
+    (7, 1, 'such as 8. '),
+    (8, 2, 'allowed are multiples of 16 (accumulate=2 times data times fsdp of '),
+    (8, 2, 'such as 16. '),
+    (40, 3, 'such as 24 and 48. '),
   ],
 )
 def test_a_batch_or_microbatch_that_does_not_divide_is_refused(batch, accumulate, message):

@@ -29,7 +29,7 @@ def test_a_byte_that_is_not_utf_8_is_told_with_its_line(mark, line):
 
 @pytest.mark.parametrize('encoding', ['utf-16', 'utf-16-le', 'utf-16-be', 'utf-32', 'utf-32-be'])
 def test_utf_16_is_told(encoding):
-  with pytest.raises(ValueError, match=r'^it is UTF-16, or no text; allowed is UTF-8$'):
+  with pytest.raises(ValueError, match=r'^it is UTF-16, or not text; allowed is UTF-8$'):
     unicode.decoded('a dog'.encode(encoding))
   with pytest.raises(ValueError, match=r'^it is UTF-16'):
     unicode.decoded('\ufeff\u72d7'.encode('utf-16-le'))  # of which no byte is zero

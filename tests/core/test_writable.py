@@ -100,5 +100,5 @@ def test_a_folder_that_one_may_not_write_is_said(tmp_path):
 def test_room_that_is_not_free_is_said(tmp_path):
   free = shutil.disk_usage(tmp_path).free
   require_room(tmp_path, free // 2)
-  with pytest.raises(OSError, match=r'^What is to be written takes 9,[0-9,.]+ MiB, and '):
+  with pytest.raises(OSError, match=r'^The output takes 9,[0-9,.]+ MiB, but only '):
     require_room(tmp_path, 2**20 * 9 * 10**12)

@@ -217,7 +217,7 @@ def test_captions_are_read_as_the_builder_reads_them(tmp_path, line, prompt, nam
       r'line 1: "a \\ud83d dog" has \\ud83d, which is',
     ),
     (b'\n{"file": "a.npy", "caption": "caf\xe9"}', 'line 2: byte 0xe9 is not UTF-8, but perhaps'),
-    ('{"file": "a.npy"}'.encode('utf-16'), 'it is UTF-16, or no text; allowed is UTF-8'),
+    ('{"file": "a.npy"}'.encode('utf-16'), 'it is UTF-16, or not text; allowed is UTF-8'),
     (b'{"file": "a.npy", "label": 3}', 'line 1: allowed is a JSON object .* got the label 3'),
   ],
 )

@@ -57,10 +57,13 @@ def test_prompts_of_one_beginning_have_names_of_their_own(tmp_path):
   [
     (
       'a \ud83d ring',
-      r'^The prompt "a \\ud83d ring" has \\ud83d, which is no character; allowed is',
+      r'^The prompt "a \\ud83d ring" has \\ud83d, which is not a character; allowed is',
     ),
-    (os.fsdecode(b'a \xff ring'), r'^The prompt "a \\xff ring" has \\xff, which is no character'),
-    ('a\0', '^The prompt .* has NUL, which is no character of a text; allowed is Unicode text.$'),
+    (
+      os.fsdecode(b'a \xff ring'),
+      r'^The prompt "a \\xff ring" has \\xff, which is not a character',
+    ),
+    ('a\0', '^The prompt .* has NUL, which is not allowed in text; allowed is Unicode text.$'),
   ],
 )
 def test_a_prompt_that_is_no_text_is_refused(tmp_path, prompt, message):

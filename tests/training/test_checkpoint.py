@@ -39,7 +39,7 @@ def test_a_disk_that_cannot_hold_it_is_said_before_anything_is_written(tmp_path,
   size = sum(x.nbytes for x in jax.tree.leaves(vars(state())))
   with checkpoint.manager(tmp_path) as checkpoints:
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: (2**40, 2**40, size // 2 - 1))
-    with pytest.raises(OSError, match=r'^A checkpoint could not be saved: What is to be written'):
+    with pytest.raises(OSError, match=r'^A checkpoint could not be saved: The output takes'):
       checkpoint.save(checkpoints, state(step=1), Data(0))
     assert not list((tmp_path / 'checkpoints').iterdir())
     # A file system that does not know its size has none.
