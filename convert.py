@@ -1,15 +1,17 @@
-r"""Imports an image model of DeepFloyd IF, which videos can be made of: docs/pretrained.md.
+r"""Imports an image model of DeepFloyd IF, as a start for video models: docs/pretrained.md.
 
   python convert.py --from=IF-I-M-v1.0 --out=runs/if_m
   python convert.py --from=IF-I-M-v1.0/unet --text=runs/if_text --out=runs/if_m
 
-A folder of a whole pipeline, as diffusers saves it, has a tokenizer and a text encoder, which are
-converted to OUT/text, and a scheduler; one of a U-Net has neither.  Weights are safetensors.  OUT
-is a workdir to start from: `train.py --config=configs/t2v.py:if_m --config.init_from=OUT`.
+The source is a pipeline or a U-Net in the format of diffusers, with weights in safetensors.  The
+scheduler of a pipeline is read, and its tokenizer and text encoder are converted to OUT/text.  OUT
+is a workdir from which training starts:
+
+  python train.py --config=configs/t2v.py:if_m --config.init_from=OUT
 
   python convert.py --to_diffusers --from=runs/style --out=IF-I-M-in-style/unet
 
-writes the image half of a model of ours as a U-Net of diffusers.
+writes the image layers of a model of this project as a U-Net in the format of diffusers.
 """
 
 import core.early  # noqa: F401
@@ -43,13 +45,14 @@ UNET, FILE = 'unet', 'diffusion_pytorch_model'
 
 
 def from_diffusers(source: pathlib.Path, out: pathlib.Path, text: str = '') -> int:
-  """Writes a workdir at `out` of the U-Net or the pipeline at `source`; returns its parameters.
+  """Writes a workdir for the U-Net or pipeline `source`; returns the number of parameters.
 
-  text: the text encoder, converted, where `source` has none.
+  text: the folder of a converted text encoder, if `source` has none.
 
-  Tensors are in memory once, in the dtype in which they are stored.  ValueError where the model is
-  not of DeepFloyd IF, where a tensor is missing or left over, and where `out` exists; nothing is
-  left of it then.
+  Each tensor is in memory once, in the dtype in which it is stored.
+
+  ValueError if the model is not of DeepFloyd IF, if a tensor is missing or not used, or if `out`
+  exists; nothing is written then.
   """
   pipeline = (source / 'model_index.json').is_file()
   folder = source / UNET if pipeline else source
@@ -60,7 +63,7 @@ def from_diffusers(source: pathlib.Path, out: pathlib.Path, text: str = '') -> i
     missing = 'it has no ' if isinstance(error, KeyError) else ''
     raise UserError(f'{folder}/config.json is not of a U-Net of IF: {missing}{error}') from error
   config = (ssr_image if model['noise_level_embedding'] else t2i).get_config('if_m')
-  levels = len(model['channels'])  # of an image, whose time is never resampled
+  levels = len(model['channels'])  # time is not resampled in an image model
   config.model.update(model, temporal_strides=(1,) * levels, temporal_attentions=(0,) * levels)
   config.text.width = unet.get('encoder_hid_dim') or unet['cross_attention_dim']
   scheduler = folder.parent / 'scheduler' / 'scheduler_config.json'
@@ -79,39 +82,42 @@ def from_diffusers(source: pathlib.Path, out: pathlib.Path, text: str = '') -> i
 
 
 def to_diffusers(workdir: pathlib.Path, out: pathlib.Path) -> int:
-  """Writes the image half of the model in a workdir as a U-Net of diffusers, with adapters merged;
-  returns its parameters.
+  """Writes the image layers of a workdir's model as a U-Net of diffusers, with adapters merged;
+  returns the number of parameters.
 
-  ValueError where there is no model, where diffusers has no such one, and where `out` exists.
+  ValueError if there is no model, if diffusers has no such network, or if `out` exists.
   """
   with new_folder(out) as incomplete:
     config, params, _ = checkpoint.load(workdir)
     config.model.temporal = False
     model = STUNet(**config.model)
     unet = deepfloyd.unet_config(model, config.text.width, config.data.size)
-    ours = {n: p for n, p in names(merge_adapters(params)).items() if not matches(n, TEMPORAL)}
+    image = {n: p for n, p in names(merge_adapters(params)).items() if not matches(n, TEMPORAL)}
     levels = len(model.channels)
     tensors = (
       (deepfloyd.diffusers_name(n, levels), deepfloyd.to_diffusers(np.asarray(p)))
-      for n, p in ours.items()
+      for n, p in image.items()
     )
     (incomplete / 'config.json').write_text(json.dumps(unet, indent=2, sort_keys=True) + '\n')
     weights.write(incomplete, FILE, tensors)
-  return sum(p.size for p in ours.values())
+  return sum(p.size for p in image.values())
 
 
 def _read(stored: Mapping[str, weights.Stored], model: STUNet, text_width: int) -> Params:
   shapes = names(deepfloyd.shapes(model, text_width))
-  theirs = deepfloyd.diffusers_names(nest(shapes), len(model.channels))
-  missing, extra = set(theirs.values()) - stored.keys(), stored.keys() - set(theirs.values())
+  stored_names = deepfloyd.diffusers_names(nest(shapes), len(model.channels))
+  missing, extra = (
+    set(stored_names.values()) - stored.keys(),
+    stored.keys() - set(stored_names.values()),
+  )
   if missing or extra:
-    parts = (('Missing', missing), ('left over', extra))
-    listed = '; '.join(f'{title}: {", ".join(sorted(s))}' for title, s in parts if s)
-    raise UserError(f'The tensors are not those of the config.  {listed}.')
+    parts = (('missing', missing), ('not used', extra))
+    lists = '; '.join(f'{title}: {", ".join(sorted(s))}' for title, s in parts if s)
+    raise UserError(f'The tensors are not those of the config; {lists}.')
   params = {}
-  # The largest first: what is freed of one has room for the next.
+  # The largest first, so that memory freed for one tensor is large enough for the next.
   for name, shape in sorted(shapes.items(), key=lambda item: -item[1].size):
-    tensor = stored[theirs[name]]
+    tensor = stored[stored_names[name]]
     try:
       array = deepfloyd.from_diffusers(tensor.read(), shape.shape)
     except ValueError as error:
@@ -121,7 +127,7 @@ def _read(stored: Mapping[str, weights.Stored], model: STUNet, text_width: int) 
 
 
 def _scheduler(scheduler: Mapping[str, Any]) -> tuple[dict, dict]:
-  """What a `scheduler_config.json` of DDPMScheduler says of `schedule` and `sampling`."""
+  """The groups `schedule` and `sampling` for a `scheduler_config.json` of DDPMScheduler."""
   choices = {
     'num_train_timesteps': {1000: None},
     'beta_schedule': {'squaredcos_cap_v2': 'discrete_cosine'},
@@ -129,49 +135,57 @@ def _scheduler(scheduler: Mapping[str, Any]) -> tuple[dict, dict]:
     'variance_type': {'learned_range': 'ddpm_learned', 'fixed_small': 'ddpm_small'},
   }
   defaults = {'prediction_type': 'epsilon', 'variance_type': 'fixed_small'}
-  found = {}
-  for key, known in choices.items():
+  values = {}
+  for key, allowed in choices.items():
     value = scheduler.get(key, defaults.get(key))
-    if value not in known:
-      allowed = ', '.join(map(str, known))
-      raise UserError(f'scheduler_config.json: {key} is {value!r}; allowed are {allowed}.')
-    found[key] = known[value]
+    if value not in allowed:
+      raise UserError(f'scheduler_config.json: {key} is {value!r}; allowed are {list(allowed)}.')
+    values[key] = allowed[value]
   threshold = 'static'
   if scheduler.get('thresholding') and scheduler.get('sample_max_value', 1.0) > 1:
     limits = scheduler.get('dynamic_thresholding_ratio', 0.995), scheduler['sample_max_value']
     if limits != (0.95, 1.5):
       raise UserError(
-        f'scheduler_config.json: dynamic thresholding is of {limits[0]}, at most {limits[1]}; '
-        'allowed are 0.95, at most 1.5.'
+        f'scheduler_config.json: got dynamic_thresholding_ratio {limits[0]} and sample_max_value '
+        f'{limits[1]}; allowed are 0.95 and 1.5.'
       )
     threshold = 'dynamic_if'
   elif not scheduler.get('thresholding') and not scheduler.get('clip_sample', True):
-    raise UserError('scheduler_config.json: clip_sample is false; here samples are clipped.')
-  schedule = {'schedule': found['beta_schedule'], 'prediction': found['prediction_type']}
-  return schedule, {'sampler': found['variance_type'], 'threshold': threshold}
+    raise UserError('scheduler_config.json: clip_sample is false; allowed is true.')
+  schedule = {'schedule': values['beta_schedule'], 'prediction': values['prediction_type']}
+  return schedule, {'sampler': values['variance_type'], 'threshold': threshold}
 
 
 def _json(path: pathlib.Path) -> dict:
   if not path.is_file():
     raise UserError(f'There is no {path}.')
   try:
-    found = json.loads(path.read_text('utf-8'))
+    config = json.loads(path.read_text('utf-8'))
   except ValueError as error:
-    raise UserError(f'{path} is no JSON: {error}') from error
-  if not isinstance(found, dict):
+    raise UserError(f'{path} is not JSON: {error}') from error
+  if not isinstance(config, dict):
     raise UserError(f'{path} is not a JSON object.')
-  return found
+  return config
 
 
 def _define_flags() -> None:
-  flags.DEFINE_string('from', None, 'A folder of diffusers, or a workdir.', required=True)
-  flags.DEFINE_string('out', None, 'A new folder.', required=True)
-  flags.DEFINE_string('text', '', 'The text encoder, as python -m text.convert wrote it.')
-  flags.DEFINE_boolean('to_diffusers', False, 'From a workdir to a folder of diffusers.')
+  flags.DEFINE_string(
+    'from',
+    None,
+    'Folder of a pipeline or U-Net of diffusers, or with --to_diffusers a workdir.',
+    required=True,
+  )
+  flags.DEFINE_string('out', None, 'New folder to write the result to.', required=True)
+  flags.DEFINE_string(
+    'text', '', 'Folder of a text encoder that python -m text.convert wrote, if --from has none.'
+  )
+  flags.DEFINE_boolean(
+    'to_diffusers', False, 'Whether to convert a workdir to the format of diffusers instead.'
+  )
 
 
 def main() -> None:
-  jax.config.update('jax_platforms', 'cpu')  # nothing is computed
+  jax.config.update('jax_platforms', 'cpu')  # an accelerator has nothing to compute
   source, out = (pathlib.Path(flags.FLAGS[name].value) for name in ('from', 'out'))
   if flags.FLAGS.to_diffusers:
     n = to_diffusers(source, out)

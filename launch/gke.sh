@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# Trains on Google Kubernetes Engine, as a JobSet: one process on each host of TPUs, or each node of GPUs.
+# Trains on Google Kubernetes Engine as a JobSet, with one process on each TPU host or GPU node.
 #
 #   launch/gke.sh [--dry_run] --name=NAME --image=IMAGE --tpu=tpu-v5p-slice:4x4x4 --hosts=16 [--slices=2] [--chips=4] [--claim=CLAIM] [--restarts=100] -- ARGUMENTS OF train.py
 #   launch/gke.sh [--dry_run] --name=NAME --image=IMAGE --gpu=nvidia-h200-141gb --hosts=2 [--rdma=rdma-0,rdma-1] [--chips=8] [--claim=CLAIM] [--restarts=100] -- ARGUMENTS OF train.py
 #
-# --hosts are of a slice.  Each slice of TPUs has a node pool to itself.  Nodes of GPUs speak to each
-# other by the network of their host or, where --rdma names the RDMA networks of the cluster (A3 Ultra,
-# A4), by those, with NCCL's plugin gIB.
+# --hosts is the number of hosts in a slice.  Each TPU slice needs its own node pool.  GPU nodes
+# communicate through their host network or, if --rdma names the RDMA networks of the cluster (A3
+# Ultra, A4), through those, with NCCL's plugin gIB.
 #
-# --claim is a PersistentVolumeClaim that all hosts can write, mounted at /workdir: of Filestore or NFS,
-# or of a Cloud Storage bucket with hierarchical namespace.  Others do not rename folders at once, which
-# makes a checkpoint whole.
+# --claim is a PersistentVolumeClaim that all hosts can write to, mounted at /workdir.  It must be of
+# Filestore, NFS, or a Cloud Storage bucket with hierarchical namespace, because a checkpoint is
+# completed by renaming its folder, which other buckets don't do atomically.
 #
-# Whatever ends a host restarts all of them from the latest checkpoint, up to --restarts times: a node
-# that is gone, an eviction (a run has 120 s, and saves), a watchdog (75), a signal (128 and more).  Any
-# other exit status, as 2 for a mistake of yours, ends the JobSet, since it would only come again.
-# JobSet 0.6 or newer has to be in the cluster.
+# If a host fails, all of them restart from the latest checkpoint, up to --restarts times.  Failures
+# are a lost node, an eviction (the run has 120 s to save), the watchdog (status 75), and a signal (128
+# or more).  Any other exit status, such as 2 for a user's mistake, ends the JobSet, since it would
+# occur again.  The cluster needs JobSet 0.6 or newer.
 set -euo pipefail
 
 name= image= tpu= gpu= hosts= chips= slices=1 rdma= restarts=100 claim=lumiere dry=
@@ -42,38 +42,38 @@ fail() { echo "error: $1" >&2; exit 2; }
 [[ ($tpu && ! $gpu) || ($gpu && ! $tpu) ]] || fail 'one of --tpu=KIND:TOPOLOGY and --gpu=KIND is needed'
 (($#)) || fail "train.py's arguments are needed, after --"
 [[ $tpu ]] && : "${chips:=4}" || : "${chips:=8}"
-label='^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$'  # a pod's name adds to it, and has 63 letters at most
+label='^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$'  # the name of a pod is longer, and has at most 63 letters
 [[ ! $tpu || $tpu =~ ^[a-z0-9-]+:[0-9]+(x[0-9]+){1,2}$ ]] || fail "got --tpu=$tpu; allowed is KIND:TOPOLOGY, as in tpu-v5p-slice:4x4x4"
 [[ $name =~ $label ]] || fail "got --name=$name; allowed are up to 40 of a-z, 0-9 and -"
 [[ $claim =~ $label ]] || fail "got --claim=$claim; allowed are up to 40 of a-z, 0-9 and -"
-[[ $image =~ ^[A-Za-z0-9][A-Za-z0-9._/:@-]*$ ]] || fail "got --image=$image; it is no name of an image"
-[[ $gpu =~ ^[a-z0-9-]*$ ]] || fail "got --gpu=$gpu; allowed is a kind of GKE, as nvidia-h200-141gb"
+[[ $image =~ ^[A-Za-z0-9][A-Za-z0-9._/:@-]*$ ]] || fail "got --image=$image; it is not the name of an image"
+[[ $gpu =~ ^[a-z0-9-]*$ ]] || fail "got --gpu=$gpu; allowed is an accelerator of GKE, such as nvidia-h200-141gb"
 [[ $rdma =~ ^([a-z0-9-]+(,[a-z0-9-]+)*)?$ ]] || fail "got --rdma=$rdma; allowed are names of networks, as in rdma-0,rdma-1"
 for number in hosts slices chips restarts; do
   [[ ${!number} =~ ^[1-9][0-9]{0,4}$ ]] || fail "got --$number=${!number}; allowed is a number of 1 or more"
 done
 if [[ $tpu ]]; then
-  [[ ! $rdma ]] || fail '--rdma is of GPUs'
+  [[ ! $rdma ]] || fail '--rdma is for GPUs'
   topology=${tpu#*:} all=$((${topology//x/ * }))
-  ((slices == 1 || hosts > 1)) || fail '--slices are of several hosts each'
-  ((all == hosts * chips)) || fail "got --hosts=$hosts of $chips chips; a slice of $topology has $all chips"
+  ((slices == 1 || hosts > 1)) || fail '--slices needs --hosts of 2 or more'
+  ((all == hosts * chips)) || fail "got --hosts=$hosts with --chips=$chips; a slice of $topology has $all chips"
 else
-  ((slices == 1)) || fail '--slices are of TPUs'
+  ((slices == 1)) || fail '--slices is for TPUs'
 fi
 
-# Kubernetes puts its own values for $(NAME), and one dollar for two.
+# Kubernetes expands $(NAME), and turns two dollars into one.
 arguments=${*@Q} arguments=${arguments//'$'/'$$'}
 begin= network= pod_annotations= env= mounts= volumes=
 if [[ $tpu ]]; then
   kind=google.com/tpu
-  # The ports of libtpu, of its metrics, of JAX's coordinator, and of that between slices.
+  # The ports of libtpu, its metrics, JAX's coordinator, and the coordinator between slices.
   ports='8471 8431 8482'
   annotations="
   annotations:
     alpha.jobset.sigs.k8s.io/exclusive-topology: cloud.google.com/gke-nodepool"
   selector="cloud.google.com/gke-tpu-accelerator: ${tpu%%:*}
               cloud.google.com/gke-tpu-topology: $topology"
-  # The webhook of GKE says in the environment who is who, in a slice and among slices.
+  # A webhook of GKE sets environment variables that identify each process and slice.
   ((slices == 1)) || ports+=' 8080' network=host
 else
   kind=nvidia.com/gpu ports=1234 annotations=
@@ -168,7 +168,7 @@ spec:
                 run=\$!
                 wait \$run; status=\$?
                 if [[ \$stopped ]]; then wait \$run; status=\$?; fi
-                # Else a host that was evicted, and saved, would count as one that is done.
+                # Otherwise a host that saved on its eviction would count as finished.
                 if [[ \$stopped && \$status == 0 ]]; then status=143; fi
                 exit \$status$env
               resources:

@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# Trains on the GPUs of a SLURM cluster, one process a GPU, and comes back after every interruption.
+# Trains on the GPUs of a SLURM cluster, with one process per GPU, and requeues the job if interrupted.
 #
 #   launch/slurm.sh [--dry_run] [--nodes=2] [--gpus=8] [--cpus=8] [--time=24:00:00] [--notice=120] [--sbatch=OPTIONS] -- ARGUMENTS OF train.py
 #
-# --gpus are of a node, --cpus of a process.  All that sbatch knows besides, as --partition or --mem,
-# is for --sbatch.  Each process sees all GPUs of its node, and JAX takes the one of its local id.
+# --gpus is the number per node, --cpus the number per process.  Other options of sbatch, such as
+# --partition or --mem, go into --sbatch.  Each process sees all GPUs of its node, and JAX uses the one
+# with its local id.
 #
-# --notice seconds before the job's time is over the run is told to stop: it saves, ends, and is
-# requeued.  They have to be enough for a step and for saving: what is not saved by then is lost, and
-# the job is not requeued.  A run whose first process to fail was ended by its watchdog (75), was
-# killed, or lost a peer (128 and more, but for Ctrl-C, 130) is requeued too, up to 100 times; any
-# other failure is not, since it would only fail again.
+# --notice seconds before the end of the job's time, the run gets a signal: it saves, ends, and is
+# requeued.  This must be enough for one step and for saving; otherwise the steps since the last
+# checkpoint are lost, and the job is not requeued.  The job is also requeued, up to 100 times, if the
+# first process to fail was ended by its watchdog (75), was killed, or lost a peer (128 or more, except
+# 130 for Ctrl-C).  After any other failure it is not, since it would fail again.
 set -euo pipefail
 
 nodes=2 gpus=8 cpus=8 time=24:00:00 notice=120 sbatch= dry=
@@ -32,12 +33,12 @@ done
 for name in nodes gpus cpus notice; do
   [[ ${!name} =~ ^[1-9][0-9]{0,4}$ ]] || { echo "error: got --$name=${!name}; allowed is a number of 1 or more" >&2; exit 2; }
 done
-# The forms that the manual of sbatch lists.
+# The formats in the manual of sbatch.
 [[ $time =~ ^([0-9]+-)?[0-9]+(:[0-9]+){0,2}$ ]] || { echo "error: got --time=$time; allowed are MINUTES, HOURS:MINUTES:SECONDS and DAYS-HOURS" >&2; exit 2; }
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-# Of the options of sbatch, srun takes the CPUs of a task not since 22.05; --gpu-bind=none undoes a
-# cluster's own default, by which a task might see one GPU.
+# Since SLURM 22.05, srun does not inherit --cpus-per-task from sbatch.  --gpu-bind=none overrides a
+# default of some clusters with which a task sees only one GPU.
 script=$(cat <<END
 #!/bin/bash
 #SBATCH --job-name=lumiere

@@ -3,18 +3,18 @@
 #
 #   launch/slurm_task.sh FIRST COMMAND...
 #
-# Its exit status is the command's.  The first task to fail writes its own to the file FIRST, and one
-# that ends by a mistake of the user (2) does in any case.  For srun ends the others with signals and
-# says the highest status of all, so that a mistake would look like a process that was killed (137),
-# and be tried again for ever.
+# Its exit status is the command's.  The first task to fail writes its status to the file FIRST, and a
+# task that fails by a user's mistake (2) always does.  This is needed because srun then ends the other
+# tasks with signals and returns the highest status, so that a mistake would look like a killed process
+# (137), and the job would be requeued forever.
 first=$1
 shift
 "$@" &
 run=$!
-# SLURM signals the task alone, and not what the task has started.
+# SLURM sends signals to this script, and not to its child.
 trap 'kill -USR1 $run' USR1
 trap 'kill -TERM $run' TERM
-# A signal ends `wait`, and not the command.
+# A signal ends `wait`, but not the command.
 while kill -0 $run 2>/dev/null; do wait $run; done
 wait $run
 status=$?

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Trains on a slice of Cloud TPU VMs, one process on each of its workers, which find each other.
+# Trains on a slice of Cloud TPU VMs, with one process on each worker; the processes find each other.
 #
 #   launch/tpu_vm.sh [--dry_run] --name=TPU --zone=ZONE [--project=PROJECT] [--folder=lumiere] -- ARGUMENTS OF train.py
 #
-# --folder is that of a clone on every worker, where `make install` has run, and the TPU's JAX is
-# installed.  The workdir has to be one that all workers see: of Filestore or NFS, or of a bucket that
-# Cloud Storage FUSE has mounted.  The bucket needs hierarchical namespace, or else folders are not
-# renamed at once, which makes a checkpoint whole; it is given when a bucket is made:
+# --folder is a clone on every worker in which `make install` has run and JAX for TPUs is installed.
+# All workers must see the workdir: it is on Filestore or NFS, or in a bucket that is mounted by Cloud
+# Storage FUSE.  The bucket needs hierarchical namespace, because a checkpoint is completed by renaming
+# its folder, which other buckets don't do atomically.  It must be chosen when a bucket is created:
 #
 #   gcloud storage buckets create gs://BUCKET --location=REGION --uniform-bucket-level-access --enable-hierarchical-namespace
 #
-# launch/tpu_worker.sh, which this calls on every worker, looks at that, and starts what a watchdog
-# ended (75), was killed or lost a peer (128 and more) again.
+# This script calls launch/tpu_worker.sh on every worker, which checks the bucket, and restarts a run
+# that was ended by its watchdog (75), was killed, or lost a peer (128 or more).
 set -euo pipefail
 
 name= zone= project= folder=lumiere dry=

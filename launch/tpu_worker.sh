@@ -3,9 +3,9 @@
 #
 #   launch/tpu_worker.sh ARGUMENTS OF train.py
 #
-# A run that a watchdog ended (75), that was killed or lost a peer (128 and more, but for Ctrl-C, 130)
-# is started again, but not after five in a row that lasted less than ten minutes each: where another
-# worker does not start, there would be no end to that.
+# A run is restarted if it was ended by its watchdog (75), was killed, or lost a peer (128 or more,
+# except 130 for Ctrl-C).  After five runs in a row of less than ten minutes, it is not restarted any
+# more: another worker may be unable to start.
 fail() { echo "error: $1" >&2; exit 2; }
 
 workdir= before=
@@ -14,7 +14,7 @@ for argument; do
   case $argument in --workdir=* | -workdir=*) workdir=${argument#*=} ;; esac
   before=$argument
 done
-# What is there of it already tells where it would be.
+# The deepest folder that exists shows on which file system the workdir will be.
 folder=$workdir
 while [[ $folder && ! -e $folder ]]; do
   [[ $folder == */* ]] && folder=${folder%/*} || folder=.
@@ -22,12 +22,12 @@ done
 folder=${folder:-/}
 if [[ $(findmnt -n -o FSTYPE -T "$folder") == fuse.gcsfuse ]]; then
   bucket=$(findmnt -n -o SOURCE -T "$folder")
-  bucket=${bucket%%/*}  # a folder of it may be mounted
+  bucket=${bucket%%/*}  # only a folder of it may be mounted
   format='value(hierarchical_namespace.enabled)'
   hierarchical=$(gcloud storage buckets describe "gs://$bucket" --format="$format") ||
-    fail "it can't be said whether gs://$bucket, where --workdir is, has hierarchical namespace"
+    fail "cannot find out whether gs://$bucket, which contains --workdir, has hierarchical namespace"
   [[ $hierarchical == True ]] ||
-    fail "--workdir=$workdir is in gs://$bucket, which has no hierarchical namespace: checkpoints would not be whole.  See launch/tpu_vm.sh"
+    fail "--workdir=$workdir is in gs://$bucket, which has no hierarchical namespace: checkpoints could be incomplete.  See launch/tpu_vm.sh"
 fi
 
 short=0

@@ -131,7 +131,7 @@ def changed(tmp_path, **config):
     ({'down_block_types': ['DownBlock2D'] * 2}, 'down_block_types has DownBlock2D; in DeepFloyd'),
     ({'resnet_skip_time_act': True}, 'time_embedding_act_fn'),
     ({'act_fn': 'mish'}, "activation is 'mish'; allowed are gelu, silu"),
-    ({'layers_per_block': [1, 1]}, 'Missing: down_blocks.0.resnets.0.conv1.bias, '),
+    ({'layers_per_block': [1, 1]}, 'missing: down_blocks.0.resnets.0.conv1.bias, '),
     ({'cross_attention_dim': 64}, 'which makes'),
   ],
 )
@@ -155,7 +155,7 @@ def test_tensors_that_are_missing_or_left_over_are_named(tmp_path):
   path.unlink()
   extra = {k: v for k, v in tensors.items() if k != 'conv_in.bias'} | {'lora.up': np.ones(2, 'f4')}
   weights.write(folder, 'diffusion_pytorch_model', extra.items())
-  refused(folder, 'Missing: conv_in.bias; left over: lora.up.', tmp_path)
+  refused(folder, 'missing: conv_in.bias; not used: lora.up.', tmp_path)
 
 
 def test_a_shard_cut_short_is_refused(tmp_path):
@@ -170,9 +170,9 @@ def test_a_missing_file_is_named(tmp_path):
   (folder / 'config.json').unlink()
   refused(folder, 'There is no ', tmp_path)
   folder.joinpath('config.json').write_text('{')
-  refused(folder, 'is no JSON', tmp_path)
+  refused(folder, 'is not JSON', tmp_path)
   folder.joinpath('config.json').write_bytes(b'\xff')
-  refused(folder, 'is no JSON', tmp_path)
+  refused(folder, 'is not JSON', tmp_path)
   folder.joinpath('config.json').write_text('[1]')
   refused(folder, 'is not a JSON object', tmp_path)
 

@@ -224,13 +224,21 @@ NAMED = ['--name=a', '--image=b', '--hosts=1']
     ('tpu_vm.sh', TRAIN, '--name and --zone are needed'),
     ('gke.sh', [*NAMED, *TRAIN], 'one of --tpu=KIND:TOPOLOGY and'),
     ('gke.sh', [*NAMED, '--tpu=x', *TRAIN], 'got --tpu=x; allowed'),
-    ('gke.sh', [*NAMED, '--tpu=x:4x4', *TRAIN], 'got --hosts=1 of 4 chips; a slice of 4x4 has 16'),
-    ('gke.sh', [*NAMED, '--tpu=x:2x2', '--slices=2', *TRAIN], '--slices are of several hosts each'),
-    ('gke.sh', [*NAMED, '--gpu=x', '--slices=2', *TRAIN], '--slices are of TPUs'),
-    ('gke.sh', [*NAMED, '--tpu=x:2x2', '--rdma=a', *TRAIN], '--rdma is of GPUs'),
+    (
+      'gke.sh',
+      [*NAMED, '--tpu=x:4x4', *TRAIN],
+      'got --hosts=1 with --chips=4; a slice of 4x4 has 16',
+    ),
+    (
+      'gke.sh',
+      [*NAMED, '--tpu=x:2x2', '--slices=2', *TRAIN],
+      '--slices needs --hosts of 2 or more',
+    ),
+    ('gke.sh', [*NAMED, '--gpu=x', '--slices=2', *TRAIN], '--slices is for TPUs'),
+    ('gke.sh', [*NAMED, '--tpu=x:2x2', '--rdma=a', *TRAIN], '--rdma is for GPUs'),
     ('gke.sh', [*NAMED, '--gpu=x', '--hosts=two', *TRAIN], 'got --hosts=two; allowed is a number'),
     ('gke.sh', [*NAMED, '--gpu=x', '--name=My_run', *TRAIN], 'got --name=My_run; allowed are'),
-    ('gke.sh', [*NAMED, '--gpu=x', '--image=a b', *TRAIN], 'got --image=a b; it is no name'),
+    ('gke.sh', [*NAMED, '--gpu=x', '--image=a b', *TRAIN], 'got --image=a b; it is not the name'),
   ],
 )
 def test_mistakes_are_told(script, arguments, message):
