@@ -20,7 +20,7 @@ from training.phases import STALLED
 
 def damage(folder: pathlib.Path) -> str:
   """A damaged checkpoint is reported and the previous one used; the run ends with the same bits."""
-  want = runs.whole(folder)
+  want = runs.undisturbed(folder)
   latest = folder / 'whole/checkpoints' / str(runs.STEPS)
   files = sorted((p for p in latest.rglob('*') if p.is_file()), key=lambda p: -p.stat().st_size)
   largest, metadata = files[0].relative_to(latest), pathlib.Path('train/_METADATA')

@@ -20,7 +20,7 @@ MOMENTS = ('compile', 'step', 'save', 'restore')
 
 def kills(folder: pathlib.Path, count: int, seed: int = 0) -> str:
   """Killed runs end with the bits of an undisturbed run, and lose at most one save interval."""
-  want = runs.whole(folder)
+  want = runs.undisturbed(folder)
   rng, lost = random.Random(seed), []
   for i in tqdm(range(count), desc='kills', unit='run'):
     workdir = folder / f'killed{i}'
@@ -42,7 +42,7 @@ def kills(folder: pathlib.Path, count: int, seed: int = 0) -> str:
 
 def stops(folder: pathlib.Path, count: int, seed: int = 0) -> str:
   """Runs that are stopped by a signal lose no step, and print how to resume them."""
-  want = runs.whole(folder)
+  want = runs.undisturbed(folder)
   rng, longest = random.Random(seed), 0.0
   for i in tqdm(range(count), desc='stops', unit='run'):
     workdir = folder / f'stopped{i}'

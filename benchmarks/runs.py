@@ -162,7 +162,7 @@ def arrays(workdir: pathlib.Path, step: int) -> dict[str, bytes]:
   return result | {'data': (workdir / f'checkpoints/{step}/data/metadata').read_bytes()}
 
 
-def whole(folder: pathlib.Path) -> dict[str, bytes]:
+def undisturbed(folder: pathlib.Path) -> dict[str, bytes]:
   """All arrays of the last step of an undisturbed run, by name."""
   workdir = folder / 'whole'
   if not workdir.exists():

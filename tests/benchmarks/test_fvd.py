@@ -30,17 +30,17 @@ def test_each_clip_is_damaged_by_a_seed_of_its_own(batch):
   sizes = []
   counted = lambda clips: sizes.append(len(clips)) or see(clips)
   network = Features('sum', 'none', 'cut', prepare, counted)
-  found = moments(network, iter(CLIPS), ('noise', 'frame shuffling'), batch)
-  assert len(found) == 1 + 2 * len(STRENGTHS)
+  result = moments(network, iter(CLIPS), ('noise', 'frame shuffling'), batch)
+  assert len(result) == 1 + 2 * len(STRENGTHS)
   assert max(sizes) <= batch
-  assert sum(sizes) == len(CLIPS) * len(found)
-  for (kind, strength), of in found.items():
+  assert sum(sizes) == len(CLIPS) * len(result)
+  for (kind, strength), one in result.items():
     whole = (kind, strength) == WHOLE
     made = [c if whole else distorted(c, kind, strength, seed) for seed, c in enumerate(CLIPS)]
     known = frechet.moments(see(np.stack([prepare(clip) for clip in made])))
-    assert of.count == len(CLIPS)
-    np.testing.assert_allclose(of.mean, known.mean, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(of.scatter, known.scatter, rtol=1e-3, atol=1e-3)
+    assert one.count == len(CLIPS)
+    np.testing.assert_allclose(one.mean, known.mean, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(one.scatter, known.scatter, rtol=1e-3, atol=1e-3)
 
 
 def test_a_distance_that_falls_or_stays_does_not_grow():
@@ -57,9 +57,9 @@ def test_it_fails_where_the_distance_does_not_grow(tmp_path, monkeypatch, capsys
   for i in range(2):  # nothing moves: frozen, they are the same
     np.save(tmp_path / f'{i}.npy', np.full((9, 8, 10, 3), 100 + i, np.uint8))
   network = Features('sum', 'none', 'cut', prepare, see)
-  monkeypatch.setattr(fvd, 'open_features', lambda *of: network)
-  of = dict(videos=tmp_path, i3d='', count=0, frames=9, batch=4, kinds=['noise', 'freezing'])
-  monkeypatch.setattr(fvd.flags, 'FLAGS', types.SimpleNamespace(**of))
+  monkeypatch.setattr(fvd, 'open_features', lambda *args: network)
+  options = dict(videos=tmp_path, i3d='', count=0, frames=9, batch=4, kinds=['noise', 'freezing'])
+  monkeypatch.setattr(fvd.flags, 'FLAGS', types.SimpleNamespace(**options))
   with pytest.raises(SystemExit) as exit:
     fvd.main()
   out, err = capsys.readouterr()

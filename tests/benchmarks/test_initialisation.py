@@ -14,13 +14,13 @@ def test_only_temporal_resampling_is_drawn_anew():
   kept = ('down1_unit0/temporal_conv0/conv1d/conv/kernel', 'temporal_down1/conv1d/conv/bias')
   redrawn = tuple(f'temporal_{name}/conv1d/conv/kernel' for name in ('down1', 'up1', 'up2'))
   params = nest(dict.fromkeys((*kept, *redrawn), eye))
-  found = names(with_he(params, jax.random.key(0)))
+  result = names(with_he(params, jax.random.key(0)))
   for name in kept:
-    assert np.array_equal(found[name], eye)
+    assert np.array_equal(result[name], eye)
   for name in redrawn:
     # He et al., 2015, Eq. 10: a variance of 2 over the numbers which each output sees.
-    assert jnp.std(found[name]) == pytest.approx((2 / (3 * 64)) ** 0.5, rel=0.03)
-  assert not np.array_equal(found[redrawn[0]], found[redrawn[1]])
+    assert jnp.std(result[name]) == pytest.approx((2 / (3 * 64)) ** 0.5, rel=0.03)
+  assert not np.array_equal(result[redrawn[0]], result[redrawn[1]])
 
 
 def test_a_model_without_temporal_resampling_is_an_error():

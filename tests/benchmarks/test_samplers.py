@@ -46,26 +46,26 @@ def closed_form(name, process, times, d):
 
 @pytest.mark.parametrize('name', sorted(FIRST_ORDER))
 def test_samplers_of_first_order_are_their_closed_form(name, measured):
-  for (sampler, spacing, title, d), found in measured.items():
+  for (sampler, spacing, title, d), result in measured.items():
     if sampler == name:
       times = SPACINGS[spacing](PROCESSES[title], STEPS)
       want = closed_form(name, PROCESSES[title], times, d)
-      assert found == pytest.approx(want, rel=2e-3), (spacing, title, d)
+      assert result == pytest.approx(want, rel=2e-3), (spacing, title, d)
 
 
 def test_the_closed_form_of_ddpm_with_the_variance_of_the_data_is_a_cosine():
   process, times = PROCESSES['cosine'], SPACINGS['even_times'](PROCESSES['cosine'], STEPS)
   for d in DEVIATIONS:
     last = np.arctan2(np.sin(np.pi / 2 / STEPS), d * np.cos(np.pi / 2 / STEPS))
-    found = closed_form('ddpm_learned', process, times, d)
-    assert found == pytest.approx(np.cos(last), rel=1e-4)
+    result = closed_form('ddpm_learned', process, times, d)
+    assert result == pytest.approx(np.cos(last), rel=1e-4)
 
 
 def test_samplers_of_second_order_are_within_3_percent_of_the_truth_or_refused(measured):
   of_pair = {}
-  for (name, spacing, _, _), found in measured.items():
+  for (name, spacing, _, _), result in measured.items():
     if name not in FIRST_ORDER:
-      of_pair.setdefault((name, spacing), []).append(abs(found - 1))
+      of_pair.setdefault((name, spacing), []).append(abs(result - 1))
   assert {spacing for _, spacing in of_pair} == set(SPACINGS)
   for pair, errors in of_pair.items():
     assert len(errors) == len(PROCESSES) * len(DEVIATIONS)

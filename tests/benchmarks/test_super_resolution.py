@@ -20,8 +20,8 @@ def test_the_psnr_is_of_the_mean_over_all_frames():
 def test_the_gradient_energy_of_a_ramp():
   down, across = np.indices((6, 5))[..., None]
   ramp = np.broadcast_to(0.03 * down + 0.04 * across, (2, 6, 5, 3))
-  found = gradient_energy(jnp.array([ramp, 0 * ramp]))
-  assert np.allclose(found, [0.05**2, 0], atol=1e-7)
+  result = gradient_energy(jnp.array([ramp, 0 * ramp]))
+  assert np.allclose(result, [0.05**2, 0], atol=1e-7)
 
 
 def test_the_table_has_a_row_for_each_way_of_each_source():

@@ -72,14 +72,14 @@ def test_memory_that_is_not_free_is_said(memory, extension, bytes_):
   memory(needed)
   assert capacity.fault(path, 8, 1000, 1000) == ''
   memory(needed - 1)
-  said = f'that takes {needed / 2**30:.1f} GiB of memory, and {needed / 2**30:.1f} GiB are free'
-  assert capacity.fault(path, 8, 1000, 1000) == said
+  message = f'that takes {needed / 2**30:.1f} GiB of memory, and {needed / 2**30:.1f} GiB are free'
+  assert capacity.fault(path, 8, 1000, 1000) == message
 
 
 def test_an_array_larger_than_the_disk_is_said(tmp_path):
-  said = capacity.fault(tmp_path / 'none' / 'a.npy', 10**9, 1000, 1000)
-  assert said.startswith('the file would have 2,793,967.7 GiB, and ')
-  assert said.endswith(' GiB are free on the disk')
+  message = capacity.fault(tmp_path / 'none' / 'a.npy', 10**9, 1000, 1000)
+  assert message.startswith('the file would have 2,793,967.7 GiB, and ')
+  assert message.endswith(' GiB are free on the disk')
 
 
 @pytest.mark.parametrize('name', ['a.webp', 'a.mp4', 'a.png', 'a.gif'])

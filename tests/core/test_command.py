@@ -132,9 +132,9 @@ def test_an_error_of_the_system_is_one_line_where_a_flag_or_a_config_names_the_p
   file, argv = tmp_path / 'file', [f'--test_config={config}']
   file.touch()
   below = lambda: (file / 'below').mkdir()
-  said = (2, f'error: {file / "below"}: Not a directory.\n')
-  assert run(command.run, below, *argv, f'--test_config.model.source={file}') == said
-  assert run(run_verb, below, *argv, f'--test_config.model.source={file}') == said
+  expected = (2, f'error: {file / "below"}: Not a directory.\n')
+  assert run(command.run, below, *argv, f'--test_config.model.source={file}') == expected
+  assert run(run_verb, below, *argv, f'--test_config.model.source={file}') == expected
   monkeypatch.setattr(sys, 'argv', ['command.py', *argv])
   with flagsaver.flagsaver(), pytest.raises(NotADirectoryError):
     command.run(below)

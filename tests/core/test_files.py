@@ -43,9 +43,9 @@ def test_a_folder_that_many_links_lead_to_is_found_once(folder):
   for name in ('x', 'y'):
     (folder / name).symlink_to('../out')
   (folder / 'A').symlink_to('in')  # its own name comes first
-  found = sorted(files.below(folder))
-  assert found[:2] == ['a', 'in/b']
-  assert [os.path.basename(file) for file in found[2:]] == ['c']
+  result = sorted(files.below(folder))
+  assert result[:2] == ['a', 'in/b']
+  assert [os.path.basename(file) for file in result[2:]] == ['c']
 
 
 def test_links_between_folders_outside_end(folder):
@@ -62,7 +62,7 @@ def test_a_folder_may_be_a_link_itself(folder):
   assert sorted(files.below(link)) == ['a', 'in/b']
 
 
-def test_a_folder_that_cannot_be_read_is_told(folder, monkeypatch):
+def test_a_folder_that_cannot_be_read_is_reported(folder, monkeypatch):
   scan = os.scandir
 
   def scandir(path):
@@ -73,9 +73,9 @@ def test_a_folder_that_cannot_be_read_is_told(folder, monkeypatch):
   monkeypatch.setattr(os, 'scandir', scandir)
   with pytest.raises(OSError, match=r'^Cannot read the folder .*root/in: Permission denied\.$'):
     list(files.below(folder))
-  told = []
-  assert list(files.below(folder, lambda path, error: told.append(path))) == ['a']
-  assert told == [folder / 'in']
+  unreadable = []
+  assert list(files.below(folder, lambda path, error: unreadable.append(path))) == ['a']
+  assert unreadable == [folder / 'in']
 
 
 # One letter in two forms, of three scripts; what looks alike but is another letter is another name.

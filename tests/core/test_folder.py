@@ -47,9 +47,9 @@ def test_a_file_that_cannot_be_says_where(tmp_path):
 def test_errors_of_other_files_and_our_own_are_not_said_to_be_of_this_one(tmp_path):
   for error in (OSError('Nobody is there.'), FileNotFoundError(2, 'No such file', '/nowhere/x')):
     for new in (new_file, new_folder):
-      with pytest.raises(OSError, match=re.escape(str(error))) as found, new(tmp_path / 'a'):
+      with pytest.raises(OSError, match=re.escape(str(error))) as result, new(tmp_path / 'a'):
         raise error
-      assert found.value is error
+      assert result.value is error
   assert list(tmp_path.iterdir()) == []
 
 
@@ -119,10 +119,10 @@ def test_the_folder_that_one_is_in_is_replaced(tmp_path, old, monkeypatch):
 
 @pytest.mark.parametrize('kind', [ValueError, RuntimeError, KeyError])
 def test_a_library_that_says_the_disk_is_full_in_its_own_way_is_understood(tmp_path, kind):
-  out, said = tmp_path / 'out', 'RESOURCE_EXHAUSTED: write() failed: No space left on device; at 9'
+  out, text = tmp_path / 'out', 'RESOURCE_EXHAUSTED: write() failed: No space left on device; at 9'
   for new in (new_folder, new_file):
     with pytest.raises(OSError, match=r'^Cannot write .*out: No space left on device\.$'), new(out):
-      raise kind(said)
+      raise kind(text)
     with pytest.raises(kind, match='no such words'), new(out):
       raise kind('no such words')
     assert not list(tmp_path.iterdir())

@@ -42,7 +42,7 @@ def test_whoever_calls_it_a_path_that_was_named_is_the_users(tmp_path, file):
   (tmp_path / 'loop').symlink_to(tmp_path / 'loop')
   long, folder, none = tmp_path / ('n' * 300), tmp_path / 'folder', tmp_path / 'none'
   folder.mkdir()
-  for path, act, said in [
+  for path, act, text in [
     (none, lambda: none.read_text(), 'No such file or directory'),
     (file, lambda: (file / 'below' / 'it').mkdir(parents=True), 'Not a directory'),
     (file, lambda: file.mkdir(), 'File exists'),
@@ -54,7 +54,7 @@ def test_whoever_calls_it_a_path_that_was_named_is_the_users(tmp_path, file):
     (none, lambda: av.open(str(none)), 'No such file or directory'),
     (file, lambda: Image.new('RGB', (1, 1)).save(file / 'a.png'), 'Not a directory'),
   ]:
-    assert said in message(act, 'another', path), path
+    assert text in message(act, 'another', path), path
     assert message(act, 'another', path).startswith(f'{path}')
     assert message(act, 'another', tmp_path / 'other') == '', path
     assert message(act) == '', path
@@ -63,9 +63,9 @@ def test_whoever_calls_it_a_path_that_was_named_is_the_users(tmp_path, file):
 @pytest.mark.parametrize('number', [errno.EACCES, errno.EPERM, errno.EBUSY, errno.EEXIST])
 def test_what_lies_in_it_leads_to_it_or_takes_its_place_is_the_users_too(number):
   act = lambda path: refused(number, path)
-  said = os.strerror(number)
+  text = os.strerror(number)
   for path in ('/a/run', '/a/run/checkpoints/3', '/a', '/a/.run.1f.part', '/a/run.incomplete'):
-    assert message(act(path), '/a/run') == f'{path}: {said}.'
+    assert message(act(path), '/a/run') == f'{path}: {text}.'
   for path in ('/a/other', '/a/running', '/b', '/a/my.run', None):
     assert message(act(path), '/a/run') == ''
 

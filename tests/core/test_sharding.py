@@ -217,9 +217,9 @@ def test_processes_whose_rows_do_not_follow_each_other_make_the_whole_batch(coun
   lines = [[sys.executable, '-c', WORKER, str(count), str(i), str(port)] for i in range(count)]
   pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
   for process in [subprocess.Popen(line, **pipes) for line in lines]:
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said
-    assert 'all rows are in their places' in said
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert 'all rows are in their places' in output
 
 
 def perceptron(params, x, t, cond):
@@ -259,5 +259,5 @@ def test_a_step_on_eight_devices_is_that_on_one():
 
   moments = many.opt[0].mu  # every device holds half of a large array, and of its moments
   for tree in (many.params, many.ema, moments):
-    held = {name: p.addressable_shards[0].data.shape for name, p in tree.items()}
-    assert held == {'in': (3, 16), 'text': (4, 32), 'time': (32,), 'out': (16, 3)}
+    shard_shapes = {name: p.addressable_shards[0].data.shape for name, p in tree.items()}
+    assert shard_shapes == {'in': (3, 16), 'text': (4, 32), 'time': (32,), 'out': (16, 3)}

@@ -19,7 +19,7 @@ def test_a_file_in_utf_8_is_read_with_and_without_its_mark():
 
 @pytest.mark.parametrize('mark', [b'', b'\xef\xbb\xbf'])
 @pytest.mark.parametrize('line', [1, 2, 7])
-def test_a_byte_that_is_not_utf_8_is_told_with_its_line(mark, line):
+def test_a_byte_that_is_not_utf_8_is_reported_with_its_line(mark, line):
   data = mark + b'\n' * (line - 1) + b'a caf\xe9\nb\n'
   with pytest.raises(
     ValueError, match=rf'^line {line}: byte 0xe9 is not UTF-8, but perhaps Windows'
@@ -28,7 +28,7 @@ def test_a_byte_that_is_not_utf_8_is_told_with_its_line(mark, line):
 
 
 @pytest.mark.parametrize('encoding', ['utf-16', 'utf-16-le', 'utf-16-be', 'utf-32', 'utf-32-be'])
-def test_utf_16_is_told(encoding):
+def test_utf_16_is_reported(encoding):
   with pytest.raises(ValueError, match=r'^it is UTF-16, or not text; allowed is UTF-8$'):
     unicode.decoded('a dog'.encode(encoding))
   with pytest.raises(ValueError, match=r'^it is UTF-16'):

@@ -16,5 +16,5 @@ def noise(*shape):
 
 
 def refuse(note):
-  """Stands for what is told a note, where there should be none."""
+  """A `warn` callback for calls that should not warn."""
   raise AssertionError(note)

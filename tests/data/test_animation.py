@@ -31,8 +31,8 @@ def shown(file, **kwargs):
 def test_each_frame_of_an_animation_is_shown_for_its_time(kind):
   levels, times = [10, 80, 150, 220], [100, 300, 100, 200]
   file = animated(kind, gray(*levels), times)
-  found = shown(file, fps=10.0)
-  np.testing.assert_allclose(found, np.repeat(levels, [1, 3, 1, 2]), atol=3)
+  result = shown(file, fps=10.0)
+  np.testing.assert_allclose(result, np.repeat(levels, [1, 3, 1, 2]), atol=3)
   facts = decode.probe(file)
   assert (facts.frames, facts.height, facts.width, facts.fault) == (4, 16, 24, None)
   assert facts.seconds == pytest.approx(0.7)
@@ -45,8 +45,8 @@ def test_what_is_written_as_webp_is_read_again(tmp_path):
   np.testing.assert_allclose(clip, pixels.astype(int), atol=3)
   mask = pictures.read_mask(tmp_path / 'a.webp', pixels, fps=16.0, warn=print)
   assert mask[:, 0, 0].tolist() == [False, False, False, True, True]
-  found = list(videos.read(tmp_path / 'a.webp', videos.Reading(5, fps=16.0)))
-  np.testing.assert_array_equal(found[0], clip)
+  result = list(videos.read(tmp_path / 'a.webp', videos.Reading(5, fps=16.0)))
+  np.testing.assert_array_equal(result[0], clip)
   assert videos.open_folder(tmp_path).files == ('a.webp',)
 
 

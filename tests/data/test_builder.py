@@ -184,7 +184,7 @@ def test_a_failed_build_leaves_nothing(videos, tmp_path, monkeypatch):
   assert [p.name for p in tmp_path.iterdir()] == ['videos']
 
 
-def test_mistakes_are_told(videos, tmp_path):
+def test_mistakes_are_reported(videos, tmp_path):
   out = tmp_path / 'out'
   with pytest.raises(ValueError, match=r'There is no folder .*none; --videos is'):
     builder.build(tmp_path / 'none', LINES, out)

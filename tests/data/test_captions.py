@@ -50,7 +50,7 @@ def test_a_caption_comes_first_and_the_words_of_a_label_stand_in_for_it(tmp_path
     ({'file': 'a.mp4', 'caption': 'a cat'}, r"another line for 'a\.mp4'"),
   ],
 )
-def test_a_mistake_is_told_with_its_line(tmp_path, line, reason):
+def test_a_mistake_is_reported_with_its_line(tmp_path, line, reason):
   good = {'file': 'a.mp4', 'caption': 'a dog'}
   message = (
     f'^captions.jsonl, line 2: {reason}.*; allowed is one object for each file, with [^\n]*$'
@@ -66,8 +66,8 @@ def test_only_a_line_feed_ends_a_line(tmp_path, separator):
   lines = [{'file': 'a.mp4', 'caption': caption}, {'file': 'b.mp4', 'caption': 'b'}]
   text = '\r\n'.join(json.dumps(line, ensure_ascii=False) for line in lines)
   path.write_bytes(b'\xef\xbb\xbf' + text.encode())
-  found = captions.read(path)
-  assert found == {'a.mp4': Line(caption, None), 'b.mp4': Line('b', None)}
+  result = captions.read(path)
+  assert result == {'a.mp4': Line(caption, None), 'b.mp4': Line('b', None)}
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_only_a_line_feed_ends_a_line(tmp_path, separator):
     ),
   ],
 )
-def test_another_encoding_is_told(tmp_path, encoding, message):
+def test_another_encoding_is_reported(tmp_path, encoding, message):
   path = tmp_path / 'captions.jsonl'
   text = '{"file": "a.mp4", "caption": "a"}\n\n{"file": "b.mp4", "caption": "a caf\xe9"}\n'
   path.write_bytes(text.encode(encoding))
@@ -94,6 +94,6 @@ def test_a_name_that_is_not_utf_8_may_have_a_line(tmp_path):
   assert read(tmp_path, line) == {'caf\udce9.mp4': Line('a dog', None)}
 
 
-def test_a_missing_file_is_told(tmp_path):
+def test_a_missing_file_is_reported(tmp_path):
   with pytest.raises(ValueError, match=r'There is no file .*none\.jsonl'):
     captions.read(tmp_path / 'none.jsonl')

@@ -45,8 +45,8 @@ def test_what_was_written_is_read_again_frame_by_frame(tmp_path, extension):
     path = tmp_path / f'{fps:g}{extension}'
     video.write(path, pixels, fps=fps)
     clip = pictures.read_clip(path, frames=24, fps=fps, longer=False)
-    found = ((clip[:, 8, 4::8, 0] > 127) << np.arange(5)).sum(1)
-    np.testing.assert_array_equal(found, numbers, f'{extension} at {fps:g} a second')
+    result = ((clip[:, 8, 4::8, 0] > 127) << np.arange(5)).sum(1)
+    np.testing.assert_array_equal(result, numbers, f'{extension} at {fps:g} a second')
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_of_a_long_video_no_more_is_decoded_than_is_needed(long):
   assert len(decoded) <= 3 * (timing.REORDER + 3)
 
 
-def test_of_a_damaged_clip_it_is_told_why_it_ends(tmp_path):
+def test_of_a_damaged_clip_the_reason_is_reported(tmp_path):
   frames = noise(20, 16, 16, 3)
   file = encoded(frames, np.arange(20) * 100)
   middle = len(file) // 2

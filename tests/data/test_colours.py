@@ -64,7 +64,7 @@ def patches(matrix, full, depth):
 @pytest.mark.parametrize('matrix', MATRICES)
 def test_colours_are_those_that_were_coded(matrix):
   for full, depth in itertools.product((False, True), (8, 10, 12)):
-    found = decode.decode(patches(matrix, full, depth), fps=10.0)
-    assert len(found) == 3
-    middle = found[:, SIDE // 2, SIDE // 2 :: SIDE].astype(int)
+    result = decode.decode(patches(matrix, full, depth), fps=10.0)
+    assert len(result) == 3
+    middle = result[:, SIDE // 2, SIDE // 2 :: SIDE].astype(int)
     np.testing.assert_allclose(middle, np.broadcast_to(COLOURS, middle.shape), atol=3)

@@ -79,7 +79,7 @@ def test_an_index_is_the_same_window_each_time(written):
   np.testing.assert_array_equal(videos[0]['video'], videos[0]['video'])
 
 
-def test_mistakes_are_told(written):
+def test_mistakes_are_reported(written):
   facts = decode.Facts(1, 1.0, 16, 16, None)
   clips = [dataset.Clip('a.mkv', 'a film', split, facts) for split in ('train', 'train', 'test')]
   with pytest.raises(ValueError, match=r"Got 2 shards; 'test' has at most 1 clips, so 1\.\.1 a"):

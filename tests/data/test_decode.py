@@ -161,7 +161,7 @@ def test_frames_too_large_are_refused(tmp_path, monkeypatch):
     decode.decode(tmp_path / 'a.mkv', size=45)
 
 
-def test_mistakes_are_told(tmp_path):
+def test_mistakes_are_reported(tmp_path):
   with pytest.raises(ValueError, match=r'none\.mp4: cannot be opened: No such file'):
     decode.decode(tmp_path / 'none.mp4')
   with pytest.raises(ValueError, match='cannot be opened: Invalid data'):

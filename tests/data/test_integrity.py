@@ -14,7 +14,7 @@ SHARD = 'videos-train.array_record-00001-of-00002'
 
 
 @pytest.fixture(scope='module')
-def whole(tmp_path_factory):
+def complete(tmp_path_factory):
   """A dataset of five clips in two shards, of two clips and of three."""
   videos, out = tmp_path_factory.mktemp('videos'), tmp_path_factory.mktemp('out') / 'set'
   clips = []
@@ -27,8 +27,8 @@ def whole(tmp_path_factory):
 
 
 @pytest.fixture
-def copy(whole, tmp_path):
-  shutil.copytree(whole, tmp_path / 'set')
+def copy(complete, tmp_path):
+  shutil.copytree(complete, tmp_path / 'set')
   return tmp_path / 'set'
 
 
@@ -42,12 +42,12 @@ def refusal(folder, **window):
   return str(error.value)
 
 
-def test_a_whole_dataset_is_opened(whole):
-  assert len(opened(whole)) == 5
+def test_a_complete_dataset_is_opened(complete):
+  assert len(opened(complete)) == 5
 
 
 @pytest.mark.parametrize('name', ['dataset_info.json', 'features.json', 'metadata.json'])
-def test_what_describes_a_dataset_has_to_be_there_and_whole(copy, name):
+def test_what_describes_a_dataset_must_exist_and_be_complete(copy, name):
   path, text = copy / name, (copy / name).read_text()
   path.write_text(text[: len(text) // 2])
   assert refusal(copy).startswith(f'{path} is damaged: ')
@@ -63,10 +63,10 @@ def test_a_shard_that_is_cut_short_is_named(copy, left):
   contents = path.read_bytes()
   assert len(contents) == 2**17
   path.write_bytes(contents[:left])
-  said = refusal(copy)
+  message = refusal(copy)
   assert re.fullmatch(
     re.escape(f'{path} is damaged or truncated: ') + r'.+; copy it again, or build the dataset '
-    r'again\.', said, re.DOTALL
+    r'again\.', message, re.DOTALL
   )  # fmt: skip
 
 
@@ -87,5 +87,5 @@ def test_sizes_that_cannot_be_read_are_named(copy, contents):
   (copy / 'sizes.npz').unlink()
   if contents is not None:
     (copy / 'sizes.npz').write_bytes(contents)
-  said = refusal(copy, size=16, min_side=17)
-  assert said.startswith(f'{copy / "sizes.npz"} is missing or damaged: ')
+  message = refusal(copy, size=16, min_side=17)
+  assert message.startswith(f'{copy / "sizes.npz"} is missing or damaged: ')

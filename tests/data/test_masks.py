@@ -76,11 +76,11 @@ def test_a_region_is_hidden_after_the_first_frame():
 
 def test_kinds_are_drawn_as_often_as_the_mix_says():
   source = masks.Masked(MovingShapes(8, 4, 16), {'first_frame': 3.0, 'nothing': 1.0})
-  found = collections.Counter(
+  result = collections.Counter(
     int(source.draw(i, np.random.default_rng(i))['mask'].sum()) for i in range(200)
   )
-  assert set(found) == {0, 64}
-  assert 30 < found[0] < 70
+  assert set(result) == {0, 64}
+  assert 30 < result[0] < 70
 
 
 @pytest.mark.parametrize(

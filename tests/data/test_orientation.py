@@ -42,9 +42,9 @@ def test_pictures_with_exif_are_read_and_turned_as_it_tells(tag, source):
   facts = decode.probe(file)
   assert (facts.frames, facts.height, facts.width, facts.fault) == (12, *upright.shape[:2], None)
   assert facts.seconds == pytest.approx(1.0, abs=0.01)
-  found = decode.decode(file, fps=None)
-  assert found.shape == (12, *upright.shape)
-  np.testing.assert_allclose(found[5].astype(int), upright, atol=0 if source[1] == 'png' else 6)
+  result = decode.decode(file, fps=None)
+  assert result.shape == (12, *upright.shape)
+  np.testing.assert_allclose(result[5].astype(int), upright, atol=0 if source[1] == 'png' else 6)
 
 
 def test_pictures_with_exif_make_a_dataset(tmp_path):

@@ -151,7 +151,7 @@ def test_a_stream_of_mpeg_is_a_mask_though_pillow_knows_its_name(tmp_path):
     (200, 'm is white everywhere, so everything is generated and nothing is kept.'),
   ],
 )
-def test_a_mask_that_is_all_one_is_told(tmp_path, still, value, note):
+def test_a_mask_that_is_all_one_is_reported(tmp_path, still, value, note):
   pixels, notes = np.full((2, 16, 16, 3), value, np.uint8), []
   video.write(tmp_path / 'm.png', pixels) if still else video.write(tmp_path / 'm.mp4', pixels)
   (tmp_path / ('m.png' if still else 'm.mp4')).rename(tmp_path / 'm')
@@ -195,7 +195,7 @@ def test_a_mask_of_another_size_is_resized_by_nearest_neighbours(tmp_path):
 
 
 @pytest.mark.parametrize('size', [(30, 53), (30, 54), (720, 1280), (2, 4)])
-def test_a_mask_of_the_same_aspect_but_for_rounding_is_not_told(tmp_path, size):
+def test_a_mask_of_the_same_aspect_but_for_rounding_is_not_reported(tmp_path, size):
   like, white = np.zeros((1, 90, 160, 3), np.uint8), np.full(size, 255, np.uint8)
   white[0] = 0
   pictures.read_mask(written(tmp_path / 'm.png', white, 'L'), like, fps=16.0, warn=refuse)

@@ -226,7 +226,7 @@ def test_closed_batches_give_nothing(open_batches):
     next(batches)
 
 
-def test_mistakes_are_told(open_batches):
+def test_mistakes_are_reported(open_batches):
   with pytest.raises(ValueError, match='batch=0; allowed is 1 or more'):
     open_batches(Numbers(9), batch=0)
   for rows in ([], [4], [0, -1]):
@@ -251,7 +251,7 @@ def test_the_splits_of_synthetic_clips_differ():
     pipeline.open_source('synthetic', size=8, frames=4, fps=16.0, split='dev')
 
 
-def test_an_unknown_source_is_told(tmp_path):
+def test_an_unknown_source_is_reported(tmp_path):
   for source in ('', str(tmp_path / 'none')):
     with pytest.raises(ValueError, match=f"Got the source '{source}'; allowed are 'synthetic' and"):
       pipeline.open_source(source, size=8, frames=4, fps=16.0)

@@ -111,7 +111,7 @@ def test_only_a_line_feed_ends_a_prompt(tmp_path, name, separator):
     ('a.jsonl', b'"one"\n{"prompt": 3}', 'line 2: the prompt 3 is not a string'),
   ],
 )
-def test_what_is_no_clean_text_is_told_with_its_line(tmp_path, name, data, reason):
+def test_what_is_no_clean_text_is_reported_with_its_line(tmp_path, name, data, reason):
   (tmp_path / name).write_bytes(data)
   message = rf'^Cannot read the prompts of .*{name}: {reason}[^\n]*; allowed are [^\n]*\.$'
   with pytest.raises(ValueError, match=message):

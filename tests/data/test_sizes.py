@@ -54,9 +54,9 @@ def files(source):
 def test_a_clip_is_as_large_as_it_is_shown(directory):
   for file, (contents, shape) in CLIPS.items():
     assert decode.decode(contents, fps=10.0).shape[1:3] == shape, file
-  with np.load(f'{directory}/{sizes.FILE}') as found:
-    np.testing.assert_array_equal(found['train'], [shape for _, shape in CLIPS.values()])
-    np.testing.assert_array_equal(found['test'], [(32, 48)])
+  with np.load(f'{directory}/{sizes.FILE}') as result:
+    np.testing.assert_array_equal(result['train'], [shape for _, shape in CLIPS.values()])
+    np.testing.assert_array_equal(result['test'], [(32, 48)])
   known = tfds.builder_from_directory(directory).info.metadata
   assert known == {'shortest': pytest.approx(1.2), 'least_height': 8, 'least_width': 12}
 
@@ -102,7 +102,7 @@ def test_smaller_clips_are_left_out(directory, min_side, left):
   assert all(source[i]['video'].shape == (4, 8, 8, 3) for i in range(len(left)))
 
 
-def test_where_none_is_large_enough_the_largest_is_told(directory):
+def test_where_none_is_large_enough_the_largest_is_reported(directory):
   for kwargs in ({'size': 33}, {'size': 8, 'min_side': 33}):
     with pytest.raises(ValueError, match='none of the 5 clips') as error:
       opened(directory, **kwargs)

@@ -10,8 +10,8 @@ NAMES = [f'video {i}' for i in range(2000)]
 
 
 def held_out(sources, validation):
-  found = splits.assign([None] * len(sources), sources, validation)
-  return {source for source, split in zip(sources, found) if split == 'validation'}
+  result = splits.assign([None] * len(sources), sources, validation)
+  return {source for source, split in zip(sources, result) if split == 'validation'}
 
 
 @pytest.mark.parametrize('validation', [0.01, 0.05, 0.5])
@@ -46,27 +46,27 @@ def test_the_most_clips_that_a_split_can_have(named, validation, most):
   if len(named) > 1:  # whatever the sources are
     for count in (2, 3, 7, 10):
       sources = [f'{split} {i % count}' for i, split in enumerate(named)]
-      found = collections.Counter(splits.assign(named, sources, validation))
-      assert min(found.values()) <= min(most.values())
+      result = collections.Counter(splits.assign(named, sources, validation))
+      assert min(result.values()) <= min(most.values())
 
 
 def test_all_clips_of_a_source_are_in_one_split():
   sources = [f'video {i % 40}' for i in range(200)]
-  found = splits.assign([None] * 200, sources, 0.2)
-  assert set(found) == {'train', 'validation'}
-  assert splits.in_several_splits(found, sources) == []
+  result = splits.assign([None] * 200, sources, 0.2)
+  assert set(result) == {'train', 'validation'}
+  assert splits.in_several_splits(result, sources) == []
 
 
 def test_a_split_of_the_captions_wins_and_is_that_of_its_source():
   given = ['test', None, 'validation', None, 'train', None, None]
   sources = ['a', 'a', 'b', 'b', 'c', 'c', 'd']
   for validation in (0.0, 0.999):
-    found = splits.assign(given, sources, validation)
-    assert found == ['test', 'test', 'validation', 'validation', 'train', 'train', 'train']
+    result = splits.assign(given, sources, validation)
+    assert result == ['test', 'test', 'validation', 'validation', 'train', 'train', 'train']
   given[1] = 'train'
-  found = splits.assign(given, sources, 0.0)
-  assert found[:2] == ['test', 'train']
-  assert splits.in_several_splits(found, sources) == [0, 1]
+  result = splits.assign(given, sources, 0.0)
+  assert result[:2] == ['test', 'train']
+  assert splits.in_several_splits(result, sources) == [0, 1]
 
 
 def test_without_a_fraction_all_is_trained_on():
@@ -77,6 +77,6 @@ def test_without_a_fraction_all_is_trained_on():
   ('given', 'sources', 'count'),
   [([None], ['a'], 1), ([None, None], ['a', 'a'], 1), (['train', 'test'], ['a', 'b'], 0)],
 )
-def test_where_nothing_can_be_held_out_that_is_told(given, sources, count):
+def test_where_nothing_can_be_held_out_that_is_reported(given, sources, count):
   with pytest.raises(ValueError, match=f'--validation=0.1, but at least two .*; got {count}'):
     splits.assign(given, sources, 0.1)

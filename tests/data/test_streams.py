@@ -27,12 +27,12 @@ def files():
 
 def frames(file):
   """The frames as they are stored, and why they end early."""
-  found = []
+  result = []
   try:
-    found.extend(frame.image.to_ndarray(format='rgb24') for frame in decode.read(file))
+    result.extend(frame.image.to_ndarray(format='rgb24') for frame in decode.read(file))
   except ValueError as error:
-    return np.array(found), str(error)
-  return np.array(found), None
+    return np.array(result), str(error)
+  return np.array(result), None
 
 
 def order(file):
@@ -136,11 +136,11 @@ def test_a_file_may_begin_within_a_film(name, options, middle):
     packets = [(p.pts, p.is_keyframe) for p in container.demux(video=0) if p.size]
   keys = [n for n, (_, is_key) in enumerate(packets) if is_key]
   start = keys[1] + 2 if middle else keys[2]
-  found, fault = frames(remuxed(file, lambda number, packet: number >= start))
+  result, fault = frames(remuxed(file, lambda number, packet: number >= start))
   assert fault is None
   first = order(file)[keys[2]]
-  np.testing.assert_array_equal(found, whole[len(whole) - len(found) :])
-  assert len(found) == len(whole) - first
+  np.testing.assert_array_equal(result, whole[len(whole) - len(result) :])
+  assert len(result) == len(whole) - first
 
 
 def test_a_lost_packet_ends_a_film_of_hevc(files):
@@ -225,9 +225,9 @@ def step(number, *messages, **kwargs):
     ([(), ('reference picture missing',)], 'h264', [None, 'h264: reference picture missing']),
   ],
 )
-def test_which_messages_tell_of_damage(said, codec, faults):
-  steps = [step(number, *messages) for number, messages in enumerate(said)]
-  steps.append(step(len(said), flush=True))
+def test_which_messages_tell_of_damage(message, codec, faults):
+  steps = [step(number, *messages) for number, messages in enumerate(message)]
+  steps.append(step(len(message), flush=True))
   assert [one.fault for one in streams._with_faults(iter(steps), codec)] == [*faults, None]
 
 

@@ -56,8 +56,8 @@ def test_slides_that_are_shown_long_are_no_damage(container, shown):
   facts = decode.probe(slides(container))
   assert (facts.frames, facts.fault) == (5, None)
   assert facts.seconds == pytest.approx(shown, abs=0.01)
-  found = decode.decode(slides(container), fps=1.0, count=66)[:, 0, 0, 0]
-  np.testing.assert_array_equal(found, np.repeat(LEVELS, [12, 12, 1, 40, 1]))
+  result = decode.decode(slides(container), fps=1.0, count=66)[:, 0, 0, 0]
+  np.testing.assert_array_equal(result, np.repeat(LEVELS, [12, 12, 1, 40, 1]))
 
 
 def test_slides_make_a_dataset(tmp_path):
@@ -117,10 +117,10 @@ def images(times, durations=None):
   ],
 )
 def test_who_says_that_a_frame_is_shown_long(times, durations, end, count):
-  found = timing.timed(images(times, durations), usual=1.0, aspect=1.0, end=end)
-  assert [frame.time for frame in itertools.islice(found, count)] == times[:count]
+  result = timing.timed(images(times, durations), usual=1.0, aspect=1.0, end=end)
+  assert [frame.time for frame in itertools.islice(result, count)] == times[:count]
   with pytest.raises(ValueError, match='damaged: no frame for 29 s') if count < 4 else nothing():
-    assert not list(found)
+    assert not list(result)
 
 
 def test_the_last_slide_ends_where_the_container_does():

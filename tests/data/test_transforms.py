@@ -79,7 +79,7 @@ def test_a_clip_is_consecutive_frames():
   assert clips == {(0, 1, 2), (1, 2, 3), (2, 3, 4)}
 
 
-def test_mistakes_are_told():
+def test_mistakes_are_reported():
   with pytest.raises(ValueError, match=r'size=5 for frames of 4 x 6; 1\.\.4 are allowed'):
     transforms.center_crop(noise(1, 4, 6, 3), 5)
   with pytest.raises(ValueError, match=r'size=0 for frames of 4 x 6; 1\.\.4 are allowed'):

@@ -142,7 +142,7 @@ def test_ddim_with_eta_1_is_ddpm():
 
 
 def test_named_variances_are_their_formulas(monkeypatch):
-  """With an x0 of nothing, x_s is the mean plus noise: told apart by noise 0 and 1."""
+  """With an x0 of nothing, x_s is the mean plus noise, which noise of 0 and 1 separates."""
   process, xt, times = Process(), jnp.ones((4, 1, 1, 1, 1)), jnp.float32([0.6, 0.4])
   args = COND, xt, process, times
 

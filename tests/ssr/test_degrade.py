@@ -171,12 +171,12 @@ def test_deviations_of_the_blur_are_drawn_evenly():
   left = np.float64(degraded(points, blur=most).low_res[:, 0, 4, 4, 0])
   stds = np.linspace(0.2, most, 500)
   middles = np.array([gaussian(std, radius=4)[4] ** 2 for std in stds])
-  found = np.interp(-left, -middles, stds)
-  wide = found > 0.25  # a narrower one is all in the middle, to what float32 resolves
-  assert is_uniform(found[wide], 0.25, most)
+  result = np.interp(-left, -middles, stds)
+  wide = result > 0.25  # a narrower one is all in the middle, to what float32 resolves
+  assert is_uniform(result[wide], 0.25, most)
   np.testing.assert_allclose(wide.mean(), 1 - 0.25 / most, atol=0.05)
   level = degraded(points, blur=most, level=0.3).noise_level
-  assert abs(np.corrcoef(found, level)[0, 1]) < 0.13  # four standard deviations
+  assert abs(np.corrcoef(result, level)[0, 1]) < 0.13  # four standard deviations
 
 
 def test_what_is_drawn_is_by_the_key():

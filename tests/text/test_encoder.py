@@ -149,6 +149,6 @@ def test_a_folder_that_is_not_whole_is_refused(source, tmp_path):
     open_encoder(source=str(tmp_path), **SIZES)
 
 
-def test_no_source_at_all_is_told_what_there_is():
+def test_no_source_at_all_is_an_error_with_the_choices():
   with pytest.raises(ValueError, match=r'text\.source is empty; allowed are hashed and a folder'):
     open_encoder(source='', **SIZES)
