@@ -1,4 +1,4 @@
-"""What samplers make of Gaussian data, against closed forms, the truth and the documentation."""
+"""Samplers on Gaussian data, against closed forms, the exact result and the documentation."""
 
 import pathlib
 
@@ -26,7 +26,7 @@ def measured():
 
 
 def closed_form(name, process, times, d):
-  """The same of a sampler of first order: a product, or a sum of products, over the times."""
+  """The relative deviation of a first-order sampler: a product, or sum of products, over times."""
   log_snr = np.asarray(process.log_snr(times), np.float64)
   alpha, sigma = 1 / np.sqrt(1 + np.exp(-log_snr)), 1 / np.sqrt(1 + np.exp(log_snr))
   of_data = np.hypot(d * alpha, sigma)  # the true deviation of x_t

@@ -1,4 +1,4 @@
-"""Pages of sections, each of which is replaced alone."""
+"""Markdown pages, in which one section is replaced at a time."""
 
 import pytest
 

@@ -35,7 +35,7 @@ def test_the_table_has_a_row_for_each_way_of_each_source():
 
 
 class Clips:
-  """A source of three clips, whose pixels are all their number."""
+  """A data source of three clips whose pixels all have the index as their value."""
 
   def __len__(self):
     return 3

@@ -1,4 +1,4 @@
-"""What a file of a format can hold: what is allowed can be written, and one more is refused."""
+"""Limits of file formats: a video at the limit is written, and a larger one is refused."""
 
 import pathlib
 from unittest import mock
@@ -13,7 +13,7 @@ from core import capacity, video
 
 @pytest.fixture(autouse=True)
 def memory(monkeypatch):
-  """Sets the memory that is free, at first more than there is of any."""
+  """Sets the free memory, which is large at first."""
 
   def free(size):
     monkeypatch.setattr(psutil, 'virtual_memory', lambda: mock.Mock(available=size))
@@ -43,7 +43,7 @@ def test_the_longest_side_of_a_format_is_written_and_no_longer_one(
 
 
 def test_a_frame_of_h264_is_one_of_its_highest_level():
-  """8192x4352 pixels is the largest that is listed for level 6.2, of 139,264 blocks."""
+  """8192x4352 pixels is the largest frame that the standard lists for level 6.2."""
   path = pathlib.Path('a.mp4')
   assert capacity.fault(path, 80, 4352, 8192) == ''
   for height, width in ((4353, 8192), (4352, 8193), (6000, 6000)):

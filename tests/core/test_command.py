@@ -14,7 +14,7 @@ from core import command, interrupt, usage, video
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-  """Runs a command with arguments; returns the exit status and what is on stderr."""
+  """Runs a command with arguments; returns the exit status and stderr."""
 
   def run(start, what, *argv):
     monkeypatch.setattr(sys, 'argv', ['command.py', *argv])
@@ -28,7 +28,7 @@ def run(monkeypatch, capsys):
 
 @pytest.fixture
 def config(tmp_path):
-  """The flags of a command, and the file of its config."""
+  """The flags of a command, and its config file."""
   path = tmp_path / 'config.py'
   path.write_text(
     'from ml_collections import ConfigDict\n'

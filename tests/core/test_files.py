@@ -8,7 +8,7 @@ from core import files
 
 @pytest.fixture
 def folder(tmp_path):
-  """Files `a`, `in/b` and, behind a link, `c`; and links that lead round, and nowhere."""
+  """A folder with files `a`, `in/b`, a link to `c`, and circular and broken links."""
   root = tmp_path / 'root'
   (root / 'in').mkdir(parents=True)
   (tmp_path / 'out').mkdir()
@@ -42,7 +42,7 @@ def test_a_folder_that_many_links_lead_to_is_found_once(folder):
   (folder / 'in' / 'z').symlink_to('../../out')
   for name in ('x', 'y'):
     (folder / name).symlink_to('../out')
-  (folder / 'A').symlink_to('in')  # its own name comes first
+  (folder / 'A').symlink_to('in')  # the real path takes precedence
   result = sorted(files.below(folder))
   assert result[:2] == ['a', 'in/b']
   assert [os.path.basename(file) for file in result[2:]] == ['c']
@@ -78,7 +78,7 @@ def test_a_folder_that_cannot_be_read_is_reported(folder, monkeypatch):
   assert unreadable == [folder / 'in']
 
 
-# One letter in two forms, of three scripts; what looks alike but is another letter is another name.
+# A letter in two Unicode forms, in three scripts; other letters that look alike do not match.
 @pytest.mark.parametrize(
   ('one', 'other'), [('\xe9', 'e\u0301'), ('\uac00', '\u1100\u1161'), ('\u212b', '\xc5')]
 )
@@ -95,4 +95,4 @@ def test_a_name_that_may_mean_two_means_none():
   assert files.match_names(['e\u0301e\u0301'], both) == {}
   assert files.match_names(both, ['e\u0301e\u0301']) == {}
   assert files.match_names(['e'], ['\xe9']) == {}
-  assert files.match_names(['fi'], ['\ufb01']) == {}  # a ligature is other letters
+  assert files.match_names(['fi'], ['\ufb01']) == {}  # a ligature is a different character

@@ -77,7 +77,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, monkeypatch, new, wha
 
 
 def test_what_is_named_is_on_the_disk_before(tmp_path, monkeypatch):
-  """A name that points to nothing is what a power failure makes of a rename alone."""
+  """Without a flush to disk, a power failure after a rename can leave an empty file."""
   order, sync, replace = [], os.fsync, os.replace
   monkeypatch.setattr(folder.os, 'fsync', lambda file: order.append('sync') or sync(file))
   monkeypatch.setattr(folder.os, 'replace', lambda *a: order.append('rename') or replace(*a))
@@ -92,7 +92,7 @@ def test_what_is_named_is_on_the_disk_before(tmp_path, monkeypatch):
 
 @pytest.fixture
 def old(tmp_path):
-  """A folder that is to be replaced."""
+  """A folder to be replaced."""
   out = tmp_path / 'out'
   out.mkdir()
   (out / 'old').touch()
@@ -184,4 +184,4 @@ def test_what_a_killed_process_of_this_host_had_begun_is_removed_by_the_next(tmp
   killed.touch()
   with new_file(path, sync=False) as file:
     file.touch()
-  assert killed.exists()  # to look for it would take too long where many files are written
+  assert killed.exists()  # looking for abandoned files would be slow where many files are written

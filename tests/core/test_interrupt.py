@@ -9,7 +9,7 @@ import pytest
 
 from core import command, interrupt
 
-# A command that says when it is busy: in Python, or in C, where no handler of Python runs.
+# A command that prints when it is busy: in Python, or in C, where Python runs no signal handler.
 COMMAND = """
 import hashlib, pathlib, sys, time
 from core import command
@@ -40,7 +40,7 @@ def start(tmp_path):
     )  # fmt: skip
     started.append(process)
     assert process.stdout.readline() == 'busy\n'
-    time.sleep(0.3)  # until it is in that call
+    time.sleep(0.3)  # until it is inside the call
     return process
 
   yield start
@@ -58,11 +58,11 @@ def test_ctrl_c_ends_a_command_in_one_line_after_it_has_closed_what_it_has(start
 
 
 def test_ctrl_c_leaves_the_interpreter_no_time_to_crash(start):
-  """As it does with threads of XLA that go on while it ends."""
+  """As it happens with threads of XLA that continue during the exit."""
   process = start(f'import atexit, os; atexit.register(os._exit, 139); print("said"); {IN_PYTHON}')
   process.send_signal(signal.SIGINT)
   assert process.wait(timeout=20) == 130
-  # Not by `communicate`, which misses what `readline` has read ahead.
+  # Not by `communicate`, which loses what `readline` has buffered.
   assert (process.stdout.read(), process.stderr.read()) == ('said\n', 'error: interrupted.\n')
 
 
@@ -118,7 +118,7 @@ def test_ctrl_c_does_not_reach_what_is_started_for_this_process_alone():
 
 @pytest.mark.parametrize('name', ['train', 'data.builder'])
 def test_ctrl_c_is_one_line_while_a_command_is_still_imported(name):
-  """Python says which modules it has imported: those of JAX come seconds before the last."""
+  """Python prints the modules that it imports: those of JAX come seconds before the last."""
   argv = ['-m', name] if '.' in name else [f'{name}.py']
   process = subprocess.Popen(
     [sys.executable, '-X', 'importtime', *argv],

@@ -1,4 +1,4 @@
-"""Errors of the operating system as it raises them, on paths that were named and on others."""
+"""Errors that the operating system raises, on paths that the user named and on others."""
 
 import errno
 import os
@@ -21,13 +21,13 @@ def message(act, *named):
 
 
 def elsewhere(statement, **names):
-  """A function whose error comes from code that is not of this project."""
+  """A function whose error comes from code outside this project."""
   code = compile(statement, '/usr/lib/library.py', 'exec')
   return lambda: exec(code, names)
 
 
 def refused(number, path=None):
-  """A function that fails as a call of the operating system does."""
+  """A function that fails like a system call."""
   given = (number, os.strerror(number), *([str(path)] if path else []))
   return elsewhere('raise OSError(*given)', given=given)
 

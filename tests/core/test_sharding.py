@@ -52,7 +52,7 @@ def test_devices_that_share_a_clip_are_neighbours_on_a_slice_no_axis_of_which_is
   ],
 )
 def test_slices_are_divided_by_data_alone(name, axes, shape):
-  """What fsdp and time send stays in a slice, where neighbours are as in one slice alone."""
+  """`fsdp` and `time` communicate only inside a slice, which is arranged like a single slice."""
   mesh = make_mesh(axes, devices_of(name))
   assert mesh.devices.shape == shape
   slices = np.vectorize(lambda device: device.slice_index)(mesh.devices)
@@ -73,7 +73,7 @@ def test_slices_are_divided_by_data_alone(name, axes, shape):
       (('data', 1), ('fsdp', -1)),
       'Got data=1 in the mesh on 2 TPU slices, which are ',
     ),
-    ('2xv5p:2x2x2', (('data', 1), ('fsdp', -1)), 'by that axis; allowed are multiples of 2.'),
+    ('2xv5p:2x2x2', (('data', 1), ('fsdp', -1)), 'along that axis; allowed are multiples of 2.'),
     ('3xv5p:2x2x2', (('data', 2), ('fsdp', 12)), 'Got data=2 in the mesh on 3 TPU slices'),
     ('4xv6e:4x4', (('data', 2), ('fsdp', 16), ('time', 2)), 'allowed are multiples of 4.'),
   ],
@@ -190,8 +190,8 @@ jax.config.update('jax_cpu_collectives_implementation', 'gloo')
 jax.distributed.initialize(f'localhost:{port}', count, index)
 from core import sharding
 whole = np.arange(16 * 3, dtype=np.float32).reshape(16, 3)
-apart = (2, 4, 1), (0, 2, 4, 6, 1, 3, 5, 7)  # rows of a process do not follow each other
-shared = (2, 2, 2), (0, 5, 2, 7, 4, 1, 6, 3)  # and some are of two processes
+apart = (2, 4, 1), (0, 2, 4, 6, 1, 3, 5, 7)  # the rows of a process are not consecutive
+shared = (2, 2, 2), (0, 5, 2, 7, 4, 1, 6, 3)  # some rows belong to two processes
 for axes, order in (apart, shared):
   devices = np.array(jax.devices())[list(order)].reshape(axes)
   mesh = jax.sharding.Mesh(devices, sharding.AXES)
@@ -223,7 +223,7 @@ def test_processes_whose_rows_do_not_follow_each_other_make_the_whole_batch(coun
 
 
 def perceptron(params, x, t, cond):
-  """A network of every pixel by itself, and of the text."""
+  """A network of 1x1 layers and the text."""
   text = (cond.text * cond.text_mask[..., None]).mean(1) @ params['text'] + jnp.outer(
     t, params['time']
   )

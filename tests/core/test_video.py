@@ -24,7 +24,7 @@ def clip(t=6, h=32, w=48):
 
 
 def read(path):
-  """What a viewer sees: RGB frames and the seconds at which they begin."""
+  """The decoded RGB frames and the times in seconds at which they are shown."""
   if path.suffix == '.mp4':
     with av.open(str(path)) as container:
       frames = list(container.decode(video=0))
@@ -52,7 +52,7 @@ def test_what_is_written_is_seen(tmp_path, extension):
   video.write(path, pixels, fps=10.0, metadata=METADATA)
   seen, begins = read(path)
   assert seen.shape == pixels.shape
-  # 4:2:0 blurs coloured edges; elsewhere the error is that of a good encoder.
+  # 4:2:0 blurs coloured edges; elsewhere the error of the encoder is small.
   assert np.abs(seen.astype(float) - pixels).mean() < 4
   for i in range(len(pixels)):
     np.testing.assert_allclose(seen[i, 16, 12 + 4 * i], (250, 60, 20), atol=8)
@@ -64,7 +64,7 @@ def test_time_does_not_drift_at_rates_that_are_no_whole_milliseconds(tmp_path, e
   path = tmp_path / f'a{extension}'
   video.write(path, clip(16, 16, 128), fps=16.0)
   early = np.arange(16) / 16 - read(path)[1]
-  assert (early > -1e-6).all()  # or who reads the frame of that time gets the one before
+  assert (early > -1e-6).all()  # otherwise a reader of that time gets the previous frame
   assert (early < 0.01).all()
 
 

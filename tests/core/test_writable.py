@@ -1,4 +1,4 @@
-"""What can be written and what can't, as root and as anybody."""
+"""Which paths can be written, as root and as another user."""
 
 import contextlib
 import os
@@ -74,7 +74,7 @@ def test_a_file_system_that_takes_nothing_is_said():
 
 @contextlib.contextmanager
 def anybody():
-  """Is not root meanwhile, who may write everywhere."""
+  """Runs the block without the rights of root, who may write everywhere."""
   user = os.geteuid()
   if user == 0:
     os.seteuid(NOBODY)

@@ -1,11 +1,11 @@
-"""Images as files, for tests of what is read of them."""
+"""Image files for tests."""
 
 import numpy as np
 from PIL import Image
 
 
 def written(path, pixels, mode='RGB', **options):
-  """The path, at which the pixels are written."""
+  """Writes the pixels to the path, and returns it."""
   Image.fromarray(pixels, mode).save(path, **options)
   return path
 

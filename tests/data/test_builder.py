@@ -20,7 +20,7 @@ needs_data = pytest.mark.skipif(not FOLDER.is_dir(), reason='LUMIERE_DATA is not
 
 @pytest.fixture
 def videos(tmp_path):
-  """Videos of 3 and 1 seconds and a broken one, cut in the middle, and nothing at `out`."""
+  """Videos of 3 and 1 seconds, and a truncated one."""
   folder = tmp_path / 'videos'
   folder.mkdir()
   noise = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), np.uint8)

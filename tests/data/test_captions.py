@@ -34,7 +34,7 @@ def test_a_caption_comes_first_and_the_words_of_a_label_stand_in_for_it(tmp_path
     (b'{"file": "b.mp4"', 'no JSON'),
     (
       {'file': 'b.mp4', 'caption': 'a \ud83d dog'},
-      r'"a \\ud83d dog" has \\ud83d, which is no char',
+      r'"a \\ud83d dog" has \\ud83d, which is not a char',
     ),
     ({'file': 'b.mp4', 'label': 'a\udce9'}, r'"a\\xe9" has \\xe9, which is not a character'),
     ({'file': 'b.mp4', 'caption': 'a\0b'}, '.* has NUL, which is not allowed in text'),

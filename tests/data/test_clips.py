@@ -51,7 +51,7 @@ def test_what_was_written_is_read_again_frame_by_frame(tmp_path, extension):
 
 @pytest.fixture
 def long(tmp_path, monkeypatch):
-  """A video of an hour, and the numbers of the frames that are decoded of it."""
+  """A video of an hour, and the indices of frames that are decoded from it."""
   frames, seconds = np.zeros((3600, 16, 16, 3), np.uint8), np.arange(3600)
   (tmp_path / 'v.mkv').write_bytes(encoded(frames, 1000 * seconds))
   decoded, honest = [], streams.intact

@@ -13,7 +13,7 @@ LENGTHS = {'a.mkv': 40, 'folder/b.mkv': 25, 'c.mkv': 30, 'd.mkv': 30}  # frames 
 
 @pytest.fixture(scope='module')
 def written(tmp_path_factory):
-  """A folder of videos, and the dataset of them."""
+  """A folder of videos, and the dataset built from it."""
   videos, out = tmp_path_factory.mktemp('videos'), tmp_path_factory.mktemp('out') / 'set'
   clips = []
   for file, length in LENGTHS.items():

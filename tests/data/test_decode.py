@@ -56,7 +56,7 @@ def test_times_which_a_container_rounds_are_still_one_frame_each():
 
 @pytest.mark.parametrize(('container', 'lossless'), [('matroska', 'ffv1'), ('mov', 'png')])
 def test_the_last_frame_is_shown_as_long_as_the_one_before(container, lossless):
-  # These files tell a tick of their clock as its duration.
+  # These files have one clock tick as the duration of a frame.
   file = encoded(numbered(30), np.arange(30) * 100, container, lossless=lossless)
   assert shown(file, fps=20.0) == [k // 2 for k in range(60)]
   assert shown(encoded(numbered(1), [0], container, lossless=lossless)) == [0]
@@ -241,7 +241,7 @@ def test_a_file_that_is_cut_in_a_frame_ends_before_it():
 
 @needs_data
 def test_of_two_streams_that_of_more_bits_is_taken_in_a_real_file():
-  # Of 320 x 180 and 480 x 270, of which neither is marked more than the other.
+  # The streams have 320 x 180 and 480 x 270 pixels, and none is marked as default.
   facts = decode.probe(FOLDER / 'torchcodec__nasa_13013.mp4')
   assert (facts.frames, facts.width, facts.height) == (390, 480, 270)
 

@@ -1,4 +1,4 @@
-"""That what is evaluated is the same each time."""
+"""Evaluation examples are the same each time."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from data.masks import Masked
 
 
 class Numbers:
-  """A source whose examples tell their number, and what they draw."""
+  """A data source whose examples contain their index and a random number."""
 
   def __init__(self, length):
     self._length = length
@@ -50,7 +50,7 @@ def test_an_example_is_the_same_whenever_it_is_read(source):
 
 def test_a_source_that_draws_nothing_is_read_as_it_is():
   class Still:
-    """One example for each number."""
+    """The example of an index."""
 
     def __len__(self):
       return 4

@@ -1,4 +1,4 @@
-"""Squares of one picture, as a style is trained on them."""
+"""Square crops of one picture, on which a style is trained."""
 
 import numpy as np
 import pytest

@@ -11,7 +11,7 @@ from data import pipeline
 
 
 class Numbers:
-  """A source whose frames tell the example's number."""
+  """A data source whose frames contain the example's index."""
 
   def __init__(self, length):
     self.length = length
@@ -24,7 +24,7 @@ class Numbers:
 
 
 class Broken(Numbers):
-  """One whose third record cannot be read."""
+  """A data source whose third record cannot be read."""
 
   def __getitem__(self, i):
     if i == 3:
@@ -36,24 +36,24 @@ class Broken(Numbers):
 
 
 class Draws(Numbers):
-  """One whose frames are drawn anew each time, the caption telling the example's number."""
+  """A data source with random frames, whose captions are the example's index."""
 
   def draw(self, i, rng):
     return {**self[i], 'video': rng.integers(0, 256, (1, 2, 2, 3), np.uint8)}
 
 
 class Leftover:
-  """Refers to itself, as what a decoder leaves behind may."""
+  """A reference cycle, as a decoder may leave behind."""
 
   def __init__(self):
     self.itself = self
 
 
 class Leaves(Numbers):
-  """One that leaves such a thing each time, and whose caption tells how many there were."""
+  """A data source that leaves a cycle for each example, whose captions are the number of cycles."""
 
   def __getitem__(self, i):
-    gc.disable()  # nothing is collected now but where it is asked for
+    gc.disable()  # only explicit collection runs now
     left = sum(isinstance(x, Leftover) for x in gc.get_objects())
     Leftover()
     return super().__getitem__(i) | {'caption': f'number {left}'}
@@ -66,7 +66,7 @@ def encode(captions):
 
 @pytest.fixture
 def open_batches():
-  """`pipeline.batches` of which nothing stays open."""
+  """`pipeline.batches`, closed at the end of the test."""
   flags.FLAGS.mark_as_parsed()  # as `core.command.run` has done; Grain's workers read flags
   opened = []
 
@@ -136,8 +136,7 @@ def test_an_example_is_drawn_anew_in_every_epoch(open_batches):
   assert len(set(draws)) == 20
 
 
-# Of processes whose rows follow each other, whose do not, who have the same, and who have others
-# more often than once.
+# Processes with consecutive rows, with other rows, with the same rows, and with repeated rows.
 ROWS = {
   'in order': ([0, 1], [2, 3]),
   'apart': ([0, 2], [1, 3]),
@@ -161,7 +160,7 @@ def test_a_row_is_what_one_process_alone_would_get(open_batches, rows, workers):
 
 
 def test_a_stream_goes_on_in_other_rows(open_batches):
-  """As where a run is resumed by other processes."""
+  """As if a run is resumed with another number of processes."""
   whole = list(itertools.islice(open_batches(Draws(9)), 6))
   before = open_batches(Draws(9), rows=[1, 3])
   assert len(list(itertools.islice(before, 4))) == 4

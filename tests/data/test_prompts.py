@@ -100,7 +100,7 @@ def test_only_a_line_feed_ends_a_prompt(tmp_path, name, separator):
     (
       'a.json',
       b'["one", "a \\ud83d ring"]',
-      r'item 2: "a \\ud83d ring" has \\ud83d, which is no char',
+      r'item 2: "a \\ud83d ring" has \\ud83d, which is not a char',
     ),
     (
       'a.jsonl',

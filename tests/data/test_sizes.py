@@ -1,4 +1,4 @@
-"""That no clip is enlarged unnoticed, however it is stored."""
+"""No clip is enlarged silently, however it is stored."""
 
 import itertools
 import json
@@ -32,7 +32,7 @@ CLIPS = {
 
 @pytest.fixture(scope='module')
 def directory(tmp_path_factory):
-  """The dataset of `CLIPS`, and a small one of another split."""
+  """A dataset of `CLIPS`, with a small clip in another split."""
   videos, out = tmp_path_factory.mktemp('videos'), tmp_path_factory.mktemp('out') / 'set'
   clips = []
   for file, (contents, _) in CLIPS.items():

@@ -1,4 +1,4 @@
-"""That clips of one source video are on one side of training and validation."""
+"""Clips of one source video are all in training or all in validation."""
 
 import collections
 
@@ -78,5 +78,5 @@ def test_without_a_fraction_all_is_trained_on():
   [([None], ['a'], 1), ([None, None], ['a', 'a'], 1), (['train', 'test'], ['a', 'b'], 0)],
 )
 def test_where_nothing_can_be_held_out_that_is_reported(given, sources, count):
-  with pytest.raises(ValueError, match=f'--validation=0.1, but at least two .*; got {count}'):
+  with pytest.raises(ValueError, match=f'--validation=0.1, but to hold one out, .*; got {count}'):
     splits.assign(given, sources, 0.1)

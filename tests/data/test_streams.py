@@ -12,7 +12,7 @@ from benchmarks import damage
 from data import builder, captions, decode, streams
 
 FILM = damage.film()
-# Files in which all that is flipped here is noticed, some of it, and nothing: see docs/videos.md.
+# Codecs for which all, some and none of the changed bytes are detected: see docs/videos.md.
 CERTAIN = ('MPEG-2', 'MPEG-1', 'H.263', 'FFV1', 'HEVC with checksums', 'PNG')
 SOME = ('H.264', 'HEVC', 'MPEG-4', 'AV1', 'GIF', 'MJPEG', 'ProRes')
 SILENT = ('VP8', 'VP9')
@@ -20,13 +20,13 @@ SILENT = ('VP8', 'VP9')
 
 @pytest.fixture(scope='module')
 def files():
-  """The film by each codec, when it is first asked for."""
+  """The video encoded by a codec, cached."""
   made = {}
   return lambda name: made.setdefault(name, damage.encode(damage.CODECS[name], FILM))
 
 
 def frames(file):
-  """The frames as they are stored, and why they end early."""
+  """The frames as they are stored, and the damage that ends them early."""
   result = []
   try:
     result.extend(frame.image.to_ndarray(format='rgb24') for frame in decode.read(file))
@@ -36,14 +36,14 @@ def frames(file):
 
 
 def order(file):
-  """For each packet the number of its frame in order of presentation."""
+  """The index of each packet's frame in order of presentation."""
   with av.open(io.BytesIO(file)) as container:
     times = [packet.pts for packet in container.demux(video=0) if packet.size]
   return [sorted(times).index(time) for time in times]
 
 
 def remuxed(file, keep, container='matroska'):
-  """The file with those of its packets for which `keep(number, packet)`."""
+  """The file with only those packets for which `keep(number, packet)` is true."""
   made = io.BytesIO()
   with av.open(io.BytesIO(file)) as source, av.open(made, 'w', format=container) as out:
     stream = out.add_stream_from_template(source.streams.video[0])
@@ -127,7 +127,7 @@ def test_a_dataset_holds_damaged_files_as_far_as_they_are_right(files, tmp_path)
 )
 @pytest.mark.parametrize('middle', [False, True])
 def test_a_file_may_begin_within_a_film(name, options, middle):
-  """At a key frame, before which frames are shown that refer to what is not there; or anywhere."""
+  """Starts at a key frame, before which frames refer to missing frames, or at any other place."""
   codec = damage.CODECS[name]
   codec = damage.Codec(codec.encoder, 'matroska', codec.pixels, options, codec.bit_rate)
   file = damage.encode(codec, FILM)
@@ -152,7 +152,7 @@ def test_a_lost_packet_ends_a_film_of_hevc(files):
 
 
 def test_lost_bytes_of_a_transport_stream_end_a_film():
-  """Which its packets of 188 bytes, that are counted, tell of (ISO/IEC 13818-1, 2.4.3.3)."""
+  """The continuity counter of packets of 188 bytes shows it (ISO/IEC 13818-1, 2.4.3.3)."""
   codec = damage.CODECS['MPEG-2']
   source = damage.encode(dataclasses.replace(codec, container='mpegts'), FILM)
   whole, _ = frames(source)
@@ -215,24 +215,24 @@ def step(number, *messages, **kwargs):
 
 
 @pytest.mark.parametrize(
-  ('said', 'codec', 'faults'),
+  ('messages', 'codec', 'faults'),
   [
     ([(), (), ('bad',), ()], 'ffv1', [None, None, 'ffv1: bad', None]),
     ([('bad',), (), ()], 'ffv1', ['ffv1: bad', None, None]),
-    ([('odd',), ('odd',), ('odd',)], 'ffv1', [None] * 3),  # it says it of all
+    ([('odd',), ('odd',), ('odd',)], 'ffv1', [None] * 3),  # there is a message for every packet
     ([('odd',)], 'ffv1', [None]),
-    ([(), ('mmco: unref short failure',)], 'h264', [None, None]),  # a flag would tell of damage
+    ([(), ('mmco: unref short failure',)], 'h264', [None, None]),  # damage would be flagged
     ([(), ('reference picture missing',)], 'h264', [None, 'h264: reference picture missing']),
   ],
 )
-def test_which_messages_tell_of_damage(message, codec, faults):
-  steps = [step(number, *messages) for number, messages in enumerate(message)]
-  steps.append(step(len(message), flush=True))
+def test_which_messages_report_damage(messages, codec, faults):
+  steps = [step(number, *texts) for number, texts in enumerate(messages)]
+  steps.append(step(len(messages), flush=True))
   assert [one.fault for one in streams._with_faults(iter(steps), codec)] == [*faults, None]
 
 
 def streamed(*streams, container='matroska', default=(), cover=None):
-  """Videos one beside the other, each `(width, height, level of gray, bits a second)`.
+  """A file with several video streams, each `(width, height, gray value, bits a second)`.
 
   default: the numbers of those that are marked so; cover: that of a picture of the whole.
   """

@@ -18,7 +18,7 @@ LEVELS = [0, 50, 100, 150, 200]
 
 
 def slides(container):
-  """Pictures of the colours `LEVELS`, most of which are shown for longer than `timing.GAP`."""
+  """Frames of the gray values `LEVELS`, most of which are shown for longer than `timing.GAP`."""
   pictures = numbered(256)[LEVELS]
   if container in ('gif', 'apng', 'webp'):
     file, (first, *others) = io.BytesIO(), map(Image.fromarray, pictures)
@@ -31,7 +31,7 @@ def slides(container):
 
 
 def streamed(container, codec, seconds):
-  """Pictures at these times, in a container that is made for streams."""
+  """Frames at these times, in a container for streams."""
   file = io.BytesIO()
   with av.open(file, 'w', format=container) as out:
     stream = out.add_stream(codec, rate=25)
@@ -48,7 +48,7 @@ def streamed(container, codec, seconds):
   ('container', 'shown'),
   [
     *(('gif', 77), ('apng', 77), ('webp', 77)),
-    # These keep no length of the last one.
+    # These containers don't store the duration of the last frame.
     *(('matroska', 65.04), ('mov', 65.04)),
   ],
 )
@@ -73,7 +73,7 @@ def test_slides_make_a_dataset(tmp_path):
 def test_a_gap_which_the_container_contradicts_ends_a_file():
   file = encoded(numbered(6), [0, 100, 200, 300, 5_000_000, 5_000_100])
   assert decode.probe(file).frames == 6
-  # A Duration of Matroska, in its milliseconds, as it was before a time was spoilt.
+  # The Duration of Matroska in milliseconds, with a wrong time.
   at = file.index(b'\x44\x89\x88') + 3
   spoilt = file[:at] + struct.pack('>d', 600.0) + file[at + 8 :]
   assert decode.decode(spoilt, fps=10.0)[:4, 0, 0, 0].tolist() == [0, 1, 2, 3]
@@ -91,7 +91,7 @@ def test_a_gap_in_flv_is_judged_by_the_length_in_its_metadata():
 
 
 def test_a_gap_is_damage_where_a_container_knows_no_length():
-  # FFmpeg takes the length of a transport stream from its times: nobody else says it.
+  # FFmpeg computes the length of a transport stream from its times, since it is not stored.
   facts = decode.probe(streamed('mpegts', 'mpeg1video', [0, 0.2, 0.4, 3000, 3000.2]))
   assert (facts.frames, facts.fault) == (3, 'damaged: no frame for 2999.6 s')
 
@@ -107,10 +107,10 @@ def images(times, durations=None):
 @pytest.mark.parametrize(
   ('times', 'durations', 'end', 'count'),
   [
-    ([0, 1, 30, 31], None, 32.0, 4),  # the container says how long it lasts
+    ([0, 1, 30, 31], None, 32.0, 4),  # the container states the end
     ([0, 1, 30, 31], None, 5.0, 2),
-    ([0, 1, 30, 31], None, None, 2),  # nobody says it
-    ([0, 1, 30, 31], [1, 29, 1, 1], None, 4),  # the frame before says it
+    ([0, 1, 30, 31], None, None, 2),  # the length is unknown
+    ([0, 1, 30, 31], [1, 29, 1, 1], None, 4),  # the duration of the previous frame says so
     ([0, 1, 30, 31], [1, 20, 1, 1], None, 2),
     ([0, 1, 30, 31], [1, 29, 1, 1], 5.0, 2),
     ([0, 1, 11, 12], None, None, 4),  # not longer than any frame may be shown

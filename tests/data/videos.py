@@ -1,4 +1,4 @@
-"""Videos of known frames, written by the tests themselves."""
+"""Video files with known frames for tests."""
 
 import fractions
 import io
@@ -26,7 +26,7 @@ def encoded(pictures, milliseconds, container='matroska', aspect=None, lossless=
 
 
 def turned(mov):
-  """The contents of a QuickTime file, to be shown turned by 90 degrees, as phones write them."""
+  """The contents of a QuickTime file with a rotation by 90 degrees, as phones write it."""
   at = mov.index(b'tkhd') + 4 + 40  # the display matrix, behind times, numbers and reserved bytes
   one = 1 << 16
   matrix = struct.pack('>9i', 0, one, 0, -one, 0, 0, 0, 0, 1 << 30)
@@ -34,14 +34,14 @@ def turned(mov):
 
 
 def numbered(count, width=16):
-  """Pictures which are all of the colour of their number."""
+  """Frames whose pixels all have the frame's index as their value."""
   return np.broadcast_to(
     np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 16, width, 3)
   )
 
 
 def packed(packets, codec, container, pixels, shape, rate=12):
-  """A file with these packets, `rate` a second, each of which is a whole picture of this shape."""
+  """A file with these packets, `rate` a second; each is a complete picture of this shape."""
   file = io.BytesIO()
   with av.open(file, 'w', format=container) as out:
     stream = out.add_stream(codec, rate=rate)

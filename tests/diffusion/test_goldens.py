@@ -1,4 +1,4 @@
-"""Whole trajectories of diffusers' schedulers, by this project's samplers.
+"""Complete trajectories of diffusers' schedulers, reproduced by this project's samplers.
 
 The network of the goldens answers  x i / (i + 1)  at step i of 1000, which is time (i + 1) / 1000.
 Where diffusers differs, it does in what a sampler is called with:
@@ -84,7 +84,7 @@ def test_trajectories(pattern, goldens, monkeypatch):
 
 
 def tolerance(name, config):
-  """How far from the golden, as a part of its largest number."""
+  """The largest error relative to the largest value of the golden."""
   prediction, spacing = config['prediction_type'], config.get('timestep_spacing', 'linspace')
   if name.startswith('euler'):
     return 2e-6
@@ -96,7 +96,7 @@ def tolerance(name, config):
 
 
 def trajectory(name, config, arrays, sample):
-  """What `sample` makes of the golden's start, after every step."""
+  """The results of `sample` from the golden's start, after every step."""
   process = Process(
     SCHEDULES[config['beta_schedule']], prediction=PREDICTIONS[config['prediction_type']]
   )
@@ -138,7 +138,7 @@ def thresholding(quantile, cap):
 
 
 def clipping(config):
-  """The function of denoisers which the golden's configuration asks for, if any."""
+  """The thresholding that the golden's configuration has, if any."""
   if config.get('thresholding'):
     return thresholding(config['dynamic_thresholding_ratio'], config['sample_max_value'])
   return clipped if config.get('clip_sample') else None

@@ -29,7 +29,7 @@ every_process = pytest.mark.parametrize(
 
 
 def exact(process, s):
-  """The denoiser of N(0, s^2), by way of the prediction of the process."""
+  """The denoiser of N(0, s^2), computed through the prediction of the process."""
 
   def apply(params, xt, t, cond):
     alpha, sigma = per_example(process.alpha(t), xt), per_example(process.sigma(t), xt)
@@ -45,7 +45,7 @@ def run(sample, process, s, times, xt):
 
 
 def gain(sample, process, times, s):
-  """The factor by which a deterministic sampler multiplies: it is linear, and sees 1."""
+  """The factor of a deterministic sampler, which is linear: its result from 1."""
   return run(sample, process, s, times, jnp.ones((4, 1, 1, 1, 1)))[0].item()
 
 
@@ -230,7 +230,7 @@ def test_every_step_is_reported(sample):
 
 @pytest.mark.parametrize('sample', [sampler.ddim, DDPM_S, sampler.dpmpp_2m])
 def test_ends_at_the_answer(sample):
-  """At t = 0 nothing but the last x0 is left, whatever the network says before."""
+  """The result at t = 0 is the last x0, whatever the network predicted before."""
   process, known = Process(shift=-5.5, prediction='eps'), jax.random.normal(KEY, (4, 2, 4, 4, 3))
 
   def denoiser(xt, t, cond):

@@ -72,7 +72,7 @@ def test_given_pixels_have_the_mean_and_deviation_of_their_time_at_every_step(sa
 
   def denoiser(xt, t, cond):
     jax.debug.callback(
-      lambda *found: seen.append([x.item() for x in found]), t[0], xt.mean(), xt.std()
+      lambda *values: seen.append([x.item() for x in values]), t[0], xt.mean(), xt.std()
     )
     return jnp.concatenate([jnp.tanh(xt), jnp.ones_like(xt)], -1)  # of all, the largest variance
 
@@ -95,7 +95,7 @@ def test_an_initial_video_is_noised_up_to_the_first_time_which_is_its_strength(s
   seen = []
 
   def denoiser(xt, t, cond):
-    jax.debug.callback(lambda *found: seen.append(found), t[0], xt)
+    jax.debug.callback(lambda *values: seen.append(values), t[0], xt)
     return same_as_noisy(xt, t, cond)
 
   initial_video = InitialVideo(VIDEO, jnp.asarray(strength))
@@ -106,7 +106,7 @@ def test_an_initial_video_is_noised_up_to_the_first_time_which_is_its_strength(s
   assert len(times) == 10
   assert (np.diff(times) < 0).all()
   assert times[-1] > 0
-  ((_, xt),) = [found for found in seen if found[0] == times[0]]
+  ((_, xt),) = [values for values in seen if values[0] == times[0]]
   noise = (xt - np.cos(np.pi / 2 * strength) * VIDEO) / np.sin(np.pi / 2 * strength)
   first, _ = jax.vmap(jax.random.split, out_axes=1)(KEYS)
   np.testing.assert_allclose(

@@ -22,7 +22,7 @@ def source(tmp_path_factory):
 
 @pytest.fixture
 def opened(source, tmp_path, monkeypatch):
-  """Opens a new encoder, as in another process, with a cache; and counts what the network does."""
+  """Opens a new encoder with a cache, as in a new process, and counts calls of the network."""
   ran = []
 
   def counting(model, params):

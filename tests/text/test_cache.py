@@ -1,4 +1,4 @@
-"""What a cache of embeddings stores, and when it is asked in place of the network."""
+"""What a cache of embeddings stores, and when it replaces a call of the network."""
 
 import pathlib
 import threading
@@ -18,7 +18,7 @@ PROMPTS = ['a red circle moving', '', 'A  Blue zebra?', 'circle ' * 30]  # what 
 def test_what_is_in_the_cache_is_not_embedded_again(opened, tmp_path, dtype):
   opened, ran = opened
   first, _ = opened(dtype=dtype)([*PROMPTS, PROMPTS[0], ' A red  CIRCLE moving '])
-  assert ran == [4]  # of the same tokens one
+  assert ran == [4]  # equal tokens are computed once
   np.testing.assert_array_equal(first[0], first[5])
   files = [p for p in (tmp_path / 'cache').rglob('*') if p.is_file()]
   assert {p.stat().st_size for p in files} == {20 * 16 * (4 if dtype == 'float32' else 2)}
@@ -71,7 +71,7 @@ def test_real_tokens_alone_are_stored_where_padding_is_masked(opened, tmp_path, 
   text, mask = opened(dtype=dtype, cache='', mask_padding=True)(PROMPTS)
   np.testing.assert_array_equal(mask.sum(-1), TOKENS)
   np.testing.assert_array_equal(text, np.where(mask[..., None], whole, 0))
-  # Padding is no constant that could be stored once, which is why entries for IF are whole.
+  # Embeddings of padding differ, so entries for IF contain all tokens.
   padding = whole[2][TOKENS[2] :]
   assert len({row.tobytes() for row in padding}) > len(padding) // 2
   for _ in range(2):
@@ -152,7 +152,7 @@ def test_other_weights_dtypes_and_lengths_have_entries_of_their_own(opened, sour
   for path in pathlib.Path(source).iterdir():
     (other / path.name).write_bytes(path.read_bytes())
   opened(source=str(other))(PROMPTS)
-  assert ran == [4, 4, 4]  # another place is no other encoder
+  assert ran == [4, 4, 4]  # a copy in another folder is the same encoder
   tensors = {name: part.read() for name, part in weights.find(other).items()}
   tensors['norm_out/scale'] = 2 * tensors['norm_out/scale']
   weights.write(other, 'model', tensors.items())

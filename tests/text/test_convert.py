@@ -1,4 +1,4 @@
-"""The converter, whose answers are compared in test_encoder.py and in tests/parity."""
+"""The converter; test_encoder.py and tests/parity compare the outputs of converted models."""
 
 import json
 import pathlib
@@ -27,7 +27,7 @@ def source(tmp_path):
 
 
 def change(source, **tensors):
-  """Saves the weights with others: None for one to be left out; `__` stands for a point."""
+  """Saves the weights with changed tensors; None removes one, and `__` stands for a point."""
   path = source / 'model.safetensors'
   changed = load_file(path) | {name.replace('__', '.'): x for name, x in tensors.items()}
   save_file({name: x for name, x in changed.items() if x is not None}, path, {'format': 'pt'})
@@ -124,13 +124,13 @@ def test_what_is_no_t5_of_v11_is_refused_and_nothing_is_left(
   assert [p.name for p in tmp_path.iterdir()] == ['pipeline']
 
 
-def test_folders_that_are_not_whole_are_refused(source, tmp_path):
+def test_folders_that_are_incomplete_are_refused(source, tmp_path):
   path = source / 'model.safetensors'
   path.write_bytes(path.read_bytes()[:-8])
   with pytest.raises(ValueError, match=r'model\.safetensors is damaged or truncated'):
     convert(source, tmp_path / 'out')
   path.rename(source / 'pytorch_model.bin')
-  with pytest.raises(ValueError, match=r'It has pytorch_model\.bin: a pickle can run any code'):
+  with pytest.raises(ValueError, match=r'It has pytorch_model\.bin, but pickles are not read'):
     convert(source, tmp_path / 'out')
   for damaged in (b'{"d_model"', b'["d_model"]', b'\xff'):
     (source / 'config.json').write_bytes(damaged)

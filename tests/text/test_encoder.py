@@ -1,4 +1,4 @@
-"""A T5 from transformers' folder to embeddings, in the cache and out of it."""
+"""A T5, from the folder of transformers to embeddings, with the cache and without it."""
 
 import json
 import pathlib

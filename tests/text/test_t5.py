@@ -13,7 +13,7 @@ SIZES = dict(vocabulary=50, width=24, heads=3, head_features=4, hidden=40, layer
 
 
 def network(**sizes):
-  """A T5 of random parameters, as a function of tokens and mask."""
+  """A T5 with random parameters, as a function of tokens and mask."""
   model = T5Encoder(**SIZES | sizes)
   example = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
   params = random_params(jax.eval_shape(model.init, jax.random.key(0), *example)['params'])

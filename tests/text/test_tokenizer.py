@@ -51,7 +51,7 @@ def test_types_and_shapes(path):
 
 
 def train(folder, **options):
-  """A file of sentencepiece's own, in the manner of T5's if nothing else is asked."""
+  """A file of sentencepiece, with the settings of T5 unless others are passed."""
   (folder / 'texts.txt').write_text('a red circle moving left\na blue square\n' * 20)
   sentencepiece.SentencePieceTrainer.train(
     input=str(folder / 'texts.txt'), model_prefix=str(folder / 'spiece'), minloglevel=2,

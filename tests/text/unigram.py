@@ -1,4 +1,4 @@
-"""A tokenizer small enough to do by hand."""
+"""A tokenizer that is small enough to compute by hand."""
 
 import json
 import pathlib
@@ -12,7 +12,7 @@ METASPACE = {'type': 'Metaspace', 'replacement': '▁', 'prepend_scheme': 'alway
 
 
 def described() -> dict:
-  """What Hugging Face's file says of it."""
+  """The contents of its tokenizer.json."""
   special = ('<pad>', '</s>', '<unk>', '<extra_id_0>')
   no = dict.fromkeys(('single_word', 'lstrip', 'rstrip', 'normalized'), False)
   end = {'SpecialToken': {'id': '</s>', 'type_id': 0}}
