@@ -169,7 +169,7 @@ def test_named_variances_are_their_formulas(monkeypatch):
 
 def test_a_variance_that_is_not_learned_is_refused():
   args = COND, jnp.ones((4, 1, 1, 1, 1)), Process(), sampler.times(4)
-  with pytest.raises(ValueError, match='has 0: its out_channels are to be 2'):
+  with pytest.raises(ValueError, match='has 0; out_channels must be 2'):
     sampler.ddpm(lambda xt, t, cond: xt, *args, keys=KEYS, variance='learned')
 
 
