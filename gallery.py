@@ -116,7 +116,9 @@ def page(folder: pathlib.Path, rows: list[Row]) -> str:
   for i, row in enumerate(rows):
     shown = {file: flag for flag, file in row.inputs.items()}
     shown |= {f'{i}.mp4': 'made', f'{i}_xt.png': 'its X-T slice'}
-    figures = ''.join(FIGURE.format(media=_media(file), caption=of) for file, of in shown.items())
+    figures = ''.join(
+      FIGURE.format(media=_media(file), caption=about) for file, about in shown.items()
+    )
     line = html.escape(shlex.join(['python', *row.argv(folder, str(i))]))
     sections.append(ROW.format(name=html.escape(row.name), command=line, figures=figures))
   return PAGE.format(rows=''.join(sections))

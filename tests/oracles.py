@@ -39,11 +39,11 @@ def layer(module, *inputs, seed=0):
   return float64, lambda *inputs: np.asarray(apply(*inputs))
 
 
-def fresh(module, *inputs, of=lambda params: params):
-  """New parameters of a network, or what `of` makes of them, without computing the others."""
+def fresh(module, *inputs, select=lambda params: params):
+  """New parameters of a network, or those that `select` returns, without computing the others."""
   inputs = jax.tree.map(jax.numpy.asarray, inputs)
   key = jax.random.key(0, impl='unsafe_rbg')  # which compiles faster
-  return jax.jit(lambda key: of(module.init(key, *inputs)['params']))(key)
+  return jax.jit(lambda key: select(module.init(key, *inputs)['params']))(key)
 
 
 def relative_error(got, want):

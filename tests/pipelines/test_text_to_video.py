@@ -124,7 +124,7 @@ def test_thresholds_keep_x0_in_range(threshold, want):
   np.testing.assert_allclose(video, np.broadcast_to(want, video.shape), atol=1e-4)
 
 
-def test_every_step_is_told_once_whatever_the_batch():
+def test_every_step_is_reported_once_whatever_the_batch():
   seen = []
   generate(0.1, 0.2, on_step=seen.append)
   jax.effects_barrier()

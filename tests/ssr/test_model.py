@@ -63,8 +63,8 @@ def test_a_network_may_predict_the_difference_to_the_upsampled_video():
   up = upsample(cond.low_res, 8, 8)
   zero = adding_low_res(lambda params, x, t, cond: 0 * x)
   np.testing.assert_array_equal(zero({}, x, t, cond), up)
-  whole = adding_low_res(lambda params, x, t, cond: x - cond.low_res)
-  np.testing.assert_allclose(whole({}, x, t, cond), x, atol=1e-6)
+  identity = adding_low_res(lambda params, x, t, cond: x - cond.low_res)
+  np.testing.assert_allclose(identity({}, x, t, cond), x, atol=1e-6)
 
 
 def test_a_residual_is_of_the_clean_frame():
@@ -85,7 +85,7 @@ def static():
   clip = still(x), t, cond.replace(low_res=still(cond.low_res))
   params = random_params(shapes_of(image, x, t, cond))
   large = clip[2].replace(low_res=upsample(clip[2].low_res, 8, 8))
-  inserted = fresh(video, *clip[:2], large, of=lambda params: partition(params, TEMPORAL)[0])
+  inserted = fresh(video, *clip[:2], large, select=lambda params: partition(params, TEMPORAL)[0])
   target = random_params(shapes_of(video, *clip), seed=1)
   inflated = inflate(params, nest(names(target) | names(inserted)))
   return clip, answers(video, inflated), answers(image, params)(x, t, cond)

@@ -76,7 +76,7 @@ def inflated(request):
   noise = jnp.asarray(np.random.default_rng(1).normal(size=(*x.shape[:4], 4)), jnp.float32)
   wide = cond.replace(masked_video=noise[..., :3], mask=noise[..., 3:])
   random = random_params(shapes_of(video, x, t, wide))
-  inserted = fresh(video, x, t, wide, of=lambda params: partition(params, TEMPORAL)[0])
+  inserted = fresh(video, x, t, wide, select=lambda params: partition(params, TEMPORAL)[0])
   inflated = inflate(params, nest(names(random) | names(inserted)))
 
   def apply(x):
