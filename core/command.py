@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from core import interrupt, mistakes, unicode, usage, writable
+from core import config_keys, interrupt, mistakes, unicode, usage, writable
 from core.errors import UserError
 
 ROOT = mistakes.ROOT
@@ -126,6 +126,8 @@ def _run(main: Callable[[list[str]], None], help_text: Callable[[], str]) -> Non
 def _parse(argv: list[str]) -> list[str]:
   flags.FLAGS.set_gnu_getopt()  # flags may follow a verb
   try:
+    if message := config_keys.missing_file(argv):
+      fail(message)
     arguments = flags.FLAGS(argv)
     for name in flags.FLAGS:
       # A config whose file is not there says so with an OSError, but only when it is touched.
@@ -136,10 +138,12 @@ def _parse(argv: list[str]) -> list[str]:
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it touches
     return arguments
-  except (AttributeError, KeyError) as error:
-    # ml_collections wraps the one in the other, and str(KeyError) would be in quotes.
-    key = error.args[0]
-    fail(f'Unknown key of the config: {key.args[0] if isinstance(key, KeyError) else key}')
+  except (AttributeError, KeyError):  # ml_collections raises either for an unknown key
+    if message := config_keys.unknown_key(argv):
+      fail(message)
+    raise
+  except flags.UnrecognizedFlagError as error:
+    fail(config_keys.unknown_flag(error.flagname, argv) or error)
   except (flags.Error, TypeError, ValueError, OSError) as error:
     # ml_collections writes the traceback of a config's own error into the message.
     what, _, trace = str(error).partition('Traceback (most recent call last):')

@@ -77,8 +77,16 @@ def test_what_is_called_succeeds(run, config):
     (('--test_count_of=nan',), 'error: flag --test_count_of=nan: allowed is a finite number.'),
     (('--test_count_of=inf',), 'error: flag --test_count_of=inf: allowed is a finite number.'),
     (('--test_count=0',), 'error: flag --test_count=0: 0 is not a positive integer'),
-    (('--test_config.model.grups=8',), "error: Unknown key of the config: 'grups' Did you mean"),
-    (('--test_config=none.py',), "No such file or directory: 'none.py'"),
+    (
+      ('--test_config.model.grups=8',),
+      'Unknown config key --test_config.model.grups: did you mean --test_config.model.groups?',
+    ),
+    (
+      ('--test_config=configs/none.py:tiny',),
+      'error: --test_config=configs/none.py: there is no such file; allowed are configs/ssr.py, ',
+    ),
+    (('--test_steps=8',), "error: Unknown command line flag 'test_steps'"),
+    (('--steps=8',), 'error: Unknown flag --steps: did you mean --test_config.steps?'),
     (('--test_config={}:large',), "error: No scale 'large'; allowed are tiny."),
     (
       ('--test_config.model.source=a\udcff',),
