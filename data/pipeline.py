@@ -17,7 +17,7 @@ import numpy as np
 
 from core import interrupt
 from core.errors import UserError
-from data import dataset, synthetic
+from data import dataset, integrity, synthetic
 
 KILLED = 'terminated unexpectedly'  # in the message of Grain if a worker was killed
 MAX_RESTARTS = 3  # of the workers for one batch; then the error is raised
@@ -65,6 +65,11 @@ def _require_folder(source: str) -> None:
   if not source or not pathlib.Path(source).is_dir():  # '' is no folder, though the path of one
     raise UserError(
       f'Got the source {source!r}; allowed are {SYNTHETIC!r} and a folder which data.builder wrote.'
+    )
+  if not any(pathlib.Path(source, name).exists() for name in integrity.FILES):
+    raise UserError(
+      f'{source} is a folder without a dataset.  To make one of its videos, run  python -m '
+      f'data.builder --videos={source} --captions=FILE.jsonl --out=FOLDER  and name FOLDER here.'
     )
 
 
