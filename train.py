@@ -5,11 +5,11 @@ r"""Trains one stage of the model.
   python train.py --config=configs/ssr_image.py:demo --workdir=runs/ssr_image
   python train.py --config=configs/ssr.py:demo --workdir=runs/ssr --config.init_from=runs/ssr_image
 
-The workdir holds the config, checkpoints, metrics and samples.  The same command resumes.
+The workdir holds the config, checkpoints, metrics and samples.  The same command resumes a run.
 
   python train.py --config=configs/t2v.py:paper --compile_for=v5p:4x4x8 --output=forecast.json
 
-says, without a TPU, what a step would take of such a slice.
+predicts, without a TPU, the memory and the time of a step on such a slice.
 """
 
 import core.early  # noqa: F401
@@ -22,64 +22,81 @@ import pathlib
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 
 import jax
-import jax.numpy as jnp
 import psutil
 from absl import flags
 from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict, config_flags
 
-from core import command, interrupt, unicode, video
-from core.condition import Condition
-from core.params import cast_kernels, count
-from core.sharding import fsdp, make_mesh, of_each, put_batch, replicated, rows
+from core import command, interrupt, unicode
+from core.params import cast_kernels, count, merge
+from core.sharding import make_mesh, of_each, put_batch, replicated
 from core.typing import Key, Params
 from core.writable import require_folder
-from data.pipeline import batches
-from diffusion.sampling import video_keys
 from evaluation.in_training import make_scoring
 from pipelines.stages import open_stage
-from text.encoder import open_encoder
-from training import account, checkpoint, failures, loop, processes, resume
+from training import account, checkpoint, failures, hooks, loop, parent, processes, resume
 from training.agreement import from_first
+from training.batches import open_batches
 from training.compile_for import forecast_step, report
 from training.lock import locked
-from training.monitor import say
+from training.metrics import Metrics
+from training.monitor import log, progress_bar
 from training.phases import Clock, watched
 from training.plan import Plan, initialise, lower_step, make_plan
 from training.ranges import require_in_range
-from training.sampling import GenerateOnHost, make_generate_on_host, to_every_host, videos_at_once
-from training.stage import Stage
-from training.state import State
-from training.stops import told_to_stop
-from training.validation import (
-  evaluation_rows,
-  fixed_batches,
-  make_losses,
-  mean_loss,
-  open_validation,
+from training.sampling import (
+  make_generate_on_host,
+  make_sampling,
+  to_every_host,
+  videos_at_once,
 )
+from training.state import State
+from training.stops import catching_signals
+from training.trackers import open_tracker, require_tracker
+from training.validation import make_losses, mean_loss
 
-_CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run is kept.')
+_CONFIG = config_flags.DEFINE_config_file(
+  'config',
+  None,
+  'A run trains the stage in this file at a scale, as in configs/t2v.py:demo; --config.KEY=VALUE '
+  'overrides one of its keys.',
+  lock_config=True,
+)
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'The checkpoints, metrics and samples of the run are in this folder.'
+)
 _COORDINATOR = flags.DEFINE_string(
-  'coordinator', None, 'HOST:PORT of process 0, where no scheduler says who is who; or auto.'
+  'coordinator',
+  None,
+  'Process 0 of a run of many processes has this address, HOST:PORT; with auto, JAX finds it.  It '
+  'is not needed under a scheduler that JAX supports.',
 )
 _NUM_PROCESSES = flags.DEFINE_integer(
-  'num_processes', None, 'How many there are; 1 alone: whatever a scheduler says.', lower_bound=1
+  'num_processes',
+  None,
+  'A run has this number of processes; 1 runs this process alone, even under a scheduler.',
+  lower_bound=1,
 )
-_PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which of them this is.', lower_bound=0)
+_PROCESS_ID = flags.DEFINE_integer(
+  'process_id', None, 'This process has this number among those of the run, from 0.', lower_bound=0
+)
 _START_OVER = flags.DEFINE_bool(
-  'start_over', False, 'Begins at step 0 where all checkpoints of the run are damaged or gone.'
+  'start_over',
+  False,
+  'The run starts again at step 0 if all of its checkpoints are damaged or missing.',
 )
 _COMPILE_FOR = flags.DEFINE_string(
   'compile_for',
   None,
-  'A TPU slice, v5p:4x4x8, or several, 2xv5p:4x4x8, for which the step is compiled, and not run.',
+  'Instead of a run, a step is compiled for a TPU slice, as v5p:4x4x8, or for several slices, as '
+  '2xv5p:4x4x8, and its memory and time are predicted.',
 )
-_OUTPUT = flags.DEFINE_string('output', None, 'With --compile_for: a .json file for what it says.')
+_OUTPUT = flags.DEFINE_string(
+  'output', None, 'The prediction of --compile_for is also written to this .json file.'
+)
 
 
 LOST = 1  # exit status of a run that could not save its last steps
@@ -89,146 +106,142 @@ def train(
   config: ConfigDict,
   workdir: pathlib.Path,
   clock: Clock,
-  stopped: Callable[[], str] = lambda: '',
+  stop_signal: Callable[[], str] = lambda: '',
   *,
   start_over: bool = False,
 ) -> State:
-  """The state after the last step; all else is in the workdir.
+  """The state after the last step; everything else that a run makes is in the workdir.
 
   clock: in the phase `start`.
-  stopped: says by which signal this process was told to stop, if it was.
-  start_over: whether a run of which no checkpoint can be used begins at step 0.
+  stop_signal: returns the name of the signal that asks this process to stop, '' if there is none.
+  start_over: whether a run whose checkpoints are all unusable starts again at step 0.
 
-  ValueError, before anything is written, where a part of the config is wrong, and where the workdir
-  holds a run that can't go on: see `training.resume`.
+  UserError, before anything is written, if a part of the config is wrong, or if the workdir holds a
+  run that cannot be resumed: see `training.resume`.
   """
-  require_in_range(config)
+  require_valid(config, workdir, start_over=start_over)
   mesh = make_mesh(config.mesh)
-  if config.init_from and not checkpoint.steps(workdir):  # one that is resumed has all it needs
-    require_same_texts(pathlib.Path(config.init_from), config)
   plan = make_plan(config, mesh, open_stage)
-  data, validation, fixed = open_batches(config, plan.stage, mesh)
-  keys = lambda: tuple(jax.random.split(jax.random.key(config.seed), 3))
-  key_init, key_step, key_evaluate = jax.jit(keys, out_shardings=replicated(mesh))()
   if plan.frozen and not config.init_from:
     raise UserError('Frozen parameters need a trained model: --config.init_from=WORKDIR.')
+  log(f'{count(plan.state.params):,} parameters to train, {count(plan.frozen):,} frozen')
+  key_init, key_step, key_evaluate = split_seed(config.seed, mesh)
+
   at_once = videos_at_once(config, mesh)
   generate = make_generate_on_host(plan.stage.generate, at_once, mesh)
   score = make_scoring(config, plan.stage, generate, workdir, at_once=at_once, **config.scores)
-  checkpoint.check_config(workdir, config)
-  if not start_over:
-    resume.require_checkpoints(workdir)
-  say(f'{count(plan.state.params):,} parameters to train, {count(plan.frozen):,} frozen')
-  keep = {name: config[name] for name in ('keep', 'keep_every', 'keep_best')}
+  data, validation, fixed = open_batches(config, plan.stage, mesh)
   with contextlib.closing(data):
-    with clock.during('restore'):
-      state = resume.restore(workdir, plan.state, data, say, start_over=start_over)
-      frozen = resume.restore_frozen(workdir, plan.frozen) if state else None
-    begins = state is None
-    if begins:
-      state, frozen = begin(config, plan, key_init)
-    checkpoint.save_config(workdir, config)
-    if begins:
-      resume.save_frozen(workdir, frozen)
-    if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
-      jax.config.update('jax_compilation_cache_dir', str((workdir / 'compiled').resolve()))
-      compilation_cache.reset_cache()  # it was asked before, when there was no folder yet
-    checkpoints = checkpoint.manager(workdir, **keep)
-    with contextlib.closing(checkpoints), jax.set_mesh(mesh):
+    state, frozen = open_state(config, workdir, plan, data, key_init, clock, start_over=start_over)
+    start = int(state.step)
+    use_compilation_cache(workdir)
+    keep = {name: config[name] for name in ('keep', 'keep_every', 'keep_best')}
+    with (
+      contextlib.closing(checkpoint.manager(workdir, **keep)) as checkpoints,
+      open_metrics(config, workdir) as metrics,
+      jax.set_mesh(mesh),
+    ):
       frozen = cast_kernels(frozen, config.model.dtype)
       with clock.during('compile'):
         lowered, step_flops = lower_step(plan, key_step)
-        step = lowered.compile()
+        compiled = lowered.compile()
+
+      def step(state: State, batch: dict) -> tuple[State, dict]:
+        stop = {'stop': of_each(bool(stop_signal()), mesh)}
+        return compiled(state, frozen, put_batch(batch, mesh) | stop, key_step)
+
       losses = make_losses(config, plan.stage, mesh)
-      shown = to_every_host(
-        put_batch(fixed[0], mesh), min(len(config.sample_prompts), config.evaluate_batch), mesh
-      )
-      inputs = lambda batch, stop: put_batch(batch, mesh) | {'stop': of_each(stop, mesh)}
-      return loop.run(
-        config, workdir, state, frozen, data, checkpoints,
-        clock=clock, stopped=stopped, step_flops=step_flops,
-        step=lambda state, frozen, batch, stop: step(state, frozen, inputs(batch, stop), key_step),
-        evaluate=lambda params: {validation.metric: mean_loss(
-          lambda number, batch: losses(params, put_batch(batch, mesh), key_evaluate, number),
-          fixed, len(validation.examples),
-        )},
-        sample=make_sampling(config, plan.stage.preview(shown), generate, workdir),
-        score=score,
-      )  # fmt: skip
+
+      def evaluate(params: Params) -> dict[str, float]:
+        of_batch = lambda i, batch: losses(params, put_batch(batch, mesh), key_evaluate, i)
+        return {validation.metric: mean_loss(of_batch, fixed, len(validation.examples))}
+
+      shown = min(len(config.sample_prompts), config.evaluate_batch)
+      preview = plan.stage.preview(to_every_host(put_batch(fixed[0], mesh), shown, mesh))
+      sample = make_sampling(config, preview, generate, workdir, metrics)
+
+      average, by_step = lambda state: merge(state.ema, frozen), {}
+      between_steps = [
+        hooks.evaluation(config.evaluate_every, evaluate, average, metrics, clock, by_step),
+        hooks.saving(
+          config.save_every, checkpoints, data, start, metrics, clock, by_step,
+          stop_if_failed=config.stop_on_failed_save,
+        ),
+        hooks.sampling(config.sample_every, sample, average, clock),
+        hooks.scoring(config.score_every, score, average, metrics, clock),
+      ]  # fmt: skip
+
+      frames = config.loader.batch * config.data.frames
+      with progress_bar(
+        start=start, steps=config.steps, frames=frames, step_flops=step_flops
+      ) as advance:
+        goodput = account.open_account(workdir, start, clock, metrics.write)
+        read_metrics = hooks.make_read_metrics(
+          metrics, advance, goodput, data, clock,
+          start=start, log_every=config.log_every, abort_after=config.guard.abort_after,
+        )  # fmt: skip
+        state = loop.run(
+          state, data, step, read_metrics, between_steps, steps=config.steps, clock=clock
+        )
+      metrics.write(int(state.step), goodput())
+      return state
 
 
-def begin(config: ConfigDict, plan: Plan, key: Key) -> tuple[State, Params]:
-  """The state before the first step and the frozen parameters, from the model of `init_from` if the
-  config names one."""
-  image = {}
-  if config.init_from:
-    place = lambda shapes: fsdp(shapes, plan.mesh, config.shard_above)
-    _, image, _ = checkpoint.load(pathlib.Path(config.init_from), place)
-  return initialise(plan, image, key)
+def require_valid(config: ConfigDict, workdir: pathlib.Path, *, start_over: bool) -> None:
+  """UserError for what is wrong with a config or a workdir, before data or models are opened."""
+  require_in_range(config)
+  require_tracker(**config.tracker)
+  checkpoint.check_config(workdir, config)
+  if not start_over:
+    resume.require_checkpoints(workdir)
+  if config.init_from and not checkpoint.steps(workdir):  # a run that is resumed needs no parent
+    parent.require_same_texts(pathlib.Path(config.init_from), config)
 
 
-def require_same_texts(workdir: pathlib.Path, config: ConfigDict) -> None:
-  """ValueError unless the model there is conditioned on texts as that of the config is."""
-  theirs, ours = text_settings(checkpoint.load_config(workdir)), text_settings(config)
-  if differ := sorted(key for key in theirs if theirs[key] != ours[key]):
-    how = ' '.join(f'--config.text.{key}={theirs[key]}' for key in differ)
-    raise UserError(f'{workdir} is a model of other texts; it needs {how}.')
+def split_seed(seed: int, mesh: jax.sharding.Mesh) -> tuple[Key, Key, Key]:
+  """Keys for the initial parameters, the steps and the evaluation, on every device of the mesh."""
+  keys = lambda: tuple(jax.random.split(jax.random.key(seed), 3))
+  return jax.jit(keys, out_shardings=replicated(mesh))()
 
 
-def text_settings(config: ConfigDict) -> dict:
-  """What decides how the model of a config is told a text."""
-  source = config.text.get('source', 'hashed')
-  if source not in ('', 'hashed'):
-    source = str(pathlib.Path(source).resolve())
-  told = {'source': source, 'tokens': config.text.tokens, 'width': config.text.width}
-  # One of words is masked always; a workdir of before there was a choice attends to padding.
-  masked = source != 'hashed' and config.text.get('mask_padding', False)
-  return told | {'mask_padding': masked}
-
-
-def open_batches(config: ConfigDict, stage: Stage, mesh: jax.sharding.Mesh):
-  """The batches of training, what is evaluated, and the batches of that: of each, the rows that
-  this process loads."""
-  encode, source = open_encoder(**config.text), stage.data.open('train')
-  validation = open_validation(config, stage, source)
-  say(f'{len(source):,} examples to train on; {validation.metric} is of {validation.description}')
-  clips = config.evaluate_batch
-  fixed = fixed_batches(validation.examples, encode, stage, clips, evaluation_rows(clips, mesh))
-  mine = rows(config.loader.batch, mesh)
-  data = batches(source, encode, keys=stage.batch, seed=config.seed, rows=mine, **config.loader)
-  return data, validation, fixed
-
-
-def make_sampling(
+def open_state(
   config: ConfigDict,
-  preview: tuple[Sequence[str], Condition],
-  generate: GenerateOnHost,
   workdir: pathlib.Path,
-):
-  """Returns `sample(params, step)`, which generates videos and writes them with their X-T slices.
+  plan: Plan,
+  data: Iterator,
+  key: Key,
+  clock: Clock,
+  *,
+  start_over: bool,
+) -> tuple[State, Params]:
+  """The state before the next step, and the frozen parameters: restored, or else initialised.
 
-  All processes call it; the first one writes.
-
-  preview: the titles and the condition of the videos: see `training.stage.Stage`.
-  generate: see `make_generate_on_host`.
+  The config is written to the workdir, and the frozen parameters of a new run.
   """
-  d, (titles, cond) = config.data, preview
-  keys = video_keys(config.seed, jnp.arange(len(titles)))
+  with clock.during('restore'):
+    state = resume.restore(workdir, plan.state, data, log, start_over=start_over)
+    frozen = resume.restore_frozen(workdir, plan.frozen) if state else None
+  is_new = state is None
+  if is_new:
+    state, frozen = initialise(plan, parent.load_params(config, plan.mesh), key)
+  checkpoint.save_config(workdir, config)
+  if is_new:
+    resume.save_frozen(workdir, frozen)
+  return state, frozen
 
-  def sample(params: Params, step: int) -> None:
-    videos = generate(params, cond, keys)
-    if jax.process_index() > 0:
-      return
-    folder = workdir / 'samples' / f'step_{step:08}'
-    folder.mkdir(parents=True, exist_ok=True)
-    for i, (title, frames) in enumerate(zip(titles, map(video.to_uint8, videos))):
-      extension = '.mp4' if d.frames > 1 else '.png'
-      metadata = {'prompt': title, 'step': str(step)}
-      video.write(folder / f'{i}{extension}', frames, fps=d.fps, metadata=metadata)
-      if d.frames > 1:
-        video.write(folder / f'{i}_xt.png', video.xt_slice(frames)[None])
 
-  return sample
+def use_compilation_cache(workdir: pathlib.Path) -> None:
+  """Keeps what XLA compiles in the workdir, unless the user has a folder for it."""
+  if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
+    jax.config.update('jax_compilation_cache_dir', str((workdir / 'compiled').resolve()))
+    compilation_cache.reset_cache()  # JAX opened it before there was a folder
+
+
+def open_metrics(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
+  """The logger of a run, with the tracker that the config names."""
+  is_first = jax.process_index() == 0
+  tracker = open_tracker(workdir, config.to_dict(), **config.tracker) if is_first else None
+  return Metrics(workdir, tracker)
 
 
 def main() -> None:
@@ -245,39 +258,39 @@ def main() -> None:
 
 
 def run(config: ConfigDict, workdir: pathlib.Path) -> int:
-  """Trains, and says what came of it; returns the exit status.
+  """Trains, and prints how the run ended; returns the exit status.
 
-  0 where the run is at its end or was stopped by a scheduler, 130 where it was by Ctrl-C, 1 where
-  steps are lost because the last checkpoint could not be saved.
+  That is 0 if the run is at its end or a scheduler stopped it, 130 after Ctrl-C, and 1 if steps are
+  lost because the last checkpoint could not be saved.
   """
   unicode.require_path(workdir.absolute())
   require_folder(workdir)
-  began = psutil.Process().create_time()
+  started = psutil.Process().create_time()
   stalled = lambda status: failures.end_all(status, 'it took too long, as its own message says')
   limits = config.watchdog.to_dict()
   with (
-    watched(workdir, limits, started=began, end=stalled) as clock,
-    told_to_stop(clock) as stopped,
+    watched(workdir, limits, started=started, end=stalled) as clock,
+    catching_signals(clock) as stop_signal,
   ):
     processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     with failures.ending_together(command.report), locked(workdir):
       processes.require_same(config.to_json(), command.ROOT, workdir)
       start_over = from_first(_START_OVER.value)
-      state = train(config, workdir, clock, stopped, start_over=start_over)
+      state = train(config, workdir, clock, stop_signal, start_over=start_over)
       step, saved = int(state.step), from_first(max(checkpoint.steps(workdir), default=0))
       starts = account.starts(workdir / 'metrics.jsonl')
-  again = shlex.join([sys.executable, *sys.argv])
+  command_line = shlex.join([sys.executable, *sys.argv])
   if step < config.steps:
-    say(f'Stopped after step {step} of {config.steps}.  What resumes it: {again}')
+    log(f'Stopped after step {step} of {config.steps}.  What resumes it: {command_line}')
   if starts:  # else metrics could not be written
-    say(account.table(account.account(starts, time.time())))
+    log(account.table(account.account(starts, time.time())))
   if saved < step:
-    say(
+    log(
       f'error: the last checkpoint could not be saved: steps {saved + 1} to {step} are lost.  '
-      f'Make room for it; what makes them again: {again}'
+      f'Make room for it; what makes them again: {command_line}'
     )
     return LOST
-  return interrupt.STATUS if stopped() == 'SIGINT' and step < config.steps else 0
+  return interrupt.STATUS if stop_signal() == 'SIGINT' and step < config.steps else 0
 
 
 if __name__ == '__main__':

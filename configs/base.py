@@ -120,6 +120,15 @@ def get_config() -> ConfigDict:
   c.keep_best = 0
   c.stop_on_failed_save = False
 
+  # training.trackers.open_tracker: where metrics and videos are shown besides TensorBoard.
+  c.tracker = ConfigDict(
+    {
+      'name': '',  # 'wandb' or 'trackio'; '' is neither
+      'project': 'lumiere',
+      'run': '',  # the name that is shown; '' is that of the workdir
+    }
+  )
+
   # training.guard: updates left out, for a loss so many times the usual (0 is never; one that is
   # not finite always is), and how many of them in a row end the run.
   c.guard = ConfigDict({'spike': 0.0, 'abort_after': 10})
@@ -133,6 +142,7 @@ def get_config() -> ConfigDict:
       'step': 1800.0,
       'evaluate': 3600.0,
       'sample': 7200.0,
+      'score': 7200.0,
       'save': 3600.0,
       'close': 600.0,
     }

@@ -31,7 +31,7 @@ from stunet.adapters import add_adapters, merge_adapters
 from stunet.unet import STUNet
 from text.encoder import open_encoder
 from training import checkpoint
-from training.monitor import say
+from training.monitor import log
 from training.stage import Data, Shapes, Stage
 from training.step import Apply, condition_on_text, pixels
 
@@ -86,7 +86,7 @@ def style(config: ConfigDict, on_step: OnStep | None, mesh: jax.sharding.Mesh | 
   data = Data(
     name=s.image,
     splits=lambda: ['train'],
-    open=lambda split: Picture(pathlib.Path(s.image), caption, config.data.size, warn=say),
+    open=lambda split: Picture(pathlib.Path(s.image), caption, config.data.size, warn=log),
     endless=True,
   )
   return dataclasses.replace(_from_text(config, init, apply, on_step), data=data)

@@ -117,6 +117,6 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  flags.DEFINE_string('workdir', None, 'Where the style was trained.')
-  flags.DEFINE_string('out', None, 'The file, .npz.')
+  flags.DEFINE_string('workdir', None, 'The style is read from the workdir of this run.')
+  flags.DEFINE_string('out', None, 'The style is written to this file, whose name ends in .npz.')
   command.run(main)

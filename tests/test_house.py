@@ -90,7 +90,14 @@ def flags_of(path: str | pathlib.Path) -> set[str]:
 def test_requirements_are_what_the_code_imports():
   required = requirements('requirements.txt').keys()
   imported = distributions(p for p in SOURCES if 'tests' not in p.parts and p not in ELSEWHERE)
-  assert imported == required - NOT_IMPORTED
+  assert imported - requirements('requirements-tracking.txt').keys() == required - NOT_IMPORTED
+
+
+def test_tracking_requirements_are_what_one_file_imports():
+  optional = requirements('requirements-tracking.txt').keys()
+  importing = [path for path in SOURCES if distributions([path]) & optional]
+  assert importing == [ROOT / 'training' / 'trackers.py']
+  assert distributions(importing) >= optional
 
 
 def test_development_requirements_are_what_tests_import_besides():

@@ -22,6 +22,8 @@ from pipelines.stages import open_stage
 from tests.chips import devices_of
 from tests.data.videos import encoded, numbered
 from tests.tiny_run import SMALLEST, changed
+from training.batches import open_batches
+from training.parent import text_settings
 from training.phases import Clock
 from training.plan import make_plan
 from training.state import State
@@ -46,16 +48,16 @@ def train():
     flags.FLAGS[name] = flag
 
 
-def test_a_model_goes_on_from_one_that_attends_to_padding_as_it_does(train, tmp_path):
+def test_a_model_goes_on_from_one_that_attends_to_padding_as_it_does(tmp_path):
   paper, tiny = t2i.get_config('paper'), t2i.get_config('tiny')
   paper.text.source = tiny.text.source = str(tmp_path)
-  assert train.text_settings(paper)['mask_padding']
-  assert not train.text_settings(tiny)['mask_padding']
+  assert text_settings(paper)['mask_padding']
+  assert not text_settings(tiny)['mask_padding']
   del tiny.text.mask_padding  # as in a workdir of before there was the key
-  assert not train.text_settings(tiny)['mask_padding']
+  assert not text_settings(tiny)['mask_padding']
   # Vectors of words are masked anyway.
   paper.text.source = tiny.text.source = 'hashed'
-  assert train.text_settings(paper)['mask_padding'] == train.text_settings(tiny)['mask_padding']
+  assert text_settings(paper)['mask_padding'] == text_settings(tiny)['mask_padding']
 
 
 def test_a_run_on_clips_says_what_its_evaluation_loss_is_of(train, tmp_path, capsys):
@@ -96,6 +98,9 @@ def test_a_run_on_clips_says_what_its_evaluation_loss_is_of(train, tmp_path, cap
     ({'text.tokens': 0}, 'Got text.tokens=0; allowed is 1 or more.'),
     ({'seed': -1}, 'Got seed=-1; allowed is 0 to 4294967295.'),
     ({'data.source': '/none'}, "Got the source '/none'"),
+    ({'data.source': 'docs'}, 'python -m data.builder --videos=docs --captions=FILE.jsonl --out='),
+    ({'trainable': ('.*temporal.*',)}, 'Frozen parameters need a trained model'),
+    ({'tracker.name': 'mlflow'}, "Got tracker.name='mlflow'"),
     ({'model.resample': 'pool'}, "resample is 'pool'"),
     ({'model.patch': 3}, 'Frames of 8x8 pixels do not divide by 6.'),
     ({'loader.batch': 12}, 'Got a batch of 12 clips; allowed are multiples of 8 (data times'),
@@ -104,7 +109,7 @@ def test_a_run_on_clips_says_what_its_evaluation_loss_is_of(train, tmp_path, cap
 )
 def test_a_wrong_config_is_refused_before_anything_is_made(train, tmp_path, change, message):
   config = changed(t2v.get_config('tiny'))
-  config.update_from_flattened_dict({'loader.batch': 8} | change)
+  config.update_from_flattened_dict({'loader.batch': 8, 'trainable': ('.*',)} | change)
   with pytest.raises(ValueError, match=r'.+') as error:
     train.train(config, tmp_path / 'run', Clock())
   assert message in str(error.value)
@@ -112,7 +117,7 @@ def test_a_wrong_config_is_refused_before_anything_is_made(train, tmp_path, chan
 
 
 @pytest.mark.parametrize('stage', ['t2v', 't2v_masked', 'ssr'])
-def test_every_process_of_a_pod_sets_up(train, monkeypatch, stage):
+def test_every_process_of_a_pod_sets_up(monkeypatch, stage):
   """32 hosts of 4 chips, with `evaluate_batch`, prompts and mesh as at scale `paper`."""
   config = importlib.import_module(f'configs.{stage}').get_config('tiny')
   config.data.update(size=8, frames=4, shorter_side=16 if stage == 'ssr' else 0)
@@ -123,7 +128,7 @@ def test_every_process_of_a_pod_sets_up(train, monkeypatch, stage):
   seen, fixed_of = [], {}
   for process in range(32):
     monkeypatch.setattr(jax, 'process_index', lambda process=process: process)
-    data, _, (fixed,) = train.open_batches(config, mesh)
+    data, _, (fixed,) = open_batches(config, mesh)
     with contextlib.closing(data):
       batch = next(data)
     for name, x in batch.items():
@@ -142,7 +147,7 @@ def ended(train, monkeypatch, tmp_path, capsys):
   returns the exit status and what is on stderr."""
 
   def ended(step, saved, *signals, **seen):
-    def came(config, workdir, clock, stopped, *, start_over):
+    def came(config, workdir, clock, stop_signal, *, start_over):
       seen.update(start_over=start_over, lock=(workdir / 'lock.json').exists())
       clock.phase = 'step'
       for n in saved:
@@ -150,7 +155,7 @@ def ended(train, monkeypatch, tmp_path, capsys):
         (workdir / f'checkpoints/{n}/_CHECKPOINT_METADATA').write_text('{}')
       for number in signals:
         signal.raise_signal(number)
-        assert runs.wait_until(stopped, mock.Mock(poll=lambda: None))
+        assert runs.wait_until(stop_signal, mock.Mock(poll=lambda: None))
       return State(np.int32(step), {}, {}, {}, {})
 
     monkeypatch.setattr(train, 'train', came)

@@ -23,7 +23,7 @@ from core import interrupt
 from core.errors import UserError, UserFileError
 from core.folder import new_file, sweep
 from training.agreement import from_first
-from training.monitor import say
+from training.monitor import log
 
 FILE = 'lock.json'
 BEAT = 5.0  # seconds between two signs of life
@@ -86,7 +86,7 @@ def _taken(workdir: pathlib.Path) -> bytes:
     if not said.startswith(WAIT):
       raise UserError(said)
     if not told:
-      say(said.removeprefix(WAIT))
+      log(said.removeprefix(WAIT))
     told = True
     time.sleep(ROUND)
 
@@ -140,7 +140,7 @@ def attempt(
     )
   if not _taken_over(path, mine, seen[0]):
     return f'{WAIT}{workdir} was locked by {who}, which is gone; another run may be faster.'
-  say(f'{workdir} was locked by {who}, which is gone; this run has it now.')
+  log(f'{workdir} was locked by {who}, which is gone; this run has it now.')
   return ''
 
 

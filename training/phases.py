@@ -1,8 +1,9 @@
-"""What a run does at every moment: how long it takes, and that it does not take for ever.
+"""Phases of a run: how long each takes, and a watchdog that ends a run which hangs.
 
-A run is in one phase at a time.  The seconds of each are the account from which goodput follows; a
-phase that outlasts its limit is taken for a hang: all threads' stacks and the last metrics are
-written to the workdir, and the process ends with `STALLED`, so that a scheduler starts it again.
+A run is in one phase at a time.  `training.account` computes goodput from the seconds of each.  A
+phase that takes longer than its limit counts as a hang: the stacks of all threads and the last
+metrics are written to the workdir, and the process ends with `STALLED`, so that a scheduler starts
+it again.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ from core.interrupt import end_process
 
 STALLED = 75  # EX_TEMPFAIL of sysexits.h: trying again may help
 
-# Every phase, and what it is called in an account.
+# Every phase, and its name in an account.
 PHASES = {
   'start': 'start-up',
   'restore': 'restore',
@@ -32,6 +33,7 @@ PHASES = {
   'data': 'data wait',
   'evaluate': 'evaluation',
   'sample': 'samples',
+  'score': 'scores',
   'save': 'save',
   'close': 'closing',
 }
@@ -39,15 +41,15 @@ PHASES = {
 
 @dataclasses.dataclass
 class Clock:
-  """The phase a run is in, and the seconds of each so far."""
+  """The phase that a run is in, and the seconds of each phase so far."""
 
   phase: str = 'start'
   since: float = dataclasses.field(default_factory=time.monotonic)
   seconds: dict[str, float] = dataclasses.field(default_factory=dict)
-  last: dict = dataclasses.field(default_factory=dict)  # the last metrics told
+  last: dict = dataclasses.field(default_factory=dict)  # the last metrics that were read
 
   def enter(self, phase: str) -> str:
-    """Begins a phase; returns the one it was in."""
+    """Begins a phase; returns the one that ends."""
     now, before = time.monotonic(), self.phase
     self.seconds[before] = self.seconds.get(before, 0.0) + now - self.since
     self.phase, self.since = phase, now
@@ -55,7 +57,7 @@ class Clock:
 
   @contextlib.contextmanager
   def during(self, phase: str) -> Iterator[None]:
-    """A phase within another, which goes on afterwards."""
+    """A context in another phase; the phase before it continues afterwards."""
     before = self.enter(phase)
     try:
       yield
@@ -78,17 +80,17 @@ def watched(
 ) -> Iterator[Clock]:
   """A clock in the phase `start`, and a thread that watches it.
 
-  limits: the most seconds of each phase, 0 for no limit.  ValueError for names that are not phases,
-    or where one is missing.
-  started: when the process began, by `time.time`; now, if it is not said.
-  end: called with `STALLED`; it ends this process and its children, if it is not said.
+  limits: the most seconds of each phase, 0 for no limit.  UserError for names that are not phases,
+    or if one is missing.
+  started: when the process started, by `time.time`; now by default.
+  end: called with `STALLED`; by default it ends this process and its children.
   """
   if set(limits) != set(PHASES):
     raise UserError(
       f'Got limits of {", ".join(sorted(limits))}; allowed are {", ".join(sorted(PHASES))}, each.'
     )
-  already = time.time() - started if started else 0.0
-  clock = Clock(since=time.monotonic() - already)
+  elapsed = time.time() - started if started else 0.0
+  clock = Clock(since=time.monotonic() - elapsed)
   done = threading.Event()
   args = (workdir, clock, dict(limits), done, end or end_process)
   thread = threading.Thread(target=_watch, args=args, name='watchdog', daemon=True)
@@ -118,7 +120,7 @@ def _watch(workdir, clock, limits, done, end):
 
 
 def _dump(workdir, clock, phase, limit) -> pathlib.Path:
-  """Writes what the process was doing; where the disk does not take it, to stderr."""
+  """Writes the stacks of all threads to a file, or to stderr if the disk cannot be written."""
   path = workdir / f'stalled_{time.strftime("%Y%m%d_%H%M%S")}_process_{jax.process_index()}.txt'
   head = f'{PHASES[phase]} took longer than {limit:g} s\nlast metrics: {json.dumps(clock.last)}\n\n'
   try:

@@ -58,22 +58,22 @@ def make_plan(config: ConfigDict, mesh: jax.sharding.Mesh, open_stage: OpenStage
   return Plan(config, mesh, stage, plain, tx, shard(params), shard(state), shard(frozen), batch)
 
 
-def initialise(plan: Plan, image: Params, key: Key) -> tuple[State, Params]:
+def initialise(plan: Plan, parent: Params, key: Key) -> tuple[State, Params]:
   """The state before the first step and the frozen parameters, sharded.
 
-  image: the parameters of the model from which this one is inflated, on the devices of the mesh; if
-    it is empty, all parameters are new.
+  parent: the parameters of the model from which this one is inflated, on the devices of the mesh;
+    if it is empty, all parameters are new.
   """
   init = lambda key: _init(plan.stage, key)
   params = jax.jit(init, out_shardings=_shardings(plan.params))(key)
-  if image:
-    params = jax.tree.map(reshard, inflate(image, params), _shardings(plan.params))
+  if parent:
+    params = jax.tree.map(reshard, inflate(parent, params), _shardings(plan.params))
 
-  def begin(params):
+  def split(params):
     trained, frozen = partition(params, plan.config.trainable)
     return State.create(trained, plan.tx), frozen
 
-  return jax.jit(begin, out_shardings=(_shardings(plan.state), _shardings(plan.frozen)))(params)
+  return jax.jit(split, out_shardings=(_shardings(plan.state), _shardings(plan.frozen)))(params)
 
 
 def lower_step(plan: Plan, key: jax.Array | jax.ShapeDtypeStruct):

@@ -1,17 +1,20 @@
 """Sampling in training: videos from the parameters of a run, on the mesh of the run."""
 
-from collections.abc import Callable
+import pathlib
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from core import video
 from core.condition import Condition
 from core.errors import UserError
 from core.sharding import filled, over_batch, replicated
 from core.typing import Keys, Params
-from diffusion.sampling import Generate
+from diffusion.sampling import Generate, video_keys
+from training.metrics import Metrics
 
 # (params, cond, keys) -> videos on the host, one for each key
 GenerateOnHost = Callable[[Params, Condition, Keys], np.ndarray]
@@ -40,6 +43,39 @@ def make_generate_on_host(
     return to_every_host(generate(params, *shard((cond, keys))), len(keys), mesh)
 
   return generate_on_host
+
+
+def make_sampling(
+  config: ConfigDict,
+  preview: tuple[Sequence[str], Condition],
+  generate: GenerateOnHost,
+  workdir: pathlib.Path,
+  metrics: Metrics,
+) -> Callable[[Params, int], None]:
+  """Returns `sample(params, step)`, which generates videos and writes them with their X-T slices.
+
+  All processes call it together; the first one writes, and shows the videos by `metrics`.
+
+  preview: the titles and the condition of the videos: see `training.stage.Stage`.
+  generate: see `make_generate_on_host`.
+  """
+  d, (titles, cond) = config.data, preview
+  keys = video_keys(config.seed, jnp.arange(len(titles)))
+
+  def sample(params: Params, step: int) -> None:
+    videos = generate(params, cond, keys)
+    if jax.process_index() > 0:
+      return
+    folder = workdir / 'samples' / f'step_{step:08}'
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, (title, frames) in enumerate(zip(titles, map(video.to_uint8, videos))):
+      path = folder / f'{i}{".mp4" if d.frames > 1 else ".png"}'
+      video.write(path, frames, fps=d.fps, metadata={'prompt': title, 'step': str(step)})
+      if d.frames > 1:
+        video.write(folder / f'{i}_xt.png', video.xt_slice(frames)[None])
+      metrics.write_video(step, f'samples/{i}', path, frames, fps=d.fps, caption=title)
+
+  return sample
 
 
 def to_every_host(tree, count: int, mesh: jax.sharding.Mesh):

@@ -40,22 +40,32 @@ def test_all_seconds_since_the_first_start_are_on_one_row(tmp_path):
   assert table.splitlines()[-1].split() == ['goodput', '33.8%']
 
 
+def test_a_phase_that_an_earlier_version_did_not_time_took_no_time(tmp_path):
+  old = line(10, step=10.0)
+  del old[account.SECONDS + 'score']
+  path = written(tmp_path / 'metrics.jsonl', {'step': 0, account.STARTED: 1000.0}, old)
+  (start,) = account.starts(path)
+  assert start.seconds['score'] == 0.0
+  assert start.seconds['step'] == 10.0
+
+
 def test_a_run_without_metrics_has_no_starts(tmp_path):
   assert account.starts(tmp_path / 'metrics.jsonl') == []
 
 
-def test_a_start_is_told_of_and_its_account_goes_on_from_those_before(tmp_path):
+def test_a_start_is_recorded_and_its_account_goes_on_from_those_before(tmp_path):
   written(
     tmp_path / 'metrics.jsonl',
     {'step': 0, account.STARTED: time.time() - 40},
     line(20, step=20.0),
   )
-  told = []
+  written_metrics = []
   clock = Clock(since=time.monotonic() - 10)  # ten seconds of start-up
-  so_far = account.begin(tmp_path, 20, clock, lambda step, metrics: told.append((step, metrics)))
-  ((step, metrics),) = told
+  write = lambda step, metrics: written_metrics.append((step, metrics))
+  so_far = account.open_account(tmp_path, 20, clock, write)
+  ((step, metrics),) = written_metrics
   assert step == 20
   assert metrics[account.STARTED] == pytest.approx(time.time() - 10, abs=1)
-  said = so_far()
-  assert said[account.SECONDS + 'start'] == pytest.approx(10, abs=1)
-  assert said['goodput'] == pytest.approx(20 / 40, abs=0.02)
+  metrics = so_far()
+  assert metrics[account.SECONDS + 'start'] == pytest.approx(10, abs=1)
+  assert metrics['goodput'] == pytest.approx(20 / 40, abs=0.02)

@@ -10,7 +10,7 @@ import pytest
 from core import command
 from training import stops
 from training.phases import PHASES, Clock
-from training.stops import EARLY, told_to_stop
+from training.stops import EARLY, catching_signals
 
 
 def send(number, seen):
@@ -25,7 +25,7 @@ def send(number, seen):
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_signal_is_remembered_and_the_handlers_come_back(number, capsys):
   before = signal.getsignal(number)
-  with told_to_stop() as stopped:
+  with catching_signals() as stopped:
     assert stopped() == ''
     send(number, stopped)
     assert stopped() == number.name
@@ -38,7 +38,7 @@ def test_a_signal_is_remembered_and_the_handlers_come_back(number, capsys):
 def test_a_second_ctrl_c_ends_the_process_at_once_in_any_phase(phase, capfd, monkeypatch):
   monkeypatch.setattr(stops, 'GRACE', 60.0)
   ended = []
-  with told_to_stop(clock := Clock('step'), ended.append) as stopped:
+  with catching_signals(clock := Clock('step'), ended.append) as stopped:
     send(signal.SIGINT, stopped)
     clock.phase = phase
     try:
@@ -52,7 +52,7 @@ def test_a_second_ctrl_c_ends_the_process_at_once_in_any_phase(phase, capfd, mon
 
 def test_other_signals_change_nothing_afterwards():
   ended = []
-  with told_to_stop(Clock('step'), ended.append) as stopped:
+  with catching_signals(Clock('step'), ended.append) as stopped:
     send(signal.SIGTERM, stopped)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
       os.kill(os.getpid(), number)
@@ -66,7 +66,7 @@ def test_where_there_is_nothing_to_save_ctrl_c_ends_what_is_done(phase):
   ended = []
 
   def wait():
-    with told_to_stop(Clock(phase), ended.append) as stopped:
+    with catching_signals(Clock(phase), ended.append) as stopped:
       send(signal.SIGINT, lambda: False)
       return stopped
 
@@ -80,7 +80,7 @@ def test_and_the_process_where_that_does_not_end(phase, monkeypatch, capfd):
   """XLA compiles, or something swallows the exception."""
   monkeypatch.setattr(stops, 'GRACE', 0.1)
   ended = []
-  with told_to_stop(Clock(phase), ended.append):
+  with catching_signals(Clock(phase), ended.append):
     try:
       send(signal.SIGINT, lambda: ended)
     except KeyboardInterrupt:
@@ -92,8 +92,8 @@ def test_and_the_process_where_that_does_not_end(phase, monkeypatch, capfd):
 JOINED = """
 import os, signal, time
 from training import processes
-from training.stops import told_to_stop
-with told_to_stop() as stopped:
+from training.stops import catching_signals
+with catching_signals() as stopped:
   processes.join('localhost:{port}', 1, 0)
   os.kill(os.getpid(), signal.SIGTERM)
   until = time.monotonic() + 10
