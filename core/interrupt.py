@@ -1,4 +1,4 @@
-"""Signals that are acted on at once, and how a process ends at once."""
+"""Acting on signals immediately, and ending a process immediately."""
 
 import contextlib
 import os
@@ -10,20 +10,20 @@ from multiprocessing import resource_tracker
 
 import psutil
 
-STATUS = 130  # what shells say of a command that Ctrl-C has ended: 128 and the number of SIGINT
+STATUS = 130  # the exit status of a command that Ctrl-C ended: 128 plus the number of SIGINT
 
 
 def is_behind(error: BaseException | None) -> bool:
-  """Whether an error is Ctrl-C, or was raised while that was acted on, as by what closes files."""
+  """Whether an error is Ctrl-C, or was raised while Ctrl-C was handled, as by closing a file."""
   while error is not None and not isinstance(error, KeyboardInterrupt):
     error = error.__cause__ or error.__context__
   return error is not None
 
 
 def end_process(status: int) -> None:
-  """Ends this process and its children at once.
+  """Ends this process and its children immediately.
 
-  An ordinary end would wait for a thread that hangs, or for another process that is gone.
+  An ordinary exit would wait for threads that hang, or for other processes that are gone.
   """
   for child in psutil.Process().children(recursive=True):
     with contextlib.suppress(psutil.NoSuchProcess):
@@ -32,20 +32,20 @@ def end_process(status: int) -> None:
 
 
 @contextlib.contextmanager
-def acted_on(numbers: Collection[int], act: Callable[[int], None]) -> Iterator[None]:
-  """Calls `act(number)`, in another thread, when the process gets one of these signals.
+def acting_on(numbers: Collection[int], act: Callable[[int], None]) -> Iterator[None]:
+  """Calls `act(number)` in another thread when the process gets one of these signals.
 
-  A handler of Python has to wait until the main thread is back from what it called, and XLA may
-  compile for an hour.  Each of the signals needs such a handler nevertheless.  To be called in the
-  main thread.
+  Python runs its signal handlers only when the main thread is back in Python, and XLA may compile
+  for an hour.  Each of the signals must have such a handler nevertheless.  To be called in the main
+  thread.
   """
   reader, writer = socket.socketpair()
   writer.setblocking(False)
 
   def listen():
-    while (got := reader.recv(1)) != b'\0':
-      if got[0] in numbers:
-        act(got[0])
+    while (received := reader.recv(1)) != b'\0':
+      if received[0] in numbers:
+        act(received[0])
 
   before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
   thread = threading.Thread(target=listen, name='signals', daemon=True)
@@ -62,17 +62,18 @@ def acted_on(numbers: Collection[int], act: Callable[[int], None]) -> Iterator[N
 
 @contextlib.contextmanager
 def second_ends() -> Iterator[None]:
-  """Lets the first Ctrl-C be a KeyboardInterrupt, and a second one end the process at once."""
-  came = []
+  """A context in which a first Ctrl-C is a KeyboardInterrupt, and a second one ends the process."""
+  count = 0
 
   def act(number):
-    came.append(number)
-    if len(came) > 1:
+    nonlocal count
+    count += 1
+    if count > 1:
       end_process(STATUS)
 
   before = signal.signal(signal.SIGINT, signal.default_int_handler)
   try:
-    with acted_on({signal.SIGINT}, act):
+    with acting_on({signal.SIGINT}, act):
       yield
   finally:
     signal.signal(signal.SIGINT, before)
@@ -80,11 +81,11 @@ def second_ends() -> Iterator[None]:
 
 @contextlib.contextmanager
 def not_for_children() -> Iterator[None]:
-  """Keeps Ctrl-C, which a terminal sends to all processes of a command, from those started here.
+  """A context in which processes that are started never get Ctrl-C.
 
-  This process gets it afterwards.
+  A terminal sends it to all processes of a command.  This process gets it after the context.
   """
-  resource_tracker.ensure_running()  # which would let it through again, where it had to start
+  resource_tracker.ensure_running()  # if it were started in the context, it would unblock Ctrl-C
   before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
   try:
     yield

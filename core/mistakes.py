@@ -1,8 +1,8 @@
-"""Which errors are the user's, and which are defects of this project.
+"""Tells mistakes of the user from defects of this project.
 
-A `UserError` and a `UserFileError` are the user's: their messages are written to be read.  An
-OSError of the operating system is the user's too, whoever called it, where it is about a path that
-the user named, or where the machine fails, as a disk does that is full.  All others are defects.
+`UserError` and `UserFileError` are mistakes of the user, and their messages are written for users.
+An OSError of the operating system counts as one too if it concerns a path that the user named, or
+if the machine is the reason, as with a full disk.  All other errors are defects.
 """
 
 import errno
@@ -14,33 +14,33 @@ from core.errors import UserError, UserFileError
 from core.folder import concerns
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# No code can help these, wherever they happen.
+# The machine is the reason of these errors, wherever they happen.
 MACHINE = {errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS, errno.ESTALE}
 
 
-def message(error: Exception, named: Iterable[pathlib.Path]) -> str:
-  """What is said to the user of an error of theirs; '' of a defect.
+def message(error: Exception, user_paths: Iterable[pathlib.Path]) -> str:
+  """The message to print if the error is a mistake of the user; '' if it is a defect.
 
-  named: the paths that the user gave.
+  user_paths: the paths that the user named.
 
-  Where an error was raised from another, that other one counts too.
+  If an error was raised from another one, that one is looked at too.
   """
   if isinstance(error, UserError | UserFileError):
     return str(error)
-  for one in _causes(error):
-    if isinstance(one, OSError) and one.errno is not None:
-      path, reason = _path(one), one.strerror or os.strerror(one.errno)
-      if path and any(concerns(other, path) for other in named):
+  for cause in _causes(error):
+    if isinstance(cause, OSError) and cause.errno is not None:
+      path, reason = _path(cause), cause.strerror or os.strerror(cause.errno)
+      if path and any(concerns(user_path, path) for user_path in user_paths):
         return f'{path}: {reason}.'
-      if one.errno in MACHINE:
+      if cause.errno in MACHINE:
         return f'{path}: {reason}.' if path else f'{reason}.'
   return ''
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-  """The error, and those it was raised from.
+  """The error, and the errors that it was raised from (`raise ... from`).
 
-  Not those during whose handling it was raised: that may be a defect in what handles them.
+  An error that was only being handled at the time is left out: the handler may have a defect.
   """
   while error is not None:
     yield error
@@ -48,6 +48,6 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _path(error: OSError) -> pathlib.Path | None:
-  """The path that the operating system refused, if the error says it."""
+  """The path of an error of the operating system, if it has one."""
   name = error.filename
   return pathlib.Path(os.fsdecode(name)) if isinstance(name, str | bytes) and name else None

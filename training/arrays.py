@@ -1,4 +1,4 @@
-"""Arrays in files: how they are saved, and how they are read on any devices."""
+"""Arrays in files: how Orbax saves them, and how they are read onto any devices."""
 
 import contextlib
 import logging
@@ -26,26 +26,29 @@ def _save_small_arrays_whole() -> None:
 
 
 def _log_no_error_twice() -> None:
-  """Orbax raises the first error of a save; asyncio logs a traceback for each of the others, which
-  are hundreds where a disk is full."""
-  again = 'Task exception was never retrieved'
-  logging.getLogger('asyncio').addFilter(lambda record: again not in record.getMessage())
+  """Stops asyncio from logging the errors of a save that Orbax does not raise.
+
+  Orbax raises the first one; if a disk is full, hundreds of others would each print a traceback.
+  """
+  unraised = 'Task exception was never retrieved'
+  logging.getLogger('asyncio').addFilter(lambda record: unraised not in record.getMessage())
 
 
 _save_small_arrays_whole()
 _log_no_error_twice()
 
-# The most bytes of an array that are written, and so read, as one: another mesh has other shards.
+# The largest chunk of an array in bytes.  A chunk is read whole, so with small ones another mesh,
+# whose shards differ, reads little more than it needs.
 CHUNK_BYTES = 2**22
 
 
 def save_args(tree: Params) -> Params:
-  """Tells Orbax how to save each array of the tree."""
+  """Orbax's options for saving each array of the tree."""
   return jax.tree.map(lambda x: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES), tree)
 
 
 def read(path: pathlib.Path, place: Callable[[Params], Params]) -> Params:
-  """What is saved there, as float32 in the shardings that `place` gives."""
+  """The arrays saved at the path, as float32 in the shardings that `place` returns."""
   shapes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, jnp.float32), saved_arrays(path))
   with ocp.StandardCheckpointer() as checkpointer:
     like = lambda p, sharding: p.update(sharding=sharding)
@@ -53,9 +56,9 @@ def read(path: pathlib.Path, place: Callable[[Params], Params]) -> Params:
 
 
 def saved_arrays(path: pathlib.Path) -> Params:
-  """The shapes and types of what is saved there; ValueError where the files do not say them."""
-  # Orbax's `Checkpointer.metadata` looks for the metadata of a whole step too, of which this folder
-  # is one part, and warns that it has none.  The handler reads the arrays' alone.
+  """The shapes and types of the arrays saved at the path; UserError without metadata."""
+  # Orbax's `Checkpointer.metadata` also looks for the metadata of a whole step, of which this
+  # folder is one part, and warns that there is none.  The handler reads that of the arrays alone.
   with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
     try:
       return handler.metadata(path).tree
@@ -64,6 +67,6 @@ def saved_arrays(path: pathlib.Path) -> Params:
 
 
 def on_one_device(shapes: Params) -> Params:
-  """Shardings that place all of a tree on the first device of this process."""
-  here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  return jax.tree.map(lambda p: here, shapes)
+  """Shardings that place a whole tree on the first device of this process."""
+  first = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  return jax.tree.map(lambda p: first, shapes)

@@ -1,12 +1,12 @@
-"""A workdir: what a run leaves, from which it resumes, and from which a model is sampled.
+"""The workdir of a run, from which it is resumed and its model is sampled.
 
     config.json          the resolved config
     frozen/              the parameters that are not trained, saved once
-    checkpoints/<step>/  ema, train (all else of the state), data (the position of the iterator)
-                         and digest (of every array)
+    checkpoints/<step>/  ema, train (the rest of the state), data (the position of the iterator) and
+                         digest (of every array)
 
-Orbax writes a checkpoint under a temporary name and renames it, so one is complete or not there.
-What befalls it later is found by `training.integrity`, and `training.resume` goes on from it.
+Orbax writes a checkpoint under a temporary name and then renames it, so that a checkpoint is either
+complete or not there.  `training.integrity` detects later damage, and `training.resume` restores.
 """
 
 import contextlib
@@ -32,16 +32,16 @@ from training.state import State
 
 
 def check_config(workdir: pathlib.Path, config: ConfigDict) -> None:
-  """ValueError, which says where they differ, if the workdir is of a run of another config.
+  """UserError, which names the keys that differ, if the workdir holds a run of another config.
 
-  A run may be lengthened, moved to other devices and told to report more or less often, and of
-  videos that are sampled in another way.
+  The keys that may change are those that do not change what is trained: the number of steps, the
+  devices, how often things happen, how videos are sampled and scored, and where metrics go.
   """
   new = json.loads(config.to_json())
   if (workdir / 'config.json').exists():
     old = _read_config(workdir)
     free = {'steps', 'mesh', 'shard_above', 'keep', 'keep_best', 'watchdog', 'scores', 'sampling'}
-    free |= {'evaluate_clips'}  # which came later
+    free |= {'evaluate_clips', 'tracker'}  # which old workdirs do not have
     free = free & new.keys() | {k for k in new if k.endswith('_every')}
     keys = (new.keys() | old.keys()) - free
     if differ := sorted(k for k in keys if _value(old, k) != _value(new, k)):
@@ -52,7 +52,7 @@ def check_config(workdir: pathlib.Path, config: ConfigDict) -> None:
 
 
 def save_config(workdir: pathlib.Path, config: ConfigDict) -> None:
-  """Writes the config, where it is not there already; the errors of `check_config`."""
+  """Writes the config, unless it is there already; raises the errors of `check_config`."""
   check_config(workdir, config)
   path, text = workdir / 'config.json', json.dumps(json.loads(config.to_json()), **_LAYOUT) + '\n'
   if jax.process_index() == 0 and not (path.exists() and path.read_text('utf-8') == text):
@@ -65,13 +65,13 @@ _LAYOUT = {'indent': 2, 'sort_keys': True}
 
 
 def _value(config: dict, key: str):
-  """What compares of a key: one of a later version that is at nothing is as good as none."""
+  """The value to compare: a key of a later version that is empty counts as missing."""
   value = config.get(key) or None
   return {k: v for k, v in value.items() if v} if isinstance(value, dict) else value
 
 
 def load_config(workdir: pathlib.Path) -> ConfigDict:
-  """The config of the run in the workdir; ValueError where there is none, or it can't be read."""
+  """The config of the run in the workdir; UserError if there is none or it cannot be read."""
   workdir = pathlib.Path(workdir)
   unicode.require_path(workdir.absolute())
   if not (workdir / 'config.json').is_file():
@@ -82,22 +82,22 @@ def load_config(workdir: pathlib.Path) -> ConfigDict:
 def _read_config(workdir):
   path = workdir / 'config.json'
   try:
-    found = json.loads(path.read_text('utf-8'))
+    config = json.loads(path.read_text('utf-8'))
   except (OSError, ValueError) as error:
     raise UserError(f'{path} cannot be read: {error}.  {_RESTORE}') from error
-  if not isinstance(found, dict):
+  if not isinstance(config, dict):
     raise UserError(f'{path} is no config, as it is not a JSON object.  {_RESTORE}')
   for old, new in RENAMED.items():
     *groups, key = old.split('.')
-    group = found
+    group = config
     for name in groups:
       group = group.get(name, {})
     if key in group:
       group[new] = group.pop(key)
-  return found
+  return config
 
 
-# Keys of configs that were written by earlier versions, and the last part of their names today.
+# Keys that earlier versions wrote, and the last part of their names today.
 RENAMED = {
   'model.down_blocks': 'down_units',
   'model.up_blocks': 'up_units',
@@ -110,10 +110,10 @@ _RESTORE = 'Copy it from elsewhere, or remove it: the command that trained here 
 def manager(
   workdir: pathlib.Path, *, keep: int | None = None, keep_every: int = 0, keep_best: int = 0
 ) -> ocp.CheckpointManager:
-  """The checkpoints of the workdir; they are written behind what goes on until `finish`.
+  """The checkpoints of the workdir, which are written in the background until `finish`.
 
-  The last `keep` stay (all, if it is None), those of every so many steps, and those of the lowest
-  evaluation losses.
+  These are kept: the last `keep` (None is all), one every `keep_every` steps, and the `keep_best`
+  with the lowest evaluation losses.
   """
   kinds = ocp.checkpoint_managers
   policies = [kinds.LatestN(keep)]
@@ -130,22 +130,22 @@ def manager(
 
 
 def folder(workdir: pathlib.Path) -> pathlib.Path:
-  """Where the checkpoints of the workdir are."""
+  """The folder of the workdir's checkpoints."""
   return (pathlib.Path(workdir) / 'checkpoints').resolve()
 
 
 def steps(workdir: pathlib.Path) -> list[int]:
-  """The steps of all checkpoints that were finished, the latest first."""
+  """The steps of all complete checkpoints, the latest first."""
   path = folder(workdir)
   return sorted(ocp.utils.checkpoint_steps(path), reverse=True) if path.is_dir() else []
 
 
 def latest_step(workdir: pathlib.Path, *, shared: bool = False) -> int:
-  """The step of the latest whole checkpoint; later ones, which are damaged, are told of.
+  """The step of the latest intact checkpoint; damaged ones after it are printed.
 
-  shared: whether all processes ask, which have to get the same.
+  shared: whether all processes call this together, and get the same step.
 
-  ValueError where there is none.
+  UserError if there is none.
   """
   whole, damaged = _whole_and_damaged(workdir)
   if shared:
@@ -160,16 +160,16 @@ def latest_step(workdir: pathlib.Path, *, shared: bool = False) -> int:
 
 
 def _whole_and_damaged(workdir: pathlib.Path) -> tuple[int | None, dict[pathlib.Path, str]]:
-  """The step of the latest whole checkpoint, and what is wrong with each later one."""
-  found, damaged = steps(workdir), {}
-  for step in found:
+  """The step of the latest intact checkpoint, and what is wrong with each later one."""
+  saved, damaged = steps(workdir), {}
+  for step in saved:
     path = folder(workdir) / str(step)
     try:
       problem = integrity.damage(path)
     except FileNotFoundError as error:
       problem = f'{error.filename} is missing'
-    # A run that goes on may be removing it.
-    if (problem or not path.is_dir()) and steps(workdir) != found:
+    # A run that is still training may have removed it.
+    if (problem or not path.is_dir()) and steps(workdir) != saved:
       return _whole_and_damaged(workdir)
     if not problem:
       return step, damaged
@@ -178,7 +178,7 @@ def _whole_and_damaged(workdir: pathlib.Path) -> tuple[int | None, dict[pathlib.
 
 
 def fingerprint(workdir: pathlib.Path, step: int) -> str:
-  """What tells the parameters of a checkpoint from all others, copies aside."""
+  """An identifier of the parameters of a checkpoint, which only its copies share."""
   return integrity.fingerprint(folder(workdir) / str(step) / 'ema')
 
 
@@ -188,14 +188,13 @@ def save(
   data: Iterator,
   evaluation_loss: float | None = None,
 ) -> None:
-  """Begins to save the state and the position of the data iterator; `finish` first, if another is
-  being saved.
+  """Starts to save the state and the position of the data iterator.
 
-  OSError where that can't begin.
+  Call `finish` before the next save.  OSError if saving cannot start.
   """
   train = {name: value for name, value in vars(state).items() if name != 'ema'}
   with _whole_or_gone(checkpoints):
-    # Before the arrays are copied to the host for nothing.  What is written may be compressed.
+    # Checked before the arrays are copied to the host.  Orbax may compress what it writes.
     size = sum(x.nbytes for x in jax.tree.leaves(vars(state)))
     require_room(pathlib.Path(checkpoints.directory), size // 2)
     checkpoints.save(
@@ -211,10 +210,11 @@ def save(
 
 
 def finish(checkpoints: ocp.CheckpointManager) -> None:
-  """Waits until what was begun is saved.  OSError, with nothing left of it, where it can't be."""
+  """Waits until the checkpoint is complete.  OSError if it cannot be saved, and is removed."""
   with _whole_or_gone(checkpoints):
     checkpoints.wait_until_finished()
-  integrity.sweep(pathlib.Path(checkpoints.directory))  # what failed may have been written to since
+  # A save that failed may have written more files after its folder was removed.
+  integrity.sweep(pathlib.Path(checkpoints.directory))
   integrity.seal(pathlib.Path(checkpoints.directory))
 
 
@@ -222,7 +222,7 @@ def finish(checkpoints: ocp.CheckpointManager) -> None:
 def _whole_or_gone(checkpoints):
   try:
     yield
-  except Exception as error:  # Orbax and TensorStore raise whatever the disk makes them
+  except Exception as error:  # Orbax and TensorStore raise many kinds of errors of a disk
     integrity.sweep(pathlib.Path(checkpoints.directory))
     checkpoints.reload()
     reason = textwrap.shorten(str(error), 300)
@@ -230,7 +230,7 @@ def _whole_or_gone(checkpoints):
 
 
 def progress(config: ConfigDict, step: int) -> str:
-  """How far a run has come, as in 'step 10 of 25'; a model that was not trained here is at 0."""
+  """The progress of a run, as in 'step 10 of 25'; a model not trained here is at step 0."""
   return f'step {step}' + (f' of {config.steps}' if 0 < step < config.get('steps', 0) else '')
 
 
@@ -239,15 +239,15 @@ def load(
   place: Callable[[Params], Params] | None = None,
   step: int | None = None,
 ) -> tuple[ConfigDict, Params, int]:
-  """The config, the averaged parameters with the frozen ones, and the step they are of.
+  """The config, the averaged and frozen parameters, and the step of the checkpoint.
 
-  place: from the shapes of parameters to their shardings.  Each process reads its own shards alone,
-    wherever the parameters were when they were saved; all processes of the shardings call this
-    together.  Without it, all parameters are on the first device of this process.
-  step: of the checkpoint; the latest whole one, if it is not given.
+  place: maps the shapes of parameters to their shardings.  Each process reads only its own shards,
+    whatever mesh the parameters were saved from, and all processes call this together.  By default,
+    all parameters are on the first device of this process.
+  step: the step of the checkpoint; by default, of the latest intact one.
 
-  Parameters are float32 whatever they were saved as.  ValueError where there is no model, where it
-  can't be read, and where a run that goes on meanwhile has removed it for a later one.
+  Parameters are float32, whatever type they were saved as.  UserError if there is no model, if it
+  cannot be read, or if a run that is still training has removed it in the meantime.
   """
   workdir = pathlib.Path(workdir)
   config = load_config(workdir)
@@ -259,9 +259,9 @@ def load(
   place = place or arrays.on_one_device
   try:
     params = merge(*(arrays.read(part, place) for part in parts))
-  except Exception as error:  # whatever a library makes of files that are damaged or gone
+  except Exception as error:  # libraries raise many kinds of errors for damaged files
     if not path.is_dir() or any(later > step for later in steps(workdir)):
       raise UserError(f'{path} was removed while it was read: try again.') from error
-    said = textwrap.shorten(str(error), 200)
-    raise UserError(f'The model in {workdir}, step {step}, cannot be read: {said}') from error
+    reason = textwrap.shorten(str(error), 200)
+    raise UserError(f'The model in {workdir}, step {step}, cannot be read: {reason}') from error
   return config, params, step

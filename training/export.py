@@ -1,4 +1,4 @@
-"""Copies from a workdir what sampling needs.
+"""Copies what sampling needs from a workdir to a new folder.
 
 python -m training.export --workdir=DIR --out=DIR
 """
@@ -24,10 +24,10 @@ from training.arrays import save_args
 
 
 def export(workdir: pathlib.Path, out: pathlib.Path, dtype: str) -> str:
-  """Writes the config and the averaged parameters with the frozen ones; returns what there is to
-  say of them: how many they are, and of which step of the run.
+  """Writes the config, the averaged parameters and the frozen ones; returns a description.
 
-  ValueError where `out` exists or `workdir` holds no model.  `out` appears whole or not at all.
+  The description has the number of parameters and the step of the run.  UserError if `out` exists
+  or `workdir` holds no model.  `out` is written completely or not at all.
   """
   with new_folder(out) as incomplete:
     config, params, step = checkpoint.load(workdir)
@@ -37,15 +37,15 @@ def export(workdir: pathlib.Path, out: pathlib.Path, dtype: str) -> str:
 
 
 def write_model(workdir: pathlib.Path, config: ConfigDict, params: Params, step: int) -> None:
-  """Writes a workdir that has a model and nothing else; it can be sampled and started from.
+  """Writes a workdir with a model and nothing else, from which one can sample or start a run.
 
-  Little but the parameters is in memory meanwhile: few are written at once, to small files, and
-  none is copied, as those of numpy would be.
+  This needs little memory besides the parameters: few are written at once, to small files, and none
+  is copied, as arrays of numpy would be.
   """
   checkpoint.save_config(workdir, config)
   sizes = [p.nbytes for p in jax.tree.leaves(params)]
   require_room(workdir, sum(sizes))
-  # What is written is in memory until its file is full; too many files are slow.
+  # Arrays stay in memory until their file is full; too many files are slow.
   file = max(2**22, sum(sizes) // 512)
   handlers = {'ema': ocp.PyTreeCheckpointHandler(save_concurrent_gb=(max(sizes) + file) / 1e9)}
   options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
@@ -55,22 +55,30 @@ def write_model(workdir: pathlib.Path, config: ConfigDict, params: Params, step:
   ) as saving:
     ema = ocp.args.PyTreeSave(params, save_args(params), file)
     saving.save(step, args=ocp.args.Composite(ema=ema))
-  for said in workdir.rglob('commit_success.txt'):  # of which only the name counts
-    said.write_text('')  # where it was saved is nobody's business
+  # Orbax writes the path of this machine into these files, of which only the names matter.
+  for marker in workdir.rglob('commit_success.txt'):
+    marker.write_text('')
 
 
 def _define_flags() -> None:
-  flags.DEFINE_string('workdir', None, 'Where the model was trained.', required=True)
   flags.DEFINE_string(
-    'out', None, 'A new folder, a workdir to sample or to train from.', required=True
+    'workdir', None, 'The model is copied from the workdir of this run.', required=True
   )
-  flags.DEFINE_enum('dtype', 'bfloat16', ['bfloat16', 'float32'], 'Of what is stored.')
+  flags.DEFINE_string(
+    'out',
+    None,
+    'The model is written to this new folder, a workdir to sample or to train from.',
+    required=True,
+  )
+  flags.DEFINE_enum(
+    'dtype', 'bfloat16', ['bfloat16', 'float32'], 'The parameters are stored in this type.'
+  )
 
 
 def main() -> None:
-  given = flags.FLAGS
-  said = export(pathlib.Path(given.workdir), pathlib.Path(given.out), given.dtype)
-  print(f'{given.out}: {said}')
+  workdir, out = pathlib.Path(flags.FLAGS.workdir), pathlib.Path(flags.FLAGS.out)
+  description = export(workdir, out, flags.FLAGS.dtype)
+  print(f'{out}: {description}')
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Where one of many processes fails, it says why, and all of them end."""
+"""If one of many processes fails, it says why, and all of them end."""
 
 import contextlib
 import json
@@ -8,23 +8,23 @@ import time
 from collections.abc import Callable, Iterator
 
 import jax
-from jax._src import distributed  # JAX has no public name for what processes tell each other
+from jax._src import distributed  # the store that processes share has no public name in JAX
 
 from core.interrupt import end_process, is_behind
 
-GRACE = 20  # seconds for which process 0, when one has failed, waits for the others to end
-POLL = 0.5  # seconds between two looks whether another process has failed
-FAILED = 'lumiere/failed'  # the key under which the first process that fails says why
+GRACE = 20  # seconds for which process 0 waits, after a failure, for the others to end
+POLL = 0.5  # seconds between two checks whether another process has failed
+FAILED = 'lumiere/failed'  # the key under which the first process that fails writes why
 
 
 @contextlib.contextmanager
 def ending_together(report: Callable[[BaseException], int]) -> Iterator[None]:
-  """A context in which a process that raises ends, and all others with it, by the same status.
+  """A context in which an error of one process ends all processes, with the same exit status.
 
   report: prints the error, and returns the exit status.
 
-  The others say in one line which process failed and why.  Otherwise they would wait in a
-  collective for the one that is gone, and that one for them, in the barrier of the shutdown.
+  The other processes print in one line which process failed and why.  Otherwise they would wait for
+  it in a collective, and it would wait for them in the barrier of JAX's shutdown.
   """
   if jax.process_count() == 1:
     yield
@@ -39,8 +39,8 @@ def ending_together(report: Callable[[BaseException], int]) -> Iterator[None]:
     thread.join()
     status = report(error)
     if status:
-      said = f'{type(error).__name__}: {error}'
-      end_all(status, 'it was interrupted' if is_behind(error) else ' '.join(said.split()))
+      reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+      end_all(status, 'it was interrupted' if is_behind(error) else reason)
     raise
   finally:
     done.set()
@@ -51,7 +51,7 @@ def end_all(status: int, reason: str = '') -> None:
   """Ends this process with the status at once, and lets the others do the same."""
   if client := distributed.global_state.client:
     failure = {'process': jax.process_index(), 'status': status, 'reason': reason}
-    with contextlib.suppress(jax.errors.JaxRuntimeError):  # another was first, or is gone
+    with contextlib.suppress(jax.errors.JaxRuntimeError):  # another process failed first, or ended
       client.key_value_set(FAILED, json.dumps(failure))
     _leave(client)
   end_process(status)
@@ -60,8 +60,8 @@ def end_all(status: int, reason: str = '') -> None:
 def _end_with_others(done: threading.Event) -> None:
   client = distributed.global_state.client
   while not done.wait(POLL):
-    if said := _value(client, FAILED):
-      failure = json.loads(said)
+    if value := _value(client, FAILED):
+      failure = json.loads(value)
       print(
         f'error: process {failure["process"]} failed: {failure["reason"]}',
         file=sys.stderr,
@@ -72,8 +72,10 @@ def _end_with_others(done: threading.Event) -> None:
 
 
 def _leave(client) -> None:
-  """Says that this process ends.  Process 0 waits for the others to say so: without it, what they
-  would print is that the coordinator is gone."""
+  """Announces that this process ends.  Process 0 waits until the others have announced it too.
+
+  Without process 0, which is the coordinator, they would only print that the coordinator is gone.
+  """
   left = 'lumiere/left/{}'.format
   with contextlib.suppress(jax.errors.JaxRuntimeError):
     client.key_value_set(left(jax.process_index()), 'yes')
@@ -86,8 +88,8 @@ def _leave(client) -> None:
 
 
 def _value(client, key: str) -> str | None:
-  """What a process has said under the key, if one has."""
+  """The value that a process has set for the key, None if none has."""
   try:
     return client.key_value_try_get(key)
-  except jax.errors.JaxRuntimeError:  # there is none
+  except jax.errors.JaxRuntimeError:  # the key is not set
     return None

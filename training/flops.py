@@ -1,15 +1,15 @@
-"""Floating-point operations of a program, counted in its jaxpr, and how many a device can do.
+"""Floating-point operations of a program, counted in its jaxpr, and the peak rates of devices.
 
-Matrix products and convolutions alone count, two for each multiply and add, as in PaLM's model
-flops (Chowdhery et al., 2022, App. B).  Loops are multiplied out.
+Only matrix products and convolutions count, two operations for each multiply and add, as in PaLM's
+model flops (Chowdhery et al., 2022, App. B).  The body of a loop counts as often as it is run.
 """
 
 import math
 
 from jax.extend.core import jaxprs_in_params
 
-# Dense bfloat16 operations a second of one device, by the makers' data sheets; a name that begins
-# with the key is meant, the longest first.
+# Dense bfloat16 operations per second of one device, from the manufacturers' data sheets.  The key
+# is the beginning of the name of a device; the longest key that matches counts.
 PEAK = {
   'TPU v4': 275e12,
   'TPU v5 lite': 197e12,
@@ -26,17 +26,17 @@ PEAK = {
 
 
 def peak(device_kind: str) -> float | None:
-  """Operations a second, or nothing for a kind which is not in the list."""
+  """The peak operations per second, None for a kind of device that is not in the list."""
   kinds = [kind for kind in PEAK if device_kind.startswith(kind)]
   return PEAK[max(kinds, key=len)] if kinds else None
 
 
 def count(jaxpr) -> float:
-  """The operations of a jaxpr.  Of branches the costliest counts, of a `while` loop one turn."""
-  return float(sum(_of(equation) for equation in jaxpr.eqns))
+  """The operations of a jaxpr, with the costliest branch and one iteration of a `while` loop."""
+  return float(sum(_operations(equation) for equation in jaxpr.eqns))
 
 
-def _of(equation):
+def _operations(equation):
   params = equation.params
   match equation.primitive.name:
     case 'dot_general':
@@ -44,11 +44,11 @@ def _of(equation):
       sides = equation.invars[0].aval.shape
       return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(sides[i] for i in contracted)
     case 'conv_general_dilated':
-      # The kernel's shape, but for its outputs, says what each of them is a sum of.
+      # Every output is a sum over all axes of the kernel but that of its output channels.
       kernel, outputs = equation.invars[1].aval.shape, params['dimension_numbers'].rhs_spec[0]
-      # Zeros between the pixels, as in the gradient of a stride, are no work.
-      inside = math.prod(kernel) / kernel[outputs] / math.prod(params['lhs_dilation'])
-      return 2 * math.prod(equation.outvars[0].aval.shape) * inside
+      # Zeros between the pixels, as in the gradient of a strided convolution, do not count.
+      terms = math.prod(kernel) / kernel[outputs] / math.prod(params['lhs_dilation'])
+      return 2 * math.prod(equation.outvars[0].aval.shape) * terms
     case 'scan':
       return params['length'] * count(params['jaxpr'].jaxpr)
     case 'cond':

@@ -1,8 +1,8 @@
-"""Which updates are not made, and when a run gives up.
+"""Updates that are left out because they would damage the parameters, and when a run gives up.
 
-An update whose loss or gradient is not finite would end in parameters that are not, and one of a
-loss far above the usual (a spike, of which Chowdhery et al., 2022, Sec. 5.1, had about 20) can undo
-days of training.  Both are left out: all but the number of the step stays as it was.
+If a loss or gradient is not finite, neither are the updated parameters.  A loss far above the usual
+one (a spike; Chowdhery et al., 2022, Sec. 5.1, saw about 20) can undo days of training.  Both kinds
+of update are left out: only the number of the step changes.
 """
 
 import jax
@@ -10,26 +10,30 @@ import jax.numpy as jnp
 
 from core.typing import Float
 
-KEEP = 0.98  # of the mean of past losses at each step: about 50 of them count
+DECAY = 0.98  # of the moving average of losses, which is about 50 steps long
 
 
 def start() -> dict[str, jax.Array]:
-  """What is remembered, before the first step: how many updates were left out, how many of them
-  just now in a row, and the usual loss, 0 where none is known."""
-  nothing = jnp.zeros((), jnp.int32)
-  return {'skipped': nothing, 'in_a_row': nothing, 'usual_loss': jnp.zeros(())}
+  """The guard's state before the first step.
+
+  skipped: the number of updates that were left out; in_a_row: how many of them since the last one
+  that was made; usual_loss: the average loss, 0 before there is one.
+  """
+  zero = jnp.zeros((), jnp.int32)
+  return {'skipped': zero, 'in_a_row': zero, 'usual_loss': jnp.zeros(())}
 
 
 def judge(guard, loss: Float[''], grad_norm: Float[''], spike: float):
-  """Whether the update is sound, and what is remembered after it.
+  """Whether the update is sound, and the guard's next state.
 
-  spike: how many times the usual loss is too much; 0 lets any finite one pass.
+  spike: an update is left out if its loss is above the usual one by more than this factor; with 0,
+    any finite loss is allowed.
   """
   usual = guard['usual_loss']
   sound = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
   if spike:
     sound &= (usual == 0) | (loss <= spike * usual)
-  mean = jnp.where(usual == 0, loss, KEEP * usual + (1 - KEEP) * loss)
+  mean = jnp.where(usual == 0, loss, DECAY * usual + (1 - DECAY) * loss)
   return sound, {
     'skipped': guard['skipped'] + ~sound,
     'in_a_row': jnp.where(sound, 0, guard['in_a_row'] + 1),
@@ -38,14 +42,15 @@ def judge(guard, loss: Float[''], grad_norm: Float[''], spike: float):
 
 
 def chosen(sound, new, old):
-  """One of two trees, by a bool that is known on the device alone."""
+  """`new` if `sound` and else `old`, two trees; `sound` is a bool on the device."""
   return jax.tree.map(lambda a, b: jnp.where(sound, a, b), new, old)
 
 
 def report(step: int, metrics: dict, abort_after: int) -> str | None:
-  """What there is to say of a step whose update was left out; nothing of any other.
+  """A message about a step whose update was left out; None for any other step.
 
-  step: its number, from 1.  FloatingPointError where it was the last of `abort_after` in a row.
+  step: the number of the step, from 1.  FloatingPointError if this is the last of `abort_after`
+    updates in a row that were left out.
   """
   row = metrics['in_a_row']
   if not row:

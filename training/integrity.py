@@ -1,9 +1,9 @@
-"""Whether what is read is what was saved.
+"""Checks that a checkpoint which is read is the one that was saved.
 
-A checkpoint has a digest of every array, computed on the devices before it was saved and again
-after it was restored: nothing that happens between the two goes unseen, on any mesh.  Once it is
-finished, its files are listed with their sizes and checksums in `files.json`, so that damage is
-found without reading all of it.
+A checkpoint has a digest of every array.  It is computed on the devices before the checkpoint is
+saved and again after it is restored, so that every change in between is detected, on any mesh.
+When a checkpoint is complete, the sizes and checksums of its files are listed in `files.json`, so
+that damage can be detected without reading all files.
 """
 
 import hashlib
@@ -22,13 +22,13 @@ from core.folder import new_file
 from training.agreement import agreed
 
 FILES = 'files.json'
-SMALL = 2**20  # bytes: of larger files the size alone is listed, for the digest covers arrays
+SMALL = 2**20  # bytes; larger files have no checksum, since the digest covers the arrays in them
 
 
 def digest(tree) -> dict[str, int]:
-  """A number for each array by its name, in which every bit and its place counts.
+  """A number for each array by its name, which depends on every bit and its position.
 
-  Sums wrap around in 32 bits, so that their order, and the sharding, makes no difference.
+  Sums wrap around in 32 bits, so that the order of summation, and so the sharding, does not matter.
   """
   paths, arrays = zip(*jax.tree_util.tree_leaves_with_path(tree))
   names = [jax.tree_util.keystr(path, simple=True, separator='/') for path in paths]
@@ -42,77 +42,77 @@ def _digests(arrays):
 
 @jax.jit  # traced once for all arrays of a shape
 def _sum(x):
-  """Of the bits of an array, each word multiplied by an odd number that its place decides."""
+  """The sum of the words of an array, each multiplied by an odd number that its index decides."""
   if x.dtype.itemsize > 4:
-    x = jax.lax.bitcast_convert_type(x, jnp.uint32)  # has one axis more
+    x = jax.lax.bitcast_convert_type(x, jnp.uint32)  # with one more axis
   words = x if x.dtype == bool else jax.lax.bitcast_convert_type(x, f'uint{8 * x.dtype.itemsize}')
   words = words.astype(jnp.uint32)
-  place = jnp.zeros((), jnp.uint32)
+  index = jnp.zeros((), jnp.uint32)
   for axis, size in enumerate(x.shape):
-    place = place * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
-  mixed = (words ^ (words >> 15)) * (place * jnp.uint32(2_654_435_762) + jnp.uint32(0x9E3779B1))
+    index = index * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
+  mixed = (words ^ (words >> 15)) * (index * jnp.uint32(2_654_435_762) + jnp.uint32(0x9E3779B1))
   return jnp.sum(mixed ^ (mixed >> 13), dtype=jnp.uint32)
 
 
 def compare(tree, saved: dict[str, int]) -> str:
-  """What is wrong with the arrays, by their digest when they were saved; '' if nothing is."""
-  got = digest(tree)
-  differ = sorted(name for name in got.keys() | saved.keys() if got.get(name) != saved.get(name))
+  """What is wrong with the arrays, '' if nothing is; `saved` is their digest before the save."""
+  new = digest(tree)
+  differ = sorted(name for name in new.keys() | saved.keys() if new.get(name) != saved.get(name))
   few = ', '.join(differ[:5]) + ('' if len(differ) <= 5 else ' and others')
   return f'{len(differ)} arrays differ from what was saved: {few}' if differ else ''
 
 
 def seal(checkpoints: pathlib.Path) -> None:
-  """Lists the files of every finished checkpoint that has no list yet."""
+  """Writes the list of files of every complete checkpoint that has no list yet."""
   if jax.process_index() > 0:
     return
   for folder in checkpoints.iterdir():
     if folder.name.isdigit() and not (folder / FILES).exists():
-      files = _listed(folder)
+      files = _list_files(folder)
       with new_file(folder / FILES) as file:
         file.write_text(json.dumps({'files': files, 'checksum': _checksum(files)}, indent=1))
 
 
 def damage(folder: pathlib.Path) -> str:
-  """What is wrong with the files of a finished checkpoint, '' if nothing is.
+  """What is wrong with the files of a complete checkpoint, '' if nothing is.
 
-  One that was not listed yet has nothing to compare with: its digest alone will tell.
+  Without a list there is nothing to compare with; the digest will show damage.
   """
-  listed, found = folder / FILES, _listed(folder)
-  if not listed.exists():
+  path, found = folder / FILES, _list_files(folder)
+  if not path.exists():
     return ''
   try:
-    facts = json.loads(listed.read_text())
-    wanted = facts['files']
-    if facts['checksum'] != _checksum(wanted):
+    contents = json.loads(path.read_text())
+    wanted = contents['files']
+    if contents['checksum'] != _checksum(wanted):
       return f'{FILES} has another checksum'
   except (ValueError, KeyError, TypeError):
     return f'{FILES} cannot be read'
   problems = [f'{name} is missing' for name in sorted(wanted.keys() - found.keys())]
   for name in sorted(wanted.keys() & found.keys()):
-    size, got = wanted[name][0], found[name][0]
-    if size != got:
-      problems.append(f'{name} has {got} bytes in place of {size}')
+    wanted_size, size = wanted[name][0], found[name][0]
+    if wanted_size != size:
+      problems.append(f'{name} has {size} bytes in place of {wanted_size}')
     elif wanted[name] != found[name]:
       problems.append(f'{name} has another checksum')
   return '; '.join(problems[:5]) + ('' if len(problems) <= 5 else f'; {len(problems)} in all')
 
 
 def fingerprint(folder: pathlib.Path) -> str:
-  """What tells the files of a folder from those of others, without reading the large ones.
+  """An identifier of the files in a folder, computed without reading the large ones.
 
-  Orbax draws a name for each of these, so that no two times it saves are alike.
+  Orbax gives these random names, so that no two saves have the same identifier.
   """
-  return hashlib.sha256(json.dumps(_listed(folder)).encode()).hexdigest()[:12]
+  return hashlib.sha256(json.dumps(_list_files(folder)).encode()).hexdigest()[:12]
 
 
-def _listed(folder):
-  """The size of each file, and of the small ones a checksum."""
+def _list_files(folder):
+  """The size and the checksum of each file by its name; the checksum of a large file is 0."""
   files = (path for path in sorted(folder.rglob('*')) if path.is_file())
-  return {str(p.relative_to(folder)): _facts(p) for p in files if FILES not in p.name}
+  return {str(p.relative_to(folder)): _size_and_checksum(p) for p in files if FILES not in p.name}
 
 
-def _facts(path):
+def _size_and_checksum(path):
   size = path.stat().st_size
   return [size, zlib.crc32(path.read_bytes()) if size <= SMALL else 0]
 
@@ -122,28 +122,28 @@ def _checksum(files) -> int:
 
 
 def strays(checkpoints: pathlib.Path) -> list[pathlib.Path]:
-  """What is among the checkpoints and is none: saves that were cut short, folders renamed."""
-  found = checkpoints.iterdir() if checkpoints.is_dir() else ()
-  folders = (path for path in found if path.is_dir())
+  """Folders among the checkpoints that are none: interrupted saves, and renamed checkpoints."""
+  paths = checkpoints.iterdir() if checkpoints.is_dir() else ()
+  folders = (path for path in paths if path.is_dir())
   return sorted(path for path in folders if not path.name.isdigit())
 
 
 def sweep(checkpoints: pathlib.Path) -> None:
-  """Removes what is left of saves that were cut short, while nothing is being saved."""
+  """Removes interrupted saves; not to be called while a checkpoint is being saved."""
   if jax.process_index() == 0:
     for path in unfinished(checkpoints):
       shutil.rmtree(path, ignore_errors=True)
 
 
 def unfinished(checkpoints: pathlib.Path) -> list[pathlib.Path]:
-  """The saves among them that were cut short."""
+  """The interrupted saves among the checkpoints."""
   return [path for path in strays(checkpoints) if 'orbax-checkpoint-tmp' in path.name]
 
 
 def set_aside(folder: pathlib.Path) -> pathlib.Path:
-  """Moves a damaged checkpoint out of the way of the next of the same step; returns where.
+  """Moves a damaged checkpoint away, to make room for another of the same step; returns the target.
 
-  OSError, in all processes, where it can't.
+  OSError, in all processes, if it cannot be moved.
   """
   to = folder.parent.parent / 'damaged' / f'{folder.name}_{time.strftime("%Y%m%d_%H%M%S")}'
   problem = ''

@@ -1,4 +1,4 @@
-"""The optimizer: clipped gradients, a warmed-up rate, AdamW or Adafactor."""
+"""The optimizer: gradient clipping, a learning-rate schedule, and AdamW or Adafactor."""
 
 import jax
 import optax
@@ -22,18 +22,20 @@ def make_optimizer(
   b2: float,
   eps: float,
 ) -> optax.GradientTransformation:
-  """An optax chain for so many steps; the keywords are the keys of `config.optim`.
+  """An optax chain for a run of `steps` steps; the keywords are the keys of `config.optim`.
 
-  The rate rises linearly over `warmup` steps, then stays or falls to zero along a cosine.
-  Gradients are clipped to the global norm `clip`.  Weight decay leaves out biases, norms and
-  positions, which have fewer than two axes longer than one; the rate scales it.  Adafactor (Shazeer
-  & Stern, 2018) keeps no first moment, and factored second ones; it ignores b1, b2 and eps.
+  The learning rate rises linearly over `warmup` steps, and then stays constant or falls to zero
+  along a cosine.  Gradients are clipped to the global norm `clip`.  Weight decay is scaled by the
+  learning rate, and is not applied to biases, norms and positions, which have fewer than two axes
+  longer than one.  Adafactor (Shazeer & Stern, 2018) has no first moment, and a factored second
+  one; it ignores b1, b2 and eps.
   """
   schedule = rate(steps, learning_rate=learning_rate, warmup=warmup, decay=decay)
   if name == 'adamw':
     scale = optax.adamw(schedule, b1, b2, eps, weight_decay=weight_decay, mask=decayed)
   elif name == 'adafactor':
-    # As optax.adafactor, but for the decay: there the rate does not scale it, and 0.01 is a lot.
+    # This is optax.adafactor with another weight decay: there the learning rate does not scale it,
+    # and 0.01 is a lot.
     scale = optax.chain(
       optax.scale_by_factored_rms(),
       optax.clip_by_block_rms(1.0),
@@ -57,5 +59,5 @@ def rate(steps: int, *, learning_rate: float, warmup: int, decay: str) -> optax.
 
 
 def decayed(params):
-  """A tree of bools: true for kernels."""
+  """A tree of bools, true for the parameters to which weight decay is applied: the kernels."""
   return jax.tree.map(lambda p: sum(n > 1 for n in p.shape) > 1, params)

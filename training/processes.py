@@ -1,4 +1,4 @@
-"""Many processes that train one model: how they find each other, and that they agree."""
+"""Many processes that train one model: they connect, and check that they are alike."""
 
 import hashlib
 import os
@@ -18,47 +18,51 @@ from training import schedulers
 from training.phases import STALLED
 
 AUTO = 'auto'
-GRACE = 20  # seconds for which a process that fails waits, as it ends, for others to end too
-MEET = 300  # seconds within which all processes have to be there
+GRACE = 20  # seconds for which a process that ends waits for the others to end too
+MEET = 300  # seconds within which all processes have to connect
 
 
 def join(coordinator: str | None, num: int | None, index: int | None) -> None:
-  """Makes this process one of many, if the arguments or a scheduler's environment say so.
+  """Connects this process to others, if the arguments or a scheduler's environment say so.
 
-  coordinator: HOST:PORT of process 0, or `AUTO` where JAX finds out by itself, as on Cloud TPU VMs.
-  num: how many processes there are; 1 without the others is this one alone, whatever a scheduler
-    says.
+  coordinator: HOST:PORT of process 0, or `AUTO` if JAX can find it itself, as on Cloud TPU VMs.
+  num: the number of processes; 1 without the other arguments runs this process alone, even under a
+    scheduler.
+  index: the number of this process, from 0.
 
-  ValueError where only some of the arguments are given, where the environment contradicts itself,
-  and where process 0 cannot have its port.  The process ends with `STALLED` where the others are
-  not met within `MEET` seconds.
+  UserError if only some of the arguments are set, if the environment contradicts itself, and if
+  process 0 cannot listen on its port.  The process ends with `STALLED` if the others do not connect
+  within `MEET` seconds.
   """
   if (coordinator, num, index) == (None, 1, None):
     return
   auto = coordinator == AUTO
   if auto:
     coordinator = None
-  given = [value is not None for value in (coordinator, num, index)]
-  if any(given) and not all(given):
+  is_set = [value is not None for value in (coordinator, num, index)]
+  if any(is_set) and not all(is_set):
     raise UserError(
       '--coordinator, --num_processes and --process_id are given together, or not at all, or '
       f'--coordinator={AUTO} or --num_processes=1 alone.'
     )
-  if any(given):
+  if any(is_set):
     if index >= num:
       raise UserError(f'Got --process_id={index} of {num}; 0..{num - 1} are allowed.')
     _require_address(coordinator, binds=index == 0)
-  scheduler = None if auto or any(given) else schedulers.started_by()
-  if auto or any(given) or scheduler:
-    _meet(coordinator, num, index, scheduler or f'--coordinator={coordinator or AUTO}')
+  scheduler = None if auto or any(is_set) else schedulers.started_by()
+  if auto or any(is_set) or scheduler:
+    _connect(coordinator, num, index, scheduler or f'--coordinator={coordinator or AUTO}')
 
 
-def _meet(coordinator, num, index, by: str) -> None:
-  """Connects to the others; ValueError where JAX does not know them."""
+def _connect(coordinator, num, index, source: str) -> None:
+  """Connects to the other processes; UserError if JAX does not find them.
+
+  source: where the arguments come from, for the message of the error.
+  """
   jax.config.update('jax_cpu_collectives_implementation', 'gloo')
-  # It would take SIGTERM for itself, and `training.stops` would never get it.
+  # JAX's preemption service would handle SIGTERM, and `training.stops` would never get it.
   jax.config.update('jax_enable_preemption_service', False)
-  # Of itself JAX aborts with a trace, and only after more than the time that it is given.
+  # JAX's own timeout aborts with a stack trace, and takes longer than its limit.
   timer = threading.Timer(MEET, _give_up, [f' at {coordinator}' if coordinator else ''])
   timer.daemon = True
   timer.start()
@@ -68,14 +72,14 @@ def _meet(coordinator, num, index, by: str) -> None:
   except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
     reason = str(error).rstrip('.')
     raise UserError(
-      f'JAX finds no other processes by {by} ({reason}); {schedulers.ALONE}.'
+      f'JAX finds no other processes by {source} ({reason}); {schedulers.ALONE}.'
     ) from error
   finally:
     timer.cancel()
 
 
 def _require_address(coordinator: str, *, binds: bool) -> None:
-  """ValueError unless it is HOST:PORT, whose port this process can have if it `binds`."""
+  """UserError unless this is HOST:PORT.  If `binds`, this process must be able to use the port."""
   host, _, port = coordinator.rpartition(':')
   if not (host and port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
     raise UserError(
@@ -83,7 +87,7 @@ def _require_address(coordinator: str, *, binds: bool) -> None:
     )
   if not binds:
     return
-  # Two services of JAX could have one port, and take each other's processes for their own.
+  # Two coordinators of JAX could share a port, and each would get processes of the other's run.
   both = socket.has_dualstack_ipv6()
   family = socket.AF_INET6 if both else socket.AF_INET
   try:
@@ -106,14 +110,14 @@ def _give_up(where: str) -> None:
 
 
 def require_same(config: str, code: pathlib.Path, workdir: pathlib.Path) -> None:
-  """ValueError, in every process, where they differ in config, code, versions or file system."""
+  """UserError, in all processes, if they differ in config, code, version of JAX or file system."""
   if jax.process_count() == 1:
     return
   mine = {
     'config': config,
     'code': _code(code),
     'versions of JAX': jax.__version__,
-    'files in --workdir': _left_by_the_first(workdir),
+    'files in --workdir': _token_of_first(workdir),
   }
   digests = np.stack([_digest(text) for text in mine.values()])
   all_of_them = np.asarray(multihost_utils.process_allgather(digests))
@@ -122,8 +126,8 @@ def require_same(config: str, code: pathlib.Path, workdir: pathlib.Path) -> None
     for i, what in enumerate(mine)
   }
   if wrong := {what: who for what, who in wrong.items() if who}:
-    said = '; '.join(f'{what}: {", ".join(map(str, who))}' for what, who in wrong.items())
-    raise UserError(f'These processes have others than process 0 has.  {said}.')
+    listed = '; '.join(f'{what}: {", ".join(map(str, who))}' for what, who in wrong.items())
+    raise UserError(f'These processes have others than process 0 has.  {listed}.')
 
 
 def _digest(text: str):
@@ -131,21 +135,21 @@ def _digest(text: str):
 
 
 def _code(root: pathlib.Path) -> str:
-  """A digest of all that is imported from this project."""
+  """A digest of all Python files of this project."""
   files = sorted(p for p in root.rglob('*.py') if not any(s.startswith('.') for s in p.parts))
   return hashlib.sha256(b''.join(path.read_bytes() for path in files)).hexdigest()
 
 
-def _left_by_the_first(workdir: pathlib.Path) -> str:
-  """What process 0 has just written there, as this process sees it."""
+def _token_of_first(workdir: pathlib.Path) -> str:
+  """A token that process 0 writes to the workdir, as this process reads it."""
   path = workdir / 'processes.txt'
   if jax.process_index() == 0:
     workdir.mkdir(parents=True, exist_ok=True)
     with new_file(path) as file:
       file.write_text(secrets.token_hex())
   multihost_utils.sync_global_devices('written')
-  seen = path.read_text() if path.exists() else ''
+  token = path.read_text() if path.exists() else ''
   multihost_utils.sync_global_devices('read')
   if jax.process_index() == 0:
     path.unlink()
-  return seen
+  return token

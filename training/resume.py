@@ -1,8 +1,8 @@
-"""How a run goes on from its workdir, and when it must not.
+"""Resuming a run from its workdir, and refusing to where that would lose something.
 
-Nothing is moved, and nothing is written, before it is known what the run goes on from: a checkpoint
-of other shapes or types is not of this run, and a run that has lost all its checkpoints does not
-begin anew unless it is told so.
+Nothing is moved or written before it is known which checkpoint the run resumes from.  A checkpoint
+with other shapes or types is not of this run, and a run that has lost all its checkpoints starts
+again at step 0 only if the user says so.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from training.arrays import save_args, saved_arrays
 from training.state import State
 
 _LISTED = 5  # names in a message
-# What fails for reasons that have nothing to do with the files: they may be whole.
+# Errors that say nothing about the files, which may be intact.
 _ENVIRONMENT = {
   errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE,
   errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH,
@@ -36,16 +36,16 @@ _STATUSES = (
 
 
 def require_checkpoints(workdir: pathlib.Path) -> None:
-  """ValueError, in all processes, where a run has saved checkpoints and none is left.
+  """UserError, in all processes, if a run has saved checkpoints and none is left.
 
-  One that was killed before it had saved any may begin again.
+  A run that was killed before its first checkpoint may start again.
   """
   if problem := from_first(_lost(workdir)):
     raise UserError(problem)
 
 
 def _lost(workdir: pathlib.Path) -> str:
-  """Why a run can't begin at step 0, '' where it can or has a checkpoint to go on from."""
+  """Why a run must not start at step 0, '' if it may or if it has a checkpoint to resume from."""
   if checkpoint.steps(workdir):
     return ''
   step, aside = account.last_saved(workdir / 'metrics.jsonl'), workdir / 'damaged'
@@ -63,21 +63,22 @@ def restore(
   workdir: pathlib.Path,
   state: State,
   data: Iterator,
-  tell: Callable[[str], None],
+  log: Callable[[str], None],
   *,
   start_over: bool = False,
 ) -> State | None:
-  """The latest whole state, in the shapes, types and shardings of `state`, with `data` moved to its
-  position; None where there is no checkpoint.
+  """The latest intact state, or None if there is no checkpoint; sets the position of `data`.
 
-  A damaged one is told of, and moved to `damaged/` when an earlier one is restored, or where all
-  are damaged and `start_over` allows to begin anew.  ValueError, with all left where it is, where
-  they are all damaged, where what is saved is not what `state` has, and where it can't be read for
-  a reason of this process.
+  state: the shapes, types and shardings of the result.
+  start_over: whether the run may start at step 0 if all checkpoints are damaged.
+
+  Damaged checkpoints are logged, and moved to `damaged/` if an earlier one is restored or if the
+  run starts over.  UserError, and nothing is moved, if all are damaged, if one has other arrays
+  than `state`, and if one cannot be read for a reason that lies in this process.
   """
   path = checkpoint.folder(workdir)
   for stray in integrity.strays(path):
-    tell(f'{stray} is not a whole checkpoint; it is not used.')
+    log(f'{stray} is not a whole checkpoint; it is not used.')
   saved, damaged = None, {}
   for step in from_first(checkpoint.steps(workdir)):
     saved, problem = _restored(path / str(step), state)
@@ -85,7 +86,7 @@ def restore(
       break
     damaged[step] = problem
   if damaged and saved is None and not start_over:
-    problems = '; '.join(f'{n}: {textwrap.shorten(what, 100)}' for n, what in damaged.items())
+    problems = '; '.join(f'{n}: {textwrap.shorten(text, 100)}' for n, text in damaged.items())
     problems = textwrap.shorten(problems, 300)
     raise UserError(
       f'All checkpoints in {path} are damaged: {problems}.  They are left there.  Put a whole one '
@@ -93,7 +94,7 @@ def restore(
     )
   for step, problem in damaged.items():
     where = integrity.set_aside(path / str(step))
-    tell(f'checkpoint {path / str(step)} is damaged: {problem}.  It is now {where}.')
+    log(f'checkpoint {path / str(step)} is damaged: {problem}.  It is now {where}.')
   if saved is None:
     return None
   data.set_state(saved.data)
@@ -101,12 +102,12 @@ def restore(
 
 
 def _restored(path, state):
-  """What is saved in a checkpoint, None where it is damaged, and how, '' where it is not."""
+  """The contents of a checkpoint, None if it is damaged, and its damage, '' if there is none."""
   missing = f'{path} is not there for process {jax.process_index()}, but for process 0.'
   _refuse('' if path.is_dir() else missing)  # a process may see an older state of a shared disk
   ema, train = shapes(state.ema), shapes({k: v for k, v in vars(state).items() if k != 'ema'})
-  found, problem = _tried(path, lambda: integrity.damage(path))
-  if problem := agreed(found or problem):
+  damage, problem = _try_reading(path, lambda: integrity.damage(path))
+  if problem := agreed(damage or problem):
     return None, problem
 
   def differ():
@@ -121,95 +122,95 @@ def _restored(path, state):
       saved = checkpointer.restore(path, ocp.args.Composite(**args))
     return saved, integrity.compare({'ema': saved.ema, **saved.train}, saved.digest)
 
-  found, problem = _tried(path, differ)
-  _refuse(f'{path} is not of this config, or not of this code.  {found}' if found else '')
+  differs, problem = _try_reading(path, differ)
+  _refuse(f'{path} is not of this config, or not of this code.  {differs}' if differs else '')
   if problem:
     return None, problem
-  found, problem = _tried(path, read)
-  saved, differs = found or (None, '')
+  contents, problem = _try_reading(path, read)
+  saved, differs = contents or (None, '')
   problem = agreed(problem or differs)
   return (None if problem else saved), problem
 
 
-def _tried(path, read):
-  """What `read()` returns, and what is damaged where it can't, '' where it can, in any process."""
-  found, problem, refusal = None, '', ''
+def _try_reading(path, read):
+  """The result of `read()`, and what is damaged in any process, '' if nothing is."""
+  result, problem, refusal = None, '', ''
   try:
     with _readable(path):
-      found = read()
+      result = read()
   except ValueError as error:
     problem = str(error)
   except OSError as error:
     refusal = str(error)
   _refuse(refusal)
-  return found, agreed(problem)
+  return result, agreed(problem)
 
 
 def _refuse(reason: str) -> None:
-  """ValueError, in all processes, where one has a reason."""
+  """UserError, in all processes, if one of them has a reason."""
   if reason := agreed(reason):
     raise UserError(reason)
 
 
 @contextlib.contextmanager
 def _readable(path: pathlib.Path) -> Iterator[None]:
-  """ValueError for what can't be read because it is damaged, OSError where that is not known."""
+  """Raises ValueError for errors of damaged files, and OSError for those that may be others."""
   try:
     yield
-  except Exception as error:  # whatever a library makes of damaged files
-    said = textwrap.shorten(str(error), 200)
+  except Exception as error:  # libraries raise many kinds of errors for damaged files
+    reason = textwrap.shorten(str(error), 200)
     number = getattr(error, 'errno', None)
     unknown = isinstance(error, MemoryError) or number in _ENVIRONMENT
     if unknown or any(status in str(error) for status in _STATUSES):
-      raise UserFileError(f'{path} cannot be read here, and may be whole: {said}.') from error
-    raise UserError(f'it cannot be read: {said}') from error
+      raise UserFileError(f'{path} cannot be read here, and may be whole: {reason}.') from error
+    raise UserError(f'it cannot be read: {reason}') from error
 
 
 def shapes(tree):
-  """The shapes, types and shardings of a tree of arrays or of such shapes."""
+  """The shapes, types and shardings of a tree of arrays or of `jax.ShapeDtypeStruct`."""
   return jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, 'sharding', None)), tree
   )
 
 
 def differences(saved, wanted) -> str:
-  """Which arrays are in one tree alone, or are of another shape or type; '' where none is."""
-  saved, wanted = _facts(saved), _facts(wanted)
-  other = lambda i: {
+  """The arrays that are in one tree alone, or have another shape or type; '' if there are none."""
+  saved, wanted = _shapes_and_types(saved), _shapes_and_types(wanted)
+  differing = lambda i: {
     n: f'{n} is {saved[n][i]}, not {wanted[n][i]}'
     for n in wanted.keys() & saved.keys()
     if saved[n][i] != wanted[n][i]
   }
-  shape, dtype = other(0), other(1)
+  shape, dtype = differing(0), differing(1)
   parts = {
     'Not saved': wanted.keys() - saved.keys(),
     'Saved alone': saved.keys() - wanted.keys(),
     'Other shapes': shape.values(),
     'Other types': dtype.values(),
   }
-  said = '  '.join(f'{title}: {_few(found)}.' for title, found in parts.items() if found)
+  message = '  '.join(f'{title}: {_few(names)}.' for title, names in parts.items() if names)
   if any('64' in saved[n][1] + wanted[n][1] for n in dtype):
-    said += (
+    message += (
       f'  JAX_ENABLE_X64 is {jax.config.jax_enable_x64}; a run goes on with what it began with.'
     )
-  return said
+  return message
 
 
-def _few(found) -> str:
-  found = sorted(found)
-  more = f' and {len(found) - _LISTED} others' if len(found) > _LISTED else ''
-  return ', '.join(found[:_LISTED]) + more
+def _few(names) -> str:
+  names = sorted(names)
+  more = f' and {len(names) - _LISTED} others' if len(names) > _LISTED else ''
+  return ', '.join(names[:_LISTED]) + more
 
 
-def _facts(tree) -> dict[str, tuple[tuple, str]]:
+def _shapes_and_types(tree) -> dict[str, tuple[tuple, str]]:
   keystr = functools.partial(jax.tree_util.keystr, simple=True, separator='/')
   leaves = jax.tree_util.tree_leaves_with_path(tree)
   return {keystr(path): (tuple(x.shape), jnp.dtype(x.dtype).name) for path, x in leaves}
 
 
 def save_frozen(workdir: pathlib.Path, frozen: Params) -> None:
-  """Writes the parameters with which a run begins and that are not trained, in place of others."""
-  integrity.sweep(workdir)  # of a run that was killed in this
+  """Writes the frozen parameters of a new run, and replaces those that are there."""
+  integrity.sweep(workdir)  # after a run that was killed while it wrote them
   if frozen:
     with ocp.StandardCheckpointer() as checkpointer:
       path, options = (workdir / 'frozen').resolve(), save_args(frozen)
@@ -217,22 +218,21 @@ def save_frozen(workdir: pathlib.Path, frozen: Params) -> None:
 
 
 def restore_frozen(workdir: pathlib.Path, frozen: Params) -> Params:
-  """The parameters with which the run has begun and that are not trained, in the shardings of
-  `frozen`.
+  """The frozen parameters that the run was started with, in the shardings of `frozen`.
 
-  Later ones do not count.  ValueError where they are not there, are others, or can't be read.
+  UserError if they are missing, differ in shape or type, or cannot be read.
   """
   if not frozen:
     return frozen
-  path, problem, found = (workdir / 'frozen').resolve(), '', None
+  path, problem, restored = (workdir / 'frozen').resolve(), '', None
   try:
     with _readable(path):
       if differ := differences(saved_arrays(path), frozen):
         problem = f'{path} is not of this config, or not of this code.  {differ}'
       else:
         with ocp.StandardCheckpointer() as checkpointer:
-          found = checkpointer.restore(path, shapes(frozen))
+          restored = checkpointer.restore(path, shapes(frozen))
   except (ValueError, OSError) as error:
     problem = f'The frozen parameters of the run, {path}, are not there or damaged: {error}.'
   _refuse(problem)
-  return found
+  return restored

@@ -1,4 +1,4 @@
-"""Whether a scheduler started this process as one of many, as its environment says."""
+"""Finds out from the environment whether a scheduler started this process as one of many."""
 
 import os
 
@@ -8,22 +8,22 @@ ALONE = '--num_processes=1 runs this process alone'
 
 
 def started_by() -> str | None:
-  """The scheduler that started this process as one of many, by its name; None if none did.
+  """The name of the scheduler that started this process as one of many; None if none did.
 
-  Slurm, Open MPI and GKE with TPUs are known, whose processes JAX can tell apart.  ValueError where
-  a scheduler's variables say that there are many processes, but not which of them this one is, as
-  in a shell within an allocation, or where one of them is not a number.
+  These are Slurm, Open MPI and GKE with TPUs, all of which JAX supports.  UserError if a
+  scheduler's variables say that there are many processes, but not which of them this one is, as in
+  a shell within an allocation, or if the value of one is not a number.
   """
-  started = (('Open MPI', _by_open_mpi), ('Slurm', _by_slurm), ('GKE', _by_gke))
-  return next((name for name, by in started if by()), None)
+  checks = (('Open MPI', _by_open_mpi), ('Slurm', _by_slurm), ('GKE', _by_gke))
+  return next((name for name, is_started in checks if is_started()), None)
 
 
 def _by_slurm() -> bool:
   tasks, of_step = _number('SLURM_NTASKS'), _number('SLURM_STEP_NUM_TASKS')
   if max(tasks or 1, of_step or 1) == 1:
     return False
-  # A shell in an allocation is in no step, or in one of a single task whose SLURM_NTASKS is that of
-  # the whole allocation.
+  # A shell in an allocation belongs to no step, or to a step with a single task, in which
+  # SLURM_NTASKS is that of the whole allocation.
   missing = _missing('SLURM_JOB_ID', 'SLURM_STEP_NODELIST', 'SLURM_PROCID', 'SLURM_LOCALID')
   if missing or tasks != (of_step or tasks):
     raise UserError(
@@ -40,7 +40,7 @@ def _by_open_mpi() -> bool:
   if (tasks or 1) == 1:
     return False
   rank = 'OMPI_COMM_WORLD_RANK'
-  # Open MPI 5 does not set the first of them any more.
+  # Open MPI 5 does not set the first of these variables any more.
   if missing := _missing('OMPI_MCA_orte_hnp_uri', rank, 'OMPI_COMM_WORLD_LOCAL_RANK'):
     raise UserError(
       f'OMPI_COMM_WORLD_SIZE={tasks}, but {missing} is not set, as mpirun of Open MPI 4 does.  Say '
@@ -56,7 +56,7 @@ def _by_gke() -> bool:
   slices = _number('MEGASCALE_NUM_SLICES') or 1
   if ',' not in hosts and slices == 1:
     return False
-  # Without names of hosts, these are of Cloud TPU VMs, whose metadata have the rest.
+  # Without names of hosts these are Cloud TPU VMs, where JAX reads the rest from their metadata.
   needed = ['TPU_WORKER_ID'] if hosts else []
   if hosts and slices > 1:
     needed += ['MEGASCALE_SLICE_ID', 'MEGASCALE_COORDINATOR_ADDRESS']
@@ -73,7 +73,7 @@ def _missing(*names: str) -> str:
 
 
 def _number(name: str) -> int | None:
-  """The number in the variable; None where it is unset or empty."""
+  """The number in the variable; None if it is unset or empty."""
   value = os.environ.get(name, '')
   if not value:
     return None

@@ -1,6 +1,6 @@
-"""TPU slices that are not there, for which programs are compiled on any machine.
+"""Descriptions of TPU slices, for which programs can be compiled on a machine without TPUs.
 
-`libtpu` has the compiler of every generation; it asks for no TPU.
+`libtpu` contains the compiler for every generation, and needs no TPU.
 """
 
 import dataclasses
@@ -20,19 +20,19 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Generation:
-  """What a chip is, by https://cloud.google.com/tpu/docs/system-architecture-tpu-vm.
+  """A kind of chip, from https://cloud.google.com/tpu/docs/system-architecture-tpu-vm.
 
-  The clock is what makes the peak of so many 128x128 or 256x256 matrix units.
+  The clock rate follows from the peak and the number of 128x128 or 256x256 matrix units.
   """
 
-  libtpu: str  # its name there
-  dimensions: int  # of a slice
-  hbm: int  # bytes
-  peak: float  # dense bfloat16 operations a second
-  links: float  # bytes a second to other chips, over all links
-  clock: float  # cycles a second
-  devices: int = 1  # JAX's; two where the cores of a chip are devices of their own
-  cores: str = ''  # how its cores are used, as libtpu calls it; '' is the only way there is
+  libtpu: str  # the name in libtpu
+  dimensions: int  # of the grid of chips in a slice
+  hbm: int  # memory in bytes
+  peak: float  # dense bfloat16 operations per second
+  links: float  # bytes per second to other chips, over all links
+  clock: float  # cycles per second
+  devices: int = 1  # JAX devices of a chip: two where every core is a device
+  cores: str = ''  # libtpu's name for how the cores are used; '' where there is no choice
 
 
 GENERATIONS = {
@@ -49,25 +49,25 @@ _NAME = re.compile(r'(?:([1-9]\d*)x)?(v\w+):([1-9]\d*(?:x[1-9]\d*)*)')
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-  """So many chips of a generation: of one slice, or of several that are alike."""
+  """The chips of one slice, or of several equal slices."""
 
   name: str
   generation: Generation
-  devices: Sequence[jax.Device]  # which compile, and can do nothing else
+  devices: Sequence[jax.Device]  # programs can be compiled for these devices, but not run
 
   @property
   def chips(self) -> int:
-    """How many."""
+    """The number of chips."""
     return len(self.devices) // self.generation.devices
 
 
 def parse(name: str) -> tuple[int, str, list[int]]:
-  """What `2xv5p:4x4x8` says: how many slices, of which generation, and their chips along each axis.
+  """The number of slices, the generation, and the chips along each axis, from `2xv5p:4x4x8`.
 
-  ValueError where it is no such name.
+  UserError if the name has another form.
   """
-  found = _NAME.fullmatch(name)
-  count, kind, shape = found.groups() if found else ('', '', '')
+  match = _NAME.fullmatch(name)
+  count, kind, shape = match.groups() if match else ('', '', '')
   generation, sizes = GENERATIONS.get(kind), [int(n) for n in shape.split('x') if n]
   if not generation or len(sizes) != generation.dimensions:
     examples = ', '.join(f'{k}:{"x".join(["4"] * g.dimensions)}' for k, g in GENERATIONS.items())
@@ -85,7 +85,7 @@ def parse(name: str) -> tuple[int, str, list[int]]:
 def open_slice(name: str) -> Slice:
   """The slice called `v5p:4x4x8`, or several of them, called `2xv5p:4x4x8`.
 
-  ValueError where there is none of that name, or no libtpu.
+  UserError if there is no slice of that name, or if libtpu is not installed.
   """
   count, kind, sizes = parse(name)
   generation = GENERATIONS[kind]
@@ -94,10 +94,10 @@ def open_slice(name: str) -> Slice:
       f'To compile for {name} without a TPU its compiler is needed: pip install libtpu, in the '
       f'version which JAX {jax.__version__} asks for by pip install "jax[tpu]".'
     )
-  # Without these it asks the network for the machine it is on.
+  # Without these, libtpu asks the network which machine it is on.
   os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
   os.environ.setdefault('TPU_WORKER_HOSTNAMES', 'localhost')
-  # It takes a lock, as one process at a time can use a TPU; many can compile for one.
+  # libtpu takes a lock, because only one process can use a TPU; but many can compile for one.
   os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
   options = {'chip_config_name': generation.cores} if generation.cores else {}
   topology = topologies.get_topology_desc(

@@ -1,4 +1,4 @@
-"""What a step of training changes, and so what a checkpoint holds."""
+"""The state of training: what a step changes, and so what a checkpoint holds."""
 
 from typing import Any
 
@@ -13,16 +13,20 @@ from training import guard
 
 @flax.struct.dataclass
 class State:
-  """Frozen parameters are not here: they get no gradient, no optimizer memory and no average."""
+  """The state between two steps.
 
-  step: Any  # fields are trees of arrays, of shapes, or of shardings: left untyped
+  Frozen parameters are not part of it: they have no gradient, no optimizer state and no average.
+  """
+
+  # The fields are untyped because they hold trees of arrays, of shapes or of shardings.
+  step: Any
   params: Any
   ema: Any
   opt: Any
-  guard: Any  # what `training.guard` remembers
+  guard: Any  # the state of `training.guard`
 
   @classmethod
   def create(cls, params: Params, tx: optax.GradientTransformation) -> 'State':
-    """The state before the first step, from the parameters to train."""
+    """The state before the first step, made from the parameters to train."""
     zero, average = jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, params)
     return cls(zero, params, average, tx.init(params), guard.start())

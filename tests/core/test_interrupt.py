@@ -83,7 +83,7 @@ def test_a_second_one_ends_it_at_once(start, tmp_path, busy, last):
 def test_signals_are_acted_on_in_another_thread_and_all_is_as_before():
   got, before = [], signal.signal(signal.SIGUSR2, lambda number, frame: None)
   try:
-    with interrupt.acted_on(
+    with interrupt.acting_on(
       {signal.SIGUSR2}, lambda n: got.append((n, threading.current_thread()))
     ):
       os.kill(os.getpid(), signal.SIGUSR2)

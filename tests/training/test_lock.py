@@ -22,7 +22,7 @@ def left(workdir, **changes):
   process = subprocess.Popen([sys.executable, '-c', ''])
   process.wait()
   workdir.mkdir(parents=True, exist_ok=True)
-  owner = json.loads(lock._me()) | {'pid': process.pid, 'token': 'stale'} | changes
+  owner = json.loads(lock._describe_self()) | {'pid': process.pid, 'token': 'stale'} | changes
   (workdir / lock.FILE).write_text(json.dumps(owner))
 
 
@@ -75,7 +75,7 @@ def test_a_process_that_nobody_waited_for_is_gone(workdir):
 @pytest.fixture
 def soon(monkeypatch):
   """Owners on other machines are gone soon."""
-  for name, value in (('ROUND', 0.02), ('BEAT', 0.05), ('GONE', 0.6)):
+  for name, value in (('RETRY', 0.02), ('HEARTBEAT', 0.05), ('TIMEOUT', 0.6)):
     monkeypatch.setattr(lock, name, value)
 
 
@@ -96,7 +96,7 @@ def test_an_owner_elsewhere_is_gone_when_it_gives_no_sign_of_life(workdir, soon,
 
 def test_of_an_owner_elsewhere_that_was_last_there_long_ago_no_sign_is_awaited(workdir, capsys):
   left(workdir, **ELSEWHERE)
-  then = time.time() - 2 * lock.GONE
+  then = time.time() - 2 * lock.TIMEOUT
   os.utime(workdir / lock.FILE, (then, then))
   with lock.locked(workdir):
     pass
@@ -107,7 +107,7 @@ def test_of_an_owner_elsewhere_that_was_last_there_long_ago_no_sign_is_awaited(w
 def test_an_owner_elsewhere_that_gives_signs_of_life_is_there_whatever_its_clock(
   workdir, soon, monkeypatch, clock
 ):
-  monkeypatch.setattr(lock, 'GONE', 2.0 if clock >= 0 else 1e9)
+  monkeypatch.setattr(lock, 'TIMEOUT', 2.0 if clock >= 0 else 1e9)
   left(workdir, **ELSEWHERE)
   done = threading.Event()
 
@@ -139,23 +139,23 @@ def test_one_of_many_takes_a_lock_that_was_left(workdir):
   """And they do not take it from each other."""
   for _ in range(40):
     left(workdir)
-    many, found = 6, []
+    many, outcomes = 6, []
     gate = threading.Barrier(many)
 
-    def take(gate=gate, found=found):
-      mine, idle = lock._me(), lock.idle_time()
+    def take(gate=gate, outcomes=outcomes):
+      own, idle = lock._describe_self(), lock.idle_time()
       gate.wait()
-      said = lock.WAIT
-      while said.startswith(lock.WAIT):
-        said = lock.attempt(workdir, mine, idle)
-      found.append((said, mine))
+      problem = lock.WAIT
+      while problem.startswith(lock.WAIT):
+        problem = lock.attempt(workdir, own, idle)
+      outcomes.append((problem, own))
 
     threads = [threading.Thread(target=take) for _ in range(many)]
     for thread in threads:
       thread.start()
     for thread in threads:
       thread.join()
-    winners = [mine for said, mine in found if not said]
+    winners = [own for problem, own in outcomes if not problem]
     assert winners == [(workdir / lock.FILE).read_bytes()]
     assert [p.name for p in workdir.iterdir()] == ['lock.json']
 

@@ -33,18 +33,18 @@ def test_one_that_a_run_removes_at_that_moment_is_not_called_damaged(
 ):
   checkpoint.save_config(tmp_path, ConfigDict(CONFIG))
   saved(tmp_path, state(seed=1, step=1))
-  listed, path = integrity._listed, tmp_path / 'checkpoints/1'
+  listed, path = integrity._list_files, tmp_path / 'checkpoints/1'
 
   def removed(folder):
     if folder == path and path.exists():
       saved(tmp_path, state(seed=2, step=2))
-      monkeypatch.setattr(integrity, '_listed', listed)
+      monkeypatch.setattr(integrity, '_list_files', listed)
       shutil.rmtree(path / gone if gone == 'ema' else path)
       if gone == 'seen':  # in its listing
         raise FileNotFoundError(2, 'No such file or directory', str(path / 'ema'))
     return listed(folder)
 
-  monkeypatch.setattr(integrity, '_listed', removed)
+  monkeypatch.setattr(integrity, '_list_files', removed)
   assert checkpoint.load(tmp_path)[2] == 2
   assert capsys.readouterr().err == ''
 
