@@ -22,7 +22,7 @@ import pathlib
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import jax
 import psutil
@@ -33,11 +33,11 @@ from ml_collections import ConfigDict, config_flags
 from core import command, interrupt, unicode
 from core.params import cast_kernels, count, merge
 from core.sharding import make_mesh, of_each, put_batch, replicated
-from core.typing import Key, Params
+from core.typing import Params
 from core.writable import require_folder
 from evaluation.in_training import make_scoring
 from pipelines.stages import open_stage
-from training import account, checkpoint, failures, hooks, loop, parent, processes, resume
+from training import account, checkpoint, failures, hooks, loop, processes, resume
 from training.agreement import from_first
 from training.batches import open_batches
 from training.compile_for import forecast_step, report
@@ -45,7 +45,7 @@ from training.lock import locked
 from training.metrics import Metrics
 from training.monitor import log, progress_bar
 from training.phases import Clock, watched
-from training.plan import Plan, initialise, lower_step, make_plan
+from training.plan import lower_step, make_plan
 from training.ranges import require_in_range
 from training.sampling import (
   make_generate_on_host,
@@ -53,6 +53,7 @@ from training.sampling import (
   to_every_host,
   videos_at_once,
 )
+from training.start import open_state, require_same_texts
 from training.state import State
 from training.stops import catching_signals
 from training.trackers import open_tracker, require_tracker
@@ -125,20 +126,21 @@ def train(
   if plan.frozen and not config.init_from:
     raise UserError('Frozen parameters need a trained model: --config.init_from=WORKDIR.')
   log(f'{count(plan.state.params):,} parameters to train, {count(plan.frozen):,} frozen')
-  key_init, key_step, key_evaluate = split_seed(config.seed, mesh)
+  split = lambda: tuple(jax.random.split(jax.random.key(config.seed), 3))
+  key_init, key_step, key_evaluate = jax.jit(split, out_shardings=replicated(mesh))()
 
   at_once = videos_at_once(config, mesh)
   generate = make_generate_on_host(plan.stage.generate, at_once, mesh)
   score = make_scoring(config, plan.stage, generate, workdir, at_once=at_once, **config.scores)
   data, validation, fixed = open_batches(config, plan.stage, mesh)
   with contextlib.closing(data):
-    state, frozen = open_state(config, workdir, plan, data, key_init, clock, start_over=start_over)
+    state, frozen = open_state(workdir, plan, data, key_init, clock, start_over=start_over)
     start = int(state.step)
     use_compilation_cache(workdir)
     keep = {name: config[name] for name in ('keep', 'keep_every', 'keep_best')}
     with (
       contextlib.closing(checkpoint.manager(workdir, **keep)) as checkpoints,
-      open_metrics(config, workdir) as metrics,
+      Metrics(workdir, open_tracker(workdir, config.to_dict(), **config.tracker)) as metrics,
       jax.set_mesh(mesh),
     ):
       frozen = cast_kernels(frozen, config.model.dtype)
@@ -195,39 +197,7 @@ def require_valid(config: ConfigDict, workdir: pathlib.Path, *, start_over: bool
   if not start_over:
     resume.require_checkpoints(workdir)
   if config.init_from and not checkpoint.steps(workdir):  # a run that is resumed needs no parent
-    parent.require_same_texts(pathlib.Path(config.init_from), config)
-
-
-def split_seed(seed: int, mesh: jax.sharding.Mesh) -> tuple[Key, Key, Key]:
-  """Keys for the initial parameters, the steps and the evaluation, on every device of the mesh."""
-  keys = lambda: tuple(jax.random.split(jax.random.key(seed), 3))
-  return jax.jit(keys, out_shardings=replicated(mesh))()
-
-
-def open_state(
-  config: ConfigDict,
-  workdir: pathlib.Path,
-  plan: Plan,
-  data: Iterator,
-  key: Key,
-  clock: Clock,
-  *,
-  start_over: bool,
-) -> tuple[State, Params]:
-  """The state before the next step, and the frozen parameters: restored, or else initialised.
-
-  The config is written to the workdir, and the frozen parameters of a new run.
-  """
-  with clock.during('restore'):
-    state = resume.restore(workdir, plan.state, data, log, start_over=start_over)
-    frozen = resume.restore_frozen(workdir, plan.frozen) if state else None
-  is_new = state is None
-  if is_new:
-    state, frozen = initialise(plan, parent.load_params(config, plan.mesh), key)
-  checkpoint.save_config(workdir, config)
-  if is_new:
-    resume.save_frozen(workdir, frozen)
-  return state, frozen
+    require_same_texts(pathlib.Path(config.init_from), config)
 
 
 def use_compilation_cache(workdir: pathlib.Path) -> None:
@@ -235,13 +205,6 @@ def use_compilation_cache(workdir: pathlib.Path) -> None:
   if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
     jax.config.update('jax_compilation_cache_dir', str((workdir / 'compiled').resolve()))
     compilation_cache.reset_cache()  # JAX opened it before there was a folder
-
-
-def open_metrics(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
-  """The logger of a run, with the tracker that the config names."""
-  is_first = jax.process_index() == 0
-  tracker = open_tracker(workdir, config.to_dict(), **config.tracker) if is_first else None
-  return Metrics(workdir, tracker)
 
 
 def main() -> None:

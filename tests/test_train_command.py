@@ -23,9 +23,9 @@ from tests.chips import devices_of
 from tests.data.videos import encoded, numbered
 from tests.tiny_run import SMALLEST, changed
 from training.batches import open_batches
-from training.parent import text_settings
 from training.phases import Clock
 from training.plan import make_plan
+from training.start import text_settings
 from training.state import State
 
 FLAGS = (

@@ -9,6 +9,8 @@ import pathlib
 import secrets
 from collections.abc import Callable, Mapping
 
+import jax
+
 from core.errors import UserError
 from core.folder import new_file
 
@@ -45,9 +47,9 @@ def open_tracker(
   """The run of this workdir in the tracker, new or resumed; None if `name` is ''.
 
   The keywords are the keys of `config.tracker`: see `require_tracker`.  `run` is the name to show;
-  '' is the name of the workdir.  To be called in the first process only.
+  '' is the name of the workdir.  Only the first process has a tracker.
   """
-  if not name:
+  if not name or jax.process_index() > 0:
     return None
   shown = run or workdir.resolve().name
   return {'trackio': _trackio, 'wandb': _wandb}[name](workdir, config, project, shown)

@@ -1,17 +1,54 @@
-"""The trained model that a run starts from, its parent: `init_from` names the workdir."""
+"""How a run starts: from its latest checkpoint, from a trained model (its parent), or from nothing.
+
+`config.init_from` is the workdir of the parent.
+"""
 
 import pathlib
+from collections.abc import Iterator
 
 import jax
 from ml_collections import ConfigDict
 
 from core.errors import UserError
 from core.sharding import fsdp
-from core.typing import Params
-from training import checkpoint
+from core.typing import Key, Params
+from training import checkpoint, resume
+from training.monitor import log
+from training.phases import Clock
+from training.plan import Plan, initialise
+from training.state import State
 
 
-def load_params(config: ConfigDict, mesh: jax.sharding.Mesh) -> Params:
+def open_state(
+  workdir: pathlib.Path,
+  plan: Plan,
+  data: Iterator,
+  key: Key,
+  clock: Clock,
+  *,
+  start_over: bool,
+) -> tuple[State, Params]:
+  """The state before the next step, and the frozen parameters: restored, or else initialised.
+
+  data: is moved to the position at which the state was saved.
+  key: of the initial parameters.
+  start_over: see `resume.restore`.
+
+  The config is written to the workdir, and the frozen parameters of a new run.
+  """
+  with clock.during('restore'):
+    state = resume.restore(workdir, plan.state, data, log, start_over=start_over)
+    frozen = resume.restore_frozen(workdir, plan.frozen) if state else None
+  is_new = state is None
+  if is_new:
+    state, frozen = initialise(plan, load_parent(plan.config, plan.mesh), key)
+  checkpoint.save_config(workdir, plan.config)
+  if is_new:
+    resume.save_frozen(workdir, frozen)
+  return state, frozen
+
+
+def load_parent(config: ConfigDict, mesh: jax.sharding.Mesh) -> Params:
   """The parent's averaged and frozen parameters, sharded over the mesh; {} without a parent."""
   if not config.init_from:
     return {}
