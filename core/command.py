@@ -1,4 +1,4 @@
-"""How a command of this project starts, and how it ends when its user made a mistake."""
+"""Starts the commands of this project, and turns mistakes of their users into one line."""
 
 import contextlib
 import io
@@ -17,21 +17,21 @@ from core.errors import UserError
 ROOT = mistakes.ROOT
 
 
-def run(main: Callable[[], None], help_text: Callable[[], str] | None = None) -> None:
+def run(main: Callable[[], None], more_help: Callable[[], str] = str) -> None:
   """Parses the flags and calls `main()`; with --help, prints the help and exits with status 0.
 
-  help_text: returns the help; by default it is the docstring of the command and its flags.
+  more_help: returns what --help prints between the docstring of the command and its flags.
 
-  A mistake in the flags, and what `mistakes.message` says is the user's, end in one line on stderr
-  and exit status 2.  Ctrl-C ends in one line and 130, and a second one at once.  Anything else is a
-  defect and keeps its traceback.
+  A mistake in the flags, and an error that `mistakes.message` calls a mistake of the user, end in
+  one line on stderr and exit status 2.  Ctrl-C ends in one line and exit status 130, and a second
+  Ctrl-C ends the process immediately.  Any other error is a defect, and its traceback is printed.
   """
 
   def without_arguments(arguments):
     _require_none(arguments)
     main()
 
-  _run(without_arguments, help_text or (lambda: _described(main)))
+  _run(without_arguments, lambda: _help(main, more_help()))
 
 
 def run_verb(verbs: Mapping[str, usage.Verb], doc: str) -> None:
@@ -57,11 +57,11 @@ def run_verb(verbs: Mapping[str, usage.Verb], doc: str) -> None:
   _run(main, help_text)
 
 
-def _described(main: Callable[[], None]) -> str:
-  """The docstring of the file that has `main`, and the flags that the command defines."""
+def _help(main: Callable[[], None], more: str) -> str:
+  """The docstring of the file that has `main`, more help, and the flags of the command."""
   names = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0])]
   doc = (sys.modules[main.__module__].__doc__ or '').strip()
-  return f'{doc}\n\nflags:\n{usage.of_flags(sorted(names))}'
+  return '\n\n'.join(filter(None, [doc, more, f'flags:\n{usage.of_flags(sorted(names))}']))
 
 
 def fail(message: object) -> NoReturn:
@@ -75,17 +75,17 @@ def _line(message: object) -> str:
 
 
 def report(error: BaseException) -> int:
-  """Prints what ended a command, and returns the exit status that says so.
+  """Prints the error that ended a command, and returns the exit status.
 
-  That is one line and 2 for a mistake of the user, or 130 for Ctrl-C, and the traceback and 1 for a
-  defect.
+  That is one line and 2 for a mistake of the user, one line and 130 for Ctrl-C, and the traceback
+  and 1 for a defect.
   """
   if interrupt.is_behind(error):
     print(_line('interrupted.'), file=sys.stderr, flush=True)
     return interrupt.STATUS
-  if isinstance(error, SystemExit):  # which was reported by whoever raised it
+  if isinstance(error, SystemExit):  # whoever raised it has printed the reason
     return error.code if isinstance(error.code, int) else int(error.code is not None)
-  if isinstance(error, Exception) and (message := mistakes.message(error, _named())):
+  if isinstance(error, Exception) and (message := mistakes.message(error, _user_paths())):
     print(_line(message), file=sys.stderr, flush=True)
     return 2
   traceback.print_exception(error)
@@ -93,8 +93,8 @@ def report(error: BaseException) -> int:
 
 
 def json_file(name: str | None) -> pathlib.Path | None:
-  """The file that --output names, if it does; ValueError where it can't be one of JSON, OSError
-  where it can't be written."""
+  """The path that --output names, if any; UserError unless it is a .json file, OSError if it cannot
+  be written."""
   if name is None:
     return None
   path = pathlib.Path(name)
@@ -107,7 +107,7 @@ def json_file(name: str | None) -> pathlib.Path | None:
 
 
 def _run(main: Callable[[list[str]], None], help_text: Callable[[], str]) -> None:
-  # Names of files may have bytes that are not UTF-8: printed as escapes, they end nothing.
+  # Names of files may have bytes that are not UTF-8, and print() would raise an error for them.
   if isinstance(sys.stdout, io.TextIOWrapper):
     sys.stdout.reconfigure(errors='backslashreplace')
   if usage.is_asked(sys.argv[1:]):
@@ -117,9 +117,9 @@ def _run(main: Callable[[list[str]], None], help_text: Callable[[], str]) -> Non
     with interrupt.second_ends():
       app.run(_reporting(main), flags_parser=_parse)
   except KeyboardInterrupt as error:
-    with contextlib.suppress(OSError):  # nobody reads it any more
+    with contextlib.suppress(OSError):  # the reader of a pipe may be gone
       sys.stdout.flush()
-    # What XLA still computes crashes an interpreter that ends in the ordinary way.
+    # If XLA is still computing, an ordinary exit of the interpreter crashes.
     interrupt.end_process(report(error))
 
 
@@ -130,13 +130,12 @@ def _parse(argv: list[str]) -> list[str]:
       fail(message)
     arguments = flags.FLAGS(argv)
     for name in flags.FLAGS:
-      # A config whose file is not there says so with an OSError, but only when it is touched.
       if hasattr(value := flags.FLAGS[name].value, 'keys'):
         _require_unicode(f'--{name}', value)
-      elif isinstance(value, float) and not math.isfinite(value):  # which is within any bounds
+      elif isinstance(value, float) and not math.isfinite(value):  # NaN passes any bounds
         raise UserError(f'flag --{name}={value}: allowed is a finite number.')
     if not flags.FLAGS['verbosity'].present:
-      logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it touches
+      logging.set_verbosity(logging.ERROR)  # Orbax logs every file that it touches
     return arguments
   except (AttributeError, KeyError):  # ml_collections raises either for an unknown key
     if message := config_keys.unknown_key(argv):
@@ -146,9 +145,9 @@ def _parse(argv: list[str]) -> list[str]:
     fail(config_keys.unknown_flag(error.flagname, argv) or error)
   except (flags.Error, TypeError, ValueError, OSError) as error:
     # ml_collections writes the traceback of a config's own error into the message.
-    what, _, trace = str(error).partition('Traceback (most recent call last):')
+    message, _, trace = str(error).partition('Traceback (most recent call last):')
     if not trace:
-      fail(what)
+      fail(message)
     *_, last = trace.strip().splitlines()
     if not last.startswith('ValueError: '):
       raise
@@ -156,7 +155,7 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def _require_unicode(name: str, config: object) -> None:
-  """Raises ValueError for a text of a config that UTF-8 can't write."""
+  """UserError for a text in a config that UTF-8 cannot encode."""
   for key, text in _texts(config, name):
     try:
       unicode.require(text)
@@ -171,21 +170,21 @@ def _reporting(main):
     except Exception as error:
       if interrupt.is_behind(error):
         raise KeyboardInterrupt from error
-      if not (message := mistakes.message(error, _named())):
+      if not (message := mistakes.message(error, _user_paths())):
         raise
       fail(message)
 
   return reporting
 
 
-def _named() -> Iterator[pathlib.Path]:
-  """All that the flags and the configs say that can be a path, also by default."""
+def _user_paths() -> Iterator[pathlib.Path]:
+  """All values of flags and configs that can be paths, defaults included."""
   for name in flags.FLAGS:
     yield from (pathlib.Path(text) for _, text in _texts(flags.FLAGS[name].value, name) if text)
 
 
 def _texts(value: object, name: str) -> Iterator[tuple[str, str]]:
-  """Each text of a flag or a config with its name, at any depth."""
+  """Each text in a flag or a config, at any depth, with its name."""
   if isinstance(value, str):
     yield name, value
   elif hasattr(value, 'items'):

@@ -44,7 +44,7 @@ class Metrics:
     if self._tracker:
       self._tracker.close()
 
-  def write(self, step: int, values: Mapping[str, float]) -> None:
+  def write(self, step: int, values: Mapping[str, float | int]) -> None:
     """Adds numbers of a step.  In `metrics.jsonl` one that is not finite is null."""
     values = {name: float(value) for name, value in values.items()}
 

@@ -220,7 +220,7 @@ def test_a_run_that_is_stopped_calls_the_hooks_of_a_stop_alone():
 def test_every_hook_is_timed_as_its_own_phase(monkeypatch, tmp_path):
   now = [0.0]
   monkeypatch.setattr('training.phases.time.monotonic', lambda: now[0])
-  clock, metrics, average = Clock(since=0.0), Metrics(tmp_path), lambda state: state
+  clock, metrics, average = Clock(since=0.0), Metrics(tmp_path), lambda state: state.ema
 
   def takes(seconds, result=None):
     def act(*args):
@@ -231,13 +231,14 @@ def test_every_hook_is_timed_as_its_own_phase(monkeypatch, tmp_path):
 
   monkeypatch.setattr(checkpoint, 'save', takes(8))
   monkeypatch.setattr(checkpoint, 'finish', takes(16))
-  all_hooks = [
-    hooks.evaluation(1, takes(1, {'loss': 0.0}), average, metrics, clock, {}),
-    hooks.sampling(1, takes(2), average, clock),
-    hooks.scoring(1, takes(4, {}), average, metrics, clock),
-    hooks.saving(1, None, None, 0, metrics, clock, {}, stop_if_failed=False),
-  ]
-  unfinished = [finish for hook in all_hooks if (finish := hook.call(1, None))]
-  assert [finish(True) for finish in unfinished] == [False]
+  with contextlib.closing(checkpoint.manager(tmp_path)) as checkpoints:
+    all_hooks = [
+      hooks.evaluation(1, takes(1, {'loss': 0.0}), average, metrics, clock, {}),
+      hooks.sampling(1, takes(2), average, clock),
+      hooks.scoring(1, takes(4, {}), average, metrics, clock),
+      hooks.saving(1, checkpoints, Examples(), 0, metrics, clock, {}, stop_if_failed=False),
+    ]
+    unfinished = [finish for hook in all_hooks if (finish := hook.call(1, zeros()))]
+    assert [finish(True) for finish in unfinished] == [False]
   seconds = {'evaluate': 1, 'sample': 2, 'score': 4, 'save': 24}
   assert clock.account() == dict.fromkeys(PHASES, 0.0) | seconds

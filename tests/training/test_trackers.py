@@ -57,11 +57,10 @@ def fake(monkeypatch, tmp_path):
     folder = tmp_path / 'packages'
     folder.mkdir()
     (folder / f'{name}.py').write_text(FAKE)
-    monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, name, None)  # to be undone afterwards
+    del sys.modules[name]
     monkeypatch.syspath_prepend(folder)
-    module = importlib.import_module(name)
-    monkeypatch.setitem(sys.modules, name, module)
-    return module.CALLS
+    return importlib.import_module(name).CALLS
 
   return fake
 
