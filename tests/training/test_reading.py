@@ -12,7 +12,7 @@ from pipelines import run
 from tests.states import same, saved, state
 from training import arrays, checkpoint, integrity
 
-CONFIG = {'steps': 10, 'data': {'frames': 4}, 'sampling': {'steps': 2}}
+CONFIG = {'stage': 't2v', 'steps': 10, 'data': {'frames': 4}, 'sampling': {'steps': 2}}
 
 
 def test_a_model_is_that_of_one_step_also_where_a_run_goes_on(tmp_path):
