@@ -128,7 +128,7 @@ def test_every_process_of_a_pod_sets_up(monkeypatch, stage):
   seen, fixed_of = [], {}
   for process in range(32):
     monkeypatch.setattr(jax, 'process_index', lambda process=process: process)
-    data, _, (fixed,) = open_batches(config, mesh)
+    data, _, (fixed,) = open_batches(config, plan.stage, mesh)
     with contextlib.closing(data):
       batch = next(data)
     for name, x in batch.items():
