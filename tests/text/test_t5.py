@@ -41,7 +41,7 @@ def test_a_distance_is_in_the_last_bucket_that_begins_before_it(buckets, most):
   np.testing.assert_array_equal(bucket(distance, buckets, most), [slow(int(d)) for d in distance])
 
 
-def test_what_the_mask_leaves_out_is_not_heard():
+def test_masked_tokens_are_not_attended_to():
   apply, tokens = network(), drawn(6)
   mask = np.arange(6) < np.asarray([[6], [3]])
   others = np.where(mask, tokens, (tokens + 7) % 50)
