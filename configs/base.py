@@ -1,124 +1,154 @@
-"""What every stage has.  A stage says what trains from what; `scales.py` has the sizes.
+"""The keys of every config, with their defaults.
 
-The keys under `model`, `schedule`, `text`, `data`, `degrade`, `loader`, `optim`, `sampling` and
-`scores` are the keyword arguments of one function each, so a misspelt one is an error before
-anything is compiled.  `training/ranges.py` says which numbers are allowed.
+The file of a stage (`t2i.py`, `t2v.py`, ...) overrides some of them, and each of its scales more.
+Any key can be overridden on the command line: `--config.loader.batch=16`.
+
+A group of keys is the keyword arguments of one function, which is named beside the group, so that
+a misspelt key is an error before anything is compiled.  `training/ranges.py` has the allowed
+ranges of numbers.
 """
 
 from ml_collections import ConfigDict
 
+# Names of parameters, as regular expressions that match a whole name.  `stunet/inflate.py` and
+# `stunet/adapters.py` define what these names are.
+TEMPORAL = (r'(.*/)?temporal[^/]*/.*',)
+ADAPTERS = (r'(.*/)?adapter/.*',)
+
 
 def get_config() -> ConfigDict:
-  """The defaults."""
+  """The defaults of all keys."""
   c = ConfigDict()
-  c.stage = ''
-  c.init_from = ''  # workdir of the model to start from
-  c.trainable = ('.*',)  # names of the parameters to train: regular expressions of the whole name
-  c.seed = 0
-  c.steps = 1000
-  c.mesh = (('data', -1), ('fsdp', 1))  # core.sharding.make_mesh; axes data, fsdp, time
-  c.shard_above = 2**18  # parameters with fewer numbers than this are on every device
+  c.stage = ''  # the name of the stage, which its file sets
+  c.init_from = ''  # the workdir of the model to start from; '' starts from random parameters
+  c.trainable = ('.*',)  # which parameters are trained, by name; the others are frozen
+  c.seed = 0  # of initialisation, data order and noise
+  c.steps = 1000  # the number of updates of the parameters
 
-  c.model = ConfigDict(  # stunet.unet.STUNet
-    {'dtype': 'float32', 'remat': False}
+  # core.sharding.make_mesh: the number of devices along each axis; -1 is all that are left.  `data`
+  # splits the batch, `fsdp` splits the batch and the parameters, and `time` splits clips.
+  c.mesh = (('data', -1), ('fsdp', 1))
+  c.shard_above = 2**18  # parameters with fewer numbers than this are not split over `fsdp`
+
+  c.model = ConfigDict(  # stunet.unet.STUNet, which has the meaning and the defaults of other keys
+    {
+      'dtype': 'float32',  # of convolutions and products, or 'bfloat16'; parameters are float32
+      'remat': False,  # recompute activations in the backward pass: less memory, more time
+    }
   )
   c.schedule = ConfigDict(  # diffusion.process.Process
-    {'schedule': 'cosine', 'shift': 0.0, 'prediction': 'v'}
+    {
+      'schedule': 'cosine',  # or 'linear' or 'discrete_cosine'
+      'shift': 0.0,  # added to the log-SNR; below zero, there is more noise at every time
+      'prediction': 'v',  # what the network predicts: 'v', 'x0' or 'eps'
+    }
   )
   c.text = ConfigDict(  # text.encoder.open_encoder
     {
-      'source': 'hashed',
-      'tokens': 16,
-      'width': 64,
-      'dtype': 'float32',
-      'cache': '',
-      'mask_padding': False,
+      'source': 'hashed',  # a fixed random vector for each word, or the folder of a converted T5
+      'tokens': 16,  # the length of every text in tokens: shorter ones are padded, longer ones cut
+      'width': 64,  # the number of features of a token
+      'dtype': 'float32',  # in which T5 computes, and in which embeddings are cached
+      'cache': '',  # a folder for the embeddings of captions by T5; '' is no cache
+      'mask_padding': False,  # whether attention leaves out padding; `hashed` always does
     }
   )
   c.data = ConfigDict(  # data.pipeline.open_source
     {
-      'source': 'synthetic',
-      'size': 32,
-      'frames': 80,
-      'fps': 16.0,
-      'crop': 'center',
-      'shorter_side': 0,  # to which clips are resized; 0 is `size`.  Smaller clips are refused
-      'min_side': 0,  # or left out: clips of a dataset with a shorter side below this
+      'source': 'synthetic',  # moving shapes, or the folder of a dataset that data.builder wrote
+      'size': 32,  # the side of a frame in pixels
+      'frames': 80,  # in a clip
+      'fps': 16.0,  # frames per second
+      'crop': 'center',  # or 'random': which square of a frame is used
+      'shorter_side': 0,  # pixels to which a clip is resized before the crop; 0 is `size`
+      'min_side': 0,  # clips of a dataset with fewer pixels on their shorter side are left out
     }
   )
-  # data.masks.Masked: how often which part of a clip is given, in the stage that is given any.
-  c.masks = ConfigDict()
-  # data.pictures.Picture, and the rank of adapters, in the stage of a style.
-  c.style = ConfigDict()
-  # ssr.degrade.make_degrade, in stages of super-resolution: the others are told nothing but a text.
-  c.degrade = ConfigDict()
-  c.residual = False  # there, whether the network adds to the upsampled frames: ssr.model
-  c.loader = ConfigDict({'batch': 8, 'workers': 0})  # data.pipeline.batches
+  c.loader = ConfigDict(  # data.pipeline.batches
+    {
+      'batch': 8,  # clips in a batch, over all devices and processes together
+      'workers': 0,  # processes that decode ahead; 0 decodes in threads of the training process
+    }
+  )
+  c.masks = ConfigDict()  # data.masks.Masked, in stage t2v_masked alone
+  c.style = ConfigDict()  # the picture and the rank of adapters, in stage style alone
+  c.degrade = ConfigDict()  # ssr.degrade.make_degrade, in super-resolution alone
+  c.residual = False  # in super-resolution: whether the network predicts x0 - the upsampled frames
 
   c.optim = ConfigDict(  # training.optimizer.make_optimizer
     {
-      'name': 'adamw',
-      'learning_rate': 1e-4,
-      'warmup': 100,
-      'decay': 'constant',
-      'clip': 1.0,
+      'name': 'adamw',  # or 'adafactor', which ignores b1, b2 and eps
+      'learning_rate': 1e-4,  # after the warm-up
+      'warmup': 100,  # steps over which the rate rises linearly from 0
+      'decay': 'constant',  # the rate after the warm-up; 'cosine' ends at 0
+      'clip': 1.0,  # the largest global norm of gradients
       'weight_decay': 0.0,
       'b1': 0.9,
       'b2': 0.999,
       'eps': 1e-8,
     }
   )
-  c.ema_decay = 0.9999  # after a warm-up that suits the number of steps: training.average
-  c.drop_text = 0.1  # Imagen, Sec. 2.2
-  c.accumulate = 1  # microbatches a step, each of which divides over the mesh
-  c.high_noise = 1.0  # times are drawn from Beta(high_noise, 1): 1 is uniform, more is noisier
+  # Evaluation, samples and exports use a moving average of the parameters.  Its decay rises to this
+  # in the first tenth of a run: training.average.
+  c.ema_decay = 0.9999
+  c.drop_text = 0.1  # the share of captions that are replaced by the empty text: Imagen, Sec. 2.2
+  c.accumulate = 1  # the number of microbatches of a step; less memory, more time
+  c.high_noise = 1.0  # times are drawn from Beta(high_noise, 1): 1 is uniform, above 1 noisier
 
-  c.sampling = ConfigDict(  # pipelines.text_to_video.make_text_to_video, or cascade's
-    {'sampler': 'dpmpp_2m', 'steps': 25, 'guidance': 3.0, 'spacing': 'even_angles'}
+  # pipelines.text_to_video.make_text_to_video; in super-resolution
+  # pipelines.cascade.make_super_resolution.
+  c.sampling = ConfigDict(
+    {
+      'sampler': 'dpmpp_2m',  # one of SAMPLERS in diffusion/sampling.py
+      'steps': 25,
+      'guidance': 3.0,  # the scale of classifier-free guidance; 1 is none
+      'spacing': 'even_angles',  # of the steps in time, one of SPACINGS in diffusion/sampling.py
+    }
   )
 
-  # What happens how often, in steps; 0 is only at the end.
+  # Every `*_every` is a number of steps; 0 is only at the end of the run.
   c.log_every = 10
   c.evaluate_every = 100
-  c.evaluate_batch = 8  # clips at once, on any mesh; for moving shapes and a style in all
-  # How many clips of a dataset in all, or all of the split where it has fewer: of its split
-  # `validation`, or where there is none of what is trained on, as the metric's name says.
-  c.evaluate_clips = 64
-  c.evaluate_times = 8
+  # Clips that are evaluated at once, over all devices.  Moving shapes and a style are evaluated on
+  # this many clips in all.
+  c.evaluate_batch = 8
+  c.evaluate_clips = 64  # the most clips of a dataset that are evaluated, see training.md
+  c.evaluate_times = 8  # the number of noise levels at which each clip is evaluated
   c.sample_every = 500
   c.sample_prompts = (
     'a red circle moving right on a black background',
     'a white square spinning on a navy background',
   )
-  # evaluation.in_training.make_scoring: scores of videos by the averaged parameters.
   c.score_every = 0
+  # evaluation.in_training.make_scoring: scores of videos that the averaged parameters make.
   c.scores = ConfigDict(
     {
-      'metrics': (),  # names of evaluation.scores.METRICS; none is no scores
-      'videos': 16,
-      'prompts': '',  # a file; '' is sample_prompts
-      'frames': 0,  # what follows: evaluation.scores.Settings
-      'fps': 0.0,
-      'stride': 1,
-      'windows': 'first',
-      'reference': '',
-      'reference_count': 0,
-      'i3d': '',
-      'c3d': '',
-      'clip': '',
-      'clip_network': 'clip_b32',
-      'vocabulary': '',
-      'splits': 1,
-      'batch': 8,
+      'metrics': (),  # names of METRICS in evaluation/scores.py; () is no scores
+      'videos': 16,  # the number of videos that are scored
+      'prompts': '',  # a file of prompts; '' is sample_prompts
+      # The other keys are evaluation.scores.Settings.
+      'frames': 0,  # of a scored clip; 0 is what the metric takes
+      'fps': 0.0,  # at which videos are resampled; 0 keeps them as they are
+      'stride': 1,  # every n-th frame is read
+      'windows': 'first',  # which clips of a video are scored: the first, or 'all'
+      'reference': '',  # the folder of real videos of FVD
+      'reference_count': 0,  # the number of clips that are drawn from them; 0 is all
+      'i3d': '',  # a file of weights of I3D, for FVD
+      'c3d': '',  # a file of weights of C3D, for the inception score
+      'clip': '',  # a file or folder of weights of CLIP, for the CLIP score
+      'clip_network': 'clip_b32',  # or 'clip_l14'
+      'vocabulary': '',  # the file of CLIP's vocabulary
+      'splits': 1,  # of the inception score
+      'batch': 8,  # clips that a feature network reads at once
     }
   )
   c.save_every = 500
-  # Of all checkpoints the last so many stay, those of every so many steps, and those of the lowest
-  # evaluation losses, where it was evaluated when they were saved.
+  # The last `keep` checkpoints are kept.  So are those of every `keep_every` steps, and the
+  # `keep_best` with the lowest evaluation loss; 0 keeps none for that reason.
   c.keep = 3
   c.keep_every = 0
   c.keep_best = 0
-  c.stop_on_failed_save = False
+  c.stop_on_failed_save = False  # whether a checkpoint that cannot be written ends the run
 
   # training.trackers.open_tracker: where metrics and videos are shown besides TensorBoard.
   c.tracker = ConfigDict(
@@ -129,10 +159,15 @@ def get_config() -> ConfigDict:
     }
   )
 
-  # training.guard: updates left out, for a loss so many times the usual (0 is never; one that is
-  # not finite always is), and how many of them in a row end the run.
-  c.guard = ConfigDict({'spike': 0.0, 'abort_after': 10})
-  # training.phases: the most seconds of each phase before the run is taken to hang, 0 for no limit.
+  # training.guard: an update is left out if its loss or gradient is not finite.
+  c.guard = ConfigDict(
+    {
+      'spike': 0.0,  # also if its loss is this many times the usual loss; 0 is never
+      'abort_after': 10,  # updates that are left out in a row end the run
+    }
+  )
+  # training.phases: the most seconds that a phase may take.  A run that takes longer is stuck: it
+  # ends with status 75, so that a scheduler starts it again.  0 is no limit.
   c.watchdog = ConfigDict(
     {
       'start': 1800.0,
@@ -151,10 +186,24 @@ def get_config() -> ConfigDict:
 
 
 def super_resolution(c: ConfigDict) -> ConfigDict:
-  """The config with what its stages share: pipelines.cascade.make_super_resolution samples them."""
-  c.model.noise_level_embedding = True
-  c.model.resample = 'conv'  # the Efficient U-Net's order: downsample first, upsample last
-  c.degrade.update({'factor': 4, 'level': 0.5, 'blur': 0.5})
-  c.sampling.update({'guidance': 1.0, 'window': 8, 'overlap': 2, 'at_once': 1, 'aug_level': 0.1})
+  """The config with what both stages of super-resolution share."""
+  c.model.noise_level_embedding = True  # the network knows how much noise the small frames have
+  c.model.resample = 'conv'  # downsample before the units, upsample after: Efficient U-Net
+  c.degrade.update(  # ssr.degrade.make_degrade: how training makes small frames of large ones
+    {
+      'factor': 4,  # how many times smaller the sides of a small frame are
+      'level': 0.5,  # the highest level of noise on small frames, from 0 to 1; drawn uniformly
+      'blur': 0.5,  # the largest standard deviation of their blur, in pixels; drawn uniformly
+    }
+  )
+  c.sampling.update(  # pipelines.cascade.make_super_resolution
+    {
+      'guidance': 1.0,
+      'window': 8,  # frames that are denoised together
+      'overlap': 2,  # frames that a window shares with the next one
+      'at_once': 1,  # windows that a device denoises at once
+      'aug_level': 0.1,  # the level of noise on the small frames, from 0 to 1
+    }
+  )
   c.data.update({'crop': 'random', 'frames': 8})
   return c

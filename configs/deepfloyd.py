@@ -1,25 +1,29 @@
-"""Sizes of DeepFloyd IF, whose image models are imported: python convert.py.
+"""The models of DeepFloyd IF, whose image models `convert.py` imports: docs/pretrained.md.
 
-What is theirs is of their published configs; of IF-II-M the widths are what its size suggests.  Of
-what is Lumiere's, time is halved with space, to 10 frames of 8x8 pixels; in super-resolution to two
-of a window's eight, at its two coarsest levels.
+The sizes are those of the published configs of IF.  IF-II-M's widths are inferred from its number
+of parameters.  The temporal sizes are our choice: in the base model, time is halved with space,
+from 80 to 10 frames of 8x8 pixels; in super-resolution it is halved at two levels, from the eight
+frames of a window to two.
 """
 
-_IF_MODEL = {
-  'down_units': (3, 3, 3, 3),
-  'up_units': (4, 4, 4, 4),
-  'attention': ('none', 'joint', 'joint', 'joint'),
-  'temporal_strides': (1, 2, 2, 2),
-  'temporal_attentions': (0, 0, 0, 1),
-  'head_features': 64,
-  'out_channels': 6,  # of which three say the variance
-  'pool_heads': 64,
-  'activation': 'gelu',
-  'dtype': 'bfloat16',
-}
-_IF = {
+from configs.scales import merge
+
+_MODEL = {
+  'model': {
+    'down_units': (3, 3, 3, 3),
+    'up_units': (4, 4, 4, 4),
+    'attention': ('none', 'joint', 'joint', 'joint'),
+    'temporal_strides': (1, 2, 2, 2),
+    'temporal_attentions': (0, 0, 0, 1),
+    'head_features': 64,
+    'out_channels': 6,  # three for the noise, and three for its variance
+    'pool_heads': 64,
+    'activation': 'gelu',
+    'dtype': 'bfloat16',
+  },
   'schedule': {'schedule': 'discrete_cosine', 'prediction': 'eps'},
-  # T5 XXL; the source is the folder that python -m text.convert wrote.  IF attends to all places.
+  # T5 XXL.  `source` is to be the folder that `python -m text.convert` wrote.  IF was trained to
+  # attend to all 77 places, padding included.
   'text': {
     'source': '',
     'tokens': 77,
@@ -27,70 +31,55 @@ _IF = {
     'dtype': 'bfloat16',
     'mask_padding': False,
   },
+  'data': {'size': 64},
+  # IF was trained at rates up to 1e-4.  Temporal layers start at the rate of Lumiere's.
+  'optim': {'name': 'adafactor', 'learning_rate': 1e-5, 'warmup': 10_000},
+  'sampling': {
+    'sampler': 'ddpm_learned',
+    'steps': 100,
+    'guidance': 7.0,
+    'spacing': 'leading',
+    'threshold': 'dynamic_if',
+  },
 }
-_IF_SAMPLING = {
-  'sampler': 'ddpm_learned',
-  'steps': 100,
-  'guidance': 7.0,
-  'spacing': 'leading',
-  'threshold': 'dynamic_if',
-}
-_IF_SSR_MODEL = _IF_MODEL | {
-  'down_units': (2, 2, 3, 5, 5),
-  'up_units': (3, 3, 4, 6, 6),
-  'attention': ('none', 'none', 'none', 'joint', 'joint'),
-  'temporal_strides': (1, 1, 2, 2, 1),
-  'temporal_attentions': (0, 0, 0, 0, 1),
-  'resample': 'residual',
-  'residual_scale': 2**-0.5,
-}
-_IF_SSR = _IF | {
-  # Noise on what was upsampled, at index 250 of 1000; nothing is blurred.
-  'degrade': {'factor': 4, 'level': 1.0, 'blur': 0.0, 'augment': 'upsampled'},
-  'sampling': _IF_SAMPLING
-  | {'steps': 50, 'guidance': 4.0, 'threshold': 'static', 'aug_level': 0.251},
-}
+_SSR = merge(
+  _MODEL,
+  {
+    'model': {
+      'down_units': (2, 2, 3, 5, 5),
+      'up_units': (3, 3, 4, 6, 6),
+      'attention': ('none', 'none', 'none', 'joint', 'joint'),
+      'temporal_strides': (1, 1, 2, 2, 1),
+      'temporal_attentions': (0, 0, 0, 0, 1),
+      'resample': 'residual',
+      'residual_scale': 2**-0.5,
+    },
+    'data': {'size': 256, 'shorter_side': 256},
+    # Nothing is blurred.  Noise is added to the upsampled frames; when sampling, that of index 250
+    # of IF's 1000 levels.
+    'degrade': {'factor': 4, 'level': 1.0, 'blur': 0.0, 'augment': 'upsampled'},
+    'sampling': {'steps': 50, 'guidance': 4.0, 'threshold': 'static', 'aug_level': 0.251},
+  },
+)
 
 
-# Training here is by L_simple, which says nothing of the variance: what is learned of it drifts.
-_TRAINED = {'sampler': 'ddpm_small'}
+def _base(width: int) -> dict:
+  """The first stage, with so many channels at its finest level."""
+  channels = tuple(width * k for k in (1, 2, 3, 4))
+  return merge(_MODEL, {'model': {'channels': channels, 'text_features': 4 * width}})
 
 
-def _stages(base: int, large: int):
-  """The stages of two image models of these widths, in channels of the finest level."""
-  wide = {'channels': tuple(base * k for k in (1, 2, 3, 4)), 'text_features': 4 * base}
-  model = {'model': _IF_MODEL | wide}
-  images = {'data': {'size': 64, 'frames': 1}, 'loader': {'batch': 256}, 'ema_decay': 0.999}
-  clips = {'data': {'size': 64}, 'loader': {'batch': 64}, 'mesh': (('data', 1), ('fsdp', -1))}
-  # IF was trained at up to 1e-4, its temporal layers begin at the rate of Lumiere's at its size.
-  optim = {'optim': {'name': 'adafactor', 'learning_rate': 1e-5, 'warmup': 10_000}}
-  sampling, trained = {'sampling': _IF_SAMPLING}, {'sampling': _IF_SAMPLING | _TRAINED}
-  wide = {
-    'channels': tuple(large * k for k in (1, 2, 4, 6, 8)),
-    'text_features': 8 * large,
-    'emb_features': 8 * large,
-  }
-  upscaler = _IF_SSR | {'model': _IF_SSR_MODEL | wide} | optim
-  return {
-    't2i': _IF | model | sampling | images | optim,
-    't2v': _IF | model | trained | clips | optim | {'steps': 200_000},
-    't2v_masked': _IF | model | trained | clips | optim | {'steps': 50_000},
-    'style': _IF
-    | model
-    | trained
-    | optim
-    | {'steps': 500, 'data': {'size': 64, 'frames': 1}, 'loader': {'batch': 8}}
-    | {'ema_decay': 0.98},
-    'ssr_image': upscaler
-    | {'data': {'size': 256, 'shorter_side': 256, 'frames': 1}, 'ema_decay': 0.999},
-    'ssr': upscaler
-    | {'sampling': _IF_SSR['sampling'] | _TRAINED}
-    | {'steps': 200_000, 'data': {'size': 256, 'shorter_side': 256}, 'loader': {'batch': 64}},
-  }
+def _ssr(width: int) -> dict:
+  """The second stage, with so many channels at its finest level."""
+  channels = tuple(width * k for k in (1, 2, 4, 6, 8))
+  widths = {'channels': channels, 'text_features': 8 * width, 'emb_features': 8 * width}
+  return merge(_SSR, {'model': widths})
 
 
-SCALES = {
-  'if_m': _stages(192, 96),
-  'if_l': _stages(320, 160),
-  'if_xl': _stages(704, 160),
-}
+IF_M, IF_L, IF_XL = _base(192), _base(320), _base(704)
+# There is no IF-II-XL: IF-I-XL is published with IF-II-L.
+IF_M_SSR, IF_L_SSR = _ssr(96), _ssr(160)
+
+# Our loss is L_simple, which does not train the predicted variance.  A network that was trained
+# here is therefore sampled with the smallest variance, and not with the one that it predicts.
+TRAINED_HERE = {'sampling': {'sampler': 'ddpm_small'}}

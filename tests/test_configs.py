@@ -1,9 +1,13 @@
-"""Every config at every scale makes all that its run needs, without computing anything."""
+"""Every config at every scale fits the functions that read it.  Only shapes are computed."""
 
+import ast
 import functools
 import importlib
 import inspect
+import json
+import math
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -12,24 +16,27 @@ import jax.numpy as jnp
 import pytest
 from flax import linen as nn
 
-from configs import scales
+from configs import base
+from configs.scales import at_scale, merge
 from core.params import matches
 from core.sharding import make_mesh
 from data.pipeline import batches, open_source
 from pipelines.stages import open_stage
+from stunet.adapters import ADAPTERS
 from stunet.inflate import TEMPORAL, inflate
 from stunet.unet import STUNet
 from text.encoder import open_encoder
-from training import average
+from training import average, checkpoint
 from training.optimizer import make_optimizer
 from training.state import State
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PARTS = {'base', 'deepfloyd', 'scales', '__init__'}  # of configs, none of them one itself
+PARTS = {'base', 'deepfloyd', 'models', 'scales', '__init__'}  # what the files of stages import
 STAGES = sorted(path.stem for path in (ROOT / 'configs').glob('*.py') if path.stem not in PARTS)
-# Of other widths than if_m, and nothing else: tests/stunet/test_convert.py counts their parameters.
+SCALES = {stage: importlib.import_module(f'configs.{stage}').SCALES for stage in STAGES}
+# They have the networks of if_m, but wider: tests/stunet/test_convert.py counts their parameters.
 WIDER = {'if_l', 'if_xl'}
-ALL = [(s, scale) for scale in sorted(scales.SCALES.keys() - WIDER) for s in scales.SCALES[scale]]
+ALL = [(stage, scale) for stage in STAGES for scale in SCALES[stage] if scale not in WIDER]
 every_config = pytest.mark.parametrize(('stage', 'scale'), ALL, ids=map(':'.join, ALL))
 
 
@@ -59,7 +66,7 @@ def traced(stage, scale):
 
 
 def shapes(stage, scale):
-  """Of the parameters."""
+  """The shapes of the parameters."""
   return traced(stage, scale)[1]
 
 
@@ -73,25 +80,118 @@ def inputs(config):
   return x, jax.ShapeDtypeStruct((1,), jnp.float32), cond
 
 
-def parameter_names(tree):
-  leaves = jax.tree_util.tree_leaves_with_path(tree)
-  return {jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in leaves}
+def parameters(tree):
+  """The shapes of parameters by name."""
+  pairs = jax.tree_util.tree_leaves_with_path(tree)
+  return {jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in pairs}
+
+
+def leaves(tree, head=()):
+  """The values of a nested dict, by their path."""
+  for key, value in tree.items():
+    if isinstance(value, dict):
+      yield from leaves(value, (*head, key))
+    else:
+      yield (*head, key), value
+
+
+def test_merging_keeps_every_key_that_is_not_overridden():
+  parts = (
+    {'steps': 1, 'optim': {'name': 'adafactor', 'warmup': 5}, 'a': {'b': {'c': 1, 'd': 2}}},
+    {'optim': {'learning_rate': 0.1}, 'data': {'size': 8}, 'a': {'b': {'d': 3}}},
+    {'steps': 2, 'optim': {'warmup': 7}, 'data': {}, 'a': {'e': 4}},
+  )
+  before = [dict(leaves(part)) for part in parts]
+  merged = merge(*parts)
+  assert dict(leaves(merged)) == before[0] | before[1] | before[2]
+  assert merged['optim'] == {'name': 'adafactor', 'warmup': 7, 'learning_rate': 0.1}
+  merged['a']['b']['c'] = 0
+  assert [dict(leaves(part)) for part in parts] == before  # which are copied, and not changed
+
+
+@pytest.mark.parametrize('parts', [({'a': 1}, {'a': {'b': 1}}), ({'a': {'b': 1}}, {'a': 1})])
+def test_a_group_of_keys_does_not_merge_with_a_value(parts):
+  with pytest.raises(ValueError, match="'a' is a group of keys in one part and a value in another"):
+    merge(*parts)
+
+
+def test_configs_are_put_together_by_merge_alone():
+  """Python's `|` and `{**a, **b}` would replace whole groups of keys, and lose some."""
+  for path in (ROOT / 'configs').glob('*.py'):
+    for node in ast.walk(ast.parse(path.read_text('utf-8'))):
+      where = f'{path.name}:{getattr(node, "lineno", 0)}'
+      assert not isinstance(getattr(node, 'op', None), ast.BitOr), where
+      assert not (isinstance(node, ast.Dict) and None in node.keys), where
+
+
+@pytest.mark.parametrize('stage', STAGES)
+def test_a_scale_sets_all_keys_that_it_lists(stage):
+  for scale, changes in SCALES[stage].items():
+    config = dict(leaves(get_config(stage, scale).to_dict()))
+    assert {path: config[path] for path, _ in leaves(changes)} == dict(leaves(changes))
+
+
+@pytest.mark.parametrize('scale', ['paper', 'if_m', 'if_l', 'if_xl'])
+def test_large_models_are_trained_by_adafactor(scale):
+  stages = [stage for stage in STAGES if scale in SCALES[stage]]
+  assert len(stages) >= 4
+  for stage in stages:
+    optim = get_config(stage, scale).optim
+    assert (optim.name, optim.warmup) == ('adafactor', 10_000), stage
+
+
+@pytest.mark.parametrize('stage', ['t2i', 't2v', 't2v_masked', 'ssr'])
+def test_a_demo_that_ships_was_trained_by_its_config(stage):
+  """All that decides what a network learns, but for keys that are newer than the checkpoint."""
+  groups = ('model', 'schedule', 'optim', 'degrade', 'data', 'text', 'loader', 'masks', 'sampling')
+  single = ('stage', 'steps', 'seed', 'high_noise', 'ema_decay', 'drop_text', 'residual')
+  shipped = checkpoint.load_config(ROOT / 'checkpoints/demo' / stage).to_dict()
+  config = json.loads(get_config(stage, 'demo').to_json())  # lists in place of tuples
+  for group in groups:
+    for key, value in shipped.get(group, {}).items():
+      assert config[group][key] == value, f'{group}.{key}'
+  for key in single:
+    assert config[key] == shipped.get(key, config[key]), key
+
+
+def row(stage, scale):
+  """How many parameters a scale has and how many of them are trained, as its stage's docstring
+  says: two texts like `5.45B`."""
+  docstring = importlib.import_module(f'configs.{stage}').__doc__
+  return re.search(rf'^ *{scale} +([\d.]+[kMB]) +([\d.]+[kMB]) ', docstring, re.MULTILINE).groups()
+
+
+@pytest.mark.parametrize('stage', STAGES)
+def test_a_stage_says_what_each_of_its_scales_is(stage):
+  for scale in SCALES[stage]:
+    assert row(stage, scale)
+
+
+@every_config
+def test_a_stage_says_how_many_parameters_it_has_and_trains(stage, scale):
+  sizes = {name: math.prod(leaf.shape) for name, leaf in parameters(shapes(stage, scale)).items()}
+  patterns = get_config(stage, scale).trainable
+  counts = sum(sizes.values()), sum(n for name, n in sizes.items() if matches(name, patterns))
+  assert row(stage, scale) == tuple(map(rounded, counts))
+
+
+def rounded(count):
+  """Three digits, as in `5.45B`."""
+  unit, letter = next((u, c) for u, c in ((1e9, 'B'), (1e6, 'M'), (1e3, 'k')) if count >= u)
+  return f'{count / unit:#.3g}'.rstrip('.') + letter
 
 
 def test_wider_scales_have_the_stages_and_keys_of_if_m():
-  for scale in WIDER:
-    for stage, changes in scales.SCALES[scale].items():
-      known = scales.SCALES['if_m'][stage]
-      assert {k: v for k, v in changes.items() if k != 'model'} == {
-        k: v for k, v in known.items() if k != 'model'
-      }
-      differ = {k for k in known['model'] if known['model'][k] != changes['model'][k]}
-      assert differ <= {'channels', 'text_features', 'emb_features'}
+  for stage, scales in SCALES.items():
+    for scale in WIDER & scales.keys():
+      expected, changes = dict(leaves(scales['if_m'])), dict(leaves(scales[scale]))
+      assert changes.keys() == expected.keys()
+      widths = {('model', key) for key in ('channels', 'text_features', 'emb_features')}
+      assert {path for path in expected if expected[path] != changes[path]} <= widths
       STUNet(**get_config(stage, scale).model)
 
 
-def test_every_file_is_a_stage_of_a_scale():
-  assert {stage for stage, _ in ALL} == set(STAGES)
+def test_every_file_is_a_stage_of_its_name():
   for stage in STAGES:
     assert get_config(stage).stage == stage
 
@@ -131,7 +231,7 @@ def test_the_keys_of_every_part_are_arguments_of_its_function(stage, scale):
   assert source[0]['video'].shape == shape
 
 
-def test_of_t5_only_models_of_if_attend_to_padding():
+def test_only_models_of_deepfloyd_if_attend_to_the_padding_of_t5():
   of_t5 = {(stage, scale) for stage, scale in ALL if not get_config(stage, scale).text.source}
   masked = {(stage, scale) for stage, scale in of_t5 if get_config(stage, scale).text.mask_padding}
   assert masked == {(stage, scale) for stage, scale in of_t5 if scale == 'paper'}
@@ -147,7 +247,7 @@ def test_the_average_has_its_full_length_before_the_end(stage, scale):
 
 @every_config
 def test_what_is_trained_is_there(stage, scale):
-  names = parameter_names(shapes(stage, scale))
+  names = parameters(shapes(stage, scale))
   for pattern in get_config(stage, scale).trainable:
     assert any(matches(name, [pattern]) for name in names)
 
@@ -162,36 +262,37 @@ def test_the_video_model_grows_from_the_image_model_and_trains_what_is_new(stage
   same = lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype)
   assert jax.tree.all(jax.tree.map(same, grown, video))
   trainable = get_config(stage, scale).trainable
-  new = parameter_names(video) - parameter_names(image)
-  assert new == {name for name in parameter_names(video) if matches(name, trainable)}
-  assert tuple(trainable) == TEMPORAL
+  new = parameters(video).keys() - parameters(image).keys()
+  assert new == {name for name in parameters(video) if matches(name, trainable)}
 
 
-@pytest.mark.parametrize('stage', sorted(scales.SCALES['demo_sparse']))
+@pytest.mark.parametrize('stage', ['t2v', 't2v_masked'])
 def test_a_model_of_few_frames_becomes_that_of_all(stage):
   same = lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype)
   assert jax.tree.all(jax.tree.map(same, shapes(stage, 'demo_sparse'), shapes(stage, 'demo')))
   sparse, all_ = (get_config(stage, scale) for scale in ('demo_sparse', 'demo'))
-  apart = lambda config: config.model.get('frame_step', 1.0) * config.data.fps
-  assert apart(sparse) == apart(all_)
+  position_rate = lambda config: config.model.get('frame_step', 1.0) * config.data.fps
+  assert position_rate(sparse) == position_rate(all_)
   assert sparse.data.frames / sparse.data.fps == all_.data.frames / all_.data.fps
 
 
 @pytest.mark.parametrize('stage', STAGES)
-def test_an_unknown_scale_is_told_the_known_ones(stage):
-  known = ', '.join(sorted(scales.SCALES))
+def test_the_error_for_an_unknown_scale_lists_the_scales_of_the_stage(stage):
   with pytest.raises(ValueError, match='scale') as error:
     get_config(stage, 'huge')
-  assert str(error.value) == f"No scale 'huge'; allowed are {known}."
+  allowed = ', '.join(sorted(SCALES[stage]))
+  assert str(error.value) == f"Stage '{stage}' has no scale 'huge'; allowed are {allowed}."
 
 
-def test_a_stage_which_a_scale_has_not_is_told_those_it_has():
-  config = get_config('t2i')
-  config.stage = 't2x'
-  with pytest.raises(ValueError, match='stage') as error:
-    scales.apply(config, 'tiny')
-  known = ', '.join(sorted(scales.SCALES['tiny']))
-  assert str(error.value) == f"Scale 'tiny' has no stage 't2x'; it has {known}."
+def test_a_scale_changes_no_key_that_configs_do_not_have():
+  with pytest.raises(ValueError, match=r"^Scale 'tiny' changes unknown keys: optm, step\.$"):
+    at_scale(base.get_config(), 'tiny', {'tiny': {'optm': {}, 'step': 1, 'steps': 1}})
+
+
+def test_names_of_parameters_are_those_of_the_network():
+  assert (base.TEMPORAL, base.ADAPTERS) == (TEMPORAL, ADAPTERS)
+  for stage, patterns in (('t2v', TEMPORAL), ('ssr', TEMPORAL), ('style', ADAPTERS)):
+    assert get_config(stage).trainable == patterns
 
 
 def test_a_config_is_made_anew_each_time():

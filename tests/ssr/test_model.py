@@ -11,7 +11,7 @@ import optax
 import pytest
 from einops import repeat
 
-from configs import deepfloyd, scales, ssr
+from configs import ssr, ssr_image
 from core.params import names, nest, partition
 from diffusion.process import Process
 from pipelines.stages import open_stage
@@ -166,8 +166,10 @@ def test_no_gradient_of_frozen_parameters_is_computed(trainable, computed):
   assert bool(re.search(r':f32\[3,3,6,8\] = ', program)) == computed
 
 
-STAGES = [(s, k) for s in scales.SCALES for k in ('ssr_image', 'ssr') if k in scales.SCALES[s]]
-ATTENDING = [pair for pair in STAGES if pair[0] in deepfloyd.SCALES]
+STAGES = [(scale, 'ssr_image') for scale in ssr_image.SCALES] + [
+  (scale, 'ssr') for scale in ssr.SCALES
+]
+ATTENDING = [pair for pair in STAGES if pair[0].startswith('if_')]
 
 
 @pytest.mark.parametrize(('scale', 'stage'), ATTENDING)
