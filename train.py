@@ -30,7 +30,7 @@ from absl import flags
 from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict, config_flags
 
-from core import command, interrupt, unicode
+from core import command, config_help, interrupt, unicode
 from core.params import cast_kernels, count, merge
 from core.sharding import make_mesh, of_each, put_batch, replicated
 from core.typing import Params
@@ -257,4 +257,4 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> int:
 
 
 if __name__ == '__main__':
-  command.run(main)
+  command.run(main, config_help.of_configs)

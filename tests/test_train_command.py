@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import importlib
+import re
 import signal
 import sys
 from unittest import mock
@@ -15,7 +16,7 @@ from absl.testing import flagsaver
 
 from benchmarks import runs
 from configs import t2i, t2v
-from core import command
+from core import command, config_help
 from core.sharding import make_mesh, rows
 from data import dataset, decode
 from pipelines.stages import open_stage
@@ -204,3 +205,18 @@ def test_a_run_that_is_interrupted_before_its_first_step_ends_in_one_line(
   end.assert_called_once_with(130)
   assert capsys.readouterr().err == 'error: interrupted.\n'
   assert list(tmp_path.iterdir()) == []
+
+
+def test_help_names_the_stages_the_scales_and_the_most_used_keys(train, monkeypatch, capsys):
+  monkeypatch.setattr(sys, 'argv', ['train.py', '--help'])
+  with pytest.raises(SystemExit, match='0'):
+    command.run(train.main, config_help.of_configs)
+  text = capsys.readouterr().out
+  assert text.startswith('Trains one stage of the model.')
+  for stage in ('ssr', 'ssr_image', 'style', 't2i', 't2v', 't2v_masked'):
+    rest = text.partition(f'  configs/{stage}.py: ')[2]
+    assert {'tiny', 'demo'} <= set(rest.splitlines()[1].strip().split(', ')), stage
+  assert '--config.steps: The run ends after this number of steps. (default: 1000)' in text
+  assert all(f'--config.{key}: ' in text for key in config_help.KEYS)
+  for name in FLAGS:
+    assert re.fullmatch(r'[A-Z]\S* (\S+ )+\S+\.', ' '.join(flags.FLAGS[name].help.split())), name
