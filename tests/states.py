@@ -49,7 +49,7 @@ def same(a, b):
   jax.tree.map(check, a, b)  # raises where the structures differ
 
 
-def unheard(message):
+def no_messages(message):
   raise AssertionError(f'There is nothing to tell of, but: {message}')
 
 
@@ -62,13 +62,13 @@ def saved(workdir, *states, keep=None, data=None):
 
 def restored(workdir, **options):
   """The step of what is restored, which is `state(step)`, 0 where nothing is, and what was told."""
-  told, data = [], Data(0)
-  got = resume.restore(workdir, state(99, step=0), data, told.append, **options)
+  messages, data = [], Data(0)
+  got = resume.restore(workdir, state(99, step=0), data, messages.append, **options)
   step = int(got.step) if got else 0
   if got:
     same(got, state(step, step=step))
   assert data.position == step
-  return step, told
+  return step, messages
 
 
 def flip(path):

@@ -62,14 +62,14 @@ def start(folder, name):
 
 
 @pytest.fixture(scope='module')
-def whole(folder):
+def uninterrupted(folder):
   """A run that nothing interrupts, and what it printed."""
-  workdir = folder / 'whole'
-  runs.finished(start(folder, 'whole'), workdir)
+  workdir = folder / 'uninterrupted'
+  runs.finished(start(folder, 'uninterrupted'), workdir)
   return workdir, runs.log(workdir).read_text()
 
 
-def test_a_run_that_is_killed_and_told_to_stop_ends_as_one_that_was_not(folder, whole):
+def test_a_run_that_is_killed_and_stopped_ends_as_one_that_was_not(folder, uninterrupted):
   killed = folder / 'killed'
   run, at = start(folder, 'killed'), random.randrange(SAVE_EVERY + 1, STEPS // 2)
   saved = lambda: any(path.name.isdigit() for path in killed.glob('checkpoints/*'))
@@ -85,8 +85,8 @@ def test_a_run_that_is_killed_and_told_to_stop_ends_as_one_that_was_not(folder, 
     run.send_signal(signal.SIGTERM)
     runs.finished(run, killed)
     stopped = [line['step'] for line in runs.lines(killed) if 'loss' in line][-1]
-    told = f'Stopped after step {stopped} of {STEPS}.  What resumes it: '
-    assert told in runs.log(killed).read_text()
+    message = f'Stopped after step {stopped} of {STEPS}.  What resumes it: '
+    assert message in runs.log(killed).read_text()
     runs.finished(start(folder, 'killed'), killed)
   finally:
     shutil.move(folder / 'gone', folder / 't2i')
@@ -94,15 +94,15 @@ def test_a_run_that_is_killed_and_told_to_stop_ends_as_one_that_was_not(folder, 
   _, second, third = runs.starts(killed)
   assert came - SAVE_EVERY <= second <= came
   assert third == stopped
-  workdir, _ = whole
+  workdir, _ = uninterrupted
   want, got = (runs.arrays(path, STEPS) for path in (workdir, killed))
   assert got.keys() == want.keys()
-  said = f'killed at step {came}, told to stop at {stopped}'
-  assert [name for name in want if got[name] != want[name]] == [], said
+  context = f'killed at step {came}, stopped at {stopped}'
+  assert [name for name in want if got[name] != want[name]] == [], context
   assert json.loads(want['data']) == {'batches': STEPS}
   losses = runs.losses(workdir)
   for line in runs.lines(killed):
-    assert 'loss' not in line or line['loss'] == losses[line['step']], said
+    assert 'loss' not in line or line['loss'] == losses[line['step']], context
 
 
 def test_two_processes_are_one(tmp_path):
@@ -124,7 +124,7 @@ def test_two_processes_are_one(tmp_path):
   assert (two / 'evaluation/step_00000006/shapes.json').is_file()
 
 
-def test_two_processes_begin_from_the_model_of_one(folder, whole):
+def test_two_processes_begin_from_the_model_of_one(folder, uninterrupted):
   """Which each of them reads for its own devices."""
   workdir = folder / 'begun'
   few = {'steps': 3, 'mesh': "(('data',1),('fsdp',-1))", 'scores.metrics': ()}
@@ -134,18 +134,18 @@ def test_two_processes_begin_from_the_model_of_one(folder, whole):
     2, workdir, CHANGES | SMALLEST | few, config=config, options=options
   ):
     runs.finished(process, workdir)
-  want, got = runs.losses(whole[0]), runs.losses(workdir)
+  want, got = runs.losses(uninterrupted[0]), runs.losses(workdir)
   assert sorted(got) == [1, 2, 3]
   for step, loss in got.items():
     assert loss == pytest.approx(want[step], rel=1e-5)
 
 
-def test_the_temporal_parameters_alone_change(folder, whole):
-  workdir, printed = whole
+def test_the_temporal_parameters_alone_change(folder, uninterrupted):
+  workdir, printed = uninterrupted
   saved = runs.arrays(workdir, STEPS)
-  of = lambda part: {n.removeprefix(part): v for n, v in saved.items() if n.startswith(part)}
+  arrays_in = lambda part: {n.removeprefix(part): v for n, v in saved.items() if n.startswith(part)}
   image = names(checkpoint.load(folder / 't2i')[1])
-  assert of('frozen/') == {name: np.asarray(p).tobytes() for name, p in image.items()}
+  assert arrays_in('frozen/') == {name: np.asarray(p).tobytes() for name, p in image.items()}
 
   _, params, step = checkpoint.load(workdir)
   params = names(params)
@@ -155,36 +155,36 @@ def test_the_temporal_parameters_alone_change(folder, whole):
     assert np.asarray(params[name]).tobytes() == np.asarray(value).tobytes()
 
   temporal = {name for name in params if matches(name, TEMPORAL)}
-  assert of('train/params/').keys() == temporal
+  assert arrays_in('train/params/').keys() == temporal
   zero_at_birth = [name for name in temporal if name.endswith('/proj/kernel')]
   assert zero_at_birth
   assert all(np.abs(params[name]).max() > 0 for name in zero_at_birth)
 
   numbers = lambda names: sum(params[name].size for name in names)
-  said = f'{numbers(temporal):,} parameters to train, {numbers(image):,} frozen'
-  assert said in printed
+  output = f'{numbers(temporal):,} parameters to train, {numbers(image):,} frozen'
+  assert output in printed
 
 
-def test_the_workdir_says_what_the_run_was(folder, whole):
-  workdir, _ = whole
+def test_the_workdir_says_what_the_run_was(folder, uninterrupted):
+  workdir, _ = uninterrupted
   config = changed(t2v.get_config('tiny'))
   config.update_from_flattened_dict(SMALLEST)
   config.init_from = str(folder / 't2i')
   assert json.loads((workdir / 'config.json').read_text()) == json.loads(config.to_json())
 
-  told = runs.lines(workdir)
-  losses = [line for line in told if 'loss' in line]
+  lines = runs.lines(workdir)
+  losses = [line for line in lines if 'loss' in line]
   assert [line['step'] for line in losses] == list(range(1, STEPS + 1))
   assert all(np.isfinite(line['loss']) and line['frames_per_s'] > 0 for line in losses)
-  evaluated = {line['step']: line['evaluation_loss'] for line in told if 'evaluation_loss' in line}
+  evaluated = {line['step']: line['evaluation_loss'] for line in lines if 'evaluation_loss' in line}
   assert sorted(evaluated) == [0, STEPS // 2, STEPS]
   assert list((workdir / 'tensorboard').glob('events.*'))
   kept = sorted(int(path.name) for path in (workdir / 'checkpoints').iterdir())
   assert kept == [STEPS - 2 * SAVE_EVERY, STEPS - SAVE_EVERY, STEPS]
 
 
-def test_samples_are_videos_of_the_prompts(whole):
-  folder = whole[0] / 'samples'
+def test_samples_are_videos_of_the_prompts(uninterrupted):
+  folder = uninterrupted[0] / 'samples'
   assert sorted(path.name for path in folder.iterdir()) == [f'step_{STEPS:08}']
   path = folder / f'step_{STEPS:08}'
   assert sorted(p.name for p in path.iterdir()) == ['0.mp4', '0_xt.png']
@@ -193,14 +193,14 @@ def test_samples_are_videos_of_the_prompts(whole):
     assert len(list(container.decode(video=0))) == 4
 
 
-def test_scores_are_in_metrics_and_with_their_protocol(whole):
-  workdir, _ = whole
+def test_scores_are_in_metrics_and_with_their_protocol(uninterrupted):
+  workdir, _ = uninterrupted
   folder = workdir / 'evaluation' / f'step_{STEPS:08}'
   kept = json.loads((folder / 'motion.json').read_text())
   assert kept['protocol']['clips'] == 2
-  told = [line for line in runs.lines(workdir) if 'motion/motion' in line]
-  assert [line['step'] for line in told] == [STEPS]
-  assert told[0]['motion/motion'] == kept['score']['motion']
+  lines = [line for line in runs.lines(workdir) if 'motion/motion' in line]
+  assert [line['step'] for line in lines] == [STEPS]
+  assert lines[0]['motion/motion'] == kept['score']['motion']
   assert sorted(p.suffix for p in (folder / 'videos').iterdir()) == ['.jsonl', '.mp4', '.mp4']
 
 

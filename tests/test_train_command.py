@@ -67,8 +67,8 @@ def test_a_run_on_clips_says_what_its_evaluation_loss_is_of(train, tmp_path, cap
   (tmp_path / 'a.mkv').write_bytes(contents)
   clips = [dataset.Clip('a.mkv', f'film {i}', 'train', decode.probe(contents)) for i in range(5)]
   held_out = [dataclasses.replace(clip, split='validation') for clip in clips[:3]]
-  for name, of in (('one', clips), ('both', [*clips, *held_out])):
-    dataset.write(tmp_path, of, tmp_path / name, shards=None)
+  for name, some_clips in (('one', clips), ('both', [*clips, *held_out])):
+    dataset.write(tmp_path, some_clips, tmp_path / name, shards=None)
   config = changed(t2i.get_config('tiny'))
   config.update_from_flattened_dict(SMALLEST)
   few = {'steps': 2, 'evaluate_every': 1, 'save_every': 1, 'keep': 1, 'keep_best': 1}
@@ -80,13 +80,13 @@ def test_a_run_on_clips_says_what_its_evaluation_loss_is_of(train, tmp_path, cap
   ):
     config.data.source, workdir = str(tmp_path / name), tmp_path / f'run {name}'
     train.train(config, workdir, Clock())
-    found = [line for line in runs.lines(workdir) if any('evaluation' in key for key in line)]
-    assert [line['step'] for line in found] == [0, 1, 2]
-    losses = [line[metric] for line in found]
+    evaluations = [line for line in runs.lines(workdir) if any('evaluation' in key for key in line)]
+    assert [line['step'] for line in evaluations] == [0, 1, 2]
+    losses = [line[metric] for line in evaluations]
     kept = {int(path.name) for path in (workdir / 'checkpoints').iterdir()}
     assert kept == {2, 1 + int(np.argmin(losses[1:]))}
-    said = f'5 examples to train on; {metric} is of {words.format(config.data.source)}'
-    assert said in capsys.readouterr().err
+    output = f'5 examples to train on; {metric} is of {words.format(config.data.source)}'
+    assert output in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -174,19 +174,19 @@ def ended(train, monkeypatch, tmp_path, capsys):
 
 def test_the_exit_status_says_how_a_run_ended_and_what_it_lost(ended):
   assert ended(25, [20, 25]) == (0, '')
-  status, said = ended(25, [5, 10])
+  status, output = ended(25, [5, 10])
   assert status == 1
-  assert 'error: the last checkpoint could not be saved: steps 11 to 25 are lost.' in said
-  status, said = ended(12, [10], signal.SIGTERM)
-  assert (status, said.count('Stopped after step 12 of 25. What resumes it: ')) == (1, 1)
-  assert 'steps 11 to 12 are lost' in said
-  status, said = ended(25, [])
-  assert (status, said.count('steps 1 to 25 are lost')) == (1, 1)
+  assert 'error: the last checkpoint could not be saved: steps 11 to 25 are lost.' in output
+  status, output = ended(12, [10], signal.SIGTERM)
+  assert (status, output.count('Stopped after step 12 of 25. What resumes it: ')) == (1, 1)
+  assert 'steps 11 to 12 are lost' in output
+  status, output = ended(25, [])
+  assert (status, output.count('steps 1 to 25 are lost')) == (1, 1)
 
 
 def test_a_run_that_ctrl_c_has_stopped_ends_with_130_and_is_resumable(ended):
-  status, said = ended(12, [10, 12], signal.SIGINT)
-  assert (status, said.count('Stopped after step 12 of 25. What resumes it: ')) == (130, 1)
+  status, output = ended(12, [10, 12], signal.SIGINT)
+  assert (status, output.count('Stopped after step 12 of 25. What resumes it: ')) == (130, 1)
   assert ended(12, [12], signal.SIGTERM)[0] == 0
   assert ended(25, [25], signal.SIGINT)[0] == 0  # it was done
   assert ended(12, [10], signal.SIGINT)[0] == 1

@@ -78,7 +78,7 @@ def damage(folder: pathlib.Path) -> str:
 
   Without a list there is nothing to compare with; the digest will show damage.
   """
-  path, found = folder / FILES, _list_files(folder)
+  path, present = folder / FILES, _list_files(folder)
   if not path.exists():
     return ''
   try:
@@ -88,12 +88,12 @@ def damage(folder: pathlib.Path) -> str:
       return f'{FILES} has another checksum'
   except (ValueError, KeyError, TypeError):
     return f'{FILES} cannot be read'
-  problems = [f'{name} is missing' for name in sorted(wanted.keys() - found.keys())]
-  for name in sorted(wanted.keys() & found.keys()):
-    wanted_size, size = wanted[name][0], found[name][0]
+  problems = [f'{name} is missing' for name in sorted(wanted.keys() - present.keys())]
+  for name in sorted(wanted.keys() & present.keys()):
+    wanted_size, size = wanted[name][0], present[name][0]
     if wanted_size != size:
       problems.append(f'{name} has {size} bytes in place of {wanted_size}')
-    elif wanted[name] != found[name]:
+    elif wanted[name] != present[name]:
       problems.append(f'{name} has another checksum')
   return '; '.join(problems[:5]) + ('' if len(problems) <= 5 else f'; {len(problems)} in all')
 

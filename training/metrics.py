@@ -101,7 +101,7 @@ class Metrics:
 def _append(path: pathlib.Path, line: str) -> None:
   """Adds a line, which begins a new one also where a kill or a full disk cut the last one short."""
   with path.open('ab+') as file:
-    if file.tell():
+    if file.seek(0, os.SEEK_END):
       file.seek(-1, os.SEEK_END)
       line = line if file.read(1) == b'\n' else f'\n{line}'
     file.write(f'{line}\n'.encode())

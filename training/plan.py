@@ -53,7 +53,7 @@ def make_plan(config: ConfigDict, mesh: jax.sharding.Mesh, open_stage: OpenStage
   trained, frozen = partition(params, config.trainable)
   state = jax.eval_shape(lambda trained: State.create(trained, tx), trained)
   batch = with_sharding(with_batch(stage.batch, config.loader.batch), over_batch(mesh))
-  # One bool of each device: whether its process was told to stop.
+  # One bool of each device: whether its process got a signal to stop.
   batch['stop'] = jax.ShapeDtypeStruct((mesh.size,), bool, sharding=over_all(mesh))
   return Plan(config, mesh, stage, plain, tx, shard(params), shard(state), shard(frozen), batch)
 

@@ -57,7 +57,7 @@ def make_step(
   `steps`, as `training.average` says; the metric `ema_decay` is the decay at this step.
 
   A batch may have `stop`, an array of bools.  The metric `stop` says whether any of them is true,
-  so that all processes learn at the same step that one of them was told to stop.
+  so that all processes learn at the same step that one of them got a signal.
   """
 
   def loss_fn(params, frozen, part):

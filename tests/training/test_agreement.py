@@ -47,12 +47,12 @@ def test_all_take_the_way_of_the_first_or_none(tmp_path):
     for here in (0, 1)
   ]
   try:
-    said = [process.communicate(timeout=120) for process in started]
+    output = [process.communicate(timeout=120) for process in started]
   finally:
     for process in started:
       process.kill()
   refused = f'{before}/checkpoints/5 is not there for process 1, but for process 0.'
-  for out, errors in said:
+  for out, errors in output:
     assert out, errors
     assert json.loads(out.splitlines()[-1]) == ['', 'wrong', '0', [0, None], LONG, refused]
 

@@ -116,8 +116,8 @@ def test_what_runs_between_steps_is_lowered_for_the_mesh_of_a_run(stage):
     config.data.frames = 4
     config.model.noise_level_embedding = True
   plan = make_plan(config, mesh_of(AXES['8']), open_stage)
-  found = lower_between_steps(plan, jax.eval_shape(lambda: jax.random.key(0)))
-  assert found.keys() == {'evaluation', 'samples'}
+  result = lower_between_steps(plan, jax.eval_shape(lambda: jax.random.key(0)))
+  assert result.keys() == {'evaluation', 'samples'}
   for program, count in (('evaluation', 8), ('samples', 8)):
     video = f'tensor<{count}x{config.data.frames}x8x8x3x'
-    assert video in found[program].as_text(), program
+    assert video in result[program].as_text(), program

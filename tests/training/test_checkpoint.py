@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from core import folder
 from core.params import merge
 from core.sharding import fsdp, make_mesh
-from tests.states import Data, flip, same, saved, state, unheard
+from tests.states import Data, flip, no_messages, same, saved, state
 from training import arrays, checkpoint, resume
 from training.export import write_model
 from training.state import State
@@ -32,7 +32,7 @@ def test_a_state_may_be_given_away_while_it_is_saved(tmp_path):
   with checkpoint.manager(tmp_path) as checkpoints:
     checkpoint.save(checkpoints, given, Data(0))
     jax.block_until_ready(overwrite(given))
-  same(resume.restore(tmp_path, state(1), Data(0), unheard), want)
+  same(resume.restore(tmp_path, state(1), Data(0), no_messages), want)
 
 
 def test_a_disk_that_cannot_hold_it_is_said_before_anything_is_written(tmp_path, monkeypatch):
@@ -44,7 +44,7 @@ def test_a_disk_that_cannot_hold_it_is_said_before_anything_is_written(tmp_path,
     assert not list((tmp_path / 'checkpoints').iterdir())
     # A file system that does not know its size has none.
     for step, total, free in ((2, 2**40, size // 2), (3, 0, 0)):
-      monkeypatch.setattr(shutil, 'disk_usage', lambda path, of=(total, total, free): of)
+      monkeypatch.setattr(shutil, 'disk_usage', lambda path, usage=(total, total, free): usage)
       checkpoint.save(checkpoints, state(step=step), Data(0))
       checkpoint.finish(checkpoints)
   assert checkpoint.steps(tmp_path) == [3, 2]
@@ -54,7 +54,7 @@ def test_the_last_are_kept_and_the_latest_is_restored(tmp_path):
   saved(tmp_path, *(state(seed=i, step=i) for i in (1, 2, 3)), keep=2)
   folders = sorted(p.name for p in (tmp_path / 'checkpoints').iterdir())
   assert folders == ['2', '3']
-  same(resume.restore(tmp_path, state(9), Data(0), unheard), state(3, step=3))
+  same(resume.restore(tmp_path, state(9), Data(0), no_messages), state(3, step=3))
 
 
 def test_a_model_is_the_averaged_parameters_with_the_frozen_ones(tmp_path):

@@ -46,20 +46,20 @@ def test_where_one_fails_it_says_why_and_the_others_end_with_it(failing, defect,
     )
     for here in (0, 1)
   ]
-  said = [process.communicate(timeout=120)[1] for process in started]
+  output = [process.communicate(timeout=120)[1] for process in started]
   assert time.monotonic() - began < 60
-  assert [process.returncode for process in started] == [status, status], said
+  assert [process.returncode for process in started] == [status, status], output
   why = f'It is of no use in process {failing}.'
-  assert why in said[failing]
-  assert f'error: process {failing} failed: {defect}: {why}' in said[1 - failing]
-  assert 'Barrier' not in ''.join(said)
+  assert why in output[failing]
+  assert f'error: process {failing} failed: {defect}: {why}' in output[1 - failing]
+  assert 'Barrier' not in ''.join(output)
 
 
 def test_of_one_that_is_interrupted_the_others_say_so(monkeypatch):
-  told = []
+  calls = []
   monkeypatch.setattr(jax, 'process_count', lambda: 2)
   monkeypatch.setattr(failures, '_end_with_others', lambda done: None)
-  monkeypatch.setattr(failures, 'end_all', lambda *said: told.append(said))
+  monkeypatch.setattr(failures, 'end_all', lambda *args: calls.append(args))
   with pytest.raises(KeyboardInterrupt), failures.ending_together(command.report):
     raise KeyboardInterrupt
-  assert told == [(130, 'it was interrupted')]
+  assert calls == [(130, 'it was interrupted')]

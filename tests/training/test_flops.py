@@ -5,7 +5,7 @@ import pytest
 from training import flops
 
 
-def of(function, *shapes):
+def operations(function, *shapes):
   return flops.count(jax.make_jaxpr(function)(*map(jnp.zeros, shapes)).jaxpr)
 
 
@@ -16,33 +16,33 @@ def conv(x, kernel, stride=1):
 
 
 def test_a_product_has_two_operations_for_each_multiply_and_add():
-  assert of(jnp.matmul, (3, 4), (4, 5)) == 2 * 3 * 4 * 5
+  assert operations(jnp.matmul, (3, 4), (4, 5)) == 2 * 3 * 4 * 5
   batched = lambda a, b: jnp.einsum('bik,bkj->bij', a, b)
-  assert of(batched, (7, 3, 4), (7, 4, 5)) == 7 * 2 * 3 * 4 * 5
+  assert operations(batched, (7, 3, 4), (7, 4, 5)) == 7 * 2 * 3 * 4 * 5
 
 
 @pytest.mark.parametrize('stride', [1, 2])
 def test_a_convolution_and_its_two_gradients(stride):
   x, kernel = (2, 8, 8, 3), (3, 3, 3, 5)
   forward = 2 * (2 * (8 // stride) ** 2 * 5) * (3 * 3 * 3)
-  assert of(lambda x, k: conv(x, k, stride), x, kernel) == forward
+  assert operations(lambda x, k: conv(x, k, stride), x, kernel) == forward
   loss = lambda x, k: conv(x, k, stride).sum()
-  assert of(jax.grad(loss, (0, 1)), x, kernel) == pytest.approx(3 * forward, rel=0.2)
+  assert operations(jax.grad(loss, (0, 1)), x, kernel) == pytest.approx(3 * forward, rel=0.2)
 
 
 def test_loops_are_multiplied_out_and_the_costliest_branch_counts():
   square = lambda x: x @ x
   scanned = lambda x: jax.lax.scan(lambda c, _: (c @ c, None), x, length=10)[0]
-  assert of(scanned, (4, 4)) == 10 * of(square, (4, 4))
+  assert operations(scanned, (4, 4)) == 10 * operations(square, (4, 4))
   either = lambda x: jax.lax.cond(x.sum() > 0, lambda x: x @ x @ x, lambda x: x @ x, x)
-  assert of(either, (4, 4)) == 2 * of(square, (4, 4))
-  assert of(jax.jit(scanned), (4, 4)) == 10 * of(square, (4, 4))
+  assert operations(either, (4, 4)) == 2 * operations(square, (4, 4))
+  assert operations(jax.jit(scanned), (4, 4)) == 10 * operations(square, (4, 4))
 
 
 def test_recomputation_is_seen_in_a_jaxpr_that_has_it():
   layer = lambda x: jnp.sin(x @ x)
-  plain = of(jax.grad(lambda x: layer(layer(x)).sum()), (4, 4))
-  again = of(jax.grad(lambda x: layer(jax.checkpoint(layer)(x)).sum()), (4, 4))
+  plain = operations(jax.grad(lambda x: layer(layer(x)).sum()), (4, 4))
+  again = operations(jax.grad(lambda x: layer(jax.checkpoint(layer)(x)).sum()), (4, 4))
   assert again > plain
 
 

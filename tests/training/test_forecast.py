@@ -38,15 +38,15 @@ ENTRY %main.5 (p: bf16[4,128]) -> f32[8] {
 
 
 def test_loops_are_multiplied_out_and_what_is_fused_counts_once():
-  found = {i.name: i for i in instructions(PROGRAM)}
-  assert set(found) == {'fusion.1', 'all-reduce.3', 'ag', 'fusion.2'}
-  assert [found[name].turns for name in ('fusion.1', 'all-reduce.3', 'fusion.2')] == [7, 7, 1]
-  assert sum(i.cycles * i.turns for i in found.values()) == 7 * 100 + 30
+  result = {i.name: i for i in instructions(PROGRAM)}
+  assert set(result) == {'fusion.1', 'all-reduce.3', 'ag', 'fusion.2'}
+  assert [result[name].turns for name in ('fusion.1', 'all-reduce.3', 'fusion.2')] == [7, 7, 1]
+  assert sum(i.cycles * i.turns for i in result.values()) == 7 * 100 + 30
 
 
 def test_of_collectives_the_bytes_count():
-  found = {i.name: (i.kind, i.sent) for i in instructions(PROGRAM) if i.sent}
-  assert found == {'all-reduce.3': ('all-reduce', 4 * 128 * 2), 'ag': ('all-gather', 4 * 128 * 2)}
+  result = {i.name: (i.kind, i.sent) for i in instructions(PROGRAM) if i.sent}
+  assert result == {'all-reduce.3': ('all-reduce', 4 * 128 * 2), 'ag': ('all-gather', 4 * 128 * 2)}
 
 
 BETWEEN = PROGRAM.replace(
@@ -57,7 +57,7 @@ BETWEEN = PROGRAM.replace(
 )
 
 
-def test_what_leaves_a_slice_is_told_in_bytes_and_not_in_seconds():
+def test_what_leaves_a_slice_is_given_in_bytes_and_not_in_seconds():
   on = Slice('2xv5e:2x2', GENERATIONS['v5e'], devices=jax.devices())
   one, two = (forecast(compiled(text), flops=1e6, on=on) for text in (PROGRAM, BETWEEN))
   assert two['collectives_bytes'] == one['collectives_bytes'] | {'between-slices': 7 * 256 * 8 * 4}
@@ -75,8 +75,8 @@ def test_a_loop_turns_as_often_as_its_condition_says():
     f'  ROOT %less = pred[] compare({compare}',
     f'  %n = s32[]{{:T(128)}} constant(5)\n  ROOT %less = pred[] compare({compare}',
   )
-  found = {i.name: i for i in instructions(text)}
-  assert found['fusion.1'].turns == 5
+  result = {i.name: i for i in instructions(text)}
+  assert result['fusion.1'].turns == 5
 
 
 def test_a_loop_of_no_known_length_is_no_forecast():
@@ -100,25 +100,25 @@ def compiled(text):
 
 def test_seconds_are_cycles_and_bytes_that_are_sent():
   on = Slice('v5e:2x2', GENERATIONS['v5e'], devices=jax.devices()[:4])
-  found = forecast(compiled(PROGRAM), flops=1e6, on=on)
+  result = forecast(compiled(PROGRAM), flops=1e6, on=on)
   computing, sending = 730 / 1.5e9, 8 * 4 * 128 * 2 / 200e9
-  assert found['seconds'] == pytest.approx(
+  assert result['seconds'] == pytest.approx(
     {'computing': computing, 'sending': sending, 'total': computing + sending}
   )
-  assert found['mfu'] == pytest.approx(1e6 / (computing + sending) / (4 * 197e12))
-  assert found['memory']['peak_gib'] == 3 + 2 + 2 - 1
-  assert found['memory']['fits']
+  assert result['mfu'] == pytest.approx(1e6 / (computing + sending) / (4 * 197e12))
+  assert result['memory']['peak_gib'] == 3 + 2 + 2 - 1
+  assert result['memory']['fits']
 
 
 def test_what_there_is_no_estimate_of_is_named_and_left_out():
   on = Slice('v5e:2x2', GENERATIONS['v5e'], devices=jax.devices()[:4])
   text = PROGRAM.replace('"estimated_cycles":"30"', f'"estimated_cycles":"{2**63 - 1}"')
-  found = forecast(compiled(text), flops=1e6, on=on)
-  assert found['seconds']['computing'] == pytest.approx(700 / 1.5e9)
-  assert list(found['not_in_seconds']) == ['fusion.2']
+  result = forecast(compiled(text), flops=1e6, on=on)
+  assert result['seconds']['computing'] == pytest.approx(700 / 1.5e9)
+  assert list(result['not_in_seconds']) == ['fusion.2']
 
 
-def test_a_program_that_is_too_large_is_told_what_makes_it_smaller():
+def test_a_program_that_is_too_large_says_what_makes_it_smaller():
   on = Slice('v5e:2x2', GENERATIONS['v5e'], devices=[])
   with pytest.raises(ValueError, match='It does not fit v5e:2x2: Ran out of 16G'):
     with fitting(on):

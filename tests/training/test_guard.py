@@ -72,16 +72,16 @@ def test_what_was_left_out_is_named_and_too_many_end_the_run():
   metrics = {'loss': np.nan, 'grad_norm': np.inf, 'skipped': 7, 'in_a_row': 0}
   assert guard.report(120, metrics, abort_after=3) is None
   metrics['in_a_row'] = 2
-  said = guard.report(120, metrics, abort_after=3)
-  assert said == 'step 120: loss nan, gradient norm inf; its update is left out, 7 so far'
+  message = guard.report(120, metrics, abort_after=3)
+  assert message == 'step 120: loss nan, gradient norm inf; its update is left out, 7 so far'
   metrics['in_a_row'] = 3
   with pytest.raises(FloatingPointError, match='The updates of steps 118 to 120 were left out'):
     guard.report(120, metrics, abort_after=3)
 
 
-def test_a_step_says_whether_any_process_was_told_to_stop(step):
-  for told, want in (([False] * 4, False), ([False, False, True, False], True)):
-    _, metrics = step(start(), {}, BATCH | {'stop': jnp.array(told)}, jax.random.key(0))
+def test_a_step_says_whether_any_process_got_a_signal(step):
+  for stops, want in (([False] * 4, False), ([False, False, True, False], True)):
+    _, metrics = step(start(), {}, BATCH | {'stop': jnp.array(stops)}, jax.random.key(0))
     assert bool(metrics['stop']) is want
   _, metrics = step(start(), {}, BATCH, jax.random.key(0))
   assert not metrics['stop']

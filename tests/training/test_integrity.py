@@ -29,8 +29,8 @@ DIGEST = integrity.digest(TREE)
 )
 def test_every_bit_and_its_place_count(name, value):
   assert integrity.compare(TREE, DIGEST) == ''
-  said = integrity.compare(TREE | {name: value}, DIGEST)
-  assert said == f'1 arrays differ from what was saved: {name}'
+  text = integrity.compare(TREE | {name: value}, DIGEST)
+  assert text == f'1 arrays differ from what was saved: {name}'
 
 
 def test_single_bits_anywhere_are_seen():

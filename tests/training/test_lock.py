@@ -35,10 +35,12 @@ def refused(workdir):
 def test_a_second_run_is_refused_in_one_line_that_says_by_whom(workdir):
   with lock.locked(workdir):
     before = (workdir / lock.FILE).read_bytes()
-    said = refused(workdir)
-    assert said.startswith(f'{workdir} is in use by process {os.getpid()} on {os.uname().nodename}')
-    assert f'remove {workdir}/lock.json.' in said
-    assert '\n' not in said
+    output = refused(workdir)
+    assert output.startswith(
+      f'{workdir} is in use by process {os.getpid()} on {os.uname().nodename}'
+    )
+    assert f'remove {workdir}/lock.json.' in output
+    assert '\n' not in output
     assert (workdir / lock.FILE).read_bytes() == before
   with lock.locked(workdir):
     pass
@@ -89,9 +91,9 @@ def test_an_owner_elsewhere_is_gone_when_it_gives_no_sign_of_life(workdir, soon,
   began = time.monotonic()
   with lock.locked(workdir):
     assert 0.4 < time.monotonic() - began < 5
-  said = capsys.readouterr().err
-  assert said.count('which is gone if it gives no sign of life for 1 s') == 1
-  assert 'which is gone; this run has it now.' in said
+  output = capsys.readouterr().err
+  assert output.count('which is gone if it gives no sign of life for 1 s') == 1
+  assert 'which is gone; this run has it now.' in output
 
 
 def test_of_an_owner_elsewhere_that_was_last_there_long_ago_no_sign_is_awaited(workdir, capsys):

@@ -118,8 +118,8 @@ def test_complete_checkpoints_are_in_the_metrics(run, tmp_path):
 @pytest.mark.parametrize('when', ['save', 'finish'])
 def test_a_save_that_failed_is_reported_and_the_run_goes_on(run, tmp_path, capsys, when):
   assert run({(2, when), (4, when)}) == 6
-  said = capsys.readouterr().err
-  assert said.count('No space left on device  The run goes on; the next checkpoint may do.') == 2
+  text = capsys.readouterr().err
+  assert text.count('No space left on device  The run goes on; the next checkpoint may do.') == 2
   assert records(tmp_path) == [6]
 
 
@@ -131,10 +131,10 @@ def test_samples_or_scores_that_cannot_be_written_are_reported_and_the_run_goes_
     raise OSError('Cannot write 0.png: No space left on device.')
 
   assert run(**{what: full, f'{what}_every': 3}) == 6
-  said = capsys.readouterr().err
+  text = capsys.readouterr().err
   for step in (3, 6):
     assert (
-      f'Cannot write 0.png: No space left on device.  {what.title()}s of step {step} are' in said
+      f'Cannot write 0.png: No space left on device.  {what.title()}s of step {step} are' in text
     )
   assert records(tmp_path) == [2, 4, 6]
 
@@ -142,9 +142,9 @@ def test_samples_or_scores_that_cannot_be_written_are_reported_and_the_run_goes_
 @pytest.mark.parametrize('when', ['save', 'finish'])
 def test_a_last_save_that_failed_is_reported_and_nothing_goes_on(run, tmp_path, capsys, when):
   assert run({(6, when)}) == 6
-  said = capsys.readouterr().err
-  assert said.count('A checkpoint could not be saved: No space left on device') == 1
-  assert 'The run goes on' not in said
+  text = capsys.readouterr().err
+  assert text.count('A checkpoint could not be saved: No space left on device') == 1
+  assert 'The run goes on' not in text
   assert records(tmp_path) == [2, 4]
 
 

@@ -106,8 +106,8 @@ def test_adafactor_holds_rows_and_columns_in_place_of_the_second_moment():
   rng = np.random.default_rng(0)
   params = {'kernel': jnp.zeros((128, 256)), 'bias': jnp.zeros(8)}
   state = jax.eval_shape(make_optimizer(10, **(OPTIONS | {'name': 'adafactor'})).init, params)
-  held = sum(x.size for x in jax.tree.leaves(state))
-  assert held < 3 * (128 + 256)
+  stored = sum(x.size for x in jax.tree.leaves(state))
+  assert stored < 3 * (128 + 256)
 
   rank1 = np.outer(rng.uniform(1, 2, 128), rng.uniform(1, 2, 256))
   signs = rng.choice([-1, 1], rank1.shape)

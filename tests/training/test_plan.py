@@ -51,9 +51,9 @@ def config():
 def clips():
   c = config()
   data = batches(open_source(**c.data), open_encoder(**c.text), seed=0, **c.loader)
-  found = [next(data) for _ in range(STEPS)]
+  result = [next(data) for _ in range(STEPS)]
   data.close()
-  return found
+  return result
 
 
 @pytest.fixture(scope='module')
@@ -76,12 +76,12 @@ def losses(axes, initial, clips):
   state, frozen = jax.device_put(initial, shardings)
   lowered, _ = lower_step(plan, key)
   step = lowered.compile()
-  found = []
+  result = []
   for batch in clips:
     inputs = put_batch(batch, mesh) | {'stop': of_each(False, mesh)}
     state, metrics = step(state, frozen, inputs, key)
-    found.append(float(metrics['loss']))
-  return np.array(found)
+    result.append(float(metrics['loss']))
+  return np.array(result)
 
 
 def test_losses_are_the_same_on_every_mesh(initial, clips):
@@ -98,5 +98,5 @@ def test_a_device_holds_its_part_of_the_state_alone(n):
   state = make_plan(c, make_mesh((('fsdp', n),), jax.devices()[:n]), open_stage).state
   size = lambda shape, x: np.prod(shape) * x.dtype.itemsize
   leaves = jax.tree.leaves(state)
-  held = sum(size(x.sharding.shard_shape(x.shape), x) for x in leaves)
-  assert held <= 1.1 / n * sum(size(x.shape, x) for x in leaves)
+  stored = sum(size(x.sharding.shard_shape(x.shape), x) for x in leaves)
+  assert stored <= 1.1 / n * sum(size(x.shape, x) for x in leaves)

@@ -21,7 +21,7 @@ from training.validation import evaluation_rows
 
 DOCUMENTS = [ROOT / 'README.md', *(ROOT / 'docs').glob('*.md'), *(ROOT / 'launch').iterdir()]
 _NAME = re.compile(r'\b(?:tpu-)?((?:\d+x)?v\d\w*)(?:-slice)?:(\d+(?:x\d+)+)')
-NAMED = {':'.join(found) for path in DOCUMENTS for found in _NAME.findall(path.read_text('utf-8'))}
+NAMED = {':'.join(parts) for path in DOCUMENTS for parts in _NAME.findall(path.read_text('utf-8'))}
 # Of every generation, and several slices.
 ALSO = {
   'v4:2x2x4', 'v4:4x4x4', 'v5e:4x4', 'v5e:2x4', 'v5p:2x2x2', 'v6e:4x4', 'v6e:16x16', 'v7x:2x2x2',

@@ -37,7 +37,7 @@ SLICES = POD | {
 
 @pytest.fixture
 def joined(monkeypatch):
-  """Joins as if the environment had these variables alone of schedulers; what JAX was told."""
+  """Joins with only these variables of schedulers in the environment; what JAX is called with."""
 
   def joined(environment=(), coordinator=None, num=None, index=None):
     for name in list(os.environ):
@@ -45,11 +45,11 @@ def joined(monkeypatch):
         monkeypatch.delenv(name)
     for name, value in dict(environment).items():
       monkeypatch.setenv(name, value)
-    told = []
+    calls = []
     monkeypatch.setattr(jax.config, 'update', lambda *_: None)
-    monkeypatch.setattr(jax.distributed, 'initialize', lambda *args, **_: told.append(args))
+    monkeypatch.setattr(jax.distributed, 'initialize', lambda *args, **_: calls.append(args))
     processes.join(coordinator, num, index)
-    return told
+    return calls
 
   return joined
 
@@ -195,5 +195,5 @@ def test_the_tasks_of_a_step_of_slurm_meet():
   tasks = [
     start([None] * 3, 200, **of_step | {'SLURM_PROCID': i, 'SLURM_LOCALID': i}) for i in '01'
   ]
-  said = [task.communicate(timeout=300) for task in tasks]
-  assert [out for out, _ in said] == ['0 2\n', '1 2\n'], said
+  output = [task.communicate(timeout=300) for task in tasks]
+  assert [out for out, _ in output] == ['0 2\n', '1 2\n'], output

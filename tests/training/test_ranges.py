@@ -8,7 +8,7 @@ from configs import ssr, style, t2i, t2v, t2v_masked
 from training import ranges
 from training.ranges import require_in_range
 
-CONFIGS = [of.get_config('tiny') for of in (t2i, t2v, t2v_masked, ssr, style)]
+CONFIGS = [stage.get_config('tiny') for stage in (t2i, t2v, t2v_masked, ssr, style)]
 
 
 def keys(config, head=''):
@@ -33,8 +33,10 @@ def is_number(one):
 def numbers(config):
   """The names of the numbers, and of those which are several."""
   for key in keys(config):
-    found = value(config, key)
-    if is_number(found) or (isinstance(found, tuple) and found and all(map(is_number, found))):
+    setting = value(config, key)
+    if is_number(setting) or (
+      isinstance(setting, tuple) and setting and all(map(is_number, setting))
+    ):
       yield key
 
 

@@ -57,8 +57,8 @@ def test_a_model_that_cannot_be_read_is_one_line(tmp_path, monkeypatch, gone):
   read, path = arrays.read, tmp_path / 'checkpoints/1'
 
   def removed(*args):
-    found = path / gone
-    shutil.rmtree(found) if found.is_dir() else found.unlink()
+    target = path / gone
+    shutil.rmtree(target) if target.is_dir() else target.unlink()
     return read(*args)
 
   monkeypatch.setattr(arrays, 'read', removed)

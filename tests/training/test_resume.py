@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from core.sharding import fsdp, make_mesh
-from tests.states import TX, Data, flip, restored, same, saved, state, unheard
+from tests.states import TX, Data, flip, no_messages, restored, same, saved, state
 from training import account, checkpoint, integrity, resume
 from training.state import State
 
@@ -41,7 +41,7 @@ def test_what_is_restored_is_what_was_saved_on_any_mesh(tmp_path):
   after = make_mesh((('data', 1), ('fsdp', 4)), jax.devices()[:4])
   shardings = fsdp(want, after, 4)
   data, like = Data(0), resume.shapes(jax.device_put(state(1), shardings))
-  got = resume.restore(tmp_path, like, data, unheard)
+  got = resume.restore(tmp_path, like, data, no_messages)
   same(got, want)
   assert data.position == 41
   assert jax.tree.map(lambda x: x.sharding, got) == shardings
@@ -71,10 +71,10 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(two, tmp_path
     workdir = tmp_path / str(i)
     shutil.copytree(two, workdir)
     DAMAGE[how](workdir / 'checkpoints/2' / name)
-    step, (told,) = restored(workdir)
+    step, (messages,) = restored(workdir)
     assert step == 1, name
-    assert f'{workdir}/checkpoints/2 is damaged: ' in told
-    assert str(name) in told
+    assert f'{workdir}/checkpoints/2 is damaged: ' in messages
+    assert str(name) in messages
     assert [p.name for p in (workdir / 'checkpoints').iterdir()] == ['1']
     kept = files(next((workdir / 'damaged').iterdir()))
     assert len(kept) >= len(files(two / 'checkpoints/2')) - 1
@@ -89,16 +89,16 @@ def test_arrays_that_are_not_what_was_saved_are_found_where_files_are_not_listed
   numbers = json.loads(digest.read_text())
   numbers['params/unit/temporal_conv0/kernel'] ^= 1
   digest.write_text(json.dumps(numbers))
-  step, (told,) = restored(workdir)
+  step, (messages,) = restored(workdir)
   assert step == 1
-  assert '1 arrays differ from what was saved: params/unit/temporal_conv0/kernel' in told
+  assert '1 arrays differ from what was saved: params/unit/temporal_conv0/kernel' in messages
 
 
-def test_a_folder_that_is_no_checkpoint_is_told_of_and_stays(workdir):
+def test_a_folder_that_is_no_checkpoint_is_logged_and_stays(workdir):
   (workdir / 'checkpoints/2').rename(workdir / 'checkpoints/two')
-  step, (told,) = restored(workdir)
+  step, (messages,) = restored(workdir)
   assert step == 1
-  assert told == f'{workdir}/checkpoints/two is not a whole checkpoint; it is not used.'
+  assert messages == f'{workdir}/checkpoints/two is not a whole checkpoint; it is not used.'
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_is_refused_every_time(workdir):
@@ -111,8 +111,8 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_refused_every_time(workdir):
       restored(workdir)
     assert 'They are left there.' in str(error.value)
     assert files(workdir) == before
-  step, told = restored(workdir, start_over=True)
-  assert (step, len(told)) == (0, 2)
+  step, messages = restored(workdir, start_over=True)
+  assert (step, len(messages)) == (0, 2)
   assert sorted(p.name[:2] for p in (workdir / 'damaged').iterdir()) == ['1_', '2_']
 
 
@@ -155,14 +155,14 @@ KINDS = {
 @pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('listed', [True, False])
 def test_a_whole_checkpoint_of_another_kind_is_refused_and_nothing_moves(workdir, kind, listed):
-  change, said = KINDS[kind]
+  change, text = KINDS[kind]
   if not listed:
     for step in '12':
       (workdir / f'checkpoints/{step}' / integrity.FILES).unlink()
   before = files(workdir)
   with pytest.raises(ValueError, match=r'checkpoints/2 is not of this config') as error:
-    resume.restore(workdir, change(state(9)), Data(0), unheard)
-  assert said in str(error.value)
+    resume.restore(workdir, change(state(9)), Data(0), no_messages)
+  assert text in str(error.value)
   assert len(str(error.value)) < 1500
   assert ('JAX_ENABLE_X64 is False' in str(error.value)) == (kind == 'of 64 bits')
   assert files(workdir) == before
@@ -172,7 +172,7 @@ def test_another_kind_is_refused_before_what_is_damaged_is_moved(workdir):
   flip(workdir / 'checkpoints/2/train/_METADATA')
   before = files(workdir)
   with pytest.raises(ValueError, match=r'checkpoints/1 is not of this config'):
-    resume.restore(workdir, wide(state(9)), Data(0), unheard)
+    resume.restore(workdir, wide(state(9)), Data(0), no_messages)
   assert files(workdir) == before
 
 
@@ -260,5 +260,5 @@ def test_a_state_is_restored_from_shapes_alone(workdir):
   like = resume.shapes(state(9))
   assert isinstance(like, State)
   assert all(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(like))
-  same(resume.restore(workdir, like, Data(0), unheard), state(2, step=2))
+  same(resume.restore(workdir, like, Data(0), no_messages), state(2, step=2))
   assert checkpoint.steps(workdir) == [2, 1]

@@ -9,7 +9,7 @@ WRONG = ['v5p', 'v5p:', 'v5p:4x4', 'v6e:4x4x4', 'v9:2x2', 'v5p:4x4x0', '', '0xv6
 
 
 @pytest.mark.parametrize('name', WRONG)
-def test_what_is_no_slice_is_told_what_is(name):
+def test_a_name_of_no_slice_is_refused_with_examples(name):
   with pytest.raises(ValueError, match='is no slice') as error:
     open_slice(name)
   assert str(error.value) == (

@@ -225,11 +225,11 @@ def test_evaluation_is_the_mean_over_times_and_the_same_each_time():
 @pytest.mark.parametrize('count', [1, 5, 8, 11])
 def test_the_loss_of_several_batches_is_that_of_all_their_examples_once(count):
   """The last batch repeats examples, which do not count again."""
-  of = np.random.default_rng(0).normal(size=count).astype(np.float32)
-  batches = [{'x': of[(4 * i + np.arange(4)) % count]} for i in range(-(-count // 4))]
-  found = mean_loss(lambda number, batch: batch['x'] + number, batches, count)
-  assert isinstance(found, float)
-  np.testing.assert_allclose(found, np.mean(of + np.arange(count) // 4), rtol=1e-6)
+  all_losses = np.random.default_rng(0).normal(size=count).astype(np.float32)
+  batches = [{'x': all_losses[(4 * i + np.arange(4)) % count]} for i in range(-(-count // 4))]
+  result = mean_loss(lambda number, batch: batch['x'] + number, batches, count)
+  assert isinstance(result, float)
+  np.testing.assert_allclose(result, np.mean(all_losses + np.arange(count) // 4), rtol=1e-6)
 
 
 @functools.cache

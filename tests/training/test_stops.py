@@ -30,8 +30,8 @@ def test_a_signal_is_remembered_and_the_handlers_come_back(number, capsys):
     send(number, stopped)
     assert stopped() == number.name
   assert signal.getsignal(number) is before
-  said = 'Interrupted: the run is saved after this step.  A second Ctrl-C ends it at once.\n'
-  assert capsys.readouterr().err == (said if number == signal.SIGINT else '')
+  output = 'Interrupted: the run is saved after this step.  A second Ctrl-C ends it at once.\n'
+  assert capsys.readouterr().err == (output if number == signal.SIGINT else '')
 
 
 @pytest.mark.parametrize('phase', sorted(PHASES))
@@ -104,7 +104,7 @@ os._exit(0)
 """
 
 
-def test_one_of_many_processes_is_told_too():
+def test_one_of_many_processes_gets_the_signal_too():
   """JAX has a handler of its own there."""
   with socket.socket() as one:
     one.bind(('localhost', 0))

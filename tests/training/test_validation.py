@@ -59,38 +59,38 @@ def fixed_batches(config, *inputs):
 
 def test_clips_of_the_validation_split_are_evaluated_where_there_is_one(directories):
   three = config(directories['both'], evaluate_clips=3)
-  found = opened(three)
-  assert found.metric == 'evaluation_loss'
-  assert found.description == f'3 clips of the split validation of {directories["both"]}'
+  result = opened(three)
+  assert result.metric == 'evaluation_loss'
+  assert result.description == f'3 clips of the split validation of {directories["both"]}'
   assert captions(fixed_batches(three, 3)) == [f'validation {i}' for i in (0, 1, 3)]
   assert len(opened(config(directories['both'])).examples) == COUNTS['validation']
 
 
 def test_where_there_is_none_the_metric_says_so(directories):
-  found = opened(config(directories['one']))
-  assert found.metric == 'evaluation_loss_on_training_data'
-  assert found.description == (
+  result = opened(config(directories['one']))
+  assert result.metric == 'evaluation_loss_on_training_data'
+  assert result.description == (
     f'7 clips of {directories["one"]} that are trained on: it has no split validation'
   )
 
 
 def test_moving_shapes_are_evaluated_on_others_than_are_trained_on():
-  found = opened(config(evaluate_batch=4))
-  assert found.metric == 'evaluation_loss'
-  assert len(found.examples) == 4
+  result = opened(config(evaluate_batch=4))
+  assert result.metric == 'evaluation_loss'
+  assert len(result.examples) == 4
   trained = open_stage(config()).data.open('train')
   for i in range(4):
     number = i * len(trained) // 4
-    assert (found.examples[i]['video'] != trained[number]['video']).any()
+    assert (result.examples[i]['video'] != trained[number]['video']).any()
 
 
 def test_a_style_is_evaluated_on_its_picture_and_says_so(tmp_path):
   path = tmp_path / 'style.png'
   Image.fromarray(np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3)).save(path)
   of_style = config(stage=style, evaluate_batch=4, **{'style.image': str(path)})
-  found = opened(of_style)
-  assert found.metric == 'evaluation_loss_on_training_data'
-  assert found.description == f'4 clips of {path} that are trained on: it has no split validation'
+  result = opened(of_style)
+  assert result.metric == 'evaluation_loss_on_training_data'
+  assert result.description == f'4 clips of {path} that are trained on: it has no split validation'
   (batch,) = fixed_batches(of_style, 4)
   assert batch['video'].shape == (4, 1, 8, 8, 3)
 
@@ -114,11 +114,11 @@ def test_the_set_is_the_same_for_all_seeds_and_masks_are_fixed_too(directories):
 
 @pytest.mark.parametrize('batch', [2, 4, 8])
 def test_batches_have_every_example_once_before_any_is_there_again(directories, batch):
-  found = captions(fixed_batches(config(directories['both']), batch))
+  result = captions(fixed_batches(config(directories['both']), batch))
   want = [f'validation {i}' for i in range(5)]
-  assert found[:5] == want
-  assert found == (want * 8)[: len(found)]
-  assert len(found) == -(-5 // batch) * batch
+  assert result[:5] == want
+  assert result == (want * 8)[: len(result)]
+  assert len(result) == -(-5 // batch) * batch
 
 
 def test_processes_bring_rows_of_the_same_batches(directories):
