@@ -29,7 +29,7 @@ KEY = jax.random.key(0)
 
 
 def with_low_res(x, cond):
-  """The condition with small frames, of half the size, and their levels."""
+  """The condition with a low-resolution video of half the size, and its noise levels."""
   b, t, h, w, _ = x.shape
   small = np.random.default_rng(1).normal(size=(b, t, h // 2, w // 2, 3))
   return cond.replace(
@@ -41,20 +41,20 @@ def shapes_of(model, *inputs):
   return jax.eval_shape(with_upsampled_low_res(model.init), KEY, *inputs)['params']
 
 
-def answers(model, params):
+def compiled(model, params):
   return jax.jit(functools.partial(with_upsampled_low_res(model.apply), {'params': params}))
 
 
 def test_a_network_gets_the_low_resolution_video_at_the_size_of_the_large_one():
   x, t, cond = inputs()
   cond = with_low_res(x, cond)
-  params, *seen = with_upsampled_low_res(lambda *given: given)('params', x, t, cond)
-  large = seen[2].low_res
+  params, *got = with_upsampled_low_res(lambda *args: args)('params', x, t, cond)
+  large = got[2].low_res
   assert params == 'params'
   assert large.shape == x.shape
   np.testing.assert_array_equal(large, upsample(cond.low_res, 8, 8))
   same = (x, t, cond.replace(low_res=large))
-  jax.tree.map(np.testing.assert_array_equal, tuple(seen), same)
+  jax.tree.map(np.testing.assert_array_equal, tuple(got), same)
 
 
 def test_a_network_may_predict_the_difference_to_the_upsampled_video():
@@ -67,7 +67,7 @@ def test_a_network_may_predict_the_difference_to_the_upsampled_video():
   np.testing.assert_allclose(identity({}, x, t, cond), x, atol=1e-6)
 
 
-def test_a_residual_is_of_the_clean_frame():
+def test_a_residual_needs_a_prediction_of_the_clean_video():
   config = ssr.get_config('demo')
   config.schedule.prediction = 'v'
   with pytest.raises(ValueError, match='A residual is of x0, but the prediction is v'):
@@ -76,22 +76,22 @@ def test_a_residual_is_of_the_clean_frame():
 
 @functools.cache
 def static():
-  """A still clip of 4 frames, the answer of a newly inflated model, and the image model's."""
+  """A static clip of 4 frames, the newly inflated model, and the output of the image model."""
   options = TINY | ARRANGEMENT | {'attention': ('none', 'cross')}
   image, video = STUNet(**options, temporal=False), STUNet(**options)
   x, t, cond = inputs(frames=1)
   cond = with_low_res(x, cond)
-  still = lambda a: repeat(a, 'b 1 h w c -> b t h w c', t=4)
-  clip = still(x), t, cond.replace(low_res=still(cond.low_res))
+  frames = lambda a: repeat(a, 'b 1 h w c -> b t h w c', t=4)
+  clip = frames(x), t, cond.replace(low_res=frames(cond.low_res))
   params = random_params(shapes_of(image, x, t, cond))
   large = clip[2].replace(low_res=upsample(clip[2].low_res, 8, 8))
   inserted = fresh(video, *clip[:2], large, select=lambda params: partition(params, TEMPORAL)[0])
   target = random_params(shapes_of(video, *clip), seed=1)
   inflated = inflate(params, nest(names(target) | names(inserted)))
-  return clip, answers(video, inflated), answers(image, params)(x, t, cond)
+  return clip, compiled(video, inflated), compiled(image, params)(x, t, cond)
 
 
-def test_a_static_clip_is_the_image_models_answer_in_every_frame():
+def test_every_frame_of_a_static_clip_is_the_image_models_output():
   clip, video, want = static()
   got = video(*clip)
   assert got.shape == clip[0].shape
@@ -99,7 +99,7 @@ def test_a_static_clip_is_the_image_models_answer_in_every_frame():
     assert relative_error(got[:, k], want[:, 0]) <= 1e-5
 
 
-def test_the_answer_is_by_the_small_frames_and_their_level():
+def test_the_output_depends_on_the_low_resolution_video_and_its_noise_level():
   (x, t, cond), video, want = static()
   for other in (
     cond.replace(low_res=-cond.low_res),
@@ -109,7 +109,7 @@ def test_the_answer_is_by_the_small_frames_and_their_level():
 
 
 def training(trainable):
-  """A step of a small model of which some is trained, its state, and the frozen parameters."""
+  """A step of a small model, its state, the frozen parameters and a batch."""
   x, t, cond = inputs(b=2, frames=2)
   model = STUNet(**SMALL | ARRANGEMENT | {'attention': ('cross',)})
   params, frozen = partition(
@@ -159,7 +159,7 @@ def test_the_state_holds_temporal_names_alone():
 
 @pytest.mark.parametrize(('trainable', 'computed'), [(TEMPORAL, False), (('.*',), True)])
 def test_no_gradient_of_frozen_parameters_is_computed(trainable, computed):
-  """The first kernel has a shape which nothing else has."""
+  """No other array has the shape of the first kernel."""
   step, state, frozen, batch = training(trainable)
   program = str(jax.make_jaxpr(step)(state, frozen, batch, KEY))
   assert 'f32[3,3,6,8]' in program
@@ -173,7 +173,7 @@ ATTENDING = [pair for pair in STAGES if pair[0].startswith('if_')]
 
 
 @pytest.mark.parametrize(('scale', 'stage'), ATTENDING)
-def test_where_pixels_attend_to_one_another_frames_are_whole_in_training(scale, stage):
+def test_training_is_on_whole_frames_where_pixels_attend_to_one_another(scale, stage):
   config = importlib.import_module(f'configs.{stage}').get_config(scale)
   assert 'joint' in config.model.attention
   assert config.data.size == config.data.shorter_side
@@ -182,7 +182,7 @@ def test_where_pixels_attend_to_one_another_frames_are_whole_in_training(scale, 
 
 @pytest.mark.parametrize(('scale', 'stage'), sorted({*STAGES} - {*ATTENDING}))
 def test_no_pixel_attends_to_another_of_its_frame(scale, stage):
-  """So that a whole frame is a larger crop, but for norms, whose statistics are of all of it."""
+  """So a whole frame is like a larger crop, except for the statistics of norms."""
   config = importlib.import_module(f'configs.{stage}').get_config(scale)
   assert set(config.model.attention) == {'none', 'cross'}
   assert config.model.resample == 'conv'
