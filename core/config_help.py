@@ -3,7 +3,8 @@
 import pathlib
 import runpy
 import textwrap
-from collections.abc import Mapping
+
+from ml_collections import ConfigDict
 
 from core import config_keys
 from core.mistakes import ROOT
@@ -51,7 +52,7 @@ def _stage(path: pathlib.Path) -> str:
   return f'  {path.relative_to(ROOT).as_posix()}: {about}\n      {scales}'
 
 
-def _key(name: str, about: str, config: Mapping) -> str:
+def _key(name: str, about: str, config: ConfigDict) -> str:
   value = config
   for part in name.split('.'):
     value = value[part]
