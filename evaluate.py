@@ -29,14 +29,14 @@ from diffusion.sampling import SPACINGS
 from evaluation import samples as sampling
 from evaluation import ucf101 as zero_shot
 from evaluation import xt_slice as slices
-from evaluation.protocol import write_score
+from evaluation.clips import read
+from evaluation.folder import Folder, open_folder
+from evaluation.protocol import print_score, write_score
 from evaluation.report import write_report
-from evaluation.scores import METRICS, Settings, network_of, require
+from evaluation.scores import METRICS, Settings, open_network, require
 from evaluation.shapes import held_out
-from evaluation.telling import tell
 from evaluation.user_study import judgements
 from evaluation.user_study.page import QUESTIONS, beside, embedded, write_study
-from evaluation.videos import Folder, open_folder, read
 from pipelines.jobs import Job
 from pipelines.run import Model
 
@@ -243,7 +243,7 @@ def score(metric: str) -> None:
       texts = _listed()
   with _videos(texts) as folder:
     if folder:
-      tell(METRICS[metric](folder, settings), output)
+      print_score(METRICS[metric](folder, settings), output)
 
 
 def prompts() -> None:
@@ -275,7 +275,7 @@ def ucf101() -> None:
   scores = {name: one['score'][name] for name, one in found.items()}
   print(zero_shot.beside_published(str(folder.path), *map(scores.get, ('fvd', 'inception_score'))))
   for one in found.values():
-    tell(one, None)
+    print_score(one, None)
   protocol = {name: one['protocol'] for name, one in found.items()} | {'class_prompts': of}
   if output:
     parts = list(found.values())
@@ -360,7 +360,7 @@ def _prepare(metrics: Sequence[str], settings: Settings) -> None:
     sampling.require_place(pathlib.Path(_SAMPLES.value))
   for metric in metrics:
     require(metric, settings)
-    network_of(metric, settings)
+    open_network(metric, settings)
 
 
 def _listed() -> list[str]:

@@ -29,9 +29,10 @@ from tqdm import tqdm
 from benchmarks.lumiere_pytorch import Timed, check, cpu, torch_worker
 from core import command
 from core.errors import UserError
-from evaluation import frechet
-from evaluation.features.networks import Features, open_features
-from evaluation.videos import Folder, Reading, batched, clips, open_folder
+from evaluation.clips import Reading, batched, clips
+from evaluation.feature_statistics import feature_moments, merge_moments
+from evaluation.features.networks import FeatureNetwork, open_features
+from evaluation.folder import Folder, open_folder
 
 WARM_UP = 1  # turns before the measured ones
 WORKER = pathlib.Path(__file__).with_name('features_worker.py')
@@ -39,19 +40,19 @@ HOW = 'make one: python -m venv ENV; ENV/bin/pip install torch numpy'
 LINES = 8  # that are printed with `--clips`
 
 
-def ours(i3d: Features, batch: int, frames: int) -> Timed:
+def ours(i3d: FeatureNetwork, batch: int, frames: int) -> Timed:
   """Returns a function that measures the seconds for a batch of clips."""
   clips = np.random.default_rng(0).uniform(-1, 1, (batch, frames, 224, 224, 3)).astype(np.float32)
 
   def seconds(_):
     begin = time.perf_counter()
-    i3d.see(clips)
+    i3d.extract(clips)
     return time.perf_counter() - begin
 
   return seconds
 
 
-def compare(i3d: Features, batch: int, frames: int, runs: int, python: str) -> str:
+def compare(i3d: FeatureNetwork, batch: int, frames: int, runs: int, python: str) -> str:
   """A Markdown table of the clips a second of each implementation, which take turns."""
   shape = {'batch': batch, 'frames': frames, 'threads': os.cpu_count()}
   sides = {'ours': ours(i3d, batch, frames)}
@@ -82,13 +83,13 @@ def compare(i3d: Features, batch: int, frames: int, runs: int, python: str) -> s
   return '\n'.join(rows)
 
 
-def stream(i3d: Features, folder: Folder, batch: int, frames: int) -> None:
+def stream(i3d: FeatureNetwork, folder: Folder, batch: int, frames: int) -> None:
   """Computes the moments of the features of all clips, and prints speed and memory meanwhile."""
   skipped, begin, done = {}, time.perf_counter(), 0
   read = clips(folder, Reading(frames), i3d.prepare, skip=skipped.__setitem__)
   parts = []
   for chunk in batched(read, batch):
-    parts = [functools.reduce(frechet.joined, [*parts, frechet.moments(i3d.see(chunk))])]
+    parts = [functools.reduce(merge_moments, [*parts, feature_moments(i3d.extract(chunk))])]
     before, done = done, done + len(chunk)
     if before * LINES // len(folder.files) < done * LINES // len(folder.files) or not before:
       rate = done / (time.perf_counter() - begin)

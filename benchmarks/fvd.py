@@ -16,24 +16,25 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
+from benchmarks.distortions import distorted
 from core import command
 from core.errors import UserError
 from core.video import Pixels
-from evaluation import frechet
-from evaluation.distortions import distorted
+from evaluation.clips import Reading, batched, clips
+from evaluation.feature_statistics import Moments, feature_moments, frechet_distance, merge_moments
 from evaluation.features.i3d import LEAST
-from evaluation.features.networks import Features, open_features
-from evaluation.videos import Reading, batched, clips, open_folder
+from evaluation.features.networks import FeatureNetwork, open_features
+from evaluation.folder import open_folder
 
 KINDS = ('noise', 'blur', 'frame shuffling', 'freezing', 'colour shift')
 STRENGTHS = range(1, 6)
 WHOLE = ('none', 0)
 
-Moments = dict[tuple[str, int], frechet.Moments]  # by the kind of damage and its strength
+Moments = dict[tuple[str, int], Moments]  # by the kind of damage and its strength
 
 
 def moments(
-  network: Features, clips: Iterable[Pixels], kinds: Sequence[str], batch: int
+  network: FeatureNetwork, clips: Iterable[Pixels], kinds: Sequence[str], batch: int
 ) -> Moments:
   """The moments of the features of all clips, intact and with every kind and strength of damage.
 
@@ -50,10 +51,10 @@ def moments(
         yield kind, network.prepare(damaged)
 
   result = {}
-  features = itertools.chain.from_iterable(map(network.see, batched(prepared(), batch)))
+  features = itertools.chain.from_iterable(map(network.extract, batched(prepared(), batch)))
   for way, feature in zip(itertools.cycle(ways), features):
-    one = frechet.moments(feature[None])
-    result[way] = frechet.joined(result[way], one) if way in result else one
+    one = feature_moments(feature[None])
+    result[way] = merge_moments(result[way], one) if way in result else one
   return result
 
 
@@ -85,9 +86,9 @@ def main() -> None:
   left_out = f'{len(skipped)} videos left out'
   print(f'{whole.count} clips of {f.frames} frames, {left_out}; I3D {network.weights}')
   print(f'{jax.devices()[0].device_kind}, JAX {jax.__version__}\n')
-  print(f'distance of the clips to themselves: {frechet.distance(whole, whole):.2e}\n')
+  print(f'distance of the clips to themselves: {frechet_distance(whole, whole):.2e}\n')
   distances = {
-    kind: [frechet.distance(whole, result[kind, strength]) for strength in STRENGTHS]
+    kind: [frechet_distance(whole, result[kind, strength]) for strength in STRENGTHS]
     for kind in kinds
   }
   print(table(distances))

@@ -19,13 +19,13 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
+from benchmarks.distortions import compression, distorted
 from core import command
 from core.errors import UserError
 from core.video import Pixels
 from data import synthetic
 from data.decode import available, decode, probe
 from data.pipeline import SHAPES
-from evaluation.distortions import compression, distorted
 from evaluation.motion import motion_score, summary
 from evaluation.protocol import write_score
 

@@ -36,7 +36,6 @@ from core.folder import new_file
 from core.typing import Float, Video
 from data.pipeline import batches, open_source
 from diffusion.sampling import video_keys
-from evaluation import image_quality
 from pipelines.stages import open_stage, super_resolution_config
 from ssr.degrade import downsample
 from text.encoder import Encoder, open_encoder
@@ -108,7 +107,7 @@ def make_enlarge(config: ConfigDict) -> Callable:
 
 def psnr(video: Video, truth: Video) -> HostFloat[np.ndarray, ' b']:
   """The PSNR in dB of each video in [-1, 1], for pixels scaled to [0, 1]; at most 100."""
-  return image_quality.decibels(np.asarray(_squared_error(video, truth)))
+  return 10 * np.log10(1 / np.maximum(np.asarray(_squared_error(video, truth)), 1e-10))
 
 
 @jax.jit

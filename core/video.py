@@ -8,7 +8,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 import av
 import numpy as np
@@ -114,19 +114,6 @@ def upscaled(video: Pixels, factor: int) -> UInt8[np.ndarray, 't h2 w2 3']:
   if factor < 1:
     raise UserError(f'Got a factor of {factor}; allowed is 1 or more.')
   return repeat(video, 't h w c -> t (h p) (w q) c', p=factor, q=factor)
-
-
-def tiled(videos: Sequence[Pixels], columns: int) -> UInt8[np.ndarray, 't h2 w2 3']:
-  """The videos side by side in rows of `columns`; the rest of the last row is black."""
-  shapes = sorted({video.shape for video in videos})
-  if columns < 1 or len(shapes) != 1:
-    raise UserError(
-      f'Got {columns} columns of videos of shapes {shapes}; allowed are 1 or more columns and '
-      'videos of one shape.'
-    )
-  spare = -len(videos) % columns
-  grid = np.stack([*videos, *[np.zeros_like(videos[0])] * spare])
-  return rearrange(grid, '(r s) t h w c -> t (r h) (s w) c', s=columns)
 
 
 def _frames(video: Pixels, upscale: int) -> Iterator[UInt8[np.ndarray, 'h w 3']]:

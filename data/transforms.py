@@ -102,20 +102,6 @@ def crop(
   return lambda frames, rng: CROPS[name](frames, size, rng)
 
 
-def take_clip(
-  frames: Clip, count: int, rng: np.random.Generator | None = None
-) -> UInt8[np.ndarray, '{count} h w c']:
-  """`count` consecutive frames: at random with `rng`, else from the middle.
-
-  ValueError if there are fewer frames.
-  """
-  spare = len(frames) - count
-  if count < 1 or spare < 0:
-    raise UserError(f'Got count={count} of {len(frames)} frames; allowed is 1 to {len(frames)}.')
-  first = spare // 2 if rng is None else rng.integers(spare + 1)
-  return frames[first : first + count]
-
-
 def _spare(frames: Clip, size: int) -> tuple[int, int]:
   height, width = frames.shape[1:3]
   if not 1 <= size <= min(height, width):

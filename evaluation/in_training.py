@@ -15,8 +15,8 @@ from data import prompts as lists
 from data.decode import available
 from diffusion.sampling import video_keys
 from evaluation import samples
-from evaluation.protocol import flat, write_score
-from evaluation.scores import METRICS, Settings, network_of, require
+from evaluation.protocol import flatten, write_score
+from evaluation.scores import METRICS, Settings, open_network, require
 from pipelines.jobs import Job, write_index
 from text.encoder import open_encoder
 from training.sampling import GenerateOnHost
@@ -54,7 +54,7 @@ def make_scoring(
   _require(config, stage, metrics, videos, told)
   if jax.process_index() == 0:
     for metric in metrics:  # now, and not after hours of training
-      network_of(metric, told)
+      open_network(metric, told)
   texts = lists.read(pathlib.Path(prompts)) if prompts else list(config.sample_prompts)
   texts = [texts[i % len(texts)] for i in range(videos)]
 
@@ -69,7 +69,7 @@ def make_scoring(
     for metric in metrics:
       of = METRICS[metric](samples.sampled(jobs), told)
       write_score(folder / f'{metric}.json', **of | {'of': f'step {step}'})
-      found |= {f'{metric}/{name}': value for name, value in flat(of['score']).items()}
+      found |= {f'{metric}/{name}': value for name, value in flatten(of['score']).items()}
     return found
 
   return score

@@ -1,11 +1,12 @@
-"""Scores with all that has to be the same for them to be: kept, read, and put side by side.
+"""Files of scores, each with its protocol, and the comparison of scores by their protocols.
 
-A file of a score is JSON:
+The protocol of a score is everything that has to be equal for another score to be comparable.  The
+file of a score is JSON:
 
     {"metric": str, "of": str, "score": {name: number}, "protocol": {key: value}, ...}
 
-where `of` says what was scored, and what else there is are rows.  Names may be nested: those of a
-table have dots.  What is no finite number is null.
+where `of` is what was scored, and further keys have a row for each video.  Names may be nested; a
+table joins them with dots.  A number that is not finite is null.
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ import json
 import math
 import numbers
 import pathlib
+import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -20,38 +22,59 @@ import numpy as np
 from core.errors import UserError
 from core.folder import new_file
 
-ABSENT = '(absent)'  # in place of a value, where a protocol lacks the key
+ABSENT = '(absent)'  # stands for the value of a key that a protocol lacks
 MARK = '†'
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """A score in a table."""
+  """One score in a table."""
 
-  of: str
+  subject: str  # what was scored
   score: dict[str, object]  # numbers, or None
-  protocol: dict[str, object]  # the keys that differ within the table, alone
-  marked: bool  # whether its protocol is another than the first row's
+  protocol: dict[str, object]  # only the keys that differ within the table
+  marked: bool  # whether its protocol differs from the first row's
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-  """The scores by one metric, those of one protocol next to each other."""
+  """All scores of one metric; rows with equal protocols are adjacent."""
 
   metric: str
-  names: tuple[str, ...]  # of all scores
-  keys: tuple[str, ...]  # of protocols, that differ
+  names: tuple[str, ...]  # of all numbers in the scores
+  keys: tuple[str, ...]  # of the protocols, those whose values differ
   rows: tuple[Row, ...]
 
   @property
   def footnote(self) -> str:
-    """What the mark means; empty where nothing is marked."""
+    """The meaning of the mark; empty where no row is marked."""
     if not self.keys:
       return ''
     return (
-      f'{MARK} of another protocol than the first row: {", ".join(self.keys)} differ.  Only rows '
-      'that agree in all of these compare.'
+      f'{MARK} has another protocol than the first row: {", ".join(self.keys)} differ.  Only rows '
+      'that agree in all of these are comparable.'
     )
+
+
+def print_score(result: dict, output: pathlib.Path | None) -> None:
+  """Prints a score and the videos that were skipped, and writes the score to `output`, if given.
+
+  result: what a metric of `scores.METRICS` returns.
+  """
+  for file, reason in result['skipped'].items():
+    print(f'skipped {file}: {reason}', file=sys.stderr)
+  for row in result.get('videos', ()):
+    cells = (f'{k} {v:.4g}' if isinstance(v, float) else f'{k} {v}' for k, v in row.items())
+    print('  '.join(cells))
+  score = ', '.join(f'{name} {value:.4g}' for name, value in flatten(result['score']).items())
+  print(f'{score}: {result["metric"]} of {result["protocol"]["clips"]} clips in {result["of"]}')
+  if result['protocol'].get('network', {}).get('weights', '').startswith('random:'):
+    print(
+      f'{result["metric"]} is by random weights: it compares only with scores by the same weights, '
+      'and only roughly.'
+    )
+  if output:
+    write_score(output, **result)
 
 
 def write_score(
@@ -62,82 +85,76 @@ def write_score(
   protocol: Mapping[str, object],
   **rows: object,
 ) -> None:
-  """Writes the file of a score, with sorted keys; it appears whole or not at all.
+  """Writes the file of a score, with sorted keys; it appears complete or not at all.
 
-  ValueError, before anything is written, where there is no score, a part of it is no number, or
-  something is not for JSON; OSError where the file can't be written.
+  UserError, before anything is written, where the score is empty, one of its values is not a
+  number, or a value cannot be written as JSON; OSError where the file cannot be written.
   """
   if not score:
     raise UserError(f'Got an empty score of {metric}; allowed is one number or more.')
-  for name, value in flat(score).items():
+  for name, value in flatten(score).items():
     if not isinstance(value, numbers.Real | None):
       raise UserError(f'The score {name} of {metric} is {value!r}; allowed is a number.')
-  found = rows | {'metric': metric, 'of': of, 'score': score, 'protocol': protocol}
-  text = json.dumps(_plain(found), indent=2, sort_keys=True, allow_nan=False)
+  result = rows | {'metric': metric, 'of': of, 'score': score, 'protocol': protocol}
+  text = json.dumps(_to_json(result), indent=2, sort_keys=True, allow_nan=False)
   with new_file(path) as file:
     file.write_text(text + '\n')
 
 
 def read_score(path: pathlib.Path) -> dict:
-  """What `write_score` wrote; where a file has no `metric` or `of`, that is its name.
+  """The content of a file of `write_score`; the file's name stands for a missing `metric` or `of`.
 
-  ValueError where it is no file of a score.
+  UserError where it is not the file of a score.
   """
   try:
-    found = json.loads(path.read_text())
+    result = json.loads(path.read_text())
   except ValueError as error:
     raise UserError(f'{path} is not JSON: {error}.') from error
-  if not isinstance(found, dict):
-    raise UserError(f'{path} is no score: it has a {type(found).__name__}, not keys.')
+  if not isinstance(result, dict):
+    raise UserError(f'{path} is no score: it has a {type(result).__name__}, not keys.')
   for key in ('score', 'protocol'):
-    if not isinstance(found.get(key), dict):
+    if not isinstance(result.get(key), dict):
       raise UserError(f'{path} is no score: it has no {key!r} with names and values.')
-  return {'metric': path.stem, 'of': path.stem} | found
+  return {'metric': path.stem, 'of': path.stem} | result
 
 
-def flat(nested: Mapping, head: str = '') -> dict[str, object]:
-  """The values of nested mappings by their keys joined with dots, in their order."""
+def flatten(nested: Mapping, prefix: str = '') -> dict[str, object]:
+  """The values of nested mappings, in their order; keys are joined with dots."""
   values = {}
   for key, value in nested.items():
     if isinstance(value, Mapping) and value:
-      values |= flat(value, f'{head}{key}.')
+      values |= flatten(value, f'{prefix}{key}.')
     else:
-      values[f'{head}{key}'] = value
+      values[f'{prefix}{key}'] = value
   return values
 
 
-def differing(protocols: Sequence[Mapping]) -> dict[str, list]:
-  """Of every key in which protocols differ, sorted, the value of each, or `ABSENT`.
+def differences(protocols: Sequence[Mapping]) -> dict[str, list]:
+  """The value of each protocol, or `ABSENT`, for every key in which they differ, sorted.
 
-  Nested keys are joined with dots.  Values are compared as JSON has them: a tuple is a list, 1 is
-  1.0 but not true.
+  Nested keys are joined with dots.  Values are compared as JSON: a tuple equals a list, and 1
+  equals 1.0 but not true.
   """
-  plain = [flat(_plain(protocol)) for protocol in protocols]
-  columns = {
-    key: [of.get(key, ABSENT) for of in plain] for key in sorted({k for of in plain for k in of})
+  flat = [flatten(_to_json(protocol)) for protocol in protocols]
+  keys = sorted({key for protocol in flat for key in protocol})
+  columns = {key: [protocol.get(key, ABSENT) for protocol in flat] for key in keys}
+  return {
+    key: values
+    for key, values in columns.items()
+    if len({_canonical_text(value) for value in values}) > 1
   }
-  return {key: of for key, of in columns.items() if len({_identity(value) for value in of}) > 1}
 
 
-def compared(scores: Sequence[Mapping]) -> list[Comparison]:
-  """The scores by metric, in the order in which metrics and protocols come first."""
+def compare(scores: Sequence[Mapping]) -> list[Comparison]:
+  """The scores by metric; metrics and protocols are in the order in which they first appear."""
   metrics = {}
-  for one in scores:
-    metrics.setdefault(one['metric'], []).append(one)
-  return [_comparison(metric, of) for metric, of in metrics.items()]
+  for score in scores:
+    metrics.setdefault(score['metric'], []).append(score)
+  return [_comparison(metric, group) for metric, group in metrics.items()]
 
 
-def table(scores: Sequence[Mapping]) -> str:
-  """The scores in Markdown, a table by metric.
-
-  Rows whose protocol is another than the first one's are marked, and columns in italics have what
-  differs.
-  """
-  return '\n\n'.join(map(_markdown, compared(scores)))
-
-
-def cell(value: object) -> str:
-  """A value as tables have it: four digits or more of what is no integer, JSON of the rest."""
+def format_cell(value: object) -> str:
+  """A value as text for a table: at least four digits of a float, JSON of other values."""
   if value is None:
     return 'null'
   if isinstance(value, str):
@@ -148,56 +165,42 @@ def cell(value: object) -> str:
 
 
 def _comparison(metric: str, scores: Sequence[Mapping]) -> Comparison:
-  protocols = differing([one['protocol'] for one in scores])
-  own = [{key: values[i] for key, values in protocols.items()} for i in range(len(scores))]
+  columns = differences([score['protocol'] for score in scores])
+  protocols = [{key: values[i] for key, values in columns.items()} for i in range(len(scores))]
   groups = {}
-  for i, protocol in enumerate(own):
-    groups.setdefault(_identity(protocol), []).append(i)
-  flats = [flat(_plain(one['score'])) for one in scores]
+  for i, protocol in enumerate(protocols):
+    groups.setdefault(_canonical_text(protocol), []).append(i)
+  flat = [flatten(_to_json(score['score'])) for score in scores]
   rows = [
-    Row(scores[i]['of'], flats[i], own[i], marked=group > 0)
+    Row(scores[i]['of'], flat[i], protocols[i], marked=group > 0)
     for group, members in enumerate(groups.values())
     for i in members
   ]
-  names = tuple(dict.fromkeys(name for of in flats for name in of))
-  return Comparison(metric, names, tuple(protocols), tuple(rows))
+  names = tuple(dict.fromkeys(name for score in flat for name in score))
+  return Comparison(metric, names, tuple(columns), tuple(rows))
 
 
-def _markdown(of: Comparison) -> str:
-  head = [f'{of.metric} of', *of.names, *(f'*{key}*' for key in of.keys)]
-  lines = [_line(head), '|---|' + '---:|' * len(of.names) + '---|' * len(of.keys)]
-  for row in of.rows:
-    values = [cell(row.score[name]) if name in row.score else '' for name in of.names]
-    name = f'{row.of} {MARK}' if row.marked else row.of
-    lines.append(_line([name, *values, *(cell(row.protocol[key]) for key in of.keys)]))
-  return '\n'.join([*lines, '', of.footnote] if of.footnote else lines)
-
-
-def _line(cells: Sequence[str]) -> str:
-  plain = (' '.join(text.split()).replace('|', '\\|') for text in cells)
-  return f'| {" | ".join(plain)} |'
-
-
-def _identity(value: object) -> str:
-  """Text that is equal for what is equal."""
-  whole = lambda v: int(v) if isinstance(v, float) and v.is_integer() else v
+def _canonical_text(value: object) -> str:
+  """A text that is equal for equal values of JSON."""
   match value:
     case dict():
-      return '{' + ','.join(f'{k!r}:{_identity(value[k])}' for k in sorted(value)) + '}'
+      return '{' + ','.join(f'{k!r}:{_canonical_text(value[k])}' for k in sorted(value)) + '}'
     case list():
-      return '[' + ','.join(map(_identity, value)) + ']'
-  return repr(whole(value))
+      return '[' + ','.join(map(_canonical_text, value)) + ']'
+    case float() if value.is_integer():
+      return repr(int(value))
+  return repr(value)
 
 
-def _plain(value: object) -> object:
-  """The value as JSON has it."""
+def _to_json(value: object) -> object:
+  """The value as JSON can represent it; UserError where it cannot."""
   match value:
     case Mapping():
-      return {str(key): _plain(of) for key, of in value.items()}
+      return {str(key): _to_json(item) for key, item in value.items()}
     case list() | tuple():
-      return [_plain(of) for of in value]
+      return [_to_json(item) for item in value]
     case np.ndarray() | np.generic():
-      return _plain(value.tolist())
+      return _to_json(value.tolist())
     case float() if not math.isfinite(value):
       return None
     case None | str() | bool() | int() | float():

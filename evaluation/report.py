@@ -19,8 +19,7 @@ from core.folder import new_file
 from core.video import read_metadata
 from core.writable import require_file
 from evaluation import curves
-from evaluation.page import STYLE
-from evaluation.protocol import MARK, Comparison, cell, compared, flat, read_score
+from evaluation.protocol import MARK, Comparison, compare, flatten, format_cell, read_score
 from training import account, checkpoint
 from training.validation import HELD_OUT, TRAINED_ON
 
@@ -40,6 +39,7 @@ CHARTS = {
 }
 _TYPES = {'.mp4': 'video/mp4', '.png': 'image/png', '.gif': 'image/gif', '.webp': 'image/webp'}
 _STEP = re.compile(r'step_(\d+)$')
+_STYLE = pathlib.Path(__file__).with_suffix('.css').read_text('utf-8')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +90,7 @@ def render(workdir: pathlib.Path, output: pathlib.Path) -> str:
     _account(workdir / 'metrics.jsonl'),
     _details('config', json.dumps(config, indent=2)),
   ]
-  head = f'<meta charset="utf-8"><title>{name}</title>\n{STYLE}'
+  head = f'<meta charset="utf-8"><title>{name}</title>\n<style>\n{_STYLE}</style>'
   view = '<meta name="viewport" content="width=device-width, initial-scale=1">'
   body = '\n'.join(parts)
   return (
@@ -133,7 +133,7 @@ def _curves(metrics: dict[str, curves.Points]) -> str:
       keys = ''.join(f'<span class="c{i}">{html.escape(n)}</span>' for i, n in enumerate(names))
       caption = f'<figcaption>{html.escape(title)} {keys if len(names) > 1 else ""}</figcaption>'
       figures.append(f'<figure>{caption}{drawn}</figure>')
-  words = ', '.join(f'{html.escape(name)} {cell(value)}' for name, value in constant.items())
+  words = ', '.join(f'{html.escape(name)} {format_cell(value)}' for name, value in constant.items())
   note = f'<p class="note">The same at every step: {words}.</p>' if words else ''
   return f'<div class="charts">{"".join(figures)}</div>{note}'
 
@@ -204,7 +204,7 @@ def _scores(folder: pathlib.Path) -> str:
       faults.append(f'<p class="note">{html.escape(str(error))}</p>')
   if not scores and not faults:
     return '<p>There are no scores yet.</p>'
-  tables = [_comparison(of) for of in compared(scores)]
+  tables = [_comparison(of) for of in compare(scores)]
   protocols = [
     _details(f'protocol of {one["metric"]}, {one["of"]}', _lines(one['protocol'])) for one in scores
   ]
@@ -216,9 +216,9 @@ def _comparison(of: Comparison) -> str:
   head = ''.join(f'<th>{text}</th>' for text in ['', *map(html.escape, of.names), *keys])
   rows = []
   for row in of.rows:
-    title = html.escape(row.of) + (f' <sup>{MARK}</sup>' if row.marked else '')
-    values = [cell(row.score[name]) if name in row.score else '' for name in of.names]
-    values += [cell(row.protocol[key]) for key in of.keys]
+    title = html.escape(row.subject) + (f' <sup>{MARK}</sup>' if row.marked else '')
+    values = [format_cell(row.score[name]) if name in row.score else '' for name in of.names]
+    values += [format_cell(row.protocol[key]) for key in of.keys]
     cells = ''.join(f'<td>{html.escape(value)}</td>' for value in values)
     rows.append(f'<tr><th>{title}</th>{cells}</tr>')
   note = f'<p class="note">{html.escape(of.footnote)}</p>' if of.footnote else ''
@@ -235,7 +235,7 @@ def _account(path: pathlib.Path) -> str:
 
 
 def _lines(protocol: Mapping) -> str:
-  return '\n'.join(f'{key}: {cell(value)}' for key, value in flat(protocol).items())
+  return '\n'.join(f'{key}: {format_cell(value)}' for key, value in flatten(protocol).items())
 
 
 def _details(title: str, text: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from core import unicode
 from core.errors import UserError
 from core.writable import require_folder
-from evaluation.videos import Folder
+from evaluation.folder import Folder
 from pipelines.jobs import INDEX, Job, index, slug, write_index
 from pipelines.run import Model, run
 

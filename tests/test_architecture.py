@@ -22,9 +22,9 @@ PACKAGES = sorted(path.parent.name for path in ROOT.glob('*/__init__.py'))
 LIBRARY = sorted(LEVEL.keys() & set(PACKAGES))
 # The same within evaluation/, for its packages and modules.
 EVALUATION_LEVELS = (
-  {'curves', 'distortions', 'features', 'frechet', 'image_quality', 'inception_score', 'index'},
-  {'motion', 'page', 'protocol', 'seams', 'shapes', 'ucf101', 'videos', 'xt_slice'},
-  {'report', 'samples', 'scores', 'telling', 'user_study'},
+  {'curves', 'feature_statistics', 'features', 'folder', 'motion', 'protocol', 'shapes', 'ucf101'},
+  {'clips', 'report', 'xt_slice'},
+  {'samples', 'scores', 'user_study'},
   {'in_training'},
 )
 # Run in an environment of their own: of another library with which this project is compared, and

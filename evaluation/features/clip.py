@@ -47,11 +47,11 @@ class CLIP(nn.Module):
     """Both embeddings."""
     return self.image(images), self.text(tokens)
 
-  def of_images(self, images: Float['n h w 3']) -> Float['n d']:
+  def embed_images(self, images: Float['n h w 3']) -> Float['n d']:
     """The embeddings of images that `preprocess` made."""
     return self.image(images)
 
-  def of_texts(self, tokens: Int['m k']) -> Float['m d']:
+  def embed_texts(self, tokens: Int['m k']) -> Float['m d']:
     """The embeddings of texts, whose end is their greatest token."""
     return self.text(tokens)
 

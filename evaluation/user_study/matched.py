@@ -12,7 +12,7 @@ from core import files, video
 from core.errors import UserError
 from data import pictures
 from data.decode import decode
-from evaluation.videos import EXTENSIONS, Folder
+from evaluation.folder import EXTENSIONS, Folder
 
 Path = pathlib.Path
 
@@ -44,7 +44,7 @@ def prompts(folders: Sequence[Folder]) -> dict[str, str]:
   """The prompt of each name that has one; ValueError where two disagree."""
   found = {}
   for folder in folders:
-    for file, prompt in folder.some_prompts().items():
+    for file, prompt in folder.known_prompts().items():
       name = _name(file)
       if found.setdefault(name, prompt) != prompt:
         raise UserError(

@@ -22,10 +22,10 @@ from core.errors import UserError
 from core.folder import new_folder
 from core.writable import require_folder
 from data.decode import decode
+from evaluation.folder import open_folder
 from evaluation.user_study import checks
 from evaluation.user_study.checks import Moving
 from evaluation.user_study.matched import by_name, clips, few, given_images, matched, prompts
-from evaluation.videos import open_folder
 
 Path = pathlib.Path
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from benchmarks import fvd
+from benchmarks.distortions import distorted
 from benchmarks.fvd import STRENGTHS, WHOLE, grows, moments, table
 from core import command
-from evaluation import frechet
-from evaluation.distortions import distorted
-from evaluation.features.networks import Features
+from evaluation.feature_statistics import feature_moments
+from evaluation.features.networks import FeatureNetwork
 
 RNG = np.random.default_rng(0)
 CLIPS = [RNG.integers(0, 256, (9, 8 + i, 10, 3), np.uint8) for i in range(5)]  # sizes differ
@@ -29,7 +29,7 @@ def see(clips):
 def test_each_clip_is_damaged_by_a_seed_of_its_own(batch):
   sizes = []
   counted = lambda clips: sizes.append(len(clips)) or see(clips)
-  network = Features('sum', 'none', 'cut', prepare, counted)
+  network = FeatureNetwork('sum', 'none', 'cut', prepare, counted)
   result = moments(network, iter(CLIPS), ('noise', 'frame shuffling'), batch)
   assert len(result) == 1 + 2 * len(STRENGTHS)
   assert max(sizes) <= batch
@@ -37,7 +37,7 @@ def test_each_clip_is_damaged_by_a_seed_of_its_own(batch):
   for (kind, strength), one in result.items():
     whole = (kind, strength) == WHOLE
     made = [c if whole else distorted(c, kind, strength, seed) for seed, c in enumerate(CLIPS)]
-    known = frechet.moments(see(np.stack([prepare(clip) for clip in made])))
+    known = feature_moments(see(np.stack([prepare(clip) for clip in made])))
     assert one.count == len(CLIPS)
     np.testing.assert_allclose(one.mean, known.mean, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(one.scatter, known.scatter, rtol=1e-3, atol=1e-3)
@@ -56,7 +56,7 @@ def test_a_distance_that_falls_or_stays_does_not_grow():
 def test_it_fails_where_the_distance_does_not_grow(tmp_path, monkeypatch, capsys):
   for i in range(2):  # nothing moves: frozen, they are the same
     np.save(tmp_path / f'{i}.npy', np.full((9, 8, 10, 3), 100 + i, np.uint8))
-  network = Features('sum', 'none', 'cut', prepare, see)
+  network = FeatureNetwork('sum', 'none', 'cut', prepare, see)
   monkeypatch.setattr(fvd, 'open_features', lambda *args: network)
   options = dict(videos=tmp_path, i3d='', count=0, frames=9, batch=4, kinds=['noise', 'freezing'])
   monkeypatch.setattr(fvd.flags, 'FLAGS', types.SimpleNamespace(**options))

@@ -227,15 +227,3 @@ def test_a_gif_has_the_same_colours_however_large_it_is(tmp_path):
   video.write(tmp_path / 'large.gif', clip(2, 8, 9), upscale=3)
   small, large = (read(tmp_path / f'{name}.gif')[0] for name in ('small', 'large'))
   np.testing.assert_array_equal(large, video.upscaled(small, 3))
-
-
-def test_tiles_are_in_rows():
-  videos = [np.full((2, 4, 6, 3), i, np.uint8) for i in (1, 2, 3)]
-  wall = video.tiled(videos, columns=2)
-  assert wall.shape == (2, 8, 12, 3)
-  np.testing.assert_array_equal(wall[0, ::4, ::6, 0], [[1, 2], [3, 0]])
-  np.testing.assert_array_equal(wall[:, 4:, :6], videos[2])
-  with pytest.raises(ValueError, match=r'Got 0 columns'):
-    video.tiled(videos, columns=0)
-  with pytest.raises(ValueError, match=r'shapes \[\(2, 4, 6, 3\), \(3, 4, 6, 3\)\]'):
-    video.tiled([*videos, np.zeros((3, 4, 6, 3), np.uint8)], columns=2)

@@ -6,7 +6,8 @@ from PIL import ExifTags, Image
 
 from core import video
 from data import decode, pictures
-from evaluation import videos
+from evaluation import clips
+from evaluation.folder import open_folder
 
 KINDS = ('webp', 'gif', 'png', 'avif')  # of which the third is APNG
 
@@ -45,9 +46,9 @@ def test_what_is_written_as_webp_is_read_again(tmp_path):
   np.testing.assert_allclose(clip, pixels.astype(int), atol=3)
   mask = pictures.read_mask(tmp_path / 'a.webp', pixels, fps=16.0, warn=print)
   assert mask[:, 0, 0].tolist() == [False, False, False, True, True]
-  result = list(videos.read(tmp_path / 'a.webp', videos.Reading(5, fps=16.0)))
+  result = list(clips.read(tmp_path / 'a.webp', clips.Reading(5, fps=16.0)))
   np.testing.assert_array_equal(result[0], clip)
-  assert videos.open_folder(tmp_path).files == ('a.webp',)
+  assert open_folder(tmp_path).files == ('a.webp',)
 
 
 def test_a_window_of_an_animation_is_part_of_the_whole():

@@ -71,18 +71,8 @@ def test_random_crops_reach_every_place_and_keep_frames_together():
     np.testing.assert_array_equal(crop[0, :, :, 0] - crop[0, 0, 0, 0], [[0, 1], [4, 5]])
 
 
-def test_a_clip_is_consecutive_frames():
-  frames = np.arange(5, dtype=np.uint8)[:, None, None, None]
-  assert transforms.take_clip(frames, 3).ravel().tolist() == [1, 2, 3]
-  rng = np.random.default_rng(0)
-  clips = {tuple(transforms.take_clip(frames, 3, rng).ravel().tolist()) for _ in range(50)}
-  assert clips == {(0, 1, 2), (1, 2, 3), (2, 3, 4)}
-
-
 def test_mistakes_are_reported():
   with pytest.raises(ValueError, match=r'size=5 for frames of 4 x 6; 1\.\.4 are allowed'):
     transforms.center_crop(noise(1, 4, 6, 3), 5)
   with pytest.raises(ValueError, match=r'size=0 for frames of 4 x 6; 1\.\.4 are allowed'):
     transforms.random_crop(noise(1, 4, 6, 3), 0, np.random.default_rng(0))
-  with pytest.raises(ValueError, match='Got count=3 of 2 frames; allowed is 1 to 2'):
-    transforms.take_clip(noise(2, 4, 6, 3), 3)

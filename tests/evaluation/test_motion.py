@@ -5,10 +5,10 @@ import pathlib
 import numpy as np
 import pytest
 
+from benchmarks.distortions import compression
 from benchmarks.motion import KINDS, PAIRS, area, areas, score_kinds, shapes, videos
 from core.video import upscaled
 from data.decode import decode
-from evaluation.distortions import compression
 from evaluation.motion import FEWEST, motion_score, summary, trace
 
 RNG = np.random.default_rng(0)

@@ -5,12 +5,11 @@ import pytest
 
 from evaluation.protocol import (
   ABSENT,
-  cell,
-  compared,
-  differing,
-  flat,
+  compare,
+  differences,
+  flatten,
+  format_cell,
   read_score,
-  table,
   write_score,
 )
 
@@ -76,7 +75,7 @@ def test_what_is_no_score_is_not_read(tmp_path, text, message):
 
 
 def test_nested_keys_are_joined_with_dots():
-  assert flat({'a': {'b': {'c': 1}, 'd': {}}, 'e': [{'f': 1}]}) == {
+  assert flatten({'a': {'b': {'c': 1}, 'd': {}}, 'e': [{'f': 1}]}) == {
     'a.b.c': 1,
     'a.d': {},
     'e': [{'f': 1}],
@@ -85,13 +84,13 @@ def test_nested_keys_are_joined_with_dots():
 
 def test_what_json_has_as_equal_does_not_differ():
   same = {'size': [32, 32.0], 'clips': 40.0, 'sampling': {'guidance': 3, 'steps': np.int64(25)}}
-  assert differing([PROTOCOL, same]) == {}
-  assert differing([PROTOCOL]) == differing([]) == {}
+  assert differences([PROTOCOL, same]) == {}
+  assert differences([PROTOCOL]) == differences([]) == {}
 
 
 def test_what_differs_is_told_by_key_with_each_protocols_value():
   other = {'clips': 40, 'sampling': {'steps': 50, 'guidance': 3.0, 'sampler': None}}
-  assert differing([PROTOCOL, other, PROTOCOL]) == {
+  assert differences([PROTOCOL, other, PROTOCOL]) == {
     'sampling.sampler': [ABSENT, None, ABSENT],
     'sampling.steps': [25, 50, 25],
     'size': [[32, 32], ABSENT, [32, 32]],
@@ -99,48 +98,47 @@ def test_what_differs_is_told_by_key_with_each_protocols_value():
 
 
 def test_true_is_not_one():
-  assert differing([{'a': True}, {'a': 1}]) == {'a': [True, 1]}
+  assert differences([{'a': True}, {'a': 1}]) == {'a': [True, 1]}
+
+
+def rows(scores):
+  (comparison,) = compare(scores)
+  return [(row.subject, row.score, row.protocol, row.marked) for row in comparison.rows]
 
 
 def test_one_protocol_needs_no_mark():
-  assert table([score('a'), score('b', 1234.56)]).splitlines() == [
-    '| fvd of | fvd |',
-    '|---|---:|',
-    '| a | 1 |',
-    '| b | 1235 |',
-  ]
+  scores = [score('a'), score('b', 1234.56)]
+  assert rows(scores) == [('a', {'fvd': 1.0}, {}, False), ('b', {'fvd': 1234.56}, {}, False)]
+  assert compare(scores)[0].footnote == ''
 
 
 def test_another_protocol_is_marked_and_what_differs_is_a_column():
-  lines = table([score('a'), score('b', clips=8), score('c')]).splitlines()
-  assert lines[:5] == [
-    '| fvd of | fvd | *clips* |',
-    '|---|---:|---|',
-    '| a | 1 | 40 |',
-    '| c | 1 | 40 |',
-    '| b † | 1 | 8 |',
+  scores = [score('a'), score('b', clips=8), score('c')]
+  assert rows(scores) == [
+    ('a', {'fvd': 1.0}, {'clips': 40}, False),
+    ('c', {'fvd': 1.0}, {'clips': 40}, False),
+    ('b', {'fvd': 1.0}, {'clips': 8}, True),
   ]
-  assert lines[6].startswith('† of another protocol than the first row: clips differ.')
+  (comparison,) = compare(scores)
+  assert (comparison.names, comparison.keys) == (('fvd',), ('clips',))
+  assert comparison.footnote.startswith('† has another protocol than the first row: clips differ.')
 
 
 def test_metrics_have_tables_of_their_own_and_do_not_mark_one_another():
   scores = [score('a'), score('a', metric='clip', clips=8), score('b')]
-  first, second = compared(scores)
-  assert [row.of for row in first.rows] == ['a', 'b']
+  first, second = compare(scores)
+  assert [row.subject for row in first.rows] == ['a', 'b']
   assert (second.metric, len(second.rows), second.keys) == ('clip', 1, ())
-  assert '†' not in table(scores)
+  assert not any(row.marked for comparison in (first, second) for row in comparison.rows)
 
 
-def test_scores_of_other_names_leave_cells_empty_and_text_does_not_break_the_table():
-  one, other = score('a|b\nc'), score('d') | {'score': {'of': {'red': float('nan')}}}
-  assert table([one, other]).splitlines() == [
-    '| fvd of | fvd | of.red |',
-    '|---|---:|---:|',
-    '| a\\|b c | 1 |  |',
-    '| d |  | null |',
-  ]
+def test_a_comparison_has_the_names_of_all_scores():
+  one, other = score('a'), score('d') | {'score': {'shape': {'red': float('nan')}}}
+  (comparison,) = compare([one, other])
+  assert comparison.names == ('fvd', 'shape.red')
+  assert comparison.rows[1].score == {'shape.red': None}
 
 
 def test_cells_are_short():
   values = [None, 'a', 0.123456, 12345.6, 3, True, [1, 'x']]
-  assert list(map(cell, values)) == ['null', 'a', '0.1235', '12346', '3', 'true', '[1, "x"]']
+  assert list(map(format_cell, values)) == ['null', 'a', '0.1235', '12346', '3', 'true', '[1, "x"]']

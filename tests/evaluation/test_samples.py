@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from evaluation import samples
-from evaluation.videos import open_folder
+from evaluation.folder import open_folder
 from pipelines import run
 from pipelines.run import Model
 from training import checkpoint

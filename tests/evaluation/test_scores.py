@@ -6,11 +6,11 @@ import pytest
 
 from core import video
 from data import synthetic
-from evaluation import frechet, protocol, scores
-from evaluation.features.networks import Clip, Features
-from evaluation.inception_score import inception_score
+from evaluation import protocol, scores
+from evaluation.feature_statistics import feature_moments, frechet_distance, inception_score
+from evaluation.features.networks import ClipNetwork, FeatureNetwork
+from evaluation.folder import open_folder
 from evaluation.scores import Settings
-from evaluation.videos import open_folder
 
 TOLD = Settings(reference='set by each test', i3d='random:0', c3d='random:1', batch=3, splits=2)
 
@@ -24,9 +24,9 @@ def networks(monkeypatch):
     opened.append((network, source, batch))
     prepare = lambda clip: clip[:, :1, :1].astype(np.float32)
     see = lambda clips: clips[:, 0, 0, 0] + clips[:, -1, 0, 0]
-    return Features(network, source, 'one pixel', prepare, see)
+    return FeatureNetwork(network, source, 'one pixel', prepare, see)
 
-  monkeypatch.setattr(scores, '_network', open_features)
+  monkeypatch.setattr(scores, '_open_features', open_features)
   scores._reference.cache_clear()
   return opened
 
@@ -48,7 +48,7 @@ def test_fvd_is_the_distance_of_what_the_network_sees(tmp_path, networks):
   ours, real = write(tmp_path / 'ours', 8, 20), write(tmp_path / 'real', 11, 20, 1)
   told = dataclasses.replace(TOLD, reference=str(tmp_path / 'real'))
   found = scores.fvd(open_folder(tmp_path / 'ours'), told)
-  wanted = frechet.distance(*(frechet.moments(features(clips, 15)) for clips in (ours, real)))
+  wanted = frechet_distance(*(feature_moments(features(clips, 15)) for clips in (ours, real)))
   assert found['score']['fvd'] == pytest.approx(wanted, rel=1e-6)
   of = found['protocol']
   assert (of['clips'], of['reference_clips']) == (8, 11)
@@ -74,7 +74,7 @@ def test_reading_is_what_was_told(tmp_path, networks):
   ours, real = write(tmp_path / 'ours', 8, 20), write(tmp_path / 'real', 6, 20, 1)
   told = dataclasses.replace(TOLD, reference=str(tmp_path / 'real'), frames=3, stride=4)
   found = scores.fvd(open_folder(tmp_path / 'ours'), told)
-  wanted = frechet.distance(*(frechet.moments(features(clips, 8)) for clips in (ours, real)))
+  wanted = frechet_distance(*(feature_moments(features(clips, 8)) for clips in (ours, real)))
   assert found['score']['fvd'] == pytest.approx(wanted, rel=1e-6)
   assert found['protocol']['reading']['stride'] == 4
 
@@ -86,7 +86,7 @@ def test_clips_of_the_reference_are_drawn_by_a_seed_that_is_told(tmp_path, netwo
     scores.fvd(open_folder(tmp_path / 'real'), dataclasses.replace(told, seed=s)) for s in (0, 1)
   )
   assert one['score'] != two['score']
-  differ = protocol.differing([one['protocol'], two['protocol']])
+  differ = protocol.differences([one['protocol'], two['protocol']])
   assert differ == {'reference_drawn_by_seed': [0, 1]}
 
 
@@ -109,8 +109,8 @@ def test_clip_score_is_of_frames_and_their_prompt(tmp_path, monkeypatch, frames,
   """Frames that point along axes 0 and 1, and texts along 0 but for one, along 1."""
   see = lambda clips: np.eye(3, dtype=np.float32)[None, : clips.shape[1]]
   texts = lambda texts: np.eye(3, dtype=np.float32)[[int(text == 'other') for text in texts]]
-  clip = Clip(Features('clip_b32', 'random:0', '', lambda clip: clip, see), texts)
-  monkeypatch.setattr(scores, '_clip', lambda *told: clip)
+  clip = ClipNetwork(FeatureNetwork('clip_b32', 'random:0', '', lambda clip: clip, see), texts)
+  monkeypatch.setattr(scores, '_open_clip', lambda *told: clip)
   write(tmp_path, 2, 2)
   lines = [{'file': f'{i:03}.npy', 'prompt': text} for i, text in enumerate(['one', 'other'])]
   (tmp_path / 'index.jsonl').write_text('\n'.join(map(json.dumps, lines)))
@@ -238,4 +238,4 @@ def test_settings_are_looked_at_before_anything_is_made(tmp_path):
     ('clip_score', Settings(clip='random:0', vocabulary='none'), 'There is no file none'),
   ):
     with pytest.raises(ValueError, match=message):
-      scores.network_of(metric, settings)
+      scores.open_network(metric, settings)

@@ -63,7 +63,7 @@ def saved(model, path, rename=lambda named: named, **more) -> str:
 
 def seen(network, source, videos) -> np.ndarray:
   opened = open_features(network, source, batch=2)
-  return opened.see(np.stack([opened.prepare(video) for video in videos]))
+  return opened.extract(np.stack([opened.prepare(video) for video in videos]))
 
 
 def report(what, got, known, most=1e-4):

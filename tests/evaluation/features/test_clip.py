@@ -100,12 +100,12 @@ def test_an_open_clip_compares_frames_with_texts(monkeypatch):
   of = NETWORKS['clip_b32']
   examples = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32), of.examples[1]
   small, prepare = CLIP(24, 32, 1, 4, 8, 24, 1, 3), lambda x: of.prepare(x)[:, ::14, ::14]
-  few = networks.Network(small, examples, (), '', prepare, of.apply)
+  few = networks.NetworkSpec(small, examples, (), '', prepare, of.apply)
   monkeypatch.setitem(NETWORKS, 'clip_b32', few)
   opened = open_clip('clip_b32', 'random:1', str(VOCABULARY), batch=2)
   videos = np.random.default_rng(0).integers(0, 256, (3, 2, 20, 24, 3), np.uint8)
-  seen = opened.frames.see(np.stack([opened.frames.prepare(video) for video in videos]))
-  read = opened.texts(['a cat', 'a dog', 'a cat', *['a bird'] * 20])
+  seen = opened.frames.extract(np.stack([opened.frames.prepare(video) for video in videos]))
+  read = opened.embed_texts(['a cat', 'a dog', 'a cat', *['a bird'] * 20])
   assert (seen.shape, read.shape) == ((3, 2, 24), (23, 24))
   assert (opened.frames.name, opened.frames.weights) == ('clip_b32', 'random:1')
   np.testing.assert_allclose(np.linalg.norm(seen, axis=-1), 1, rtol=1e-5)
@@ -113,7 +113,7 @@ def test_an_open_clip_compares_frames_with_texts(monkeypatch):
   np.testing.assert_allclose(read[0], read[2], atol=1e-6)
   np.testing.assert_allclose(read[3], read[22], atol=1e-6)
   assert np.abs(read[0] - read[1]).max() > 0.01
-  turned = opened.frames.see(opened.frames.prepare(videos[2][::-1])[None])
+  turned = opened.frames.extract(opened.frames.prepare(videos[2][::-1])[None])
   np.testing.assert_allclose(turned[0, 0], seen[2, 1], atol=1e-5)
 
 
@@ -131,6 +131,6 @@ def test_a_text_hears_nothing_after_its_end(params):
   tokens = drawn.tokens(50)[:1]
   changed = tokens.copy()
   changed[0, tokens[0].argmax() + 1 :] = 0  # as OpenAI fills a row
-  apply = jax.jit(lambda params, tokens: SMALL.apply(params, tokens, method='of_texts'))
+  apply = jax.jit(lambda params, tokens: SMALL.apply(params, tokens, method='embed_texts'))
   one, two = (apply({'params': params}, jnp.asarray(t)) for t in (tokens, changed))
   np.testing.assert_array_equal(one, two)

@@ -6,7 +6,7 @@ import pytest
 from jax.sharding import AxisType
 
 from evaluation.features import networks
-from evaluation.features.networks import Network, batched, open_features, parameter_shapes
+from evaluation.features.networks import NetworkSpec, batched, open_features, parameter_shapes
 from evaluation.features.weights import draw
 from tests.chips import devices_of
 
@@ -26,25 +26,27 @@ EXAMPLES = (jax.ShapeDtypeStruct((1, 2, 4, 4, 3), jnp.float32),)
 def mean(monkeypatch):
   prepare = lambda video: video.astype(np.float32) / 255
   apply = lambda model, params, clips: model.apply({'params': params}, clips)
-  monkeypatch.setitem(networks.NETWORKS, 'mean', Network(Mean(), EXAMPLES, (), '', prepare, apply))
+  monkeypatch.setitem(
+    networks.NETWORKS, 'mean', NetworkSpec(Mean(), EXAMPLES, (), '', prepare, apply)
+  )
 
 
 @pytest.mark.parametrize('kind', [AxisType.Auto, AxisType.Explicit])
 @pytest.mark.parametrize('batch', [1, 8])
 def test_it_runs_under_the_mesh_of_training(mean, batch, kind):
   clips = np.random.default_rng(0).uniform(size=(3, 2, 4, 4, 3)).astype(np.float32)
-  wanted = open_features('mean', 'random:3', batch).see(clips)
+  wanted = open_features('mean', 'random:3', batch).extract(clips)
   devices = jax.devices()[::-1]  # a mesh may have them in any order
   mesh = jax.make_mesh((2, 4), ('data', 'fsdp'), axis_types=(kind,) * 2, devices=devices)
   with jax.set_mesh(mesh):
-    got = open_features('mean', 'random:3', batch).see(clips)
+    got = open_features('mean', 'random:3', batch).extract(clips)
     assert jax.sharding.get_abstract_mesh().shape == {'data': 2, 'fsdp': 4}
   np.testing.assert_allclose(got, wanted, rtol=1e-5)
 
 
 def test_what_is_no_number_is_no_score(mean):
-  with pytest.raises(ValueError, match='sees what is no finite number'):
-    open_features('mean', 'random:3', 2).see(np.full((1, 2, 4, 4, 3), np.nan, np.float32))
+  with pytest.raises(ValueError, match='An output of the network is not finite'):
+    open_features('mean', 'random:3', 2).extract(np.full((1, 2, 4, 4, 3), np.nan, np.float32))
 
 
 @pytest.mark.parametrize('batch', [1, 3, 8, 13])
@@ -55,7 +57,7 @@ def test_any_number_of_clips_is_seen_each_as_it_is_alone(mean, batch):
   clips = np.stack([opened.prepare(rng.integers(0, 256, (2, 4, 4, 3), np.uint8)) for _ in range(9)])
   kernel = draw(parameter_shapes(Mean(), jnp.asarray(clips)), 3)['dense/kernel']
   for n in (1, 8, 9):
-    got = opened.see(clips[:n])
+    got = opened.extract(clips[:n])
     assert (got.shape, got.dtype) == ((n, 5), np.float32)
     np.testing.assert_allclose(got, clips[:n].mean((1, 2, 3)) @ kernel, rtol=1e-5, atol=1e-6)
 
@@ -90,8 +92,8 @@ def test_other_networks_and_batches_are_refused(mean, network, batch, said):
 
 
 def test_no_clips_are_refused(mean):
-  with pytest.raises(ValueError, match=r'^Got nothing to see; at least 1 clip or text is\.$'):
-    open_features('mean', 'random:0', 2).see(np.zeros((0, 2, 4, 4, 3), np.float32))
+  with pytest.raises(ValueError, match=r'^Got no clip and no text; allowed is 1 or more\.$'):
+    open_features('mean', 'random:0', 2).extract(np.zeros((0, 2, 4, 4, 3), np.float32))
 
 
 @pytest.mark.parametrize('batch', [1, 3, 4, 8])

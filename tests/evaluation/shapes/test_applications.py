@@ -7,7 +7,7 @@ from PIL import Image
 
 from configs import t2v
 from data import synthetic
-from evaluation.protocol import differing
+from evaluation.protocol import differences
 from evaluation.shapes import applications, held_out
 from evaluation.shapes.applications import (
   boxes,
@@ -153,10 +153,10 @@ def test_the_protocol_is_of_all_but_the_models(scored):
   scored.steps['videos'] = 4
   later = scored()
   assert later['of'] == 'videos step 4, masked step 5'
-  assert differing([first['protocol'], later['protocol']]) == {}
+  assert differences([first['protocol'], later['protocol']]) == {}
   assert all(of['seed'] == 0 for of in first['protocol'].values())
   other = scored(strength=0.5)
-  assert differing([first['protocol'], other['protocol']]) == {'edit.strength': [0.6, 0.5]}
+  assert differences([first['protocol'], other['protocol']]) == {'edit.strength': [0.6, 0.5]}
 
 
 def test_the_protocol_tells_styles_from_others_of_their_names(scored):
@@ -164,10 +164,10 @@ def test_the_protocol_tells_styles_from_others_of_their_names(scored):
   assert first['protocol']['style neon']['alpha'] == 1
   style.save(scored.folder / 'neon.npz', style.Style('in other neon', {}, {}))
   other = scored()
-  assert differing([first['protocol'], other['protocol']]).keys() == {'style neon.style'}
+  assert differences([first['protocol'], other['protocol']]).keys() == {'style neon.style'}
   # A look is the nearest of all pictures.
   Image.new('P', (7, 8), 1).save(scored.folder / 'ink.png')
-  again = differing([other['protocol'], scored()['protocol']])
+  again = differences([other['protocol'], scored()['protocol']])
   assert again.keys() == {'style ink.looks.ink', 'style neon.looks.ink'}
 
 

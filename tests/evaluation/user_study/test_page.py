@@ -12,9 +12,9 @@ from scipy import stats
 
 from core import video
 from data.decode import decode
+from evaluation.folder import open_folder
 from evaluation.user_study import matched
 from evaluation.user_study.page import _item, beside, write_study
-from evaluation.videos import open_folder
 from tests.evaluation.user_study.studied import FEW, NAMES, RED, clip, folder_of, shown, told
 
 

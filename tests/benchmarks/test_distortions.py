@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from data import synthetic
-from evaluation.distortions import (
+from benchmarks.distortions import (
   STRENGTHS,
   blur,
   colour_shift,
@@ -11,6 +10,7 @@ from evaluation.distortions import (
   noise,
   shuffled,
 )
+from data import synthetic
 
 CLIP = synthetic.clip(3, size=32, frames=20, fps=8, seed=1)['video']  # a shape that moves
 RNG = np.random.default_rng(0)

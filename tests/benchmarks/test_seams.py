@@ -2,8 +2,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks.seams import borders, differences, ratio
 from core.condition import Condition
-from evaluation.seams import borders, differences, ratio
 from ssr.multidiffusion import over_windows
 
 
