@@ -22,7 +22,7 @@ from core.errors import UserError
 from core.video import Pixels
 from evaluation.clips import Reading, batched, clips
 from evaluation.feature_statistics import Moments, feature_moments, frechet_distance, merge_moments
-from evaluation.features.i3d import LEAST
+from evaluation.features.i3d import MIN_FRAMES
 from evaluation.features.networks import FeatureNetwork, open_features
 from evaluation.folder import open_folder
 
@@ -102,7 +102,7 @@ if __name__ == '__main__':
     'i3d', 'random:0', 'Weights of I3D: a .safetensors or .npz file, or random:SEED.'
   )
   flags.DEFINE_integer('count', 0, 'Number of clips; 0 is one of each video.', lower_bound=0)
-  flags.DEFINE_integer('frames', 16, 'Number of frames of a clip.', lower_bound=LEAST)
+  flags.DEFINE_integer('frames', 16, 'Number of frames of a clip.', lower_bound=MIN_FRAMES)
   flags.DEFINE_integer('batch', 4, 'Number of clips in a batch.', lower_bound=1)
   flags.DEFINE_list('kinds', None, 'Kinds of damage to measure; by default all.')
   command.run(main)

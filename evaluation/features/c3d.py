@@ -1,10 +1,10 @@
-"""C3D (Tran et al., 2015) of UCF101's 101 classes, by which its inception score is.
+"""C3D (Tran et al., 2015), trained on the 101 classes of UCF101, for the inception score of UCF101.
 
-Saito et al. (TGAN, 2017; TGANv2, 2020) published the weights that all such scores are by, which
-were trained in Caffe, as two files for chainer: `conv3d_deepnetA_ucf.npz`, and `mean2.npz` with the
-mean clip of the training set.  `conv3d_deepnetA_ucf.npz,mean2.npz` is the source of both.  Network
-and mean take blue first.  What goes in is as of TGANv2's `c3d_ucf101.py`, by which the scores of
-text-to-video models are; that of TGAN, of 2017, has squares of 128 pixels and cuts 112 out of them.
+All published scores use the weights by Saito et al. (TGAN, 2017; TGANv2, 2020), which were trained
+in Caffe.  They are two files for chainer: `conv3d_deepnetA_ucf.npz`, and `mean2.npz` with the mean
+clip of the training set; `conv3d_deepnetA_ucf.npz,mean2.npz` is the source of both.  Channels are
+in the order blue, green, red.  Clips are prepared as in `c3d_ucf101.py` of TGANv2, which gave the
+scores of text-to-video models; TGAN, 2017, cuts 112 pixels out of squares of 128.
 """
 
 import flax.linen as nn
@@ -18,8 +18,8 @@ from core.typing import Float, Video
 from evaluation.features import resize, volume
 
 FRAMES = 16
-HEIGHT, WIDTH, SIZE = 128, 171, 112  # of the mean's frames, and the side of what the network takes
-CORNER = 8  # of the mean: its rows and columns before those that are taken away
+HEIGHT, WIDTH, SIZE = 128, 171, 112  # of the mean's frames, and the side of the network's input
+CORNER = 8  # the first row and column of the mean that is subtracted
 PREPARED = (
   'centre square to 112x112, bilinear with aligned corners, without antialiasing; blue first; less '
   "the mean's rows and columns 8 to 119"
@@ -27,7 +27,7 @@ PREPARED = (
 
 
 class C3D(nn.Module):
-  """Classifies clips of pixels from 0 to 255, blue first, as OpenCV reads files for Caffe."""
+  """Classifies clips of pixels from 0 to 255, in the order blue, green, red (that of OpenCV)."""
 
   classes: int = 101
   channels: tuple[int, ...] = (64, 128, 256, 512, 512)
@@ -53,7 +53,7 @@ class C3D(nn.Module):
     for stage in '345':
       x = self.convs[f'{stage}a'](volume.max_pool(x, (2, 2, 2), (2, 2, 2)))
       x = self.convs[f'{stage}b'](x)
-    # An odd row or column is pooled by itself, as in Caffe; torch's versions often do otherwise.
+    # An odd row or column is pooled by itself, as in Caffe; many versions in torch drop it.
     x = volume.max_pool(x, (2, 2, 2), (2, 2, 2))
     x = rearrange(x, 'b t h w c -> b (c t h w)')
     return self.fc8(nn.relu(self.fc7(nn.relu(self.fc6(x)))))
@@ -71,9 +71,8 @@ class _Conv(nn.Module):
 
 
 def preprocess(video: UInt8[np.ndarray, 't h w 3']) -> jaxtyping.Float[np.ndarray, 't 112 112 3']:
-  """The middle square of the frames at the network's size, float32 from 0 to 255, blue first.
+  """The central square of the frames at the network's size, float32 in 0..255, blue first.
 
-  Of generated squares that is all of them, as TGANv2 measures them; the network takes the mean
-  away.
+  Generated square videos are used whole, as in TGANv2.  The network subtracts the mean.
   """
-  return np.ascontiguousarray(resize.cornered(video, SIZE)[..., ::-1])
+  return np.ascontiguousarray(resize.resize_centre_square(video, SIZE)[..., ::-1])

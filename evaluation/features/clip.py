@@ -1,4 +1,4 @@
-"""CLIP (Radford et al., 2021): embeddings of images and of texts, near where they mean the same."""
+"""CLIP (Radford et al., 2021) embeds images and texts, near to each other where they agree."""
 
 import flax.linen as nn
 import jax
@@ -12,16 +12,16 @@ from PIL import Image
 from core.typing import Float, Int
 from evaluation.features.clip_tokenizer import TOKENS, VOCABULARY
 
-SIZE = 224  # of images
-EPSILON = 1e-5  # of the norms
+SIZE = 224  # the side of images, in pixels
+EPSILON = 1e-5  # of LayerNorm
 PREPARED = 'shorter side 224, bicubic with antialiasing; centre 224x224; less mean, over deviation'
-# Of images in 0..1, by channel (Radford et al.; `preprocess` of github.com/openai/CLIP).
+# The statistics of images in 0..1, by channel (`preprocess` of github.com/openai/CLIP).
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
 STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 
 
 class CLIP(nn.Module):
-  """Both towers, each a transformer of norms first (Radford et al., Table 20)."""
+  """The image tower and the text tower, both pre-norm transformers (Radford et al., Table 20)."""
 
   features: int
   width: int
@@ -34,7 +34,7 @@ class CLIP(nn.Module):
   vocabulary: int = VOCABULARY
 
   def setup(self):
-    """The towers, and the logarithm by which CLIP multiplies cosines."""
+    """The towers, and the logarithm of the scale of cosines."""
     image = self.width, self.layers, self.heads
     text = self.text_width, self.text_layers, self.text_heads
     self.image = _Image(self.features, *image, patch=self.patch, name='image')
@@ -48,16 +48,16 @@ class CLIP(nn.Module):
     return self.image(images), self.text(tokens)
 
   def embed_images(self, images: Float['n h w 3']) -> Float['n d']:
-    """The embeddings of images that `preprocess` made."""
+    """The embeddings of images from `preprocess`."""
     return self.image(images)
 
   def embed_texts(self, tokens: Int['m k']) -> Float['m d']:
-    """The embeddings of texts, whose end is their greatest token."""
+    """The embeddings of texts, whose greatest token is the end of the text."""
     return self.text(tokens)
 
 
 class _Image(nn.Module):
-  """Embeds an image as its first token, that of the class (Dosovitskiy et al., 2021)."""
+  """A vision transformer; the embedding is its class token (Dosovitskiy et al., 2021)."""
 
   features: int
   width: int
@@ -82,7 +82,7 @@ class _Image(nn.Module):
 
 
 class _Text(nn.Module):
-  """Embeds a text as its end is, which hears all that is before."""
+  """A causal transformer; the embedding is the token at the end of the text."""
 
   features: int
   width: int
@@ -114,7 +114,7 @@ class _Layer(nn.Module):
     y = jax.nn.dot_product_attention(*y, is_causal=self.causal)
     x = x + dense(self.width, 'out')(rearrange(y, 'n k m d -> n k (m d)'))
     y = dense(4 * self.width, 'wide')(nn.LayerNorm(EPSILON, name='norm_dense')(x))
-    return x + dense(self.width, 'narrow')(y * nn.sigmoid(1.702 * y))  # its own GELU
+    return x + dense(self.width, 'narrow')(y * nn.sigmoid(1.702 * y))  # QuickGELU
 
 
 B32 = CLIP(512, 768, 12, 12, 32, 512, 12, 8)
@@ -122,9 +122,10 @@ L14 = CLIP(768, 1024, 24, 16, 14, 768, 12, 12)
 
 
 def preprocess(images: UInt8[np.ndarray, 'n h w 3']) -> jaxtyping.Float[np.ndarray, 'n 224 224 3']:
-  """The middle of images or frames, as OpenAI prepares them: bicubic, antialiased, normed.
+  """The centre of images or frames as OpenAI prepares them: bicubic, antialiased and normalised.
 
-  Their shorter side becomes 224 and the longer is rounded down; what is resized are whole levels.
+  The shorter side becomes 224, and the longer is rounded down.  Resized pixels are rounded to 8
+  bits.
   """
   h, w = images.shape[1:3]
   shorter = min(h, w)

@@ -1,11 +1,10 @@
-"""Turns weights that torch wrote into .safetensors, with their names as they are.
+"""Converts weights that torch wrote into .safetensors, and keeps their names.
 
 python evaluation/features/from_torch.py i3d.pt i3d.safetensors
 
-Runs in an environment of its own, with torch and safetensors, and needs nothing of this project:
-what the names mean is known to those who read the file.  The first is a pickle of tensors (.pt,
-.pth), of which no code is run, or a TorchScript; what is in it under `state_dict` or `model` is
-taken, if all of it is there.
+It runs in an environment with torch and safetensors, and imports nothing of this project.  The
+first file is a pickle of tensors (.pt, .pth), whose code is not run, or a TorchScript.  Where the
+pickle has the key `state_dict` or `model`, the tensors are read from there.
 """
 
 import os
@@ -18,31 +17,31 @@ import torch
 from safetensors.torch import save_file
 
 
-def named(path: pathlib.Path) -> dict[str, torch.Tensor]:
-  """The tensors in a file, by name; ValueError where it has none, or other things besides."""
+def read(path: pathlib.Path) -> dict[str, torch.Tensor]:
+  """The tensors in a file, by name; ValueError where it has none, or has other objects too."""
   if not path.is_file():
     raise ValueError(f'there is no file {path}.')
   try:
     if _is_script(path):
       return torch.jit.load(path, map_location='cpu').state_dict()
-    found = torch.load(path, map_location='cpu', weights_only=True)
+    content = torch.load(path, map_location='cpu', weights_only=True)
   except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
     raise ValueError(f'{path} is damaged, or has more than tensors: {error}') from error
   for key in ('state_dict', 'model'):
-    if isinstance(found, dict) and isinstance(found.get(key), dict):
-      found = found[key]
-  if not isinstance(found, dict) or not found:
+    if isinstance(content, dict) and isinstance(content.get(key), dict):
+      content = content[key]
+  if not isinstance(content, dict) or not content:
     raise ValueError(f'{path} has no tensors with names.')
-  if other := sorted(str(n) for n, x in found.items() if not isinstance(x, torch.Tensor)):
+  if other := sorted(str(n) for n, x in content.items() if not isinstance(x, torch.Tensor)):
     raise ValueError(f'{path} has more than tensors: {", ".join(other[:8])}.')
-  return found
+  return content
 
 
 def write(path: pathlib.Path, tensors: dict[str, torch.Tensor]) -> None:
-  """Writes the tensors, whole or not at all."""
+  """Writes the tensors; the file appears complete or not at all."""
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.part')
   try:
-    # Copies, of which no two share memory, as tied ones do.
+    # safetensors refuses tensors that share memory, as tied weights do.
     save_file({n: x.detach().clone().contiguous() for n, x in tensors.items()}, temporary)
     os.replace(temporary, path)
   finally:
@@ -58,11 +57,12 @@ def _is_script(path) -> bool:
 
 def main(arguments: list[str]) -> None:
   if len(arguments) != 2 or not arguments[1].endswith('.safetensors'):
-    raise ValueError('wanted are two files, the second of which ends with .safetensors.')
+    names = ' '.join(arguments)
+    raise ValueError(f'got {names!r}; allowed are two files, the second ends with .safetensors.')
   source, target = map(pathlib.Path, arguments)
   if not target.parent.is_dir():
     raise ValueError(f'there is no folder {target.parent}.')
-  tensors = named(source)
+  tensors = read(source)
   write(target, tensors)
   print(f'{target}: {len(tensors)} tensors, {sum(x.numel() for x in tensors.values()):,} numbers')
 

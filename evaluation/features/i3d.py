@@ -1,7 +1,7 @@
 """Inception-I3D (Carreira & Zisserman, 2017), whose logits are the features of FVD.
 
-Unterthiner et al., 2018, compare videos by the 400 logits that the network of RGB frames, trained
-on Kinetics-400, has for them.
+Unterthiner et al., 2018, compare videos by the 400 logits of the RGB network trained on
+Kinetics-400.
 """
 
 import flax.linen as nn
@@ -16,10 +16,10 @@ from evaluation.features import resize, volume
 
 SIZE = 224  # of frames
 PREPARED = 'shorter side 224, bilinear without antialiasing; centre 224x224; [-1, 1]'
-LEAST = 9  # frames of which two are left for the last pooling
+MIN_FRAMES = 9  # two of these frames are left before the last pooling
 EPSILON = 1e-3  # of the batch norms
 
-# The channels of the branches: 1x1; 1x1 and 3x3; 1x1 and 3x3; 1x1 of what is pooled.
+# The channels of the branches: 1x1; 1x1 and 3x3; 1x1 and 3x3; 1x1 after pooling.
 MIXED = {
   'mixed3b': (64, 96, 128, 16, 32, 32),
   'mixed3c': (128, 128, 192, 32, 96, 64),
@@ -31,7 +31,8 @@ MIXED = {
   'mixed5b': (256, 160, 320, 32, 128, 128),
   'mixed5c': (384, 192, 384, 48, 128, 128),
 }
-POOLED_BEFORE = {'mixed3b': (1, 3, 3), 'mixed4b': (3, 3, 3), 'mixed5b': (2, 2, 2)}  # by windows
+# The windows of the pooling before a block.
+POOLED_BEFORE = {'mixed3b': (1, 3, 3), 'mixed4b': (3, 3, 3), 'mixed5b': (2, 2, 2)}
 
 
 class I3D(nn.Module):
@@ -41,12 +42,12 @@ class I3D(nn.Module):
 
   @nn.compact
   def __call__(self, video: Video) -> Float['b k']:
-    """Logits, averaged over time; of frames of other sizes than 224 also over all places.
+    """Logits averaged over time and, for frames of other sizes than 224, over all positions.
 
-    ValueError where there are fewer than `LEAST` frames.
+    UserError where there are fewer than `MIN_FRAMES` frames.
     """
-    if video.shape[1] < LEAST:
-      raise UserError(f'Got videos of {video.shape[1]} frames; I3D takes {LEAST} or more.')
+    if video.shape[1] < MIN_FRAMES:
+      raise UserError(f'Got videos of {video.shape[1]} frames; I3D takes {MIN_FRAMES} or more.')
     x = _Unit(64, 7, stride=2, name='conv1a')(video)
     x = volume.max_pool(x, (1, 3, 3), (1, 2, 2))
     x = _Unit(64, 1, name='conv2b')(x)
@@ -57,7 +58,7 @@ class I3D(nn.Module):
       x = _Mixed(channels, name=name)(x)
     x = x.mean((2, 3))
     x = (x[:, 1:] + x[:, :-1]) / 2
-    # Of each two frames there are logits, which are linear: their mean is that of the frames' mean.
+    # Logits are linear, so that the mean of all logits is the logits of the mean.
     return nn.Dense(self.classes, name='logits')(x.mean(1))
 
 
@@ -79,7 +80,7 @@ class _Mixed(nn.Module):
 
 
 class _Unit(nn.Module):
-  """Convolution, batch norm by the statistics of training, and ReLU."""
+  """Convolution, batch norm with the statistics of training, and ReLU."""
 
   features: int
   size: int
@@ -98,12 +99,12 @@ class _Unit(nn.Module):
 
 
 def preprocess(video: UInt8[np.ndarray, 't h w 3']) -> jaxtyping.Float[np.ndarray, 't 224 224 3']:
-  """The middle of the frames at the size and in the range of the network, float32.
+  """The centre of the frames at the size of the network, float32 in [-1, 1].
 
-  As StyleGAN-V (Skorokhodov et al., 2022) and TATS (Ge et al., 2022) do for FVD: see
-  `resize.resized`, and [-1, 1].
+  Frames are resized by `resize.resize_shorter_side`, as StyleGAN-V (Skorokhodov et al., 2022) and
+  TATS (Ge et al., 2022) do for FVD.
   """
-  frames = resize.resized(video, SIZE, SIZE)
+  frames = resize.resize_shorter_side(video, SIZE, SIZE)
   frames /= 127.5
   frames -= 1
   return frames

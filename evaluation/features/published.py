@@ -1,14 +1,14 @@
-"""The names that published weights of feature networks have, and how their axes lie."""
+"""The names and the layouts of published weights of feature networks."""
 
 from evaluation.features.weights import Naming
 
 _TORCH_CONV = (r'.*/kernel', 'o i t h w -> t h w i o')
 _TORCH_DENSE = (r'.*/kernel', 'o i -> i o')
-_COUNTED = r'.*\.num_batches_tracked'
+_BATCH_COUNTS = r'.*\.num_batches_tracked'
 
 I3D = (
   Naming(
-    'pytorch-i3d of piergiaj',  # and of the file that VideoGPT and TATS use
+    'pytorch-i3d of piergiaj',  # VideoGPT and TATS use a file with these names
     names=(
       (r'^conv1a/', 'Conv3d_1a_7x7/'),
       (r'^conv2b/', 'Conv3d_2b_1x1/'),
@@ -24,10 +24,10 @@ I3D = (
       (r'/', '.'),
     ),
     layouts=((r'logits/kernel', 'o i 1 1 1 -> i o'), _TORCH_CONV),
-    ignored=(_COUNTED,),
+    ignored=(_BATCH_COUNTS,),
   ),
   Naming(
-    'kinetics_i3d_pytorch of hassony2',  # and of the TorchScript that StyleGAN-V uses
+    'kinetics_i3d_pytorch of hassony2',  # StyleGAN-V uses a TorchScript with these names
     names=(
       (r'^conv1a/', 'conv3d_1a_7x7/'),
       (r'^conv2b/', 'conv3d_2b_1x1/'),
@@ -47,7 +47,7 @@ I3D = (
       (r'/', '.'),
     ),
     layouts=((r'logits/kernel', 'o i 1 1 1 -> i o'), _TORCH_CONV),
-    ignored=(_COUNTED,),
+    ignored=(_BATCH_COUNTS,),
   ),
   Naming(
     'kinetics-i3d of DeepMind',
@@ -56,7 +56,7 @@ I3D = (
       (r'^conv2b/', 'Conv3d_2b_1x1/'),
       (r'^conv2c/', 'Conv3d_2c_3x3/'),
       (r'^logits/', 'Logits/Conv3d_0c_1x1/'),
-      (r'^mixed5b/b2b/', 'mixed5b/Branch_2/Conv3d_0a_3x3/'),  # as it is misspelt there
+      (r'^mixed5b/b2b/', 'mixed5b/Branch_2/Conv3d_0a_3x3/'),  # this name is misspelt there
       (r'^mixed', 'Mixed_'),
       (r'/b3/', '/Branch_3/Conv3d_0b_1x1/'),
       (r'/b(\d)a?/', r'/Branch_\1/Conv3d_0a_1x1/'),
@@ -76,8 +76,9 @@ I3D = (
   ),
 )
 
-# Both are of Caffe's weights: blue first, and fc6 of features whose channels come first.
-_MEAN = (r'mean', 'c t h w -> t h w c')  # of 16 frames of 128 x 171
+# Both come from Caffe: channels are in the order blue, green, red, and fc6 takes features with
+# channels first.
+_MEAN = (r'mean', 'c t h w -> t h w c')  # 16 frames of 128 x 171
 C3D = (
   Naming(
     'c3d-pytorch of DavideA',
@@ -107,7 +108,7 @@ CLIP = (
       (r'/class_embedding$', '/embeddings/class_embedding'),
       (r'/(position|token)/embedding$', r'/embeddings/\1_embedding/weight'),
       (r'/patch/', '/embeddings/patch_embedding/'),
-      (r'/norm_in/', '/pre_layrnorm/'),  # as it is misspelt there
+      (r'/norm_in/', '/pre_layrnorm/'),  # this name is misspelt there
       (r'vision_model/norm_out/', 'vision_model/post_layernorm/'),
       (r'text_model/norm_out/', 'text_model/final_layer_norm/'),
       (r'/layer(\d+)/', r'/encoder/layers/\1/'),

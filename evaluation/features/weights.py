@@ -1,4 +1,4 @@
-"""Weights of feature networks: published files of several namings, or random ones of a seed."""
+"""Weights of feature networks: published files with their own names, or random weights."""
 
 import dataclasses
 import math
@@ -23,20 +23,19 @@ Shape = tuple[int, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Naming:
-  """How somebody else names and lays out the parameters of a network."""
+  """The names and the layouts that a publisher gives to the parameters of a network."""
 
-  of: str  # whose it is, for messages
-  # Patterns and what they become, one after the other: they make their name of ours.  One with
-  # `{a,b}` is of several tensors, of which the last axis of ours is made in turn.
+  publisher: str  # for messages
+  # Patterns and replacements that turn our name into theirs, applied in order.  A name with `{a,b}`
+  # means several tensors, which are concatenated along the last axis of ours.
   names: tuple[tuple[str, str], ...]
-  layouts: tuple[
-    tuple[str, str], ...
-  ] = ()  # of what names match: their axes and ours, as in einops
-  ones: tuple[str, ...] = ()  # ours that are one there, and have no tensor
-  ignored: tuple[str, ...] = ()  # theirs that say nothing
+  # A pattern of our name, and their axes and ours, as in einops.
+  layouts: tuple[tuple[str, str], ...] = ()
+  ones: tuple[str, ...] = ()  # our parameters that are one there and have no tensor
+  ignored: tuple[str, ...] = ()  # their tensors that are no parameters
 
   def theirs(self, name: str) -> tuple[str, ...]:
-    """Their names of what makes up our parameter."""
+    """Their names of the tensors that make up our parameter."""
     if matches(name, self.ones):
       return ()
     for pattern, new in self.names:
@@ -46,7 +45,7 @@ class Naming:
     return (name,)
 
   def axes(self, name: str) -> tuple[list[str], list[str]] | None:
-    """Their axes of our parameter, and ours; none if they are the same."""
+    """Their axes of our parameter, and ours; None if they are the same."""
     for pattern, layout in self.layouts:
       if re.fullmatch(pattern, name):
         theirs, ours = layout.split('->')
@@ -56,41 +55,46 @@ class Naming:
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-  """A tensor of a file."""
+  """A tensor in a file."""
 
   shape: Shape
   read: Callable[[], np.ndarray]
 
 
 def load(shapes: Mapping[str, Shape], namings: Sequence[Naming], source: str) -> tuple[Params, str]:
-  """The parameters of a network, float32 on the host, and what tells them from others.
+  """The parameters of a network, float32 on the host, and their identity.
 
-  shapes: of all parameters, by name.
-  source: `random:SEED`, or a file `.safetensors` or `.npz`, a folder of the first kind, or several
-    of them with commas between, whose tensors have the names of one of the namings.
+  shapes: the shapes of all parameters, by name.
+  source: `random:SEED`; or a file `.safetensors` or `.npz`, a folder of `.safetensors`, or several
+    of these separated by commas.  The tensors have the names of one of the namings.
 
-  What tells them from others is `random:SEED`, or the SHA-256 of each file.  ValueError where the
-  source is none of these, and where a tensor is missing, left over or of another shape.
+  The identity is `random:SEED`, or the SHA-256 of each file.  UserError where the source is none of
+  these, and where a tensor is missing, left over or of another shape.
   """
-  if found := RANDOM.fullmatch(source):
-    return nest(draw(shapes, int(found[1]))), source
+  if match := RANDOM.fullmatch(source):
+    return nest(draw(shapes, int(match[1]))), source
   files = paths(source)
-  found = _tensors(files, [pattern for naming in namings for pattern in naming.ignored])
-  naming = max(namings, key=lambda naming: len(found.keys() & _expected(naming, shapes)))
+  tensors = _read_tensors(files, [pattern for naming in namings for pattern in naming.ignored])
+  naming = max(namings, key=lambda naming: len(tensors.keys() & _expected(naming, shapes)))
   expected = _expected(naming, shapes)
-  for what, wrong in (('lacks', expected - found.keys()), ('also has', found.keys() - expected)):
+  for what, wrong in (
+    ('lacks', expected - tensors.keys()),
+    ('also has', tensors.keys() - expected),
+  ):
     if wrong:
-      raise UserError(f'{source} {what} {_few(wrong)}: nearest are the names of {naming.of}.')
-  params = {name: _made(name, shape, naming, found, source) for name, shape in shapes.items()}
+      raise UserError(
+        f'{source} {what} {_few(wrong)}: nearest are the names of {naming.publisher}.'
+      )
+  params = {name: _convert(name, shape, naming, tensors, source) for name, shape in shapes.items()}
   return nest(params), digest(files)
 
 
 def draw(shapes: Mapping[str, Shape], seed: int) -> dict[str, np.ndarray]:
-  """Random parameters of a network, which keep the variance of what goes through it.
+  """Random parameters of a network that preserve the variance of activations.
 
-  In the order of their names: a kernel is normal, of variance 2 / fan-in (He et al., 2015), and
-  an embedding of variance 1.  Norms are as if they had seen a mean of 0 and a variance of 1, and
-  nothing has a bias.
+  They are drawn in the order of their names: a kernel is normal with variance 2 / fan-in (He et
+  al., 2015), an embedding is normal with variance 1.  Norms have mean 0, variance 1 and scale 1,
+  and all biases are zero.
   """
   rng = np.random.default_rng(seed)
   drawn = {}
@@ -106,7 +110,7 @@ def draw(shapes: Mapping[str, Shape], seed: int) -> dict[str, np.ndarray]:
 
 
 def paths(source: str) -> list[pathlib.Path]:
-  """The files of a source; ValueError where one is not there, or is of another kind."""
+  """The files of a source; UserError where one does not exist or is of another kind."""
   files = []
   for part in source.split(','):
     path = pathlib.Path(part)
@@ -128,22 +132,22 @@ def paths(source: str) -> list[pathlib.Path]:
   return files
 
 
-def _tensors(files, ignored) -> dict[str, Tensor]:
-  found: dict[str, Tensor] = {}
+def _read_tensors(files, ignored) -> dict[str, Tensor]:
+  tensors: dict[str, Tensor] = {}
   for path in files:
-    for name, tensor in (_of_npz if path.suffix == '.npz' else _of_safetensors)(path, ignored):
-      if name in found:
+    for name, tensor in (_read_npz if path.suffix == '.npz' else _read_safetensors)(path, ignored):
+      if name in tensors:
         raise UserError(f'{name} is in more than one of {", ".join(map(str, files))}.')
-      found[name] = tensor
-  return found
+      tensors[name] = tensor
+  return tensors
 
 
-def _of_safetensors(path, ignored):
+def _read_safetensors(path, ignored):
   for part in weights.read_header(path, ignored):
     yield part.name, Tensor(part.shape, part.read)
 
 
-def _of_npz(path, ignored):
+def _read_npz(path, ignored):
   if not zipfile.is_zipfile(path):
     raise UserError(f'{path} is damaged, or no .npz.')
   try:
@@ -161,8 +165,8 @@ def _expected(naming: Naming, shapes: Mapping[str, Shape]) -> set[str]:
   return {theirs for name in shapes for theirs in naming.theirs(name)}
 
 
-def _made(name, shape, naming, found, source) -> np.ndarray:
-  """Our parameter of their tensors."""
+def _convert(name, shape, naming, tensors, source) -> np.ndarray:
+  """Our parameter, made of their tensors."""
   parts = naming.theirs(name)
   if not parts:
     return np.ones(shape, np.float32)
@@ -170,13 +174,15 @@ def _made(name, shape, naming, found, source) -> np.ndarray:
     shape = (*shape[:-1], shape[-1] // len(parts))
   theirs, ours = naming.axes(name) or ([], [])
   sizes = dict(zip(ours, shape))
-  wanted = tuple(sizes.get(axis, 1) for axis in theirs) if theirs else shape
+  expected = tuple(sizes.get(axis, 1) for axis in theirs) if theirs else shape
   for part in parts:
-    if found[part].shape != wanted:
-      raise UserError(f'{part} in {source} is of shape {found[part].shape}; it must be {wanted}.')
+    if tensors[part].shape != expected:
+      raise UserError(
+        f'{part} in {source} is of shape {tensors[part].shape}; it must be {expected}.'
+      )
   order = [theirs.index(axis) for axis in ours]
   spare = [i for i, axis in enumerate(theirs) if axis == '1']
-  arrays = (np.asarray(found[part].read(), np.float32) for part in parts)
+  arrays = (np.asarray(tensors[part].read(), np.float32) for part in parts)
   arrays = [a.transpose(*spare, *order).reshape(shape) if theirs else a for a in arrays]
   return np.asarray(np.concatenate(arrays, -1) if len(arrays) > 1 else arrays[0], order='C')
 

@@ -38,7 +38,7 @@ def test_a_folder_of_hugging_face_is_the_same_vocabulary(tmp_path):
 @pytest.mark.parametrize(
   ('vocabulary', 'said'),
   [
-    ('{"a": 0}', r'vocab\.json is not what .*merges\.txt says\.$'),
+    ('{"a": 0}', r'vocab\.json does not agree with .*merges\.txt\.$'),
     ('{"a": 0', r'vocab\.json is damaged: Expecting .*\.$'),
     ('{"\xe9": 0}', r'vocab\.json is damaged: .*utf-8'),
   ],

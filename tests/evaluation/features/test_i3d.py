@@ -15,7 +15,7 @@ from core.params import names
 from evaluation.features import published, volume, weights
 from evaluation.features.i3d import I3D, preprocess
 from evaluation.features.networks import NETWORKS, parameter_shapes
-from evaluation.features.resize import resized
+from evaluation.features.resize import resize_shorter_side
 from tests.evaluation.features import drawn
 from tests.oracles import relative_error
 
@@ -71,11 +71,11 @@ def test_too_few_frames_are_refused(params):
 
 @pytest.mark.parametrize('channels', [3, 9])
 @pytest.mark.parametrize(('size', 'stride'), [(1, 1), (3, 1), (3, 2), (7, 2)])
-def test_a_convolution_by_frames_is_that_of_three_axes(size, stride, channels):
+def test_a_sum_of_2d_convolutions_is_the_3d_convolution(size, stride, channels):
   x = jnp.asarray(RNG.normal(size=(2, 5, 8, 9, channels)), jnp.float32)
   kernel = jnp.asarray(RNG.normal(size=(*[size] * 3, channels, 4)), jnp.float32)
-  known = volume.at_once(x, kernel, stride)
-  assert relative_error(volume.by_frames(x, kernel, stride), known) <= 1e-6
+  known = volume.convolve_3d(x, kernel, stride)
+  assert relative_error(volume.convolve_frames(x, kernel, stride), known) <= 1e-6
   assert relative_error(volume.convolve(x, kernel, stride), known) <= 1e-6
 
 
@@ -136,7 +136,7 @@ def test_a_slope_stays_a_slope(height, width):
   )
   y, x = np.meshgrid(at(height, h), at(width, w), indexing='ij')
   known = np.stack([5 * y, 7 * x, 3 * y + 2 * x], -1)[None]
-  np.testing.assert_allclose(resized(plane, size, size), known, atol=1e-4)
+  np.testing.assert_allclose(resize_shorter_side(plane, size, size), known, atol=1e-4)
 
 
 def test_all_pixels_are_in_range():
