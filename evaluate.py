@@ -318,7 +318,7 @@ def user_study() -> None:
       raise UserError('--analyse=DIR needs the --key=key.json of its study.')
     output = command.json_file(_OUTPUT.value)
     files = pathlib.Path(_ANALYSE.value), pathlib.Path(_KEY.value)
-    found = judgements.report(*files, allowed=_ALLOWED.value)
+    found = judgements.print_report(*files, allowed=_ALLOWED.value)
     if output:
       write_score(output, 'user_study', _ANALYSE.value, **found)
     return

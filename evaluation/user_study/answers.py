@@ -1,4 +1,4 @@
-"""The answers that raters of a `user_study` give, and the key which says what they mean."""
+"""The answers of raters in a user study, and the key of the study."""
 
 import dataclasses
 import json
@@ -11,19 +11,19 @@ from evaluation.user_study.page import FORMAT
 
 Path = pathlib.Path
 
-FACTS = ('study', 'ours', 'theirs', 'pairs', 'vigilance', 'size', 'fps', 'seed')  # of a key
-_OF_ITEMS = {'kind', 'name', 'known', 'questions'}
+FACTS = ('study', 'ours', 'theirs', 'pairs', 'vigilance', 'size', 'fps', 'seed')  # keys of key.json
+_ITEM_KEYS = {'kind', 'name', 'known', 'questions'}
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-  """One judgement."""
+  """One answer of a rater."""
 
   pair: str
   question: str
-  left: str  # the side of the pair, 'a' or 'b', which was shown left or first
+  left: str  # the video, 'a' or 'b', that was shown on the left or first
   choice: str
-  ms: int  # from the videos' beginning
+  ms: int  # since the videos began to play
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,37 +37,38 @@ class Session:
 
 
 def read_key(file: Path) -> dict:
-  """What raters of a study must not know; ValueError where the file is no key."""
-  known = _object(file)
-  items = known.get('items')
-  whole = isinstance(items, dict) and all(
-    isinstance(item, dict) and item.keys() >= _OF_ITEMS for item in items.values()
+  """The content of key.json, which raters must not see; UserError where the file is no key."""
+  key = _read_object(file)
+  items = key.get('items')
+  complete = isinstance(items, dict) and all(
+    isinstance(item, dict) and item.keys() >= _ITEM_KEYS for item in items.values()
   )
-  if not whole or not known.keys() >= set(FACTS):
+  if not complete or not key.keys() >= set(FACTS):
     needed = ', '.join(sorted([*FACTS, 'items']))
     raise UserError(f'{file} is no key; allowed is key.json of a study, which has {needed}.')
-  return known
+  return key
 
 
 def read_sessions(
-  answers: Path | Sequence[Path], known: Mapping
+  answers: Path | Sequence[Path], key: Mapping
 ) -> tuple[list[Session], dict[str, str]]:
-  """One session of each rater, and why the other files are dropped.
+  """One session of each rater, and the reason why each other file is dropped.
 
-  answers: a folder of .json files, or these.  ValueError, which names the file, for what the page
-  of this study would not have written.
+  answers: a folder of .json files, or the files.
+
+  UserError, which names the file, where the page of this study would not have written it.
   """
-  return _one_each([_read(file, known) for file in _files(answers)])
+  return _one_per_rater([_read_session(file, key) for file in _files(answers)])
 
 
-def _one_each(sessions: Sequence[Session]) -> tuple[list[Session], dict[str, str]]:
-  """One session of each rater, and why the others are dropped."""
-  best, dropped = {}, {}
+def _one_per_rater(sessions: Sequence[Session]) -> tuple[list[Session], dict[str, str]]:
+  """The session of each rater with most answers, and why the others are dropped."""
+  kept, dropped = {}, {}
   for session in sorted(sessions, key=lambda s: (-len(s.answers), s.finished, str(s.file))):
-    first = best.setdefault(session.rater, session)
+    first = kept.setdefault(session.rater, session)
     if first is not session:
       dropped[str(session.file)] = f'rater {session.rater} is in {first.file} too'
-  return list(best.values()), dropped
+  return list(kept.values()), dropped
 
 
 def _files(answers: Path | Sequence[Path]) -> list[Path]:
@@ -82,37 +83,38 @@ def _files(answers: Path | Sequence[Path]) -> list[Path]:
   return files
 
 
-def _object(file: Path) -> dict:
+def _read_object(file: Path) -> dict:
   try:
-    found = json.loads(file.read_text('utf-8'))
+    content = json.loads(file.read_text('utf-8'))
   except (OSError, ValueError) as error:
     raise UserError(f'{file} cannot be read as JSON: {error}.') from error
-  if not isinstance(found, dict) or found.get('version') != FORMAT:
+  if not isinstance(content, dict) or content.get('version') != FORMAT:
     raise UserError(f'{file} is not of this version of a study; allowed is version {FORMAT}.')
-  return found
+  return content
 
 
-def _read(file: Path, known: Mapping) -> Session:
-  """The answers of a file; ValueError for whatever the study's page would not write."""
-  found = _object(file)
-  if found.get('study') != known['study']:
-    raise UserError(f'{file} is of study {found.get("study")!r}; allowed is {known["study"]!r}.')
-  rater, lines = found.get('rater'), found.get('answers')
+def _read_session(file: Path, key: Mapping) -> Session:
+  """The answers in a file; UserError where the page of the study would not have written it."""
+  content = _read_object(file)
+  if content.get('study') != key['study']:
+    raise UserError(f'{file} is of study {content.get("study")!r}; allowed is {key["study"]!r}.')
+  rater, lines = content.get('rater'), content.get('answers')
   if not isinstance(rater, str) or not rater or not isinstance(lines, list) or not lines:
     raise UserError(f'{file} has no rater or no answers; allowed is a file that the page saved.')
-  answers = tuple(_answer(line, f'{file}, answer {i}', known) for i, line in enumerate(lines, 1))
-  asked = Counter((answer.pair, answer.question) for answer in answers)
-  if twice := [f'{pair} {question}' for (pair, question), count in asked.items() if count > 1]:
-    raise UserError(f'{file} answers {", ".join(twice)} more than once; allowed is once.')
-  return Session(file, rater, str(found.get('finished')), answers)
+  numbered = enumerate(lines, 1)
+  answers = tuple(_parse_answer(line, f'{file}, answer {i}', key) for i, line in numbered)
+  counts = Counter((answer.pair, answer.question) for answer in answers)
+  if repeated := [f'{pair} {question}' for (pair, question), n in counts.items() if n > 1]:
+    raise UserError(f'{file} answers {", ".join(repeated)} more than once; allowed is once.')
+  return Session(file, rater, str(content.get('finished')), answers)
 
 
-def _answer(line, where: str, known: Mapping) -> Answer:
+def _parse_answer(line, where: str, key: Mapping) -> Answer:
   fields = [field.name for field in dataclasses.fields(Answer)]
   if not isinstance(line, dict) or set(line) != set(fields):
     raise UserError(f'{where}: allowed is an object with {", ".join(fields)}.')
   pair, question, left, choice, ms = (line[name] for name in fields)
-  item = known['items'].get(pair) if isinstance(pair, str) else None
+  item = key['items'].get(pair) if isinstance(pair, str) else None
   if item is None or question not in item['questions']:
     raise UserError(f'{where}: pair {pair!r} is not asked {question!r} here.')
   if choice not in ('a', 'b') or left not in ('a', 'b'):

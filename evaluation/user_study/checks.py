@@ -1,4 +1,4 @@
-"""Checks of vigilance: pairs of videos one of which is plainly wrong (Lumiere, Sec. 5.2)."""
+"""Vigilance checks: pairs of videos of which one is obviously wrong (Lumiere, Sec. 5.2)."""
 
 import itertools
 import random
@@ -9,70 +9,73 @@ import numpy as np
 
 from core import video
 from core.errors import UserError
-from evaluation.motion import FEWEST, motion, trace
+from evaluation.motion import MIN_FRAMES, motion, trace
 
-STILL = 1.0  # levels of 255 between frames: a video that changes less does not move
+STILL = 1.0  # mean change between frames, in levels of 255, up to which a video counts as still
 
-_GRAIN = 8  # pixels: of finer noise, a check would be larger than all other videos
+_GRAIN = 8  # the side of squares of noise in pixels; videos of finer noise are too large
 
 
 class Moving(NamedTuple):
-  """A video, and how much it moves: by levels of 255 from a frame to the next."""
+  """A video and its motion: the mean change from a frame to the next, in levels of 255."""
 
   amount: float
   id: str
   name: str
 
 
-def moves(clip: video.Pixels) -> float:
-  """How much a clip moves."""
-  return motion(trace(clip)) if len(clip) >= FEWEST else 0.0
+def motion_amount(clip: video.Pixels) -> float:
+  """The motion of a clip, as `Moving` has it; 0 for clips too short to measure it."""
+  return motion(trace(clip)) if len(clip) >= MIN_FRAMES else 0.0
 
 
-def kinds(count: int, questions: Sequence[str]) -> list[str]:
-  """What is wrong with one side of each check: it is 'still', or 'noise'."""
-  # Whether a still matches a text, is no question of vigilance.
+def check_kinds(count: int, questions: Sequence[str]) -> list[str]:
+  """The kind of the wrong video of each check: 'still' or 'noise'."""
+  # A still may match a text well, so that it is no check of that question.
   return ['noise' if i % 2 or 'quality' not in questions else 'still' for i in range(count)]
 
 
-def enough(videos: Iterable[Moving], asked: Sequence[str]) -> list[Moving]:
-  """The first videos that checks of these kinds need, those that move most in front.
+def first_suitable(videos: Iterable[Moving], kinds: Sequence[str]) -> list[Moving]:
+  """The first videos that suffice for checks of these kinds, sorted by decreasing motion.
 
-  No more are taken from the iterable: there may be thousands.
+  No more videos are taken from the iterable, since there may be thousands.
   """
-  found, still = [], 0
-  for one in videos if asked else ():
-    still += one.amount <= STILL
-    if one.amount > STILL or still <= asked.count('noise'):
-      found.append(one)
-    if len(found) == len(asked):
+  selected, still_count = [], 0
+  for moving in videos if kinds else ():
+    still_count += moving.amount <= STILL
+    if moving.amount > STILL or still_count <= kinds.count('noise'):
+      selected.append(moving)
+    if len(selected) == len(kinds):
       break
-  return sorted(found, key=lambda one: -one.amount)
+  return sorted(selected, key=lambda moving: -moving.amount)
 
 
-def from_the_middle(videos: Sequence[Moving]) -> list[Moving]:
-  """Those that move, from the median on to both extremes, and then the others."""
-  movers = sorted(one for one in videos if one.amount > STILL)
+def median_first(videos: Sequence[Moving]) -> list[Moving]:
+  """The videos that move, from the median motion to the extremes, followed by the others."""
+  movers = sorted(moving for moving in videos if moving.amount > STILL)
   middle = (len(movers) - 1) / 2
   ranks = sorted(range(len(movers)), key=lambda rank: abs(rank - middle))
   return [movers[rank] for rank in ranks] + [one for one in videos if one.amount <= STILL]
 
 
-def chosen(videos: Sequence[Moving], asked: Sequence[str]) -> Iterator[tuple[str, Moving]]:
-  """Each kind with its video, the first ones for stills; ValueError where none of these moves."""
-  stills = [one for one in videos if one.amount > STILL][: asked.count('still')]
-  if 'still' in asked and not stills:
+def assign(videos: Sequence[Moving], kinds: Sequence[str]) -> Iterator[tuple[str, Moving]]:
+  """Each kind with a video for it; the first videos that move are for 'still'.
+
+  UserError where 'still' is asked for and no video moves.
+  """
+  stills = [moving for moving in videos if moving.amount > STILL][: kinds.count('still')]
+  if 'still' in kinds and not stills:
     raise UserError(
       f'No video changes by more than {STILL} of 255 levels a frame, and a check needs one that '
       'moves: allowed is a folder of real videos.'
     )
-  others = [one for one in videos if one not in stills] or videos
+  others = [moving for moving in videos if moving not in stills] or videos
   sources = {'still': itertools.cycle(stills), 'noise': itertools.cycle(others)}
-  return ((kind, next(sources[kind])) for kind in asked)
+  return ((kind, next(sources[kind])) for kind in kinds)
 
 
-def spoilt(clip: video.Pixels, kind: str, rng: random.Random) -> video.Pixels:
-  """The clip with this wrong: its first frame all the time, or noise in its place."""
+def spoil(clip: video.Pixels, kind: str, rng: random.Random) -> video.Pixels:
+  """The wrong video of a check: the first frame of the clip all the time, or noise of its shape."""
   if kind == 'still':
     return np.repeat(clip[:1], len(clip), 0)
   t, h, w, c = clip.shape

@@ -9,7 +9,7 @@ from benchmarks.distortions import compression
 from benchmarks.motion import KINDS, PAIRS, area, areas, score_kinds, shapes, videos
 from core.video import upscaled
 from data.decode import decode
-from evaluation.motion import FEWEST, motion_score, summary, trace
+from evaluation.motion import MIN_FRAMES, motion_score, summary, trace
 
 RNG = np.random.default_rng(0)
 PICTURES = RNG.integers(0, 256, (40, 16, 16, 3), np.uint8)
@@ -186,8 +186,8 @@ def test_black_and_white_clips_have_numbers():
 
 
 def test_two_frames_are_too_few():
-  with pytest.raises(ValueError, match='Got a clip of 2 frames; motion is told of 3 or more'):
-    motion_score(PICTURES[: FEWEST - 1], 8)
+  with pytest.raises(ValueError, match='Got a clip of 2 frames; motion needs 3 or more'):
+    motion_score(PICTURES[: MIN_FRAMES - 1], 8)
 
 
 def test_the_rate_of_frames_is_positive():

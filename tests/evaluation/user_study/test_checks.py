@@ -6,7 +6,7 @@ import pytest
 from core import video
 from data.decode import decode
 from evaluation.motion import motion, trace
-from evaluation.user_study.checks import STILL, Moving, enough
+from evaluation.user_study.checks import STILL, Moving, first_suitable
 from evaluation.user_study.page import write_study
 from tests.evaluation.user_study.studied import BLUE, FEW, NAMES, RED, clip, folder_of, shown, told
 
@@ -103,5 +103,5 @@ def test_without_real_videos_checks_neither_flicker_nor_stand_still(tmp_path):
 
 def test_no_checks_need_no_videos():
   moving = iter([Moving(9.0, 'id', 'name')])
-  assert enough(moving, []) == []
+  assert first_suitable(moving, []) == []
   assert len(list(moving)) == 1

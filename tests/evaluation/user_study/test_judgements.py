@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from evaluation.user_study.answers import read_key
-from evaluation.user_study.judgements import analyse, interval, report
+from evaluation.user_study.judgements import analyse, interval, print_report
 
 KEY = {
   'version': 1,
@@ -200,7 +200,7 @@ def test_the_report_says_who_is_counted(tmp_path, write, capsys):
   files = [write(i, session(f'r{i}', lambda *_: True)) for i in range(2)]
   files += [write('w', session('w', lambda *_: True, right=False))]
   files += [write('z', session('r0', lambda *_: True))]
-  found = json.loads(json.dumps(report(files, tmp_path / 'key.json')))
+  found = json.loads(json.dumps(print_report(files, tmp_path / 'key.json')))
   assert found['score']['quality']['ours'] == 1
   assert found['protocol']['failed'] == {'w': 3}
   assert found['protocol']['study'] == 'abc'

@@ -13,7 +13,7 @@ from scipy import stats
 from core import video
 from data.decode import decode
 from evaluation.folder import open_folder
-from evaluation.user_study import matched
+from evaluation.user_study import matching
 from evaluation.user_study.page import _item, beside, write_study
 from tests.evaluation.user_study.studied import FEW, NAMES, RED, clip, folder_of, shown, told
 
@@ -60,7 +60,7 @@ def test_what_is_shown_is_the_middle(tmp_path):
   pixels = np.zeros((2, 16, 48, 3), np.uint8)
   pixels[:, :, :16, 0] = pixels[:, :, 16:32, 1] = pixels[:, :, 32:, 2] = 255
   video.write(tmp_path / 'wide.png', pixels)
-  (found,) = matched.clips([tmp_path / 'wide.png'], size=16, fps=8.0)
+  (found,) = matching.read_clips([tmp_path / 'wide.png'], size=16, fps=8.0)
   assert found.shape == (1, 16, 16, 3)
   assert (found == pixels[:1, :, 16:32]).all()
 
@@ -113,13 +113,13 @@ def test_images_are_in_folders_as_their_videos_are(tmp_path):
   (tmp_path / 'walk').mkdir()
   for file, colour in (('01.png', RED), ('walk/01.png', (10, 200, 10))):
     Image.new('RGB', (16, 16), colour).save(tmp_path / file)
-  data = matched.given_images(tmp_path, ['walk/01'], size=16)['walk/01'].removeprefix(
+  data = matching.input_images(tmp_path, ['walk/01'], size=16)['walk/01'].removeprefix(
     'data:image/jpeg;base64,'
   )
   with Image.open(io.BytesIO(base64.b64decode(data))) as image:
     assert np.abs(np.asarray(image).mean((0, 1)) - (10, 200, 10)).max() < 5
   with pytest.raises(ValueError, match=r'There are 0 images run/01 in '):
-    matched.given_images(tmp_path, ['run/01'], size=16)
+    matching.input_images(tmp_path, ['run/01'], size=16)
 
 
 def test_names_of_another_form_match(tmp_path):
@@ -135,10 +135,10 @@ def test_names_of_another_form_match(tmp_path):
       )
   Image.new('RGB', (16, 16), RED).save(tmp_path / 'in' / f'{forms["in"]}.png')
   folders = [open_folder(tmp_path / folder) for folder in ('a', 'b')]
-  (name,) = found = matched.matched(*folders)
+  (name,) = found = matching.match(*folders)
   assert found[name] == (tmp_path / 'a' / f'{forms["a"]}.mp4', tmp_path / 'b' / f'{forms["b"]}.mp4')
-  assert matched.prompts(folders) == {name: 'a\u2028dog'}
-  assert matched.given_images(tmp_path / 'in', [name], size=16)[name].startswith('data:image/jpeg')
+  assert matching.prompts(folders) == {name: 'a\u2028dog'}
+  assert matching.input_images(tmp_path / 'in', [name], size=16)[name].startswith('data:image/jpeg')
 
 
 def test_a_prompt_may_be_anything(two, tmp_path):
