@@ -260,7 +260,7 @@ def ucf101() -> None:
   count = _COUNT.value or zero_shot.COUNT
   of = zero_shot.class_prompts(_CLASS_PROMPTS.value and pathlib.Path(_CLASS_PROMPTS.value))
   if _DRY_RUN.value:
-    return print(zero_shot.described(count, of))
+    return print(zero_shot.describe(count, of))
   output, settings = command.json_file(_OUTPUT.value), _settings()
   metrics = [name for name, told in (('fvd', _I3D), ('inception_score', _C3D)) if told.value]
   if not metrics:
@@ -268,12 +268,12 @@ def ucf101() -> None:
   if not _VIDEOS.value and not _SAMPLES.value:
     raise UserError('ucf101 needs --samples=DIR, or the --videos that were made.')
   _prepare(metrics, settings)
-  with _videos(None if _VIDEOS.value else zero_shot.prompts(count, of)) as folder:
+  with _videos(None if _VIDEOS.value else zero_shot.video_prompts(count, of)) as folder:
     if not folder:
       return
     found = {metric: METRICS[metric](folder, settings) for metric in metrics}
   scores = {name: one['score'][name] for name, one in found.items()}
-  print(zero_shot.beside_published(str(folder.path), *map(scores.get, ('fvd', 'inception_score'))))
+  print(zero_shot.comparison_table(str(folder.path), *map(scores.get, ('fvd', 'inception_score'))))
   for one in found.values():
     print_score(one, None)
   protocol = {name: one['protocol'] for name, one in found.items()} | {'class_prompts': of}

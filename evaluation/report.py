@@ -1,6 +1,6 @@
-"""A page about a run, in one HTML file: curves, samples by step, their X-T slices, and scores.
+"""The report of a run, one HTML file: curves, samples by step, their X-T slices, and scores.
 
-It is made of what the workdir holds, and needs no network and no script.
+It is made from the files of the workdir, and has no script and no link to the network.
 """
 
 import base64
@@ -23,11 +23,11 @@ from evaluation.protocol import MARK, Comparison, compare, flatten, format_cell,
 from training import account, checkpoint
 from training.validation import HELD_OUT, TRAINED_ON
 
-EMBED = 2**18  # bytes of a file that becomes part of the page; larger ones are linked
-SHOWN = 6  # steps of which samples are shown
+MAX_EMBEDDED = 2**18  # bytes; larger files are linked and not embedded in the page
+MAX_STEPS = 6  # steps whose samples are shown
 
 EVALUATED = (HELD_OUT, TRAINED_ON)
-# The charts of metrics that belong together.  All others have one of their own.
+# Charts of several metrics.  Every other metric has a chart of its own.
 CHARTS = {
   'loss': ('loss', *EVALUATED),
   'norm of gradients': ('grad_norm',),
@@ -44,20 +44,20 @@ _STYLE = pathlib.Path(__file__).with_suffix('.css').read_text('utf-8')
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-  """Where a page lies, and of which workdir it is."""
+  """The path of a report, and the workdir that it is about."""
 
   workdir: pathlib.Path
   path: pathlib.Path
 
 
 def write_report(workdir: pathlib.Path, output: pathlib.Path | None = None) -> pathlib.Path:
-  """Returns the path of the page, `report.html` in the workdir by default, when it is written.
+  """Writes the report, and returns its path: `report.html` in the workdir by default.
 
-  It appears whole or not at all.  Files of `EMBED` bytes or less are part of it.  Larger ones are
-  linked, by their path from the page's folder, where that is the workdir or in it, and else named.
+  It appears complete or not at all.  Files of up to `MAX_EMBEDDED` bytes are embedded.  Larger ones
+  are linked by relative paths where the report lies in the workdir, and only named elsewhere.
 
-  ValueError, before anything is written, where there is no workdir or the name ends otherwise;
-  OSError where it can't be written.
+  UserError, before anything is written, where there is no workdir or the output is no `.html`;
+  OSError where it cannot be written.
   """
   output = output or workdir / 'report.html'
   if not (workdir / 'config.json').is_file():
@@ -72,7 +72,7 @@ def write_report(workdir: pathlib.Path, output: pathlib.Path | None = None) -> p
 
 
 def render(workdir: pathlib.Path, output: pathlib.Path) -> str:
-  """The page, as it is to lie at `output`."""
+  """The HTML of the report, to be written to `output`."""
   page = Page(workdir, output)
   config = checkpoint.load_config(workdir).to_dict()
   metrics = curves.read(workdir / 'metrics.jsonl')
@@ -99,40 +99,45 @@ def render(workdir: pathlib.Path, output: pathlib.Path) -> str:
 
 
 def _facts(config: Mapping, metrics: Mapping[str, curves.Points]) -> str:
-  """What one wants to know first."""
-  data, last = config.get('data', {}), max((of[-1][0] for of in metrics.values()), default=0)
+  """The stage, the progress, the data and the losses of the run."""
+  data = config.get('data', {})
+  last = max((points[-1][0] for points in metrics.values()), default=0)
   facts = {
     'stage': config.get('stage'),
     'step': f'{last:,} of {config.get("steps", 0):,}',
     'videos': f'{data.get("frames")} frames of {data.get("size")} pixels, {data.get("source")}',
-    'begun from': config.get('init_from'),
+    'initialised from': config.get('init_from'),
   }
   for name in ('loss', *EVALUATED):
-    if known := [(value, step) for step, value in metrics.get(name, ()) if math.isfinite(value)]:
-      least, at = min(known)
-      facts[name] = f'{known[-1][0]:.4g}, at least {least:.4g} at step {at:,}'
+    if finite := [(value, step) for step, value in metrics.get(name, ()) if math.isfinite(value)]:
+      minimum, step = min(finite)
+      facts[name] = f'{finite[-1][0]:.4g}, minimum {minimum:.4g} at step {step:,}'
   cells = (f'<div><dt>{k}</dt><dd>{html.escape(str(v))}</dd></div>' for k, v in facts.items() if v)
   return f'<dl class="facts">{"".join(cells)}</dl>'
 
 
 def _curves(metrics: dict[str, curves.Points]) -> str:
-  """The charts; a metric that never changes is told in words."""
+  """The charts; metrics that never change are listed below them."""
   if not metrics:
-    return '<p>The run has told nothing yet.</p>'
-  metrics = {k: of for k, of in metrics.items() if not k.startswith(account.SECONDS)}
+    return '<p>The run has no metrics yet.</p>'
+  metrics = {k: points for k, points in metrics.items() if not k.startswith(account.SECONDS)}
   if rates := metrics.pop('steps_per_s', None):
     metrics['step_s'] = [(step, 1 / rate if rate else math.nan) for step, rate in rates]
-  constant = {k: of[0][1] for k, of in metrics.items() if len({value for _, value in of}) == 1}
-  changing = {k: of for k, of in metrics.items() if k not in constant}
+  constant = {
+    name: points[0][1]
+    for name, points in metrics.items()
+    if len({value for _, value in points}) == 1
+  }
+  changing = {name: points for name, points in metrics.items() if name not in constant}
   charts = {title: [n for n in names if n in changing] for title, names in CHARTS.items()}
   grouped = {name for names in charts.values() for name in names}
   charts |= {name: [name] for name in sorted(changing.keys() - grouped)}
   figures = []
   for title, names in charts.items():
-    if drawn := curves.svg({n: changing[n] for n in names}):
+    if chart := curves.svg({n: changing[n] for n in names}):
       keys = ''.join(f'<span class="c{i}">{html.escape(n)}</span>' for i, n in enumerate(names))
       caption = f'<figcaption>{html.escape(title)} {keys if len(names) > 1 else ""}</figcaption>'
-      figures.append(f'<figure>{caption}{drawn}</figure>')
+      figures.append(f'<figure>{caption}{chart}</figure>')
   words = ', '.join(f'{html.escape(name)} {format_cell(value)}' for name, value in constant.items())
   note = f'<p class="note">The same at every step: {words}.</p>' if words else ''
   return f'<div class="charts">{"".join(figures)}</div>{note}'
@@ -142,26 +147,29 @@ def _samples(page: Page) -> str:
   """A table with a column for each step that is shown, and a row for each example."""
   folders = sorted((page.workdir / 'samples').glob('step_*'), key=lambda folder: folder.name)
   folders = [folder for folder in folders if _STEP.match(folder.name)]
-  shown = spread(folders, SHOWN)
+  shown = evenly_spaced(folders, MAX_STEPS)
   examples = {folder: _examples(folder) for folder in shown}
-  names = sorted({name for of in examples.values() for name in of}, key=lambda n: (len(n), n))
+  names = {name for files in examples.values() for name in files}
+  names = sorted(names, key=lambda name: (len(name), name))
   if not names:
     return '<p>There are no samples yet.</p>'
   steps = ''.join(f'<th>step {int(_STEP.match(folder.name)[1]):,}</th>' for folder in shown)
   rows = []
   for name in names:
-    of = [examples[folder].get(name) for folder in shown]
-    prompt = next((read_metadata(file).get('prompt', '') for file in of if file), '')
+    by_step = [examples[folder].get(name) for folder in shown]
+    prompt = next((read_metadata(file).get('prompt', '') for file in by_step if file), '')
     title = f'<tr><th class="prompt" colspan="{len(shown)}">{html.escape(prompt or name)}</th></tr>'
-    cells = ''.join(f'<td>{_sample(page, file) if file else ""}</td>' for file in of)
+    cells = ''.join(f'<td>{_sample(page, file) if file else ""}</td>' for file in by_step)
     rows.append(f'{title}<tr>{cells}</tr>')
-  note = f'{len(shown)} of {len(folders)} steps.  Below a video its X-T slice: time runs down.'
+  note = (
+    f'{len(shown)} of {len(folders)} steps.  Below each video is its X-T slice; time runs down.'
+  )
   table = f'<table class="samples"><tr>{steps}</tr>{"".join(rows)}</table>'
   return f'<p class="note">{note}</p><div class="wide">{table}</div>'
 
 
-def spread(folders: Sequence[pathlib.Path], most: int) -> list[pathlib.Path]:
-  """At most so many of them, the first and the last among them, evenly spread."""
+def evenly_spaced(folders: Sequence[pathlib.Path], most: int) -> list[pathlib.Path]:
+  """At most `most` of the folders at even distances, including the first and the last."""
   if len(folders) <= most:
     return list(folders)
   return [folders[round(i * (len(folders) - 1) / (most - 1))] for i in range(most)]
@@ -178,13 +186,13 @@ def _sample(page: Page, file: pathlib.Path) -> str:
 
 
 def _media(page: Page, file: pathlib.Path) -> str:
-  """A video or an image, as a part of the page or a link."""
+  """The element of a video or an image, embedded or linked."""
   kind, size = _TYPES[file.suffix], file.stat().st_size
-  beside = page.path.resolve().parent
-  if size <= EMBED:
+  folder = page.path.resolve().parent
+  if size <= MAX_EMBEDDED:
     source = f'data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}'
-  elif beside.is_relative_to(page.workdir.resolve()):
-    source = pathlib.Path(os.path.relpath(file.resolve(), beside)).as_posix()
+  elif folder.is_relative_to(page.workdir.resolve()):
+    source = pathlib.Path(os.path.relpath(file.resolve(), folder)).as_posix()
   else:
     return f'<p class="note">{html.escape(str(file))}: {size / 2**20:.1f} MiB, not shown</p>'
   source = html.escape(source)
@@ -194,40 +202,43 @@ def _media(page: Page, file: pathlib.Path) -> str:
 
 
 def _scores(folder: pathlib.Path) -> str:
-  """A table for each metric, and what could not be read."""
-  scores, faults = [], []
+  """A table for each metric, and the errors of files that could not be read."""
+  scores, errors = [], []
   names = files.below(folder) if folder.is_dir() else ()
   for path in sorted(folder / name for name in names if name.endswith('.json')):
     try:
       scores.append(read_score(path))
     except ValueError as error:
-      faults.append(f'<p class="note">{html.escape(str(error))}</p>')
-  if not scores and not faults:
+      errors.append(f'<p class="note">{html.escape(str(error))}</p>')
+  if not scores and not errors:
     return '<p>There are no scores yet.</p>'
-  tables = [_comparison(of) for of in compare(scores)]
+  tables = [_table(comparison) for comparison in compare(scores)]
   protocols = [
-    _details(f'protocol of {one["metric"]}, {one["of"]}', _lines(one['protocol'])) for one in scores
+    _details(f'protocol of {score["metric"]}, {score["of"]}', _lines(score['protocol']))
+    for score in scores
   ]
-  return '\n'.join([*tables, *faults, *protocols])
+  return '\n'.join([*tables, *errors, *protocols])
 
 
-def _comparison(of: Comparison) -> str:
-  keys = [f'<i>{html.escape(key)}</i>' for key in of.keys]
-  head = ''.join(f'<th>{text}</th>' for text in ['', *map(html.escape, of.names), *keys])
+def _table(comparison: Comparison) -> str:
+  keys = [f'<i>{html.escape(key)}</i>' for key in comparison.keys]
+  head = ''.join(f'<th>{text}</th>' for text in ['', *map(html.escape, comparison.names), *keys])
   rows = []
-  for row in of.rows:
+  for row in comparison.rows:
     title = html.escape(row.subject) + (f' <sup>{MARK}</sup>' if row.marked else '')
-    values = [format_cell(row.score[name]) if name in row.score else '' for name in of.names]
-    values += [format_cell(row.protocol[key]) for key in of.keys]
+    values = [
+      format_cell(row.score[name]) if name in row.score else '' for name in comparison.names
+    ]
+    values += [format_cell(row.protocol[key]) for key in comparison.keys]
     cells = ''.join(f'<td>{html.escape(value)}</td>' for value in values)
     rows.append(f'<tr><th>{title}</th>{cells}</tr>')
-  note = f'<p class="note">{html.escape(of.footnote)}</p>' if of.footnote else ''
+  note = f'<p class="note">{html.escape(comparison.footnote)}</p>' if comparison.footnote else ''
   table = f'<table class="scores"><tr>{head}</tr>{"".join(rows)}</table>'
-  return f'<h3>{html.escape(of.metric)}</h3><div class="wide">{table}</div>{note}'
+  return f'<h3>{html.escape(comparison.metric)}</h3><div class="wide">{table}</div>{note}'
 
 
 def _account(path: pathlib.Path) -> str:
-  """Where the time went, until the run last told something."""
+  """The time spent in each phase, up to the last entry of the run."""
   if not (starts := account.starts(path)):
     return ''
   rows = account.account(starts, path.stat().st_mtime)

@@ -1,4 +1,4 @@
-"""The zero-shot protocol of UCF101 (Lumiere, Sec. 5.2): what to make, and what others reached."""
+"""The zero-shot protocol of UCF101 (Lumiere, Sec. 5.2): its prompts, and published scores."""
 
 import collections
 import pathlib
@@ -8,9 +8,9 @@ from core import unicode
 from core.errors import UserError
 from data.captions import words
 
-COUNT = 10_235  # videos that Lumiere made
+COUNT = 10_235  # the number of videos that Lumiere generated
 
-# Clips of every class in UCF101 (Soomro et al., 2012): 13,320, of at least 100 each.
+# The number of clips of each class in UCF101 (Soomro et al., 2012), 13,320 in total.
 CLIPS = {
   'ApplyEyeMakeup': 145, 'ApplyLipstick': 114, 'Archery': 145, 'BabyCrawling': 132,
   'BalanceBeam': 108, 'BandMarching': 155, 'BaseballPitch': 150, 'Basketball': 134,
@@ -37,8 +37,8 @@ CLIPS = {
   'WritingOnBoard': 152, 'YoYo': 128,
 }  # fmt: skip
 
-# Lumiere, Table 1: FVD and IS of methods that were not trained on UCF101; what each did otherwise
-# is not said.
+# FVD and IS of methods that were not trained on UCF101 (Lumiere, Table 1).  The protocol of each is
+# not published.
 PUBLISHED = {
   'MagicVideo': (655.00, None),
   'Emu Video': (606.20, 42.70),
@@ -52,22 +52,23 @@ PUBLISHED = {
 
 
 def proportional(count: int, clips: Mapping[str, int] = CLIPS) -> dict[str, int]:
-  """How many of `count` videos each class gets, in proportion to its clips.
+  """The number of videos of each class, `count` in total, in proportion to its clips.
 
-  By largest remainders, of equal ones the first: none is off by one or more.
+  This is the method of largest remainders, where the first of equal remainders comes first.
   """
   total = sum(clips.values())
   shares = {name: divmod(count * n, total) for name, n in clips.items()}
-  left = count - sum(whole for whole, _ in shares.values())
-  more = set(sorted(shares, key=lambda name: -shares[name][1])[:left])
-  return {name: whole + (name in more) for name, (whole, _) in shares.items()}
+  remaining = count - sum(quotient for quotient, _ in shares.values())
+  rounded_up = set(sorted(shares, key=lambda name: -shares[name][1])[:remaining])
+  return {name: quotient + (name in rounded_up) for name, (quotient, _) in shares.items()}
 
 
 def class_prompts(path: pathlib.Path | None) -> dict[str, str]:
-  """A prompt for every class: of a file, or the class's name in words.
+  """A prompt for every class: from a file, or else the name of the class in words.
 
-  path: lines of a class, a tab and its prompt; those that begin with # are none.  ValueError where
-  it is not of all classes and them alone, each once and with a prompt.
+  path: each line has a class, a tab and its prompt; lines that begin with # are ignored.
+
+  UserError where the file does not have every class exactly once, with a prompt, and no others.
   """
   if path is None:
     return {name: words(name) for name in CLIPS}
@@ -76,42 +77,45 @@ def class_prompts(path: pathlib.Path | None) -> dict[str, str]:
   except (OSError, ValueError) as error:
     raise UserError(f'Cannot read the prompts of {path}: {error}.') from error
   pairs = [line.split('\t') for line in lines if not line.startswith('#')]
-  found = {pair[0]: pair[-1].strip() if len(pair) > 1 else '' for pair in pairs}
-  if wrong := sorted(found.keys() ^ CLIPS.keys()):
+  prompts = {pair[0]: pair[-1].strip() if len(pair) > 1 else '' for pair in pairs}
+  if wrong := sorted(prompts.keys() ^ CLIPS.keys()):
     raise UserError(
       f'{path} has not the 101 classes of UCF101, each with a tab and its prompt: '
       f'{", ".join(wrong[:5])} {"differs" if len(wrong) == 1 else "differ"}.'
     )
-  if len(pairs) > len(found):
-    times = collections.Counter(pair[0] for pair in pairs)
-    again = ', '.join(sorted(name for name, n in times.items() if n > 1))
-    raise UserError(f'{path} has more than one line of {again}; allowed is one for each class.')
-  if blank := sorted(name for name, prompt in found.items() if not prompt):
+  if len(pairs) > len(prompts):
+    counts = collections.Counter(pair[0] for pair in pairs)
+    repeated = ', '.join(sorted(name for name, n in counts.items() if n > 1))
+    raise UserError(f'{path} has more than one line of {repeated}; allowed is one for each class.')
+  if blank := sorted(name for name, prompt in prompts.items() if not prompt):
     raise UserError(f'{path} has no prompt of {", ".join(blank)}; each class needs one.')
-  return {name: found[name] for name in CLIPS}
+  return {name: prompts[name] for name in CLIPS}
 
 
-def prompts(count: int, of: Mapping[str, str]) -> list[str]:
-  """The prompt of every video, class after class."""
-  return [of[name] for name, n in proportional(count).items() for _ in range(n)]
+def video_prompts(count: int, prompts: Mapping[str, str]) -> list[str]:
+  """The prompt of every video, class by class.
+
+  prompts: the prompt of each class.
+  """
+  return [prompts[name] for name, n in proportional(count).items() for _ in range(n)]
 
 
-def described(count: int, of: Mapping[str, str]) -> str:
-  """The plan as a table: class, videos, clips of UCF101 and prompt."""
+def describe(count: int, prompts: Mapping[str, str]) -> str:
+  """A table of the classes: number of videos, clips in UCF101, and prompt."""
   counts = proportional(count)
-  lines = [f'{name:20} {counts[name]:6,} {n:6,}  {of[name]}' for name, n in CLIPS.items()]
+  lines = [f'{name:20} {counts[name]:6,} {n:6,}  {prompts[name]}' for name, n in CLIPS.items()]
   head = f'{"class":20} {"videos":>6} {"UCF101":>6}  prompt'
   total = f'{"all":20} {sum(counts.values()):6,} {sum(CLIPS.values()):6,}'
   return '\n'.join([head, *lines, total])
 
 
-def beside_published(name: str, fvd: float | None, inception_score: float | None) -> str:
-  """A table of what was published, and ours, which is marked: protocols are not known to agree."""
+def comparison_table(name: str, fvd: float | None, inception_score: float | None) -> str:
+  """A table of the published scores and of ours, which is marked, as protocols may differ."""
   rows = [*PUBLISHED.items(), (f'{name} †', (fvd, inception_score))]
   cell = lambda value: '-' if value is None else f'{value:.2f}'
-  lines = (f'| {of} | {cell(a)} | {cell(b)} |' for of, (a, b) in rows)
+  lines = (f'| {method} | {cell(a)} | {cell(b)} |' for method, (a, b) in rows)
   note = (
-    '† by the protocol beside the score.  The published rows say neither their reference set nor '
-    'how they resize and count frames.'
+    '† has the protocol that is written with the score.  The published rows say neither their '
+    'reference set nor how they resize and count frames.'
   )
   return '\n'.join(['| zero-shot UCF101 | FVD | IS |', '|---|---:|---:|', *lines, '', note])

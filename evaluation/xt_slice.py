@@ -1,8 +1,8 @@
-"""A picture of X-T slices of several videos, one below another (Lumiere, Fig. 2).
+"""A picture of the X-T slices of several videos, one below another (Lumiere, Fig. 2).
 
-A slice is one row of pixels in every frame, the frames below one another: time runs down.  What
-moves smoothly draws a smooth line, what stands still an upright one; what flickers draws stripes
-across, frames in disorder tear lines to pieces, and a loop draws a pattern again.
+A slice is one row of pixels of every frame, stacked so that time runs down.  Smooth motion draws a
+smooth line, and what stands still a vertical one; flicker draws horizontal stripes, disordered
+frames break lines, and a loop repeats a pattern.
 """
 
 import dataclasses
@@ -15,60 +15,61 @@ from PIL import Image, ImageDraw, ImageFont
 from core.errors import UserError
 from core.video import Pixels, xt_slice
 
-WIDTH = 640  # of every slice, in pixels of the picture
-THUMB = 160  # width and height in which a first frame finds room
-MARGIN, TEXT = 16, 16  # pixels: between things, and the height of letters
-TALL = 256  # the height of a slice at which its frames are not enlarged any more
-MOST = 8  # pixels of the picture for a frame
+WIDTH = 640  # of a slice, in pixels of the picture
+THUMBNAIL = 160  # the largest width and height of a first frame
+MARGIN, TEXT = 16, 16  # pixels between elements, and the height of text
+MAX_HEIGHT = 256  # up to this height of a slice, the rows of its frames are repeated
+MAX_ROWS = 8  # rows of pixels for a frame, at most
 
-_PAPER, _INK, _PALE, _MARK = (255, 255, 255), (30, 30, 30), (110, 110, 110), (255, 0, 200)
+_PAPER, _INK, _PALE, _LINE_COLOUR = (255, 255, 255), (30, 30, 30), (110, 110, 110), (255, 0, 200)
 _LINE = TEXT + TEXT // 2
 
 Place = float | int | None
-Named = tuple[str, UInt8[np.ndarray, '_ _ _ 3']]  # a video, and what it is called
+Named = tuple[str, UInt8[np.ndarray, '_ _ _ 3']]  # a video with its name
 
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-  """What is drawn of a video."""
+  """The parts of the picture that are made of one video."""
 
   name: str
   thumb: UInt8[np.ndarray, 'h w 3']
   slice_: UInt8[np.ndarray, 't s 3']
-  where: str  # the row or column
+  place: str  # the row or the column, in words
 
 
 def picture(
   videos: Iterable[Named], *, row: Place = None, column: Place = None
 ) -> UInt8[np.ndarray, 'h w 3']:
-  """The slices of videos, each below its name and beside its first frame, where a line is marked.
+  """The slices of videos, each below its name and beside its first frame with the line marked.
 
-  videos: with their names, each of a shape of its own.  No more than the one at hand is held.
-  row: of pixels from the top, or, with a point as in 0.5, that share of each video's height; the
-    middle one by default.
-  column: the same from the left, instead of a row.  Then the frame's top is left in the slice.
+  videos: names and videos, which may have different shapes; one video is in memory at a time.
+  row: the index of a row of pixels from the top or, as a float, a share of the height of each
+    video; the middle row by default.
+  column: the same from the left, in place of a row.  The top of a frame is on the left of the
+    slice.
 
-  All slices are equally wide, by repeating or leaving out pixels, and a frame is equally high in
-  all, so that videos of other lengths are of other heights.  ValueError where there is no video, a
-  video has no such row or column, or both are given.
+  Pixels are repeated or left out so that all slices have the same width.  A frame has the same
+  height in all slices, so that a longer video has a higher slice.  UserError where there is no
+  video, a video does not have the row or column, or both are given.
   """
   if row is not None and column is not None:
     raise UserError(f'Got row {row} and column {column}; allowed is one of the two.')
   parts = [_part(name, video, row, column) for name, video in videos]
   if not parts:
     raise UserError('Got no videos; allowed is one or more.')
-  frame_height = min(max(TALL // max(len(part.slice_) for part in parts), 1), MOST)
+  frame_height = min(max(MAX_HEIGHT // max(len(part.slice_) for part in parts), 1), MAX_ROWS)
   panels = [_panel(part, frame_height) for part in parts]
   axis = 'left to right in the frame' if column is None else 'top to bottom of the frame'
-  many = 'row of pixels' if frame_height == 1 else 'rows of pixels'
-  note = f'time: down, {frame_height} {many} a frame; across: {axis}'
+  unit = 'row of pixels' if frame_height == 1 else 'rows of pixels'
+  note = f'time: down, {frame_height} {unit} a frame; across: {axis}'
   return np.concatenate([*panels, _text(note, _PALE)])
 
 
-def scaled(
+def resize_nearest(
   image: UInt8[np.ndarray, 'h w 3'], height: int, width: int
 ) -> UInt8[np.ndarray, '... 3']:
-  """The image in another size, of the nearest pixels."""
+  """The image in another size, by the nearest pixels."""
   rows, columns = (
     (2 * np.arange(new) + 1) * old // (2 * new) for new, old in zip((height, width), image.shape)
   )
@@ -90,7 +91,7 @@ def _place(name: str, video: Pixels, row: Place, column: Place) -> int:
 
 
 def _part(name: str, video: Pixels, row: Place, column: Place) -> _Part:
-  """What is drawn of a video; nothing of it is a view, which would keep the whole of it."""
+  """The parts of a video; copies, since a view would keep the whole video in memory."""
   place = _place(name, video, row, column)
   kind, size = ('row', video.shape[1]) if column is None else ('column', video.shape[2])
   thumb = _thumb(video[0], kind == 'row', place)
@@ -98,37 +99,39 @@ def _part(name: str, video: Pixels, row: Place, column: Place) -> _Part:
 
 
 def _panel(part: _Part, frame_height: int) -> UInt8[np.ndarray, 'h w 3']:
-  """A label, and below it the first frame and the slice."""
+  """A label, with the first frame and the slice below it."""
   frames, thumb = len(part.slice_), part.thumb
-  slice_ = scaled(part.slice_, frames * frame_height, WIDTH)
-  panel = np.full((max(len(slice_), len(thumb)), 3 * MARGIN + THUMB + WIDTH, 3), _PAPER, np.uint8)
+  slice_ = resize_nearest(part.slice_, frames * frame_height, WIDTH)
+  panel = np.full(
+    (max(len(slice_), len(thumb)), 3 * MARGIN + THUMBNAIL + WIDTH, 3), _PAPER, np.uint8
+  )
   panel[: len(thumb), MARGIN : MARGIN + thumb.shape[1]] = thumb
   panel[: len(slice_), -MARGIN - WIDTH : -MARGIN] = slice_
   s = '' if frames == 1 else 's'
-  return np.concatenate([_text(part.name, _INK, f'{frames} frame{s}, {part.where}'), panel])
+  return np.concatenate([_text(part.name, _INK, f'{frames} frame{s}, {part.place}'), panel])
 
 
-def _thumb(frame, of_row: bool, place: int) -> UInt8[np.ndarray, 'h w 3']:
-  """The frame, with a line across where the slice is."""
+def _thumb(frame, is_row: bool, place: int) -> UInt8[np.ndarray, 'h w 3']:
+  """The frame, small, with a line where the slice is."""
   h, w, _ = frame.shape
-  factor = THUMB / max(h, w)
-  thumb = scaled(frame, max(round(h * factor), 1), max(round(w * factor), 1))
-  axis = 0 if of_row else 1
+  factor = THUMBNAIL / max(h, w)
+  thumb = resize_nearest(frame, max(round(h * factor), 1), max(round(w * factor), 1))
+  axis = 0 if is_row else 1
   size = thumb.shape[axis]
   at = min(int((place + 0.5) / frame.shape[axis] * size), size - 1)
   across = np.moveaxis(thumb, axis, 0)
-  across[max(at - 1, 0) : at + 2] = _MARK
+  across[max(at - 1, 0) : at + 2] = _LINE_COLOUR
   return thumb
 
 
 def _text(left: str, colour: tuple, right: str = '') -> UInt8[np.ndarray, 'h w 3']:
-  """A line of text; what is on the left is cut where it has no room."""
+  """A line of text; the left part is truncated where there is no room."""
   font = ImageFont.load_default(TEXT)
-  width = 3 * MARGIN + THUMB + WIDTH
+  width = 3 * MARGIN + THUMBNAIL + WIDTH
   image = Image.new('RGB', (width, _LINE + TEXT // 2), _PAPER)
   draw = ImageDraw.Draw(image)
   room = width - 3 * MARGIN - font.getlength(right)
-  text = left = ' '.join(left.split())[:250]  # more has no room in any case
+  text = left = ' '.join(left.split())[:250]  # there is never room for more
   while font.getlength(text) > room:
     left = left[:-1]
     text = left + '...'

@@ -1,4 +1,4 @@
-"""A judge of clips of moving shapes: says what a clip shows, from its pixels alone."""
+"""A judge of clips of moving shapes, which recognises colour, shape and motion from pixels."""
 
 import dataclasses
 import functools
@@ -8,16 +8,16 @@ from jaxtyping import Float, UInt8
 
 from data import synthetic
 
-NONE = 'none'  # the verdict where nothing in the grammar describes what is seen
+NONE = 'none'  # the verdict where no word of the captions fits
 
-_CONTRAST = 50  # between shape and background, in levels of 255: below it nothing is there
-_CORE = 0.02  # of all pixels: those of greatest contrast, inside even the smallest shape
-_PATCH = 24  # pixels a side of the patches in which shapes are compared
+_CONTRAST = 50  # levels of 255: with less contrast to the background, there is no shape
+_CORE = 0.02  # the share of pixels with most contrast, which lie inside even the smallest shape
+_PATCH = 24  # the side of the patches in which shapes are compared, in pixels
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-  """What was seen, in the words of the captions or `NONE`."""
+  """What a clip shows, in the words of captions, or `NONE`."""
 
   colour: str
   shape: str
@@ -26,9 +26,9 @@ class Verdict:
 
 
 def judge(video: UInt8[np.ndarray, 't h w 3']) -> Verdict:
-  """What the clip shows, its frames taken to span the whole five seconds.
+  """What the clip shows, assuming that its frames span the five seconds of a clip.
 
-  Too few frames to tell a motion by (fewer than 8) have the motion `NONE`.
+  The motion is `NONE` for fewer than 8 frames, which are too few to recognise it.
   """
   background, ground, core = _colours(video)
   if core is None:
@@ -38,7 +38,7 @@ def judge(video: UInt8[np.ndarray, 't h w 3']) -> Verdict:
 
 
 def centres(video: UInt8[np.ndarray, 't h w 3']) -> Float[np.ndarray, 't 2']:
-  """Where the shape's centre is, (x, y) in fractions of the side; NaN where it is not seen."""
+  """The centre (x, y) of the shape in fractions of the side; NaN where there is no shape."""
   _, ground, core = _colours(video)
   if core is None:
     return np.full((len(video), 2), np.nan)
@@ -47,15 +47,15 @@ def centres(video: UInt8[np.ndarray, 't h w 3']) -> Float[np.ndarray, 't 2']:
 
 
 def _colours(video):
-  """The background's name and its colour, and the colour of the shape, None where there is none."""
+  """The name and the colour of the background, and the colour of the shape or None."""
   video = video.astype(np.float32)
   border = _border(video)
   ground = np.median(border, axis=0)
   contrast = np.linalg.norm(video - ground, axis=-1)
   core = np.median(video[contrast >= np.quantile(contrast, 1 - _CORE)], axis=0)
-  uneven = np.median(np.linalg.norm(border - ground, axis=-1))
-  seen = np.linalg.norm(core - ground) >= max(_CONTRAST, 2 * uneven)
-  return _nearest(ground, synthetic.BACKGROUNDS), ground, core if seen else None
+  noise = np.median(np.linalg.norm(border - ground, axis=-1))
+  visible = np.linalg.norm(core - ground) >= max(_CONTRAST, 2 * noise)
+  return _nearest(ground, synthetic.BACKGROUNDS), ground, core if visible else None
 
 
 def _border(video):
@@ -70,11 +70,11 @@ def _nearest(colour, named: dict) -> str:
 
 
 def _colour(core, ground) -> str:
-  """The named colour of which `core` is a mixture with at most one half of `ground`."""
+  """The named colour that is nearest to `core` when mixed with at most one half of `ground`."""
 
   def distance(name):
     line = np.array(synthetic.COLOURS[name]) - ground
-    # White on white is no candidate, and has no direction either.
+    # The maximum avoids a division by zero where the colour is that of the background.
     part = np.clip((core - ground) @ line / max(line @ line, 1.0), 0.5, 1.0)
     return np.linalg.norm(core - ground - part * line)
 
@@ -82,14 +82,14 @@ def _colour(core, ground) -> str:
 
 
 def _cover(video, ground, core) -> Float[np.ndarray, 't h w']:
-  """How far each pixel is the shape's, from 0 to 1; the noise of the background is cut off."""
+  """The coverage of each pixel by the shape, from 0 to 1; noise of the background becomes 0."""
   line = core - ground
   cover = np.clip((video - ground) @ line / (line @ line), 0, 1)
   return np.where(cover < 0.3, 0, cover)
 
 
 def _motion(cover) -> str:
-  """One of the motions, by the path of the shape's centre and the course of its area."""
+  """The motion, by the path of the centre of the shape and its area over time."""
   if len(cover) < 8:
     return NONE
   area, x, y = _path(cover)
@@ -114,9 +114,9 @@ def _motion(cover) -> str:
 
 
 def _path(cover):
-  """Area, x and y of the shape's centre (fractions of the side), averaged over a few frames.
+  """The area and the centre (x, y) of the shape in fractions of the frame, smoothed over time.
 
-  They are NaN where the shape is missing from a frame.
+  They are NaN near frames without the shape.
   """
   t, h, w = cover.shape
   area = cover.sum((1, 2)) / (h * w)
@@ -132,14 +132,14 @@ def _smooth(v, width: int):
 
 
 def _trend(v) -> tuple[float, float]:
-  """The change of the fitted line from first to last, and the part of the variance it explains."""
+  """The change of the fitted line from first to last, and the share of variance it explains."""
   u = np.linspace(-0.5, 0.5, len(v))
   slope = (u @ v) / (u @ u)
   return slope, slope**2 * np.var(u) / max(np.var(v), 1e-12)
 
 
 def _reversals(v) -> int:
-  """How often `v` turns round and comes back by at least a third of its range."""
+  """How often `v` reverses its direction, by at least a third of its range."""
   threshold, extreme = np.ptp(v) / 3, v[0]
   heading = count = 0
   for value in v:
@@ -152,7 +152,7 @@ def _reversals(v) -> int:
 
 
 def _orbits(x, y) -> float:
-  """Turns of (x, y) about the centre of the circle fitted to it; 0 where it is no circle."""
+  """The number of turns of (x, y) around the centre of the fitted circle; 0 without a circle."""
   # Kasa's fit: x^2 + y^2 = 2 a x + 2 b y + c is linear in a, b and c.
   system = np.stack([2 * x, 2 * y, np.ones_like(x)], -1)
   (a, b, _), *_ = np.linalg.lstsq(system, x**2 + y**2, rcond=None)
@@ -164,7 +164,7 @@ def _orbits(x, y) -> float:
 
 
 def _own_turns(cover, x, y) -> float:
-  """Turns of the shape about its own centre, by its moments of 3- and 4-fold symmetry."""
+  """The number of turns of the shape around its centre, by moments of 3- and 4-fold symmetry."""
   _, h, w = cover.shape
   dx = (np.arange(w) + 0.5) / w - x[:, None, None]
   dy = ((np.arange(h) + 0.5) / h)[:, None] - y[:, None, None]
@@ -178,13 +178,13 @@ def _own_turns(cover, x, y) -> float:
 
 
 def _turns(z) -> float:
-  """Turns of `z` about 0; none where its phase does not go steadily one way, as noise does not."""
+  """The number of turns of `z` around 0; 0 where its phase is not steady, as for noise."""
   change, steady = _trend(np.unwrap(np.angle(z)))
   return abs(change) / (2 * np.pi) if steady > 0.8 else 0.0
 
 
 def _shape(cover) -> str:
-  """The shape whose templates, at their best angles, overlap most with the largest seen."""
+  """The shape whose templates overlap most, at the best angle, with the frames of largest area."""
   largest = np.argsort(cover.sum((1, 2)))[-max(1, len(cover) // 4) :][::-3]
   patches = np.stack([_patch(cover[i]) for i in largest])
   scores = {name: _overlap(patches, _templates(name)).max(-1).mean() for name in synthetic.SHAPES}
@@ -192,14 +192,14 @@ def _shape(cover) -> str:
 
 
 def _overlap(a, b):
-  """Intersection over union of every patch in `a` with every one in `b`."""
+  """The intersection over union of every patch in `a` with every patch in `b`."""
   a, b = a[:, None], b[None]
   return np.minimum(a, b).sum((2, 3)) / np.maximum(a, b).sum((2, 3))
 
 
 @functools.cache
 def _templates(shape: str):
-  """Patches of the shape at angles 10 degrees apart, drawn as small as the clips are."""
+  """Patches of the shape at angles 10 degrees apart, drawn at 32 pixels as clips are."""
   middle = (0.5, 0.5)
   drawn = [
     synthetic.Facts('white', shape, '', 'black', middle, middle, (0.2, 0.2), angle=angle)
@@ -210,17 +210,17 @@ def _templates(shape: str):
 
 
 def _patch(cover):
-  """The shape at a standard place and size: its centre in the middle, its spread one sixth."""
+  """The shape in a patch, centred, and scaled so that its standard deviation is a sixth of it."""
   ys, xs = np.mgrid[: cover.shape[0], : cover.shape[1]]
   weight = cover / cover.sum()
   x, y = (weight * xs).sum(), (weight * ys).sum()
-  spread = np.sqrt((weight * ((xs - x) ** 2 + (ys - y) ** 2)).sum())
-  grid = 6 * spread * ((np.arange(_PATCH) + 0.5) / _PATCH - 0.5)
+  deviation = np.sqrt((weight * ((xs - x) ** 2 + (ys - y) ** 2)).sum())
+  grid = 6 * deviation * ((np.arange(_PATCH) + 0.5) / _PATCH - 0.5)
   return _sample(cover, y + grid[:, None], x + grid)
 
 
 def _sample(image, y, x):
-  """The image at the points (y, x), bilinearly; 0 outside."""
+  """The image at the points (y, x), by bilinear interpolation; 0 outside."""
   image = np.pad(image, 1)
   y = np.clip(y + 1, 0, image.shape[0] - 1.001)
   x = np.clip(x + 1, 0, image.shape[1] - 1.001)

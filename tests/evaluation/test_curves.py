@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 
 from evaluation import curves
-from evaluation.curves import HEIGHT, MANY, RANGE, WIDTH, power_ticks, read, smoothed, svg, ticks
+from evaluation.curves import (
+  HEIGHT,
+  LOG_RATIO,
+  MIN_SMOOTHED,
+  WIDTH,
+  log_ticks,
+  read,
+  smoothed,
+  svg,
+  ticks,
+)
 
 
 def written(tmp_path, *lines):
@@ -98,7 +108,7 @@ def test_ticks_span_a_single_value(value):
   ],
 )
 def test_ticks_of_powers_span_the_values(low, high, expected):
-  assert power_ticks(low, high) == expected
+  assert log_ticks(low, high) == expected
 
 
 def test_a_line_lies_as_its_values_do():
@@ -114,7 +124,7 @@ def test_a_line_lies_as_its_values_do():
 
 
 def test_what_spreads_widely_is_drawn_by_powers():
-  high = float(RANGE)
+  high = float(LOG_RATIO)
   ((_, points),) = drawn(svg({'loss': [(0, 1.0), (1, high**0.5), (2, high)]}))
   y = points[:, 1]
   assert (y[0] - y[1]) / (y[0] - y[2]) == pytest.approx(0.5, abs=1e-2)
@@ -128,7 +138,7 @@ def test_curves_are_drawn_raw_and_smooth():
   raw, smooth = drawn(svg({'loss': points}))
   assert (raw[0], smooth[0]) == ('raw c0', 'line c0')
   assert np.ptp(smooth[1][5:-5, 1]) < 0.3 * np.ptp(raw[1][:, 1])
-  few = points[: MANY - 1]
+  few = points[: MIN_SMOOTHED - 1]
   assert [kind for kind, _ in drawn(svg({'a': few, 'b': few}))] == ['line c0', 'line c1']
 
 
@@ -146,7 +156,7 @@ def test_a_long_curve_keeps_its_extremes():
   values = np.sin(np.arange(20000) / 900)
   values[7777], values[12345] = 9, -9
   (_, points), _ = drawn(svg({'loss': list(enumerate(values.tolist()))}))
-  assert len(points) <= 2 * curves.MOST + 2
+  assert len(points) <= 2 * curves.COLUMNS + 2
   ((_, whole),) = drawn(svg({'loss': [(0, 9.0), (1, -9.0)]}))
   assert points[:, 1].min() == whole[0, 1]
   assert points[:, 1].max() == whole[1, 1]

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from core import video
-from evaluation import report
 from evaluation.protocol import write_score
-from evaluation.report import EMBED, spread, write_report
+from evaluation.report import MAX_EMBEDDED, MAX_STEPS, evenly_spaced, write_report
 from training.phases import PHASES
 
 PROMPTS = ('a red circle', 'a <b>square</b> & more')
@@ -78,7 +77,7 @@ def test_a_page_has_curves_samples_and_slices(tmp_path):
   assert len(of.attributes('svg')) == len(of.attributes('figure')) == 4
   assert 'The same at every step: skipped 0.' in captions
   assert '20 of 30' in captions
-  assert '0.1, at least 0.1 at step 20' in captions
+  assert '0.1, minimum 0.1 at step 20' in captions
   assert len(of.attributes('video')) == len(of.attributes('img')) == 4
   assert all(prompt in captions for prompt in PROMPTS)
   assert 'step 10' in captions
@@ -94,7 +93,7 @@ def test_the_evaluation_loss_is_beside_that_of_training_by_its_own_name(tmp_path
   of = page(write_report(workdir))
   assert len(of.attributes('figure')) == 4  # none of its own
   assert metric in of.text
-  assert '0.75, at least 0.5 at step 10' in of.text
+  assert '0.75, minimum 0.5 at step 10' in of.text
 
 
 def test_a_page_is_alone_in_the_world(tmp_path):
@@ -118,7 +117,7 @@ def test_large_files_are_linked_where_the_page_is_in_the_workdir_and_named_elsew
   workdir = run(tmp_path, steps=(10,))
   name = 'samples/step_00000010/0.mp4'
   with (workdir / name).open('ab') as file:
-    file.write(bytes(EMBED))
+    file.write(bytes(MAX_EMBEDDED))
   first, second = page(write_report(workdir)).attributes('video')
   assert first['src'] == name
   assert second['src'].startswith('data:')
@@ -132,12 +131,12 @@ def test_large_files_are_linked_where_the_page_is_in_the_workdir_and_named_elsew
 
 def test_of_many_steps_some_are_shown(tmp_path):
   names = [tmp_path / str(i) for i in range(101)]
-  assert [path.name for path in spread(names, 6)] == ['0', '20', '40', '60', '80', '100']
-  assert spread(names[:6], 6) == names[:6]
-  steps = tuple(range(10, 10 * (report.SHOWN + 3), 10))
+  assert [path.name for path in evenly_spaced(names, 6)] == ['0', '20', '40', '60', '80', '100']
+  assert evenly_spaced(names[:6], 6) == names[:6]
+  steps = tuple(range(10, 10 * (MAX_STEPS + 3), 10))
   of = page(write_report(run(tmp_path, steps=steps)))
-  assert f'{report.SHOWN} of {len(steps)} steps' in of.text
-  assert len(of.attributes('video')) == report.SHOWN * len(PROMPTS)
+  assert f'{MAX_STEPS} of {len(steps)} steps' in of.text
+  assert len(of.attributes('video')) == MAX_STEPS * len(PROMPTS)
 
 
 def test_scores_are_in_tables_with_marks_where_protocols_differ(tmp_path):
@@ -171,7 +170,7 @@ def test_scores_behind_links_and_of_any_name_are_on_the_page(tmp_path):
 
 def test_a_run_that_has_just_begun_has_a_page(tmp_path):
   of = page(write_report(run(tmp_path, steps=(), metrics=False)))
-  for text in ('has told nothing yet', 'no samples yet', 'no scores yet'):
+  for text in ('has no metrics yet', 'no samples yet', 'no scores yet'):
     assert text in of.text
 
 

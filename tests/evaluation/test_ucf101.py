@@ -57,7 +57,7 @@ def test_published_prompts_are_read():
   of = ucf101.class_prompts(LISTS / 'ucf101_prompts.tsv')
   assert list(of) == list(ucf101.CLIPS)
   assert of['Archery'] == 'a person shooting with a bow'
-  assert ucf101.prompts(13_320, of).count(of['Archery']) == 145
+  assert ucf101.video_prompts(13_320, of).count(of['Archery']) == 145
 
 
 def test_a_class_says_itself_in_words():
@@ -119,14 +119,14 @@ def test_another_encoding_is_refused(tmp_path, encoding, reason):
 
 
 def test_the_plan_is_shown_whole():
-  lines = ucf101.described(ucf101.COUNT, ucf101.class_prompts(None)).splitlines()
+  lines = ucf101.describe(ucf101.COUNT, ucf101.class_prompts(None)).splitlines()
   assert len(lines) == 103
   assert lines[-1].split() == ['all', '10,235', '13,320']
   assert sum(int(line.split()[1]) for line in lines[1:-1]) == 10_235
 
 
 def test_ours_stands_marked_beside_what_was_published():
-  table = ucf101.beside_published('demo', 1234.5, None)
+  table = ucf101.comparison_table('demo', 1234.5, None)
   assert '| Lumiere (Google) | 332.49 | 37.54 |' in table
   assert '| demo † | 1234.50 | - |' in table
   assert table.splitlines()[-1].startswith('†')

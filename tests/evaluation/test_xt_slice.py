@@ -3,7 +3,15 @@ import weakref
 import numpy as np
 import pytest
 
-from evaluation.xt_slice import MARGIN, MOST, TALL, THUMB, WIDTH, picture, scaled
+from evaluation.xt_slice import (
+  MARGIN,
+  MAX_HEIGHT,
+  MAX_ROWS,
+  THUMBNAIL,
+  WIDTH,
+  picture,
+  resize_nearest,
+)
 
 RNG = np.random.default_rng(0)
 MARK = (255, 0, 200)
@@ -26,46 +34,48 @@ def test_the_pixels_of_slices_are_those_of_the_videos():
   first, second = slices_in(picture([('a', a), ('b', b)], row=7))
   for found, video in ((first, a), (second, b)):
     t, _, w, _ = video.shape
-    expected = np.repeat(np.repeat(video[:, 7], MOST, 0), WIDTH // w, 1)
-    assert found.shape == (t * MOST, WIDTH, 3)
+    expected = np.repeat(np.repeat(video[:, 7], MAX_ROWS, 0), WIDTH // w, 1)
+    assert found.shape == (t * MAX_ROWS, WIDTH, 3)
     assert np.array_equal(found, expected)
 
 
 def test_a_column_lies_flat():
   video = noise(10)
   (found,) = slices_in(picture([('a', video)], column=39))
-  assert np.array_equal(found[::MOST, :: WIDTH // 32], video[:, :, 39])
+  assert np.array_equal(found[::MAX_ROWS, :: WIDTH // 32], video[:, :, 39])
 
 
 @pytest.mark.parametrize(('place', 'row'), [(None, 16), (0, 0), (1, 1), (0.0, 0), (0.99, 31)])
 def test_a_row_is_an_index_or_a_share(place, row):
   video = noise(5)
   (found,) = slices_in(picture([('a', video)], row=place))
-  assert np.array_equal(found[::MOST, :: WIDTH // 40], video[:, row])
+  assert np.array_equal(found[::MAX_ROWS, :: WIDTH // 40], video[:, row])
 
 
 def test_a_share_is_of_every_video_itself():
   videos = {'a': noise(5), 'b': noise(5, h=8)}
   first, second = slices_in(picture(videos.items(), row=0.5))
-  assert np.array_equal(first[::MOST, :: WIDTH // 40], videos['a'][:, 16])
-  assert np.array_equal(second[::MOST, :: WIDTH // 40], videos['b'][:, 4])
+  assert np.array_equal(first[::MAX_ROWS, :: WIDTH // 40], videos['a'][:, 16])
+  assert np.array_equal(second[::MAX_ROWS, :: WIDTH // 40], videos['b'][:, 4])
 
 
 def test_frames_of_long_videos_are_lower_and_of_one_height_in_all():
-  first, second = slices_in(picture([('a', noise(TALL // 2)), ('b', noise(TALL // 4))]))
-  assert (len(first), len(second)) == (TALL, TALL // 2)
-  (only,) = slices_in(picture([('a', noise(TALL + 9))]))
-  assert len(only) == TALL + 9
+  first, second = slices_in(picture([('a', noise(MAX_HEIGHT // 2)), ('b', noise(MAX_HEIGHT // 4))]))
+  assert (len(first), len(second)) == (MAX_HEIGHT, MAX_HEIGHT // 2)
+  (only,) = slices_in(picture([('a', noise(MAX_HEIGHT + 9))]))
+  assert len(only) == MAX_HEIGHT + 9
 
 
 @pytest.mark.parametrize('kind', ['row', 'column'])
 def test_the_first_frame_is_there_and_the_line_where_the_slice_is(kind):
   video = noise(3, h=32, w=32)
-  left = picture([('a', video)], **{kind: 0.75})[:, MARGIN : MARGIN + THUMB]
-  enlarged = scaled(video[0], THUMB, THUMB)
+  left = picture([('a', video)], **{kind: 0.75})[:, MARGIN : MARGIN + THUMBNAIL]
+  enlarged = resize_nearest(video[0], THUMBNAIL, THUMBNAIL)
   line = slice(24 * 5 + 1, 24 * 5 + 4)  # every pixel of the frame is one of 5 by 5
   enlarged[(line,) if kind == 'row' else (slice(None), line)] = MARK
-  assert any(np.array_equal(left[y : y + THUMB], enlarged) for y in range(len(left) - THUMB + 1))
+  assert any(
+    np.array_equal(left[y : y + THUMBNAIL], enlarged) for y in range(len(left) - THUMBNAIL + 1)
+  )
 
 
 def test_names_are_written_and_cut_where_they_are_too_long():
@@ -80,8 +90,8 @@ def test_names_are_written_and_cut_where_they_are_too_long():
 
 def test_nearest_pixels():
   image = np.arange(6, dtype=np.uint8)[None, :, None].repeat(3, 2)
-  assert scaled(image, 1, 12)[0, :, 0].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
-  assert scaled(image, 2, 3)[:, :, 0].tolist() == [[1, 3, 5]] * 2
+  assert resize_nearest(image, 1, 12)[0, :, 0].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+  assert resize_nearest(image, 2, 3)[:, :, 0].tolist() == [[1, 3, 5]] * 2
 
 
 def test_no_more_videos_are_held_than_the_one_at_hand_and_the_next():
