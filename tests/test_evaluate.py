@@ -125,9 +125,9 @@ def test_ucf101_resumes_to_the_same_score(run, tmp_path, small, small_networks):
   before = {path.name: path.read_bytes() for path in (tmp_path / 'made').iterdir()}
   assert len(before) == 6
   score = (tmp_path / 'score.json').read_text()
-  found = json.loads(score)
-  assert found['score'].keys() == {'inception_score'}
-  assert found['protocol']['inception_score']['clips'] == 5
+  result = json.loads(score)
+  assert result['score'].keys() == {'inception_score'}
+  assert result['protocol']['inception_score']['clips'] == 5
   for gone in sorted(before)[1:4:2]:
     (tmp_path / 'made' / gone).unlink()
   (tmp_path / 'score.json').unlink()
@@ -151,10 +151,10 @@ def test_all_of_what_is_made_is_scored_and_says_what_made_it(run, tmp_path, smal
   argv = ('motion', '--prompts=list.txt', f'--workdir={small}', '--per_prompt=2', '--count=1')
   status, _, err = run(*argv, '--guidance=2', '--output=score.json')
   assert status == 0, err
-  found = json.loads((tmp_path / 'score.json').read_text())
-  assert found['of'] == found['made_by']['model'] == 't2v step 3'
-  assert len(found['made_by']['weights']) == 12
-  protocol = found['protocol']
+  result = json.loads((tmp_path / 'score.json').read_text())
+  assert result['of'] == result['made_by']['model'] == 't2v step 3'
+  assert len(result['made_by']['weights']) == 12
+  protocol = result['protocol']
   assert (protocol['clips'], protocol['drawn_by_seed']) == (2, None)
   assert protocol['sampling'].items() >= {'guidance': '2.0', 'seed': '0', 'steps': '1'}.items()
 
@@ -175,10 +175,10 @@ def test_fvd_is_of_two_folders(run, tmp_path, videos, small_networks):
   assert status == 0, err
   assert 'skipped broken.mp4: ' in err
   assert re.search(r'fvd of 3 clips in v\nfvd is by random weights', out)
-  found = json.loads((tmp_path / 'score.json').read_text())
-  assert found['score']['fvd'] > 0
-  assert found['protocol']['reading']['frames'] == 9
-  assert found['protocol']['reference_clips'] == 3
+  result = json.loads((tmp_path / 'score.json').read_text())
+  assert result['score']['fvd'] > 0
+  assert result['protocol']['reading']['frames'] == 9
+  assert result['protocol']['reference_clips'] == 3
 
 
 @pytest.mark.parametrize('line', ['--row=3', '--row=0.5', '--column=31', '--column=0.0'])
@@ -222,14 +222,14 @@ def test_a_study_is_made_and_its_answers_are_analysed(run, tmp_path):
     for id, item in key['items'].items()
     for question in item['questions']
   ]
-  said = {'version': key['version'], 'study': key['study'], 'rater': 'r', 'finished': 'now'}
+  answers_file = {'version': key['version'], 'study': key['study'], 'rater': 'r', 'finished': 'now'}
   (tmp_path / 'answers').mkdir()
-  (tmp_path / 'answers/r.json').write_text(json.dumps(said | {'answers': answers}))
+  (tmp_path / 'answers/r.json').write_text(json.dumps(answers_file | {'answers': answers}))
   argv = ('user_study', '--analyse=answers', '--key=study/key.json', '--output=score.json')
   status, _, err = run(*argv)
   assert status == 0, err
-  found = json.loads((tmp_path / 'score.json').read_text())
-  assert found['score']['quality']['ours'] == found['score']['text']['ours'] == 1
+  result = json.loads((tmp_path / 'score.json').read_text())
+  assert result['score']['quality']['ours'] == result['score']['text']['ours'] == 1
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ from ssr.multidiffusion import over_windows
   ],
 )
 def test_borders_are_where_windows_begin_and_end(frames, overlap, expected):
-  at = borders(frames, window=8, overlap=overlap)
-  assert at.shape == (frames - 1,)
-  assert np.flatnonzero(at).tolist() == expected
+  at_border = borders(frames, window=8, overlap=overlap)
+  assert at_border.shape == (frames - 1,)
+  assert np.flatnonzero(at_border).tolist() == expected
 
 
 @pytest.mark.parametrize(('frames', 'overlap'), [(24, 0), (20, 2), (18, 3)])
@@ -39,26 +39,26 @@ def test_one_window_has_no_border():
 
 @pytest.mark.parametrize(('frames', 'window', 'overlap'), [(80, 3, 2), (9, 8, 0), (5, 1, 0)])
 def test_borders_everywhere_compare_with_nothing(frames, window, overlap):
-  said = (
+  message = (
     f'^Got {frames} frames in windows of {window} with an overlap of {overlap}, and no two are in '
     'one window alone; allowed are a smaller overlap, larger windows or more frames'
   )
-  with pytest.raises(ValueError, match=said):
+  with pytest.raises(ValueError, match=message):
     borders(frames, window, overlap)
 
 
 def test_the_ratio_is_that_of_squared_jumps():
-  at = borders(20, 8, 2)
-  levels = np.cumsum(np.concatenate([[0], np.where(at, 3.0, -1.0)]))
+  at_border = borders(20, 8, 2)
+  levels = np.cumsum(np.concatenate([[0], np.where(at_border, 3.0, -1.0)]))
   frames = levels[:, None, None, None] * np.ones((2, 4, 3))
-  assert ratio(np.stack([differences(frames)] * 2), at) == pytest.approx(9)
+  assert ratio(np.stack([differences(frames)] * 2), at_border) == pytest.approx(9)
 
 
 def test_a_still_video_counts_by_its_seams_alone():
-  at = np.array([False, True, False])
-  assert ratio(np.array([[1.0, 1.0, 1.0], [0.0, 2.0, 0.0]]), at) == pytest.approx(3)
+  at_border = np.array([False, True, False])
+  assert ratio(np.array([[1.0, 1.0, 1.0], [0.0, 2.0, 0.0]]), at_border) == pytest.approx(3)
   with pytest.raises(ValueError, match='nothing changes within a window'):
-    ratio(np.array([[0.0, 2.0, 0.0]]), at)
+    ratio(np.array([[0.0, 2.0, 0.0]]), at_border)
 
 
 def test_pixels_do_not_wrap_around():

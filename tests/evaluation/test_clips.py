@@ -11,7 +11,7 @@ from evaluation.folder import open_folder
 
 
 def numbered(frames, side=8):
-  """A video of which every frame is of its number."""
+  """A video in which the level of every frame is its index."""
   return np.tile(np.arange(frames, dtype=np.uint8)[:, None, None, None], (1, side, side, 3))
 
 
@@ -38,8 +38,8 @@ def test_first_window_and_stride(folder):
 
 
 def test_all_windows_have_no_frame_in_common(folder):
-  found = read(folder / 'b.npy', Reading(2, stride=2, windows='all'))
-  assert [first(c) for c in found] == [[0, 2], [3, 5], [6, 8]]
+  result = read(folder / 'b.npy', Reading(2, stride=2, windows='all'))
+  assert [first(c) for c in result] == [[0, 2], [3, 5], [6, 8]]
 
 
 def test_no_number_of_frames_is_all_of_them(folder):
@@ -56,10 +56,10 @@ def test_stored_frames_and_a_rate(tmp_path):
   np.testing.assert_allclose(sampled, [0, 0, 25, 25], atol=2)
 
 
-def test_what_is_too_short_is_told_of_and_left_out(folder):
+def test_short_videos_are_skipped_with_the_reason(folder):
   skipped = {}
-  found = dict(clips(open_folder(folder), Reading(4), first, skip=skipped.__setitem__))
-  assert found == {'a.npy': [0, 1, 2, 3], 'b.npy': [0, 1, 2, 3]}
+  result = dict(clips(open_folder(folder), Reading(4), first, skip=skipped.__setitem__))
+  assert result == {'a.npy': [0, 1, 2, 3], 'b.npy': [0, 1, 2, 3]}
   assert skipped == {'deep/c.npy': f'{folder}/deep/c.npy ends early: 3 of 4 frames.'}
 
 
@@ -73,11 +73,11 @@ def test_arrays_are_read_in_threads_while_garbage_is_collected(tmp_path, monkeyp
   gc.callbacks.append(wait)
   gc.set_threshold(50)
   try:
-    found = list(clips(open_folder(tmp_path), Reading(1), first, skip=refuse))
+    result = list(clips(open_folder(tmp_path), Reading(1), first, skip=refuse))
   finally:
     gc.callbacks.remove(wait)
     gc.set_threshold(*threshold)
-  assert len(found) == 100
+  assert len(result) == 100
 
 
 @pytest.mark.parametrize(
@@ -91,28 +91,28 @@ def test_arrays_are_read_in_threads_while_garbage_is_collected(tmp_path, monkeyp
     b'\x93NUMPY\1\0\2\0{}',
   ],
 )
-def test_broken_files_are_told_of_and_left_out(folder, broken):
+def test_broken_files_are_skipped_with_the_reason(folder, broken):
   (folder / 'z.mp4').write_bytes(broken)
   np.save(folder / 'y.npy', np.zeros(3))
   np.save(folder / 'w.npy', np.zeros((16, 0, 5, 3), np.uint8))
   (folder / 'x.NPY').write_bytes(broken)
   (folder / 'frames.mp4').mkdir()
   (folder / 'gone.mp4').symlink_to('nowhere')
-  skipped, found = {}, open_folder(folder)
-  list(clips(found, Reading(2), first, skip=skipped.__setitem__))
-  found.digest()
+  skipped, result = {}, open_folder(folder)
+  list(clips(result, Reading(2), first, skip=skipped.__setitem__))
+  result.digest()
   assert sorted(skipped) == ['w.npy', 'x.NPY', 'y.npy', 'z.mp4']
   assert all(str(folder / file) in reason for file, reason in skipped.items())
 
 
 @pytest.mark.parametrize('reading', [Reading(0), Reading(4, windows='all')])
-def test_damage_is_told_of_where_all_of_a_video_is_asked_for(tmp_path, reading):
+def test_damage_is_an_error_where_all_of_a_video_is_read(tmp_path, reading):
   noise = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), np.uint8)
   video.write(tmp_path / 'whole.gif', noise)
   (tmp_path / 'cut.gif').write_bytes((tmp_path / 'whole.gif').read_bytes()[:-2000])
   skipped = {}
-  found = dict(clips(open_folder(tmp_path), reading, len, skip=skipped.__setitem__))
-  assert found.keys() == {'whole.gif'}
+  result = dict(clips(open_folder(tmp_path), reading, len, skip=skipped.__setitem__))
+  assert result.keys() == {'whole.gif'}
   assert skipped.keys() == {'cut.gif'}
   begun = clips(open_folder(tmp_path), Reading(4), len, skip=refuse)
   assert dict(begun).keys() == {'whole.gif', 'cut.gif'}
@@ -123,8 +123,8 @@ def test_a_count_is_exact_and_drawn_by_the_seed(folder):
     np.save(folder / f'n{i}.npy', numbered(2))
 
   def draw(seed):
-    found = clips(open_folder(folder), Reading(2), first, skip=refuse, count=8, seed=seed)
-    return [file for file, _ in found]
+    result = clips(open_folder(folder), Reading(2), first, skip=refuse, count=8, seed=seed)
+    return [file for file, _ in result]
 
   assert draw(0) == draw(0) != draw(1)
   assert len(set(draw(0))) == 8
@@ -140,8 +140,8 @@ def test_too_few_are_an_error(folder):
 
 
 def test_batches_keep_order_and_the_rest():
-  found = list(batched([(str(i), np.full(2, i)) for i in range(5)], 2))
-  assert [b[:, 0].tolist() for b in found] == [[0, 1], [2, 3], [4]]
+  result = list(batched([(str(i), np.full(2, i)) for i in range(5)], 2))
+  assert [b[:, 0].tolist() for b in result] == [[0, 1], [2, 3], [4]]
 
 
 @pytest.mark.parametrize(

@@ -30,11 +30,11 @@ def written(tmp_path, *lines):
 
 def drawn(text):
   """The numbers of each line of a chart: kind, and its points (x, y)."""
-  found = []
+  result = []
   for path in xml.etree.ElementTree.fromstring(text).iter('path'):
     points = re.findall(r'[ML]([\d.]+) ([\d.]+)', path.get('d'))
-    found.append((path.get('class'), np.array(points, float)))
-  return [one for one in found if one[0] != 'grid']
+    result.append((path.get('class'), np.array(points, float)))
+  return [one for one in result if one[0] != 'grid']
 
 
 def test_metrics_are_read_by_name(tmp_path):
@@ -46,11 +46,11 @@ def test_metrics_are_read_by_name(tmp_path):
     {'step': 2, 'loss': None},
     "{'step': 3, 'lo",
   )
-  found = read(path)
-  assert found['evaluation_loss'] == [(0, 2.0)]
-  assert found['loss'][0] == (1, 1.5)
-  assert math.isnan(found['loss'][1][1])
-  assert set(found) == {'evaluation_loss', 'loss'}
+  result = read(path)
+  assert result['evaluation_loss'] == [(0, 2.0)]
+  assert result['loss'][0] == (1, 1.5)
+  assert math.isnan(result['loss'][1][1])
+  assert set(result) == {'evaluation_loss', 'loss'}
   assert read(tmp_path / 'none') == {}
 
 
@@ -157,9 +157,9 @@ def test_a_long_curve_keeps_its_extremes():
   values[7777], values[12345] = 9, -9
   (_, points), _ = drawn(svg({'loss': list(enumerate(values.tolist()))}))
   assert len(points) <= 2 * curves.COLUMNS + 2
-  ((_, whole),) = drawn(svg({'loss': [(0, 9.0), (1, -9.0)]}))
-  assert points[:, 1].min() == whole[0, 1]
-  assert points[:, 1].max() == whole[1, 1]
+  ((_, extremes),) = drawn(svg({'loss': [(0, 9.0), (1, -9.0)]}))
+  assert points[:, 1].min() == extremes[0, 1]
+  assert points[:, 1].max() == extremes[1, 1]
 
 
 def test_a_name_is_no_markup():

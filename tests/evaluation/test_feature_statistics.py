@@ -40,25 +40,25 @@ def test_published_distances(case):
 
 def test_one_feature_is_a_difference_of_means_and_of_deviations():
   a, b = features(50, 1), features(70, 1, 1, loc=2.0, scale=3.0)
-  apart = (a.mean() - b.mean()) ** 2 + (a.std(ddof=1) - b.std(ddof=1)) ** 2
-  assert distance(a, b) == pytest.approx(apart, rel=1e-12)
+  difference = (a.mean() - b.mean()) ** 2 + (a.std(ddof=1) - b.std(ddof=1)) ** 2
+  assert distance(a, b) == pytest.approx(difference, rel=1e-12)
 
 
 def test_commuting_covariances_have_a_closed_form():
   rng = np.random.default_rng(0)
-  turn = np.linalg.qr(rng.normal(size=(8, 8)))[0]
+  rotation = np.linalg.qr(rng.normal(size=(8, 8)))[0]
   s, t = rng.uniform(0, 2, 8), rng.uniform(0, 2, 8)
   s[:3] = 0  # singular
   a, b = (
-    Moments(101, np.zeros(8), 100 * turn @ np.diag(v**2) @ turn.T) for v in (s, t)
+    Moments(101, np.zeros(8), 100 * rotation @ np.diag(v**2) @ rotation.T) for v in (s, t)
   )  # fmt: skip
   assert frechet_distance(a, b) == pytest.approx(((s - t) ** 2).sum(), rel=1e-9)
 
 
 def test_fewer_samples_than_features_change_nothing_that_a_rotation_does_not():
   a, b = features(10, 40), features(12, 40, 1)
-  turn = np.linalg.qr(features(40, 40, 2))[0]
-  assert distance(a @ turn, b @ turn) == pytest.approx(distance(a, b), rel=1e-9)
+  rotation = np.linalg.qr(features(40, 40, 2))[0]
+  assert distance(a @ rotation, b @ rotation) == pytest.approx(distance(a, b), rel=1e-9)
   assert distance(a, a) < 1e-12
 
 

@@ -11,7 +11,7 @@ from evaluation.folder import Folder, open_folder
 
 
 def numbered(frames, side=8):
-  """A video of which every frame is of its number."""
+  """A video in which the level of every frame is its index."""
   return np.tile(np.arange(frames, dtype=np.uint8)[:, None, None, None], (1, side, side, 3))
 
 
@@ -135,8 +135,8 @@ def test_folders_behind_links_are_read_once(folder):
   (folder / 'again').symlink_to('part')
   (folder / 'deep' / 'round').symlink_to('..')
   (elsewhere / 'back').symlink_to(folder)
-  found = open_folder(folder).files
-  assert found == ('a.npy', 'again/e.npy', 'b.npy', 'deep/c.npy')
+  videos = open_folder(folder).files
+  assert videos == ('a.npy', 'again/e.npy', 'b.npy', 'deep/c.npy')
   lines = [{'file': 'part/e.npy', 'caption': 'one'}, {'file': 'deep/round/a.npy', 'caption': 'two'}]
   (folder / 'captions.jsonl').write_text('\n'.join(map(json.dumps, lines)))
   assert open_folder(folder).known_prompts() == {'again/e.npy': 'one', 'a.npy': 'two'}
@@ -156,9 +156,9 @@ def test_names_that_are_not_utf_8_or_of_another_form(folder):
   (folder / 'captions.jsonl').write_text(
     '{"file": "caf\\udce9.npy", "caption": "one"}\n{"file": "caf\\u00e9.npy", "caption": "two"}'
   )
-  found = open_folder(folder)
-  assert found.known_prompts() == {'caf\udce9.npy': 'one', 'cafe\u0301.npy': 'two'}
-  digest = found.digest()
+  videos = open_folder(folder)
+  assert videos.known_prompts() == {'caf\udce9.npy': 'one', 'cafe\u0301.npy': 'two'}
+  digest = videos.digest()
   (folder / 'caf\udce9.npy').rename(folder / 'caf\udcea.npy')
   assert digest != open_folder(folder).digest()
 

@@ -24,19 +24,19 @@ def config():
   return config
 
 
-def scoring(config, workdir, told):
+def scoring(config, workdir, settings):
   """Of two videos at once, on one device."""
   mesh = make_mesh((('data', 1),), jax.devices()[:1])
   stage = open_stage(config)
   generate = make_generate_on_host(stage.generate, 2, mesh)
-  return make_scoring(config, stage, generate, workdir, at_once=2, **told)
+  return make_scoring(config, stage, generate, workdir, at_once=2, **settings)
 
 
 def test_scores_are_of_videos_by_these_parameters(tmp_path, config):
   workdir = save(tmp_path / 'run', config)
   _, params, _ = checkpoint.load(workdir)
   score = scoring(config, workdir, config.scores)
-  found = score(params, 7)
+  result = score(params, 7)
   folder = workdir / 'evaluation' / 'step_00000007'
   lines = [json.loads(line) for line in (folder / 'videos/index.jsonl').read_text().splitlines()]
   first, second = config.sample_prompts
@@ -45,18 +45,18 @@ def test_scores_are_of_videos_by_these_parameters(tmp_path, config):
     kept = json.loads((folder / f'{metric}.json').read_text())
     assert kept['of'] == 'step 7'
     assert kept['protocol']['clips'] == 3
-    assert all(found[f'{metric}/{name}'] == value for name, value in kept['score'].items())
+    assert all(result[f'{metric}/{name}'] == value for name, value in kept['score'].items())
   # The same again, whatever was there.
-  assert score(params, 7) == found
+  assert score(params, 7) == result
 
 
 def test_prompts_are_those_of_a_file(tmp_path, config):
   (tmp_path / 'list.txt').write_text(SCENES[0].caption)
   list_of_one = {'prompts': str(tmp_path / 'list.txt'), 'videos': 2, 'metrics': ('shapes',)}
-  told = config.scores.to_dict() | list_of_one
+  settings = config.scores.to_dict() | list_of_one
   workdir = save(tmp_path / 'run', config)
   _, params, _ = checkpoint.load(workdir)
-  scoring(config, workdir, told)(params, 1)
+  scoring(config, workdir, settings)(params, 1)
   index = workdir / 'evaluation/step_00000001/videos/index.jsonl'
   assert index.read_text().count(SCENES[0].caption) == 2
 
@@ -69,7 +69,7 @@ def test_no_metrics_are_no_videos(tmp_path, config):
 
 
 @pytest.mark.parametrize(
-  ('told', 'message'),
+  ('settings', 'message'),
   [
     ({'metrics': ('psnr',)}, "Unknown metric: 'psnr'.  Allowed: clip_score, fvd,"),
     ({'metrics': ('fvd',)}, 'fvd needs reference and i3d'),
@@ -92,8 +92,8 @@ def test_no_metrics_are_no_videos(tmp_path, config):
     ({'windows': 'frist'}, "Got windows='frist'; allowed are first, all"),
   ],
 )
-def test_mistakes_come_first(tmp_path, config, told, message):
-  config.scores.update(told)
+def test_mistakes_come_first(tmp_path, config, settings, message):
+  config.scores.update(settings)
   with pytest.raises(ValueError, match=message):
     scoring(config, tmp_path, config.scores)
   assert list(tmp_path.iterdir()) == []

@@ -32,8 +32,8 @@ def measure(name, clip, fps=8.0):
 
 
 def test_a_still_clip_is_frozen_and_nothing_else():
-  found = motion_score(np.repeat(PICTURES[:1], 9, 0), fps=4.0)
-  assert found == dict.fromkeys(found, 0.0) | {
+  result = motion_score(np.repeat(PICTURES[:1], 9, 0), fps=4.0)
+  assert result == dict.fromkeys(result, 0.0) | {
     'frozen': 1.0,
     'longest_freeze': 1.0,
     'longest_freeze_s': 2.0,
@@ -41,13 +41,13 @@ def test_a_still_clip_is_frozen_and_nothing_else():
 
 
 def test_what_changes_evenly():
-  found = motion_score(RAMP, fps=8.0)
+  result = motion_score(RAMP, fps=8.0)
   # An even change of light is concave as a share: the brighter half is the heavier, and counts.
   levels = RAMP[:, 0, [0, -1], 0].astype(float)
   shares = levels[1:-1] / np.sqrt(np.maximum(levels[:-2], 1) * levels[2:]) - 1
   flicker = np.median(np.take_along_axis(shares, levels[1:-1].argmax(1, keepdims=True), 1))
   assert 0 < flicker < 0.001
-  assert found == pytest.approx(
+  assert result == pytest.approx(
     {
       'motion': 5,
       'frozen': 0,
@@ -64,11 +64,11 @@ def test_what_changes_evenly():
 
 
 def test_black_and_white_in_turns():
-  found = motion_score(halves(np.tile([0, 255], 10)), fps=8.0)
-  assert found['motion'] == pytest.approx(255)
-  assert found['disorder'] == pytest.approx(2 * 19 / 20)
-  assert found['jitter'] == pytest.approx(4)
-  assert found['period_s'] == 2 / 8
+  result = motion_score(halves(np.tile([0, 255], 10)), fps=8.0)
+  assert result['motion'] == pytest.approx(255)
+  assert result['disorder'] == pytest.approx(2 * 19 / 20)
+  assert result['jitter'] == pytest.approx(4)
+  assert result['period_s'] == 2 / 8
 
 
 def test_the_disorder_of_all_orders_is_one_on_the_average():
@@ -98,10 +98,10 @@ def test_every_second_frame_that_is_brighter_by_a_share_flickers_by_it(share):
 def test_random_light_flickers_by_its_deviation():
   sigma = 0.05
   level = 200 * (1 + sigma * np.random.default_rng(0).standard_normal(4_000))
-  found = measure('flicker', halves(level, level)[:, :2, 7:9])
+  result = measure('flicker', halves(level, level)[:, :2, 7:9])
   # A normal variable less the mean of two more has 1.5 times the variance, and without its sign the
   # median 0.6745 deviations.
-  assert found == pytest.approx(0.6745 * np.sqrt(1.5) * sigma, rel=0.05)
+  assert result == pytest.approx(0.6745 * np.sqrt(1.5) * sigma, rel=0.05)
 
 
 def test_neither_what_passes_nor_a_cut_nor_a_fade_is_flicker():
@@ -117,17 +117,17 @@ def test_neither_what_passes_nor_a_cut_nor_a_fade_is_flicker():
 def test_frames_that_are_shown_twice_are_frozen_but_do_not_hang():
   # 80 frames at 16 a second of a video with 12.
   video = halves(np.arange(60) * 4)
-  found = motion_score(video[np.arange(80) * 12 // 16], fps=16)
-  assert found['frozen'] == pytest.approx(20 / 79)
-  assert found['longest_freeze'] == pytest.approx(1 / 79)
+  result = motion_score(video[np.arange(80) * 12 // 16], fps=16)
+  assert result['frozen'] == pytest.approx(20 / 79)
+  assert result['longest_freeze'] == pytest.approx(1 / 79)
 
 
 def test_the_longest_freeze_is_that_of_one_frame():
   order = [0, 1, 1, 1, 1, 2, 3, 3, 3, 4, 5]
-  found = motion_score(PICTURES[order], fps=2)
-  assert found['frozen'] == pytest.approx(5 / 10)
-  assert found['longest_freeze'] == pytest.approx(3 / 10)
-  assert found['longest_freeze_s'] == 1.5
+  result = motion_score(PICTURES[order], fps=2)
+  assert result['frozen'] == pytest.approx(5 / 10)
+  assert result['longest_freeze'] == pytest.approx(3 / 10)
+  assert result['longest_freeze_s'] == 1.5
 
 
 def test_twice_every_frame_jitters_by_two():
@@ -162,12 +162,12 @@ def test_the_size_of_pixels_does_not_count():
 @pytest.mark.parametrize('side', [1, 3, 17, 45])
 def test_cells_are_means_of_all_pixels(side):
   clip = RNG.integers(0, 256, (3, side, 2 * side, 3), np.uint8)
-  of = trace(iter(clip))
-  assert of.cells.shape == (3, min(16, side) * min(16, 2 * side), 3)
+  clip_trace = trace(iter(clip))
+  assert clip_trace.cells.shape == (3, min(16, side) * min(16, 2 * side), 3)
   if side < 8:  # a cell to a pixel
-    assert np.array_equal(of.cells, clip.reshape(3, -1, 3))
-  assert of.cells.min() >= clip.min()
-  assert of.cells.max() <= clip.max()
+    assert np.array_equal(clip_trace.cells, clip.reshape(3, -1, 3))
+  assert clip_trace.cells.min() >= clip.min()
+  assert clip_trace.cells.max() <= clip.max()
   assert np.isfinite(list(motion_score(clip, 8).values())).all()
 
 
@@ -180,9 +180,9 @@ def test_cells_of_uneven_sides():
 
 def test_black_and_white_clips_have_numbers():
   for level in (0, 255):
-    found = motion_score(np.full((4, 8, 8, 3), level, np.uint8), 8)
-    assert found['frozen'] == 1
-    assert found['flicker'] == found['disorder'] == 0
+    result = motion_score(np.full((4, 8, 8, 3), level, np.uint8), 8)
+    assert result['frozen'] == 1
+    assert result['flicker'] == result['disorder'] == 0
 
 
 def test_two_frames_are_too_few():
@@ -202,9 +202,9 @@ def test_a_still_clip_stays_frozen_when_it_is_compressed():
 
 
 def test_the_summary_is_over_clips():
-  found = summary([{'motion': value} for value in range(11)])
+  result = summary([{'motion': value} for value in range(11)])
   expected = {'mean': 5, 'p10': 1, 'p25': 2.5, 'median': 5, 'p75': 7.5, 'p90': 9}
-  assert found == {'motion': pytest.approx(expected)}
+  assert result == {'motion': pytest.approx(expected)}
   with pytest.raises(ValueError, match='Got no scores of clips; allowed is one or more'):
     summary([])
 
@@ -217,11 +217,11 @@ def test_the_area_is_how_often_one_is_more():
 
 
 def told_apart(clips):
-  found = areas(score_kinds(clips, lambda clip: clip))
-  assert len(found) == 3 * 2 + 1 * 2 + 2 + 3  # of every pair and every variant of its kinds
-  assert set(PAIRS.values()) == {measure for _, _, measure in found}
-  assert {kind for more, less, _ in found for kind in (more, less)} == set(KINDS)
-  return min(found.values())
+  result = areas(score_kinds(clips, lambda clip: clip))
+  assert len(result) == 3 * 2 + 1 * 2 + 2 + 3  # of every pair and every variant of its kinds
+  assert set(PAIRS.values()) == {measure for _, _, measure in result}
+  assert {kind for more, less, _ in result for kind in (more, less)} == set(KINDS)
+  return min(result.values())
 
 
 def test_damage_to_moving_shapes_is_told():

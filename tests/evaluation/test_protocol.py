@@ -22,8 +22,8 @@ def score(of, value=1.0, metric='fvd', **changes):
 
 def test_a_score_is_read_as_it_was_written_with_sorted_keys(tmp_path):
   path = tmp_path / 'a.json'
-  found = {'b': np.float32(0.5), 'a': {'y': 2, 'x': float('inf')}}
-  write_score(path, 'fvd', 'the model', found, PROTOCOL, videos=[{'z': np.arange(2)}])
+  result = {'b': np.float32(0.5), 'a': {'y': 2, 'x': float('inf')}}
+  write_score(path, 'fvd', 'the model', result, PROTOCOL, videos=[{'z': np.arange(2)}])
   text = path.read_text()
   expected = {
     'metric': 'fvd',
@@ -38,24 +38,24 @@ def test_a_score_is_read_as_it_was_written_with_sorted_keys(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('found', 'protocol', 'message'),
+  ('result', 'protocol', 'message'),
   [
     ({}, PROTOCOL, 'Got an empty score of fvd; allowed is one number or more'),
     ({'a': {'b': 'high'}}, PROTOCOL, "The score a.b of fvd is 'high'; allowed is a number"),
     ({'a': 1}, {'f': {1, 2}}, 'Got {1, 2}, a set; allowed in a score is what JSON has'),
   ],
 )
-def test_what_is_no_score_is_not_written(tmp_path, found, protocol, message):
+def test_what_is_no_score_is_not_written(tmp_path, result, protocol, message):
   with pytest.raises(ValueError, match=message):
-    write_score(tmp_path / 'a.json', 'fvd', 'x', found, protocol)
+    write_score(tmp_path / 'a.json', 'fvd', 'x', result, protocol)
   assert not list(tmp_path.iterdir())
 
 
 def test_an_older_score_is_named_by_its_file(tmp_path):
   path = tmp_path / 'shapes.json'
   path.write_text('{"score": {"colour": 1}, "protocol": {}}')
-  found = read_score(path)
-  assert (found['metric'], found['of']) == ('shapes', 'shapes')
+  result = read_score(path)
+  assert (result['metric'], result['of']) == ('shapes', 'shapes')
 
 
 @pytest.mark.parametrize(

@@ -70,15 +70,15 @@ def test_a_page_has_curves_samples_and_slices(tmp_path):
   workdir = run(tmp_path)
   path = write_report(workdir)
   assert path == workdir / 'report.html'
-  of = page(path)
-  captions = of.text
+  report = page(path)
+  captions = report.text
   for title in ('loss', 'norm of gradients', 'seconds a step', 'of mine'):
     assert title in captions
-  assert len(of.attributes('svg')) == len(of.attributes('figure')) == 4
+  assert len(report.attributes('svg')) == len(report.attributes('figure')) == 4
   assert 'The same at every step: skipped 0.' in captions
   assert '20 of 30' in captions
   assert '0.1, minimum 0.1 at step 20' in captions
-  assert len(of.attributes('video')) == len(of.attributes('img')) == 4
+  assert len(report.attributes('video')) == len(report.attributes('img')) == 4
   assert all(prompt in captions for prompt in PROMPTS)
   assert 'step 10' in captions
   assert '2 of 2 steps' in captions
@@ -90,17 +90,17 @@ def test_the_evaluation_loss_is_beside_that_of_training_by_its_own_name(tmp_path
   with (workdir / 'metrics.jsonl').open('a') as file:
     for step, loss in ((0, 3.0), (10, 0.5), (20, 0.75)):
       file.write(json.dumps({'step': step, metric: loss}) + '\n')
-  of = page(write_report(workdir))
-  assert len(of.attributes('figure')) == 4  # none of its own
-  assert metric in of.text
-  assert '0.75, minimum 0.5 at step 10' in of.text
+  report = page(write_report(workdir))
+  assert len(report.attributes('figure')) == 4  # none of its own
+  assert metric in report.text
+  assert '0.75, minimum 0.5 at step 10' in report.text
 
 
 def test_a_page_is_alone_in_the_world(tmp_path):
-  of = page(write_report(run(tmp_path)))
-  assert not of.attributes('script')
-  assert not of.attributes('link')
-  sources = [attrs['src'] for _, attrs in of.found if 'src' in attrs]
+  report = page(write_report(run(tmp_path)))
+  assert not report.attributes('script')
+  assert not report.attributes('link')
+  sources = [attrs['src'] for _, attrs in report.found if 'src' in attrs]
   assert len(sources) == 8
   assert all(source.startswith('data:') for source in sources)
 
@@ -134,9 +134,9 @@ def test_of_many_steps_some_are_shown(tmp_path):
   assert [path.name for path in evenly_spaced(names, 6)] == ['0', '20', '40', '60', '80', '100']
   assert evenly_spaced(names[:6], 6) == names[:6]
   steps = tuple(range(10, 10 * (MAX_STEPS + 3), 10))
-  of = page(write_report(run(tmp_path, steps=steps)))
-  assert f'{MAX_STEPS} of {len(steps)} steps' in of.text
-  assert len(of.attributes('video')) == MAX_STEPS * len(PROMPTS)
+  report = page(write_report(run(tmp_path, steps=steps)))
+  assert f'{MAX_STEPS} of {len(steps)} steps' in report.text
+  assert len(report.attributes('video')) == MAX_STEPS * len(PROMPTS)
 
 
 def test_scores_are_in_tables_with_marks_where_protocols_differ(tmp_path):
@@ -147,13 +147,13 @@ def test_scores_are_in_tables_with_marks_where_protocols_differ(tmp_path):
   write_score(folder / 'b.json', 'fvd', 'step 20', {'fvd': 99.9}, {'clips': 8, 'size': 16})
   (workdir / 'evaluation' / 'shapes.json').write_text('{"score": {"colour": 1}, "protocol": {}}')
   (folder / 'c.json').write_text('[]')
-  of = page(write_report(workdir))
-  assert len(of.attributes('table')) == 2
-  assert of.text.count('†') == 2  # in the row, and in the note
-  assert 'clips differ' in of.text
-  assert 'c.json is no score: it has a list, not keys' in of.text
-  assert 'protocol of fvd, step 20' in of.text
-  assert 'step 20 †' in of.text
+  report = page(write_report(workdir))
+  assert len(report.attributes('table')) == 2
+  assert report.text.count('†') == 2  # in the row, and in the note
+  assert 'clips differ' in report.text
+  assert 'c.json is no score: it has a list, not keys' in report.text
+  assert 'protocol of fvd, step 20' in report.text
+  assert 'step 20 †' in report.text
 
 
 def test_scores_behind_links_and_of_any_name_are_on_the_page(tmp_path):
@@ -163,15 +163,15 @@ def test_scores_behind_links_and_of_any_name_are_on_the_page(tmp_path):
   (workdir / 'evaluation' / 'kept').symlink_to(tmp_path / 'kept')
   (tmp_path / 'kept' / 'round').symlink_to(workdir / 'evaluation')
   write_score(tmp_path / 'kept' / 'a.json', 'fvd', 'caf\udce9 \xe9', {'fvd': 123.4}, {'clips': 40})
-  of = page(write_report(workdir))
-  assert of.text.count('123.4') == 1
-  assert 'caf\\xe9 \xe9' in of.text
+  report = page(write_report(workdir))
+  assert report.text.count('123.4') == 1
+  assert 'caf\\xe9 \xe9' in report.text
 
 
 def test_a_run_that_has_just_begun_has_a_page(tmp_path):
-  of = page(write_report(run(tmp_path, steps=(), metrics=False)))
+  report = page(write_report(run(tmp_path, steps=(), metrics=False)))
   for text in ('has no metrics yet', 'no samples yet', 'no scores yet'):
-    assert text in of.text
+    assert text in report.text
 
 
 def test_equal_workdirs_make_equal_pages(tmp_path):

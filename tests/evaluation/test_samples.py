@@ -37,14 +37,14 @@ def made(monkeypatch):
   state = types.SimpleNamespace(batches=[], left=99)
 
   def run(jobs, base, ssr, *, batch, seed):
-    for at in range(0, len(jobs), batch):
-      some = jobs[at : at + batch]
-      state.batches.append([job.number for job in some])
-      for place, job in enumerate(some):
+    for start in range(0, len(jobs), batch):
+      batch_jobs = jobs[start : start + batch]
+      state.batches.append([job.number for job in batch_jobs])
+      for place, job in enumerate(batch_jobs):
         if state.left == 0:
           raise Killed
         state.left -= 1
-        yield job, drawn(job, batch, seed, place, len(some))
+        yield job, drawn(job, batch, seed, place, len(batch_jobs))
 
   monkeypatch.setattr(samples, 'run', run)
   return state

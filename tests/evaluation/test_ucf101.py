@@ -54,16 +54,16 @@ def test_remainders_are_settled_by_size_then_order():
 
 @needs_data
 def test_published_prompts_are_read():
-  of = ucf101.class_prompts(LISTS / 'ucf101_prompts.tsv')
-  assert list(of) == list(ucf101.CLIPS)
-  assert of['Archery'] == 'a person shooting with a bow'
-  assert ucf101.video_prompts(13_320, of).count(of['Archery']) == 145
+  prompts = ucf101.class_prompts(LISTS / 'ucf101_prompts.tsv')
+  assert list(prompts) == list(ucf101.CLIPS)
+  assert prompts['Archery'] == 'a person shooting with a bow'
+  assert ucf101.video_prompts(13_320, prompts).count(prompts['Archery']) == 145
 
 
 def test_a_class_says_itself_in_words():
-  of = ucf101.class_prompts(None)
-  assert of['PlayingGuitar'] == 'playing guitar'
-  assert of['TaiChi'] == 'tai chi'
+  prompts = ucf101.class_prompts(None)
+  assert prompts['PlayingGuitar'] == 'playing guitar'
+  assert prompts['TaiChi'] == 'tai chi'
 
 
 def test_a_list_of_other_classes_is_refused(tmp_path):

@@ -32,24 +32,24 @@ def slices_in(image):
 def test_the_pixels_of_slices_are_those_of_the_videos():
   a, b = noise(10), noise(6, h=20, w=64)
   first, second = slices_in(picture([('a', a), ('b', b)], row=7))
-  for found, video in ((first, a), (second, b)):
+  for result, video in ((first, a), (second, b)):
     t, _, w, _ = video.shape
     expected = np.repeat(np.repeat(video[:, 7], MAX_ROWS, 0), WIDTH // w, 1)
-    assert found.shape == (t * MAX_ROWS, WIDTH, 3)
-    assert np.array_equal(found, expected)
+    assert result.shape == (t * MAX_ROWS, WIDTH, 3)
+    assert np.array_equal(result, expected)
 
 
 def test_a_column_lies_flat():
   video = noise(10)
-  (found,) = slices_in(picture([('a', video)], column=39))
-  assert np.array_equal(found[::MAX_ROWS, :: WIDTH // 32], video[:, :, 39])
+  (result,) = slices_in(picture([('a', video)], column=39))
+  assert np.array_equal(result[::MAX_ROWS, :: WIDTH // 32], video[:, :, 39])
 
 
 @pytest.mark.parametrize(('place', 'row'), [(None, 16), (0, 0), (1, 1), (0.0, 0), (0.99, 31)])
 def test_a_row_is_an_index_or_a_share(place, row):
   video = noise(5)
-  (found,) = slices_in(picture([('a', video)], row=place))
-  assert np.array_equal(found[::MAX_ROWS, :: WIDTH // 40], video[:, row])
+  (result,) = slices_in(picture([('a', video)], row=place))
+  assert np.array_equal(result[::MAX_ROWS, :: WIDTH // 40], video[:, row])
 
 
 def test_a_share_is_of_every_video_itself():

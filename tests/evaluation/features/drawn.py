@@ -1,6 +1,6 @@
-"""Weights and videos that two libraries can draw alike, and the names that others have for weights.
+"""Random weights and videos that are the same for two libraries, and published names of weights.
 
-Nothing here is imported from the code under test.
+Nothing here imports the code under test.
 """
 
 import re
@@ -10,12 +10,12 @@ import numpy as np
 
 
 def normal(name, shape):
-  """Of mean 0 and variance 1, by the name alone."""
+  """Random numbers of mean 0 and variance 1, which depend on the name alone."""
   return np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape, np.float32)
 
 
 def weights(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-  """Of a network of torch, by name.  No norm, bias or statistic is what it is when new."""
+  """Random weights of a network of torch.  No norm, bias or statistic has its initial value."""
   drawn = {}
   for name, shape in shapes.items():
     x, kind = normal(name, shape), name.rpartition('.')[2]
@@ -30,21 +30,21 @@ def weights(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
 
 
 def recorded(path) -> tuple[dict, np.ndarray]:
-  """The shapes of a network's weights by name, and its recorded answer."""
+  """The shapes of a network's weights by name, and its recorded output."""
   with np.load(path) as file:
     shapes = {n: tuple(s[s > 0].tolist()) for n, s in zip(file['names'].tolist(), file['shapes'])}
     return shapes, file['answer']
 
 
 def record(path, shapes: dict, answer: np.ndarray) -> None:
-  """Inverse of `recorded`."""
+  """Writes what `recorded` reads."""
   most = max(map(len, shapes.values()))
   table = np.array([[*s, *[0] * (most - len(s))] for s in shapes.values()], np.int32)
   np.savez_compressed(path, names=np.array(list(shapes)), shapes=table, answer=answer)
 
 
 def as_hassony2(named: dict) -> dict:
-  """An I3D's weights of piergiaj's names with those of hassony2's kinetics_i3d_pytorch."""
+  """The weights of an I3D, renamed from pytorch-i3d to kinetics_i3d_pytorch of hassony2."""
   branches = {
     'b0': 'branch_0', 'b1a': 'branch_1.0', 'b1b': 'branch_1.1',
     'b2a': 'branch_2.0', 'b2b': 'branch_2.1', 'b3b': 'branch_3.1',
@@ -59,7 +59,7 @@ def as_hassony2(named: dict) -> dict:
 
 
 def as_deepmind(named: dict) -> dict:
-  """The same with the names and axes of DeepMind's kinetics-i3d, which has no scale."""
+  """The same in the names and layouts of DeepMind's kinetics-i3d, which has no scale."""
   branches = {
     'b0': 'Branch_0/Conv3d_0a_1x1', 'b1a': 'Branch_1/Conv3d_0a_1x1',
     'b1b': 'Branch_1/Conv3d_0b_3x3', 'b2a': 'Branch_2/Conv3d_0a_1x1',
@@ -86,7 +86,7 @@ def as_deepmind(named: dict) -> dict:
 
 
 def as_chainer(named: dict) -> dict:
-  """A C3D's weights of torch's names with those of TGAN's chainer network."""
+  """The weights of a C3D, renamed from torch to the chainer network of TGAN."""
   made = {}
   for name, x in named.items():
     layer, kind = name.split('.')
@@ -96,7 +96,7 @@ def as_chainer(named: dict) -> dict:
 
 
 def as_openai(named: dict) -> dict:
-  """A CLIP's weights of transformers' names with those of OpenAI's, whose projections lie flat."""
+  """The weights of a CLIP, renamed from transformers to OpenAI, with transposed projections."""
   tops = {
     'logit_scale': 'logit_scale',
     'visual_projection.weight': 'visual.proj',
@@ -132,7 +132,7 @@ def as_openai(named: dict) -> dict:
 
 
 def tokens(vocabulary: int) -> np.ndarray:
-  """Texts of three lengths, whose end is the greatest token and goes on to fill the row."""
+  """Texts of three lengths, padded with their end, which is the greatest token."""
   ids = np.random.default_rng(0).integers(0, vocabulary - 1, (3, 77), dtype=np.int32)
   for row, n in zip(ids, (1, 30, 76)):
     row[n:] = vocabulary - 1

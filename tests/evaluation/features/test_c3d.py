@@ -55,8 +55,8 @@ def test_weights_without_the_mean_are_refused(ours, tmp_path):
 
 def test_the_network_is_as_large_as_published():
   """Eight convolutions of 3x3x3, and dense layers of 8192, 4096 and 4096 (Tran et al., Fig. 3)."""
-  of = NETWORKS['c3d']
-  sizes = parameter_shapes(of.model, *of.examples)
+  spec = NETWORKS['c3d']
+  sizes = parameter_shapes(spec.model, *spec.examples)
   widths = [3, 64, 128, 256, 256, 512, 512, 512, 512]
   kernels = sorted(s for name, s in sizes.items() if re.fullmatch(r'conv.*/kernel', name))
   assert kernels == sorted((3, 3, 3, a, b) for a, b in itertools.pairwise(widths))

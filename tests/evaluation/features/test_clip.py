@@ -42,8 +42,8 @@ def params(named, ours, tmp_path_factory):
 
 def test_both_towers_answer_as_those_of_transformers(params):
   images, tokens = jnp.asarray(drawn.normal('images', IMAGES)), jnp.asarray(drawn.tokens(50))
-  seen, read = jax.jit(SMALL.apply)({'params': params}, images, tokens)
-  for got, known in zip((seen, read), drawn.recorded(RECORDED / 'clip.npz')[1]):
+  frames, read = jax.jit(SMALL.apply)({'params': params}, images, tokens)
+  for got, known in zip((frames, read), drawn.recorded(RECORDED / 'clip.npz')[1]):
     assert relative_error(got, known) <= 1e-5
 
 
@@ -59,10 +59,10 @@ def test_weights_of_openai_are_the_same(named, ours, params, tmp_path):
 @pytest.mark.parametrize(('network', 'millions'), [('clip_b32', 151.277), ('clip_l14', 427.617)])
 def test_the_networks_are_as_large_as_published(network, millions):
   """As OpenAI's models are: 151,277,313 and 427,616,513 parameters."""
-  of = NETWORKS[network]
-  one = of.model.clone(layers=1, text_layers=1)  # all layers are alike
-  times = {'image/layer0': of.model.layers, 'text/layer0': of.model.text_layers}
-  sizes = parameter_shapes(one, *of.examples).items()
+  spec = NETWORKS[network]
+  one = spec.model.clone(layers=1, text_layers=1)  # all layers are alike
+  times = {'image/layer0': spec.model.layers, 'text/layer0': spec.model.text_layers}
+  sizes = parameter_shapes(one, *spec.examples).items()
   total = sum(np.prod(shape) * times.get(name[: name.find('0') + 1], 1) for name, shape in sizes)
   assert total / 1e6 == pytest.approx(millions, abs=0.001)
 
@@ -97,24 +97,24 @@ def test_what_is_finer_than_pixels_is_gone():
 @needs_data
 def test_an_open_clip_compares_frames_with_texts(monkeypatch):
   """Of random weights: frames and texts are unit vectors, the same wherever they are."""
-  of = NETWORKS['clip_b32']
-  examples = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32), of.examples[1]
-  small, prepare = CLIP(24, 32, 1, 4, 8, 24, 1, 3), lambda x: of.prepare(x)[:, ::14, ::14]
-  few = networks.NetworkSpec(small, examples, (), '', prepare, of.apply)
+  spec = NETWORKS['clip_b32']
+  examples = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32), spec.examples[1]
+  small, prepare = CLIP(24, 32, 1, 4, 8, 24, 1, 3), lambda x: spec.prepare(x)[:, ::14, ::14]
+  few = networks.NetworkSpec(small, examples, (), '', prepare, spec.apply)
   monkeypatch.setitem(NETWORKS, 'clip_b32', few)
   opened = open_clip('clip_b32', 'random:1', str(VOCABULARY), batch=2)
   videos = np.random.default_rng(0).integers(0, 256, (3, 2, 20, 24, 3), np.uint8)
-  seen = opened.frames.extract(np.stack([opened.frames.prepare(video) for video in videos]))
+  frames = opened.frames.extract(np.stack([opened.frames.prepare(video) for video in videos]))
   read = opened.embed_texts(['a cat', 'a dog', 'a cat', *['a bird'] * 20])
-  assert (seen.shape, read.shape) == ((3, 2, 24), (23, 24))
+  assert (frames.shape, read.shape) == ((3, 2, 24), (23, 24))
   assert (opened.frames.name, opened.frames.weights) == ('clip_b32', 'random:1')
-  np.testing.assert_allclose(np.linalg.norm(seen, axis=-1), 1, rtol=1e-5)
+  np.testing.assert_allclose(np.linalg.norm(frames, axis=-1), 1, rtol=1e-5)
   np.testing.assert_allclose(np.linalg.norm(read, axis=-1), 1, rtol=1e-5)
   np.testing.assert_allclose(read[0], read[2], atol=1e-6)
   np.testing.assert_allclose(read[3], read[22], atol=1e-6)
   assert np.abs(read[0] - read[1]).max() > 0.01
-  turned = opened.frames.extract(opened.frames.prepare(videos[2][::-1])[None])
-  np.testing.assert_allclose(turned[0, 0], seen[2, 1], atol=1e-5)
+  reversed_frames = opened.frames.extract(opened.frames.prepare(videos[2][::-1])[None])
+  np.testing.assert_allclose(reversed_frames[0, 0], frames[2, 1], atol=1e-5)
 
 
 def test_another_network_is_no_clip(monkeypatch):

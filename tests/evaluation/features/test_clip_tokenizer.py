@@ -21,9 +21,9 @@ MERGED, BEGIN, END = 512, 517, 518
 def test_tokens_that_transformers_made():
   texts, known = zip(*json.loads(RECORDED.read_text('utf-8')))
   assert len(texts) >= 50
-  for text, row, of_text in zip(texts, open_tokenizer(VOCABULARY)(texts), known):
-    assert row[: len(of_text)].tolist() == of_text, text
-    assert (row[len(of_text) - 1 :] == 49407).all()
+  for text, row, tokens in zip(texts, open_tokenizer(VOCABULARY)(texts), known):
+    assert row[: len(tokens)].tolist() == tokens, text
+    assert (row[len(tokens) - 1 :] == 49407).all()
 
 
 @needs_data
@@ -36,19 +36,19 @@ def test_a_folder_of_hugging_face_is_the_same_vocabulary(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('vocabulary', 'said'),
+  ('vocabulary', 'message'),
   [
     ('{"a": 0}', r'vocab\.json does not agree with .*merges\.txt\.$'),
     ('{"a": 0', r'vocab\.json is damaged: Expecting .*\.$'),
     ('{"\xe9": 0}', r'vocab\.json is damaged: .*utf-8'),
   ],
 )
-def test_a_folder_that_says_two_things_is_refused(vocabulary, said, tmp_path, monkeypatch):
+def test_a_folder_that_says_two_things_is_refused(vocabulary, message, tmp_path, monkeypatch):
   monkeypatch.setattr(clip_tokenizer, 'SHA256', digest([('a', 'b')] * 48894))
   (tmp_path / 'merges.txt').write_text('#version: 0.2\n' + 'a b\n' * 48894)
   assert open_tokenizer(tmp_path)(['ab']).shape == (1, 77)
   (tmp_path / 'vocab.json').write_text(vocabulary, 'latin-1')
-  with pytest.raises(ValueError, match=said):
+  with pytest.raises(ValueError, match=message):
     open_tokenizer(tmp_path)
 
 
@@ -94,7 +94,7 @@ def test_words_are_letters_or_a_digit_or_signs(text, known):
 
 
 @pytest.mark.parametrize(
-  ('name', 'data', 'said'),
+  ('name', 'data', 'message'),
   [
     ('none.txt', None, r'^There is no file .*none\.txt: merges\.txt, or bpe_simple_vocab_16e6'),
     ('short.txt', b'#version\na b\n', r'short\.txt is not of CLIP: it has no 48894 pairs'),
@@ -105,8 +105,8 @@ def test_words_are_letters_or_a_digit_or_signs(text, known):
     ('latin.txt', b'\xe9\n', r'latin\.txt is damaged: '),
   ],
 )
-def test_other_files_are_refused(name, data, said, tmp_path):
+def test_other_files_are_refused(name, data, message, tmp_path):
   if data is not None:
     (tmp_path / name).write_bytes(data)
-  with pytest.raises(ValueError, match=said):
+  with pytest.raises(ValueError, match=message):
     open_tokenizer(tmp_path / name)

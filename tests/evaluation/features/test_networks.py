@@ -12,7 +12,7 @@ from tests.chips import devices_of
 
 
 class Mean(nn.Module):
-  """A network that is quick."""
+  """A small network: a linear layer of the mean colour."""
 
   @nn.compact
   def __call__(self, video):
@@ -33,7 +33,7 @@ def mean(monkeypatch):
 
 @pytest.mark.parametrize('kind', [AxisType.Auto, AxisType.Explicit])
 @pytest.mark.parametrize('batch', [1, 8])
-def test_it_runs_under_the_mesh_of_training(mean, batch, kind):
+def test_extraction_runs_under_the_mesh_of_training(mean, batch, kind):
   clips = np.random.default_rng(0).uniform(size=(3, 2, 4, 4, 3)).astype(np.float32)
   wanted = open_features('mean', 'random:3', batch).extract(clips)
   devices = jax.devices()[::-1]  # a mesh may have them in any order
@@ -44,7 +44,7 @@ def test_it_runs_under_the_mesh_of_training(mean, batch, kind):
   np.testing.assert_allclose(got, wanted, rtol=1e-5)
 
 
-def test_what_is_no_number_is_no_score(mean):
+def test_outputs_that_are_not_finite_are_refused(mean):
   with pytest.raises(ValueError, match='An output of the network is not finite'):
     open_features('mean', 'random:3', 2).extract(np.full((1, 2, 4, 4, 3), np.nan, np.float32))
 
@@ -80,14 +80,14 @@ def test_clips_are_spread_over_all_devices_and_compiled_for_once():
 
 
 @pytest.mark.parametrize(
-  ('network', 'batch', 'said'),
+  ('network', 'batch', 'message'),
   [
     ('i3', 4, r"^Got the network 'i3'; allowed are .*i3d.*\.$"),
     ('mean', 0, r'^Got a batch of 0; allowed is 1 or more\.$'),
   ],
 )
-def test_other_networks_and_batches_are_refused(mean, network, batch, said):
-  with pytest.raises(ValueError, match=said):
+def test_other_networks_and_batches_are_refused(mean, network, batch, message):
+  with pytest.raises(ValueError, match=message):
     open_features(network, 'random:0', batch)
 
 

@@ -35,7 +35,7 @@ def written(path, stored=STORED):
 def test_tensors_get_our_names_and_axes(name, tmp_path):
   more = {'a.step': np.array(3)}  # a whole number, which may not be read as a weight
   path = written(tmp_path / name, STORED | more)
-  params, told = load(SHAPES, NAMINGS, path)
+  params, identity = load(SHAPES, NAMINGS, path)
   params = names(params)
   np.testing.assert_array_equal(params['a/kernel'], STORED['a.w'][0].T)
   np.testing.assert_array_equal(params['a/bias'], STORED['a.bias'])
@@ -44,7 +44,7 @@ def test_tensors_get_our_names_and_axes(name, tmp_path):
   )
   assert params['b/scale'].tolist() == [1] * 6
   digest = hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
-  assert told == f'sha256:{digest}'
+  assert identity == f'sha256:{digest}'
 
 
 def test_weights_may_be_in_several_files_or_a_folder(tmp_path):
@@ -53,8 +53,8 @@ def test_weights_may_be_in_several_files_or_a_folder(tmp_path):
   paths = [written(tmp_path / 'one.safetensors', one), written(tmp_path / 'two.safetensors', two)]
   digests = [hashlib.sha256(open(path, 'rb').read()).hexdigest() for path in paths]
   for source in (','.join(paths), str(tmp_path)):
-    params, told = load(SHAPES, NAMINGS, source)
-    assert told == f'sha256:{"+".join(digests)}'
+    params, identity = load(SHAPES, NAMINGS, source)
+    assert identity == f'sha256:{"+".join(digests)}'
     assert {name: x.shape for name, x in names(params).items()} == SHAPES
 
 
@@ -66,7 +66,7 @@ def test_half_precision_is_read_as_float32(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('stored', 'said'),
+  ('stored', 'message'),
   [
     ({k: v for k, v in STORED.items() if k != 'a.w'}, r'lacks a\.w: .* names of somebody\.'),
     (STORED | {'c': np.ones(1)}, r'also has c: nearest are the names of somebody\.'),
@@ -86,8 +86,8 @@ def test_half_precision_is_read_as_float32(tmp_path):
     ),
   ],
 )
-def test_what_does_not_fit_is_refused(stored, said, tmp_path):
-  with pytest.raises(ValueError, match=said):
+def test_what_does_not_fit_is_refused(stored, message, tmp_path):
+  with pytest.raises(ValueError, match=message):
     load(SHAPES, NAMINGS, written(tmp_path / 'w.npz', stored))
 
 
@@ -100,17 +100,17 @@ def test_a_name_in_two_files_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize('name', ['w.safetensors', 'w.npz'])
-@pytest.mark.parametrize('of', [lambda whole: b'', lambda whole: whole[: len(whole) // 2]])
-def test_a_damaged_file_is_refused(name, of, tmp_path):
+@pytest.mark.parametrize('damage', [lambda whole: b'', lambda whole: whole[: len(whole) // 2]])
+def test_a_damaged_file_is_refused(name, damage, tmp_path):
   path = tmp_path / name
   written(path)
-  path.write_bytes(of(path.read_bytes()))
+  path.write_bytes(damage(path.read_bytes()))
   with pytest.raises(ValueError, match=rf'{name} is damaged'):
     load(SHAPES, NAMINGS, str(path))
 
 
 @pytest.mark.parametrize(
-  ('source', 'said'),
+  ('source', 'message'),
   [
     ('', r"^Got the weights ''; allowed are "),
     ('random', r"^Got the weights 'random'; allowed are .* and random:SEED\.$"),
@@ -122,15 +122,15 @@ def test_a_damaged_file_is_refused(name, of, tmp_path):
     ),
   ],
 )
-def test_other_sources_are_refused(source, said, tmp_path, monkeypatch):
+def test_other_sources_are_refused(source, message, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  with pytest.raises(ValueError, match=said):
+  with pytest.raises(ValueError, match=message):
     load(SHAPES, NAMINGS, source)
 
 
 def test_random_weights_are_those_of_their_seed():
-  params, told = load(SHAPES, NAMINGS, 'random:7')
-  assert told == 'random:7'
+  params, identity = load(SHAPES, NAMINGS, 'random:7')
+  assert identity == 'random:7'
   again, other = (names(load(SHAPES, NAMINGS, f'random:{seed}')[0]) for seed in (7, 8))
   for name, array in names(params).items():
     np.testing.assert_array_equal(array, again[name])

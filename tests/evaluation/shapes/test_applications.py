@@ -36,8 +36,8 @@ def other(clip, kind):
   return next(n for n in names if n not in (getattr(clip['facts'], kind), 'white'))
 
 
-def share(task_of, made_of, asked):
-  return np.mean([task_of(clip).score(made_of(clip))[asked] for clip in CLIPS])
+def share(task_of, made_of, criterion):
+  return np.mean([task_of(clip).score(made_of(clip))[criterion] for clip in CLIPS])
 
 
 def edited(clip):
@@ -45,7 +45,7 @@ def edited(clip):
 
 
 @pytest.mark.parametrize(
-  ('task_of', 'asked'),
+  ('task_of', 'criterion'),
   [
     (image_to_video, 'colour and shape'),
     (image_to_video, 'motion'),
@@ -53,8 +53,8 @@ def edited(clip):
     (edited, 'path'),
   ],
 )
-def test_the_truth_scores(task_of, asked):
-  assert share(task_of, lambda clip: clip['video'], asked) >= 0.95
+def test_the_truth_scores(task_of, criterion):
+  assert share(task_of, lambda clip: clip['video'], criterion) >= 0.95
 
 
 def test_what_is_of_another_colour_or_shape_does_not_score():
@@ -84,25 +84,24 @@ def test_what_is_elsewhere_does_not_score():
 
 
 def test_a_cinemagraph_moves_inside_alone():
-  asked = 'still outside, moves inside'
+  criterion = 'still outside, moves inside'
   for clip in CLIPS:
     task = cinemagraph(clip)
     image = np.repeat(clip['video'][:1], 80, 0)
-    known = np.asarray(task.condition.mask[0]) == 1
-    moves = np.where(known, image, np.arange(80)[:, None, None, None] * 3).astype(np.uint8)
-    assert task.score(moves)[asked]
-    assert not task.score(image)[asked]
+    visible = np.asarray(task.condition.mask[0]) == 1
+    moves = np.where(visible, image, np.arange(80)[:, None, None, None] * 3).astype(np.uint8)
+    assert task.score(moves)[criterion]
+    assert not task.score(image)[criterion]
     moves[40, 0, 0] ^= 128
-    assert not task.score(moves)[asked]
+    assert not task.score(moves)[criterion]
     assert 'standing still' not in task.prompt
 
 
 def test_a_shape_that_is_covered_cannot_be_seen():
   for clip in CLIPS:
-    condition = inpainting(clip).condition
-    known = np.asarray(condition.mask[0, ..., 0]) == 1
-    assert not (known & clip['mask']).any()
-    assert known.mean() > 0.3
+    visible = np.asarray(inpainting(clip).condition.mask[0, ..., 0]) == 1
+    assert not (visible & clip['mask']).any()
+    assert visible.mean() > 0.3
 
 
 def test_boxes_hold_what_is_true():
@@ -117,9 +116,9 @@ def test_boxes_hold_what_is_true():
 
 def test_centres_are_where_shapes_are():
   still = dict(motion='standing still', start=(0.3, 0.6), end=(0.3, 0.6), turns=0.0, leap=0.0)
-  seen = centres(drawn(CLIPS[0], **still, radii=(0.2, 0.2), shape='circle'))
-  np.testing.assert_allclose(seen, [[0.3, 0.6]] * 80, atol=0.01)
-  assert np.isinf(distance(seen, centres(np.zeros((80, 32, 32, 3), np.uint8))))
+  path = centres(drawn(CLIPS[0], **still, radii=(0.2, 0.2), shape='circle'))
+  np.testing.assert_allclose(path, [[0.3, 0.6]] * 80, atol=0.01)
+  assert np.isinf(distance(path, centres(np.zeros((80, 32, 32, 3), np.uint8))))
 
 
 @pytest.fixture

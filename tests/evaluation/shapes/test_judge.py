@@ -21,8 +21,8 @@ def accuracy(drawn):
   """The part of (video, facts) pairs judged rightly, by field."""
   right = []
   for video, facts in drawn:
-    seen = judge(video)
-    right.append([getattr(seen, f) == getattr(facts, f) for f in FIELDS])
+    verdict = judge(video)
+    right.append([getattr(verdict, f) == getattr(facts, f) for f in FIELDS])
   return dict(zip(FIELDS, np.mean(right, 0)))
 
 
@@ -108,13 +108,13 @@ def test_nothing_is_seen_where_nothing_is():
   gray = np.full((80, 32, 32, 3), 128, np.uint8)
   noise = np.random.default_rng(0).integers(0, 256, gray.shape).astype(np.uint8)
   for video in (gray, noise):
-    seen = judge(video)
-    assert (seen.colour, seen.shape, seen.motion) == (NONE, NONE, NONE)
-    assert seen.background == 'gray'
+    verdict = judge(video)
+    assert (verdict.colour, verdict.shape, verdict.motion) == (NONE, NONE, NONE)
+    assert verdict.background == 'gray'
 
 
 def test_a_shape_which_vanishes_has_no_motion():
   video = scene('moving left')
   video[30:50] = 0
-  seen = judge(video)
-  assert (seen.colour, seen.motion) == ('red', NONE)
+  verdict = judge(video)
+  assert (verdict.colour, verdict.motion) == ('red', NONE)

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from evaluation.user_study.page import write_study
-from tests.evaluation.user_study.studied import two_in
+from tests.evaluation.user_study.studies import two_in
 from tests.raters import FEW, LAUNCH, opened, two_systems
 
 

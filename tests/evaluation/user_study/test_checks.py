@@ -8,13 +8,22 @@ from data.decode import decode
 from evaluation.motion import motion, trace
 from evaluation.user_study.checks import STILL, Moving, first_suitable
 from evaluation.user_study.page import write_study
-from tests.evaluation.user_study.studied import BLUE, FEW, NAMES, RED, clip, folder_of, shown, told
+from tests.evaluation.user_study.studies import (
+  BLUE,
+  FEW,
+  NAMES,
+  RED,
+  clip,
+  embedded_videos,
+  folder_of,
+  page_data,
+)
 
 
 def test_checks_are_a_still_and_noise(two, tmp_path):
   study = write_study(*two, tmp_path / 'out', **FEW)
-  key, films = json.loads((study.parent.parent / 'key.json').read_text()), shown(study)
-  items = {item['id']: item for item in told(study)['items']}
+  key, films = json.loads((study.parent.parent / 'key.json').read_text()), embedded_videos(study)
+  items = {item['id']: item for item in page_data(study)['items']}
   checks = {item['kind']: id for id, item in key['items'].items() if item['kind'] != 'pair'}
   assert checks.keys() == {'still', 'noise'}
   assert {id for id, item in items.items() if item['always']} == set(checks.values())
@@ -39,8 +48,8 @@ def test_real_videos_are_checks_where_there_are_some(two, tmp_path):
   green = folder_of(tmp_path, 'real', (40, 200, 40), prompts=False, names=['x', 'y', 'z'])
   page = write_study(*two, tmp_path / 'out', **FEW, questions=['quality'], real=green)
   key = json.loads((tmp_path / 'out' / 'key.json').read_text())['items']
-  films = shown(page)
-  for item in told(page)['items']:
+  films = embedded_videos(page)
+  for item in page_data(page)['items']:
     if item['always']:
       mean = decode(films[item[key[item['id']]['known']]]).mean((0, 1, 2))
       assert mean.argmax() == 1
@@ -63,7 +72,7 @@ def test_prompts_are_those_of_their_own_folders(two, tmp_path):
   (real / 'index.jsonl').write_text('\n'.join(lines))
   page = write_study(*two, tmp_path / 'out', **FEW, real=real)
   key = json.loads((tmp_path / 'out' / 'key.json').read_text())['items']
-  for item in told(page)['items']:
+  for item in page_data(page)['items']:
     of = key[item['id']]
     if of['kind'] != 'still':  # whose prompt is not shown
       assert item['prompt'] == ('a real one' if item['always'] else f'of {of["name"][:3]}')
@@ -77,7 +86,7 @@ def test_real_videos_that_stand_still_are_no_stills(two, tmp_path):
     video.write(real / f'{name}.mp4', clip(BLUE, frames=1).repeat(6, 0), fps=8.0)
   page = write_study(*two, tmp_path / 'out', **FEW | {'pairs': 6, 'vigilance': 4}, real=real)
   assert checks_of(page) == [('noise', 'a'), ('noise', 'b'), ('still', 'w'), ('still', 'x')]
-  assert len(shown(page)) == 2 * (len(NAMES) + 4)  # and none which is in no pair
+  assert len(embedded_videos(page)) == 2 * (len(NAMES) + 4)  # and none which is in no pair
   (real / 'x.mp4').unlink()
   page = write_study(*two, tmp_path / 'again', **FEW | {'pairs': 6, 'vigilance': 4}, real=real)
   assert checks_of(page) == [('noise', 'a'), ('noise', 'b'), ('still', 'w'), ('still', 'w')]

@@ -90,8 +90,8 @@ def test_answers_are_posted_and_otherwise_saved(browser, folders, server, tmp_pa
   assert (path, kind) == ('/answers?from=here', 'text/plain')
   assert json.loads(body) == json.loads(file.read_text())
   (tmp_path / 'posted.json').write_bytes(body)
-  found = analyse([file, tmp_path / 'posted.json'], key_of(page))
-  assert (found.raters, len(found.dropped)) == (1, 1)
+  result = analyse([file, tmp_path / 'posted.json'], key_of(page))
+  assert (result.raters, len(result.dropped)) == (1, 1)
   # Opened again, it tells what was, and sends nothing.
   with opened(context, page) as tab:
     assert 'have arrived' in tab.locator('#outcome').inner_text()

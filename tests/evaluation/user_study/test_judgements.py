@@ -67,7 +67,7 @@ def write(tmp_path):
   return write
 
 
-def result(tmp_path, **options):
+def analyse_folder(tmp_path, **options):
   return analyse(tmp_path / 'answers', tmp_path / 'key.json', **options)
 
 
@@ -75,19 +75,19 @@ def test_answers_are_counted_by_the_key(tmp_path, write):
   # Of 4 raters of 8 pairs: ours for quality always, for text in the pairs 0 to 5.
   for i in range(4):
     write(i, session(f'r{i}', lambda id, question: question == 'quality' or int(id[1:]) < 6))
-  found = result(tmp_path)
-  quality, text = found.questions['quality'], found.questions['text']
+  result = analyse_folder(tmp_path)
+  quality, text = result.questions['quality'], result.questions['text']
   assert (quality.n, quality.ours, quality.alpha) == (32, 1, None)
   assert quality.p == pytest.approx(2 * 0.5**32)
   assert (text.n, text.ours, text.alpha) == (32, 0.75, 1)
   assert (text.low, text.high) == interval(24, 32)
-  assert found.pairs[8:10] + found.pairs[-2:] == [
+  assert result.pairs[8:10] + result.pairs[-2:] == [
     {'pair': 'n00', 'question': 'text', 'n': 4, 'ours': 4},
     {'pair': 'n01', 'question': 'text', 'n': 4, 'ours': 4},
     {'pair': 'n06', 'question': 'text', 'n': 4, 'ours': 0},
     {'pair': 'n07', 'question': 'text', 'n': 4, 'ours': 0},
   ]
-  assert (found.raters, found.failed, found.dropped) == (4, {}, {})
+  assert (result.raters, result.failed, result.dropped) == (4, {}, {})
 
 
 def test_a_known_preference_is_found_in_400_judgements(tmp_path, write):
@@ -98,18 +98,18 @@ def test_a_known_preference_is_found_in_400_judgements(tmp_path, write):
     write(i, session(f'r{i}', picks, pairs=rng.sample(range(20), 8), rng=rng))
   for i in range(20):
     write(f'x{i}', session(f'x{i}', lambda id, question: False, right=False, rng=rng))
-  found = result(tmp_path)
-  assert found.raters == 50
-  assert found.failed == {f'x{i}': 3 for i in range(20)}
+  result = analyse_folder(tmp_path)
+  assert result.raters == 50
+  assert result.failed == {f'x{i}': 3 for i in range(20)}
   for question, share in taste.items():
-    of = found.questions[question]
-    assert of.n == 400
-    assert of.low < share < of.high
-    assert abs(of.left - 0.5) < 0.1
-    assert abs(of.alpha) < 0.1  # each draws alone
-  assert found.questions['quality'].p < 1e-4
-  assert found.questions['text'].p > 0.05
-  everyone = result(tmp_path, allowed=3)
+    preference = result.questions[question]
+    assert preference.n == 400
+    assert preference.low < share < preference.high
+    assert abs(preference.left - 0.5) < 0.1
+    assert abs(preference.alpha) < 0.1  # each draws alone
+  assert result.questions['quality'].p < 1e-4
+  assert result.questions['text'].p > 0.05
+  everyone = analyse_folder(tmp_path, allowed=3)
   assert everyone.raters == 70
   assert everyone.questions['quality'].high < 0.65
 
@@ -118,11 +118,11 @@ def test_a_check_without_an_answer_is_failed(tmp_path, write):
   lacking = session('r', lambda *_: True)
   lacking['answers'] = [a for a in lacking['answers'] if a['pair'] != 'c0']
   write('r', lacking)
-  assert result(tmp_path, allowed=1).raters == 1
+  assert analyse_folder(tmp_path, allowed=1).raters == 1
   with pytest.raises(
     ValueError, match='No judgement is left: 1 of 1 raters fail more than 0 of th'
   ):
-    result(tmp_path)
+    analyse_folder(tmp_path)
 
 
 def test_of_files_of_one_rater_one_counts(tmp_path, write):
@@ -131,11 +131,11 @@ def test_of_files_of_one_rater_one_counts(tmp_path, write):
   part['answers'] = part['answers'][:5]
   write('b', part | {'finished': '2025'})
   write('c', session('r', lambda *_: False) | {'finished': '2027'})
-  found = result(tmp_path)
-  assert found.raters == 1
-  assert found.questions['quality'].ours == 1
+  result = analyse_folder(tmp_path)
+  assert result.raters == 1
+  assert result.questions['quality'].ours == 1
   answers = tmp_path / 'answers'
-  assert found.dropped == {
+  assert result.dropped == {
     str(answers / f'{name}.json'): f'rater r is in {answers / "a.json"} too' for name in 'bc'
   }
 
@@ -149,7 +149,7 @@ def changed(**facts):
 
 
 @pytest.mark.parametrize(
-  ('spoil', 'words'),
+  ('damage', 'message'),
   [
     (lambda s: '{"version": 1', 'cannot be read as JSON'),
     (lambda s: [s], 'is not of this version of a study; allowed is version 1'),
@@ -170,42 +170,44 @@ def changed(**facts):
   ],
 )
 def test_what_the_page_would_not_write_is_an_error_that_names_the_file(
-  tmp_path, write, spoil, words
+  tmp_path, write, damage, message
 ):
   write('good', session('r0', lambda *_: True))
-  file = write('spoilt', spoil(session('r1', lambda *_: True)))
-  with pytest.raises(ValueError, match=words) as error:
-    result(tmp_path)
+  file = write('spoilt', damage(session('r1', lambda *_: True)))
+  with pytest.raises(ValueError, match=message) as error:
+    analyse_folder(tmp_path)
   assert str(error.value).startswith(str(file))
 
 
 def test_no_answers_no_key_and_numbers_beyond_are_errors(tmp_path, write):
   with pytest.raises(ValueError, match=r'answers has no answers; allowed is a folder of \.json'):
-    result(tmp_path)
+    analyse_folder(tmp_path)
   file = write('r', session('r', lambda *_: True))
   with pytest.raises(ValueError, match=r'r\.json is no key; allowed is key\.json of a study'):
     read_key(file)
   item = KEY['items']['p0']
-  spoilt = [{k: v for k, v in KEY.items() if k != name} for name in KEY if name != 'version']
-  spoilt += [KEY | {'items': {'p0': {k: item[k] for k in item if k != name}}} for name in item]
-  for known in spoilt:
+  damaged_keys = [{k: v for k, v in KEY.items() if k != name} for name in KEY if name != 'version']
+  damaged_keys += [
+    KEY | {'items': {'p0': {k: item[k] for k in item if k != name}}} for name in item
+  ]
+  for known in damaged_keys:
     with pytest.raises(ValueError, match=r'key\.json is no key; .* which has fps, items, ours, '):
       read_key(write('key', known))
   for options in ({'allowed': -1}, {'confidence': 1.0}):
     with pytest.raises(ValueError, match='allowed are 0 or more, and numbers between 0 and 1'):
-      result(tmp_path, **options)
+      analyse_folder(tmp_path, **options)
 
 
 def test_the_report_says_who_is_counted(tmp_path, write, capsys):
   files = [write(i, session(f'r{i}', lambda *_: True)) for i in range(2)]
   files += [write('w', session('w', lambda *_: True, right=False))]
   files += [write('z', session('r0', lambda *_: True))]
-  found = json.loads(json.dumps(print_report(files, tmp_path / 'key.json')))
-  assert found['score']['quality']['ours'] == 1
-  assert found['protocol']['failed'] == {'w': 3}
-  assert found['protocol']['study'] == 'abc'
-  assert Counter(row['question'] for row in found['pairs']) == {'quality': 8, 'text': 8}
+  result = json.loads(json.dumps(print_report(files, tmp_path / 'key.json')))
+  assert result['score']['quality']['ours'] == 1
+  assert result['protocol']['failed'] == {'w': 3}
+  assert result['protocol']['study'] == 'abc'
+  assert Counter(row['question'] for row in result['pairs']) == {'quality': 8, 'text': 8}
   text = capsys.readouterr().out
   assert 'z.json: dropped, rater r0 is in' in text
-  assert 'w: left out, failed 3 of the vigilance checks' in text
+  assert 'w: excluded, failed 3 of the vigilance checks' in text
   assert re.search(r'quality +100.0% +16 +79.4% to 100.0% +3.1e-05 +-', text)

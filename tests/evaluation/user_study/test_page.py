@@ -15,7 +15,15 @@ from data.decode import decode
 from evaluation.folder import open_folder
 from evaluation.user_study import matching
 from evaluation.user_study.page import _item, beside, write_study
-from tests.evaluation.user_study.studied import FEW, NAMES, RED, clip, folder_of, shown, told
+from tests.evaluation.user_study.studies import (
+  FEW,
+  NAMES,
+  RED,
+  clip,
+  embedded_videos,
+  folder_of,
+  page_data,
+)
 
 
 @pytest.fixture(scope='module')
@@ -27,7 +35,7 @@ def test_the_key_tells_whose_is_what_and_the_page_does_not(two, study):
   key, page = json.loads((study.parent.parent / 'key.json').read_text()), study.read_text()
   pairs = {id: item for id, item in key['items'].items() if item['kind'] == 'pair'}
   assert sorted(item['name'] for item in pairs.values()) == NAMES
-  films, items = shown(study), {item['id']: item for item in told(study)['items']}
+  films, items = embedded_videos(study), {item['id']: item for item in page_data(study)['items']}
   for id, item in pairs.items():
     means = {side: decode(films[items[id][side]]).mean((0, 1, 2)) for side in 'ab'}
     assert {side for side, mean in means.items() if mean[0] > mean[2]} == {item['known']}
@@ -43,7 +51,7 @@ def test_the_key_tells_whose_is_what_and_the_page_does_not(two, study):
 
 
 def test_all_videos_are_of_one_format(study):
-  films = shown(study)
+  films = embedded_videos(study)
   assert len(films) == 2 * len(NAMES) + FEW['vigilance']
   formats = set()
   for data in films.values():
@@ -60,9 +68,9 @@ def test_what_is_shown_is_the_middle(tmp_path):
   pixels = np.zeros((2, 16, 48, 3), np.uint8)
   pixels[:, :, :16, 0] = pixels[:, :, 16:32, 1] = pixels[:, :, 32:, 2] = 255
   video.write(tmp_path / 'wide.png', pixels)
-  (found,) = matching.read_clips([tmp_path / 'wide.png'], size=16, fps=8.0)
-  assert found.shape == (1, 16, 16, 3)
-  assert (found == pixels[:1, :, 16:32]).all()
+  (result,) = matching.read_clips([tmp_path / 'wide.png'], size=16, fps=8.0)
+  assert result.shape == (1, 16, 16, 3)
+  assert (result == pixels[:1, :, 16:32]).all()
 
 
 def test_what_a_killed_run_left_is_removed(two, tmp_path):
@@ -83,9 +91,9 @@ def test_sides_are_drawn_evenly():
 def test_equal_studies_are_equal_and_others_are_not(two, study, tmp_path):
   again = write_study(*two, tmp_path / 'again', **FEW)
   assert again.read_bytes() == study.read_bytes()
-  other = told(write_study(*two, tmp_path / 'other', **FEW, seed=1, questions=['quality']))
-  assert other['study'] != told(study)['study']
-  ids = [{item['id'] for item in one['items']} for one in (other, told(study))]
+  other = page_data(write_study(*two, tmp_path / 'other', **FEW, seed=1, questions=['quality']))
+  assert other['study'] != page_data(study)['study']
+  ids = [{item['id'] for item in one['items']} for one in (other, page_data(study))]
   assert not ids[0] & ids[1]
   assert list(other['questions']) == ['quality']
 
@@ -97,9 +105,9 @@ def test_videos_beside_the_page_and_given_images(two, tmp_path):
     Image.new('RGB', (40, 20), (10, 200, 10)).save(images / f'{name}.png')
   page = write_study(*two, tmp_path / 'out', **FEW, place=beside, images=images)
   files = {file.stem for file in (page.parent / 'videos').iterdir()}
-  items = told(page)['items']
+  items = page_data(page)['items']
   assert files == {item[side] for item in items for side in 'ab'}
-  assert not shown(page)
+  assert not embedded_videos(page)
   for item in items:
     if item['image']:
       data = base64.b64decode(item['image'].removeprefix('data:image/jpeg;base64,'))
@@ -135,8 +143,11 @@ def test_names_of_another_form_match(tmp_path):
       )
   Image.new('RGB', (16, 16), RED).save(tmp_path / 'in' / f'{forms["in"]}.png')
   folders = [open_folder(tmp_path / folder) for folder in ('a', 'b')]
-  (name,) = found = matching.match(*folders)
-  assert found[name] == (tmp_path / 'a' / f'{forms["a"]}.mp4', tmp_path / 'b' / f'{forms["b"]}.mp4')
+  (name,) = result = matching.match(*folders)
+  assert result[name] == (
+    tmp_path / 'a' / f'{forms["a"]}.mp4',
+    tmp_path / 'b' / f'{forms["b"]}.mp4',
+  )
   assert matching.prompts(folders) == {name: 'a\u2028dog'}
   assert matching.input_images(tmp_path / 'in', [name], size=16)[name].startswith('data:image/jpeg')
 
@@ -147,13 +158,13 @@ def test_a_prompt_may_be_anything(two, tmp_path):
   lines = [json.dumps({'file': f'{name}.mp4', 'prompt': nasty}) for name in NAMES]
   (folder / 'index.jsonl').write_text('\n'.join(lines))
   page = write_study(folder, two[1], tmp_path / 'out', **FEW)
-  assert {item['prompt'] for item in told(page)['items']} == {nasty}
+  assert {item['prompt'] for item in page_data(page)['items']} == {nasty}
   assert page.read_text().count('<script') == study_scripts(page)
 
 
 def study_scripts(page):
   """The study, the code, and a script for each video."""
-  return 2 + len(shown(page))
+  return 2 + len(embedded_videos(page))
 
 
 @pytest.mark.parametrize(

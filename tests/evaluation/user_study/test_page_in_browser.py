@@ -27,9 +27,9 @@ def test_a_session_by_keys_alone(tab, study, tmp_path):
     tab.keyboard.press('Enter')  # the button to save has the focus
   download.value.save_as(tmp_path / 'a.json')
   assert 'saved as a file' in tab.locator('#outcome').inner_text()
-  found = analyse([tmp_path / 'a.json'], key_of(study))
-  assert found.raters == 1
-  assert [(of.ours, of.n) for of in found.questions.values()] == [(1, 1), (1, 1)]
+  result = analyse([tmp_path / 'a.json'], key_of(study))
+  assert result.raters == 1
+  assert [(of.ours, of.n) for of in result.questions.values()] == [(1, 1), (1, 1)]
   answers = json.loads((tmp_path / 'a.json').read_text())['answers']
   assert [(a['pair'], a['question'], a['left']) for a in answers] == [
     (step['id'], step['question'], step['left']) for step in steps
@@ -41,8 +41,8 @@ def test_a_session_by_pointer_alone(tab, study, tmp_path):
   tab.get_by_role('button', name='Start').click()
   name = {'left': 'Video 1', 'right': 'Video 2'}
   answer_all(tab, study, lambda side: tab.get_by_role('button', name=name[side]).click())
-  found = analyse([saved(tab, tmp_path)], key_of(study))
-  assert found.questions['text'].ours == 1
+  result = analyse([saved(tab, tmp_path)], key_of(study))
+  assert result.questions['text'].ours == 1
   # Saved again, it is the same; the next rater starts anew, and is another one.
   first = json.loads(saved(tab, tmp_path).read_text())
   tab.get_by_role('button', name='Another person starts here').click()

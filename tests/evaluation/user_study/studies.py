@@ -1,4 +1,4 @@
-"""Small studies, and what is in them."""
+"""Folders of videos for small user studies, and the content of their pages."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ RED, BLUE = (200, 40, 40), (40, 40, 200)
 
 
 def clip(colour, height=16, width=24, frames=6):
-  """A field of a colour over which a white bar moves."""
+  """A clip of one colour with a white bar that moves."""
   out = np.full((frames, height, width, 3), colour, np.uint8)
   for t in range(frames):
     out[t, (3 * t) % height] = 255
@@ -22,7 +22,7 @@ def clip(colour, height=16, width=24, frames=6):
 
 
 def folder_of(root, name, colour, *, prompts=True, fps=8.0, names=NAMES, **shape):
-  """A folder of such clips, and their prompts."""
+  """A folder of these clips, with their prompts."""
   folder = root / name
   folder.mkdir()
   for one in names:
@@ -34,18 +34,18 @@ def folder_of(root, name, colour, *, prompts=True, fps=8.0, names=NAMES, **shape
 
 
 def two_in(root):
-  """Folders of two systems, which differ in all that a study makes equal."""
+  """Folders of two systems whose videos differ in frame rate, size and length."""
   theirs = folder_of(root, 'theirs', BLUE, prompts=False, fps=16.0, height=32, width=20, frames=9)
   return folder_of(root, 'ours', RED), theirs
 
 
-def told(page):
-  """What the page knows."""
+def page_data(page):
+  """The data in the script of the page."""
   text = re.search(r'id="study">(.*?)</script>', page.read_text(), re.DOTALL).group(1)
   return json.loads(text)
 
 
-def shown(page):
-  """The files that the page holds, by their names."""
-  found = re.findall(r'id="v(\w+)">([^<]+)<', page.read_text())
-  return {id: base64.b64decode(data) for id, data in found}
+def embedded_videos(page):
+  """The files that the page embeds, by name."""
+  result = re.findall(r'id="v(\w+)">([^<]+)<', page.read_text())
+  return {id: base64.b64decode(data) for id, data in result}
