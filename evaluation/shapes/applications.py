@@ -1,4 +1,4 @@
-"""Whether an application did what it is for, on clips of moving shapes, judged by pixels alone."""
+"""Tasks of applications on clips of moving shapes, whose results are judged by pixels."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -15,9 +15,9 @@ from evaluation.shapes import looks
 from evaluation.shapes.judge import centres, judge
 from pipelines import conditional
 
-NEAR = 3 / 32  # of the side: how far a centre may be from where it should be
-STILL = 2  # levels of 255 by which what does not move may differ
-AROUND = 2 / 32  # of the side: between a shape and the edge of the box that covers it
+NEAR = 3 / 32  # the largest distance of a centre from its correct place, in sides
+STILL = 2  # levels of 255 up to which pixels count as still
+MARGIN = 2 / 32  # between a shape and the edge of the box that covers it, in sides
 
 Pixels = UInt8[np.ndarray, 't h w 3']
 Picture = UInt8[np.ndarray, 'h w 3']
@@ -25,29 +25,29 @@ Picture = UInt8[np.ndarray, 'h w 3']
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """A video to make, and what is asked of it."""
+  """A video to generate, and how it is scored."""
 
   prompt: str
-  condition: Condition  # all but the text
+  condition: Condition  # without the text
   initial_video: InitialVideo | None
-  score: Callable[[Pixels], dict[str, bool]]  # what is asked -> whether it is so
+  score: Callable[[Pixels], dict[str, bool]]  # criterion -> whether it is met
 
 
 def image_to_video(clip: dict) -> Task:
-  """The first frame goes on as its caption says."""
+  """Continues the first frame of the clip as its caption describes."""
   facts = clip['facts']
 
   def score(pixels):
-    seen = judge(pixels)
-    kept = (seen.colour, seen.shape) == (facts.colour, facts.shape)
-    return {'colour and shape': kept, 'motion': seen.motion == facts.motion}
+    verdict = judge(pixels)
+    same = (verdict.colour, verdict.shape) == (facts.colour, facts.shape)
+    return {'colour and shape': same, 'motion': verdict.motion == facts.motion}
 
   condition = conditional.image_to_video(clip['video'][:1], len(clip['video']))
   return Task(facts.caption, condition, None, score)
 
 
 def inpainting(clip: dict) -> Task:
-  """The shape is covered in every frame by a box that goes with it."""
+  """Fills a box that covers the shape in every frame and moves with it."""
   facts = clip['facts']
 
   def score(pixels):
@@ -59,8 +59,7 @@ def inpainting(clip: dict) -> Task:
 
 
 def cinemagraph(clip: dict) -> Task:
-  """The first frame moves, as its caption says, in a box where the clip does; it spins where that
-  stands still."""
+  """Animates a box of the first frame, as the caption describes; the shape spins if it is still."""
   image, facts = clip['video'][:1], clip['facts']
   if facts.motion == 'standing still':
     facts = dataclasses.replace(facts, motion='spinning')
@@ -77,24 +76,25 @@ def cinemagraph(clip: dict) -> Task:
 
 
 def edit(clip: dict, strength: float) -> Task:
-  """The clip with a shape of the next colour."""
+  """Edits the clip, so that its shape has the next colour."""
   facts = clip['facts']
   colours = [c for c in synthetic.COLOURS if c != facts.background]
   colour = colours[(colours.index(facts.colour) + 1) % len(colours)]
-  wanted = dataclasses.replace(facts, colour=colour)
+  edited = dataclasses.replace(facts, colour=colour)
 
   def score(pixels):
     near = distance(centres(pixels), centres(clip['video'])) <= NEAR
     return {'path': near, 'colour': judge(pixels).colour == colour}
 
   start = InitialVideo(jnp.asarray(video.to_float(clip['video']))[None], jnp.asarray(strength))
-  return Task(wanted.caption, Condition(), start, score)
+  return Task(edited.caption, Condition(), start, score)
 
 
 def stylize(clip: dict, name: str, descriptor: str, references: Mapping[str, Picture]) -> Task:
-  """What the caption says but for its colours, which are the style's of this name.
+  """Generates the caption of the clip in a style, whose colours replace those of the caption.
 
-  references: a picture of every style.
+  name, descriptor: the name of the style, and the words that describe it in the prompt.
+  references: the picture of every style, by name.
   """
   facts = clip['facts']
 
@@ -108,22 +108,22 @@ def stylize(clip: dict, name: str, descriptor: str, references: Mapping[str, Pic
 
 
 def distance(a: Float[np.ndarray, 't 2'], b: Float[np.ndarray, 't 2']) -> float:
-  """The mean distance of two paths; infinite where one of them is lost."""
-  apart = np.linalg.norm(a - b, axis=-1).mean()
-  return np.inf if np.isnan(apart) else float(apart)
+  """The mean distance of two paths; infinite where one of them has NaN."""
+  mean = np.linalg.norm(a - b, axis=-1).mean()
+  return np.inf if np.isnan(mean) else float(mean)
 
 
 def boxes(mask: Bool[np.ndarray, 't h w']) -> Bool[np.ndarray, 't h w']:
-  """For every frame, true in the smallest box around what is true there, and a little beyond."""
-  rows, columns = (_span(mask.any(axis), AROUND) for axis in (2, 1))
+  """For every frame, a box around all pixels of the mask, with a margin of `MARGIN`."""
+  rows, columns = (_span(mask.any(axis), MARGIN) for axis in (2, 1))
   return rows[:, :, None] & columns[:, None, :]
 
 
-def _span(line, around):
-  """From the first to the last that is true in each row of `t n`, and that part of n beyond."""
+def _span(line, margin):
+  """In each row of `t n`, true from the first to the last that is true, with a margin."""
   n = line.shape[1]
-  beyond = round(around * n)
-  first = line.argmax(1) - beyond
-  last = n - 1 - line[:, ::-1].argmax(1) + beyond
-  at = np.arange(n)
-  return line.any(1)[:, None] & (first[:, None] <= at) & (at <= last[:, None])
+  extra = round(margin * n)
+  first = line.argmax(1) - extra
+  last = n - 1 - line[:, ::-1].argmax(1) + extra
+  index = np.arange(n)
+  return line.any(1)[:, None] & (first[:, None] <= index) & (index <= last[:, None])

@@ -1,4 +1,4 @@
-"""The share of held-out clips of moving shapes with which each application does what it is for."""
+"""Scores each application on held-out clips of moving shapes."""
 
 import dataclasses
 import functools
@@ -30,19 +30,20 @@ from pipelines.stages import open_stage
 from text.encoder import open_encoder
 from training import checkpoint
 
-SEED = 0  # of all noise
-ALPHA = 1.0  # of styles: all the way
+SEED = 0
+ALPHA = 1.0  # the weight of a style: all of it
 
 
 @dataclasses.dataclass(frozen=True)
 class Application:
-  """What is done to each clip, with which model."""
+  """An application, its task for each clip, and its model."""
 
   name: str
   workdir: pathlib.Path
-  task: Callable[[dict], Task]  # of a clip
-  protocol: Mapping[str, object] = dataclasses.field(default_factory=dict)  # beyond that of all
-  styled: Callable[[Params], Params] = lambda params: params
+  task: Callable[[dict], Task]  # of a clip of moving shapes
+  # The entries of the protocol that only this application has.
+  protocol: Mapping[str, object] = dataclasses.field(default_factory=dict)
+  stylize_params: Callable[[Params], Params] = lambda params: params
 
 
 def applications(
@@ -54,44 +55,48 @@ def applications(
   strength: float,
   sampling: Mapping[str, float],
 ) -> dict:
-  """The score of all applications, as `protocol.write_score` writes it; told of as it is found.
+  """The scores of all applications, as `protocol.write_score` takes them; each is printed.
 
-  workdir, masked_workdir: the model of texts, and the one that is given part of a video.
-  styles: a folder of them, each with its picture beside it.
-  strength: of edits.
-  sampling: what differs from the models' configs.
+  workdir, masked_workdir: the text-to-video model, and the model that completes masked videos.
+  styles: a folder of styles, each with its picture beside it.
+  clips: the number of clips for each application.
+  strength: the strength of edits.
+  sampling: the options of sampling that replace those of the configs.
 
-  Models are told of beside the protocol: those of two steps of a training compare.  ValueError,
-  before anything is made, where a folder is not there, or not what it should be.
+  The models are not in the protocol, so that two steps of a training are comparable.  UserError,
+  before anything is generated, where a folder or a style is missing or does not fit.
   """
-  listed = list(_applications(workdir, masked_workdir, styles, strength))
-  opened = functools.cache(functools.partial(_opened, sampling=sampling))
+  all_applications = list(_applications(workdir, masked_workdir, styles, strength))
+  opened = functools.cache(functools.partial(_open_model, sampling=sampling))
   models = ', '.join(f'{model} step {opened(model)[2]}' for model in (workdir, masked_workdir))
-  for of in listed:
-    of.styled(opened(of.workdir)[1])  # a style of another image model is told of now
+  for application in all_applications:  # a style of another image model is an error now
+    application.stylize_params(opened(application.workdir)[1])
   rows, score, protocol = [], {}, {}
-  for of in listed:
-    config, params, _, generate = opened(of.workdir)
-    encode, d, params = open_encoder(**config.text), config.data, of.styled(params)
+  for application in all_applications:
+    config, params, _, generate = opened(application.workdir)
+    params = application.stylize_params(params)
+    encode, d = open_encoder(**config.text), config.data
     clip = functools.partial(
       synthetic.clip, size=d.size, frames=d.frames, fps=d.fps, seed=SHAPES['test']
     )
-    found = []
-    for i in tqdm(range(clips), desc=of.name, unit='clip'):
-      task = of.task(clip(i))
+    results = []
+    for i in tqdm(range(clips), desc=application.name, unit='clip'):
+      task = application.task(clip(i))
       text, mask = map(jnp.asarray, encode([task.prompt]))
       cond = task.condition.replace(text=text, text_mask=mask)
       keys = video_keys(SEED, jnp.array([i]))
       pixels = to_host(generate(params, cond, keys, task.initial_video)[0])
-      found.append(task.score(pixels))
-      rows.append({'application': of.name, 'clip': i, 'prompt': task.prompt, **found[-1]})
-    shares = {key: float(np.mean([one[key] for one in found])) for key in found[0]}
-    drawn = {'frames': d.frames, 'size': d.size, 'fps': d.fps, 'clips': clips}
-    made = config.sampling.to_dict() | {'seed': SEED, 'jax': jax.__version__}
-    score[of.name], protocol[of.name] = shares, drawn | made | of.protocol
-    print(f'{of.name}: ' + ', '.join(f'{key} {share:.1%}' for key, share in shares.items()))
-  found = {'metric': 'applications', 'of': models, 'score': score, 'protocol': protocol}
-  return found | {'clips': rows}
+      results.append(task.score(pixels))
+      row = {'application': application.name, 'clip': i, 'prompt': task.prompt}
+      rows.append(row | results[-1])
+    shares = {key: float(np.mean([result[key] for result in results])) for key in results[0]}
+    score[application.name] = shares
+    clip_format = {'frames': d.frames, 'size': d.size, 'fps': d.fps, 'clips': clips}
+    options = config.sampling.to_dict() | {'seed': SEED, 'jax': jax.__version__}
+    protocol[application.name] = clip_format | options | application.protocol
+    print(f'{application.name}: ' + ', '.join(f'{key} {x:.1%}' for key, x in shares.items()))
+  result = {'metric': 'applications', 'of': models, 'score': score, 'protocol': protocol}
+  return result | {'clips': rows}
 
 
 def _applications(workdir, masked_workdir, styles, strength) -> Iterator[Application]:
@@ -104,18 +109,19 @@ def _applications(workdir, masked_workdir, styles, strength) -> Iterator[Applica
   files = {file.stem: file for file in sorted(styles.glob('*.npz'))}
   images = {name: file.with_suffix('.png') for name, file in files.items()}
   references = {name: pictures.read_image(file, warn=print)[0] for name, file in images.items()}
-  # A look is the nearest of all: it depends on the pictures of the other styles too.
+  # The look of a video is the nearest of all, so that it depends on all pictures.
   looks = {name: digest([file]) for name, file in images.items()}
   for name, file in files.items():
-    of = style.load(file)
-    task = functools.partial(stylize, name=name, descriptor=of.descriptor, references=references)
+    loaded = style.load(file)
+    descriptor = loaded.descriptor
+    task = functools.partial(stylize, name=name, descriptor=descriptor, references=references)
     protocol = {'alpha': ALPHA, 'style': digest([file]), 'looks': looks}
-    styled = functools.partial(style.blended, style=of, alpha=ALPHA)
-    yield Application(f'style {name}', workdir, task, protocol, styled)
+    blend = functools.partial(style.blended, style=loaded, alpha=ALPHA)
+    yield Application(f'style {name}', workdir, task, protocol, blend)
 
 
-def _opened(workdir: pathlib.Path, sampling: Mapping[str, float]):
-  """The config, parameters and step of a model, and how it makes videos."""
+def _open_model(workdir: pathlib.Path, sampling: Mapping[str, float]):
+  """The config, the parameters and the step of a model, and its `generate`."""
   config, params, step = checkpoint.load(workdir)
   config.sampling.update(sampling)
   return config, params, step, open_stage(config).generate

@@ -129,13 +129,13 @@ def test_an_index_that_another_program_wrote_again_is_read(tmp_path, made):
 def test_samples_made_otherwise_are_not_mixed_in(tmp_path, made):
   sample(jobs_in(tmp_path))
   before = contents(tmp_path)
-  with pytest.raises(ValueError, match='made otherwise: model, steps differ'):
+  with pytest.raises(ValueError, match='made differently: model, steps differ'):
     samples.sample(jobs_in(tmp_path), model('another', 5), batch=2, seed=0)
-  with pytest.raises(ValueError, match='made otherwise: batch, seed differ'):
+  with pytest.raises(ValueError, match='made differently: batch, seed differ'):
     sample(jobs_in(tmp_path), batch=3, seed=1)
-  with pytest.raises(ValueError, match='holds samples of other prompts'):
+  with pytest.raises(ValueError, match='has samples of other prompts'):
     sample(samples.plan([*PROMPTS[:-1], 'snow'], tmp_path, '.npy'))
-  with pytest.raises(ValueError, match='made otherwise: file, prompt differ'):
+  with pytest.raises(ValueError, match='made differently: file, prompt differ'):
     sample(samples.plan(['snow'], tmp_path, '.npy'))
   assert contents(tmp_path) == before
 
@@ -144,7 +144,7 @@ def test_other_weights_of_the_same_name_are_another_model(tmp_path, made, monkey
   drawn = iter('ab')
   monkeypatch.setattr(run.checkpoint, 'fingerprint', lambda workdir, step: next(drawn))
   sample(jobs_in(tmp_path))
-  with pytest.raises(ValueError, match='made otherwise: weights differ'):
+  with pytest.raises(ValueError, match='made differently: weights differ'):
     sample(jobs_in(tmp_path))
 
 
@@ -166,7 +166,7 @@ def test_of_hosts_that_begin_otherwise_at_once_one_is_refused(tmp_path, made, mo
     return begun(*argv, **options)
 
   monkeypatch.setattr(samples, 'run', run)
-  with pytest.raises(ValueError, match=r'made otherwise: .*, seed'):
+  with pytest.raises(ValueError, match=r'made differently: .*, seed'):
     sample(jobs_in(tmp_path))
   assert [path.name for path in tmp_path.iterdir()] == ['index.jsonl']
 
@@ -174,7 +174,7 @@ def test_of_hosts_that_begin_otherwise_at_once_one_is_refused(tmp_path, made, mo
 @pytest.mark.parametrize('text', ['none', '[]', '{"prompt": "x"}'])
 def test_a_folder_of_something_else_is_refused(tmp_path, made, text):
   (tmp_path / 'index.jsonl').write_text(text)
-  with pytest.raises(ValueError, match='is none of samples'):
+  with pytest.raises(ValueError, match='is no index of samples'):
     sample(jobs_in(tmp_path))
   with pytest.raises(ValueError, match='is a file; allowed is a folder of samples'):
     sample(jobs_in(tmp_path / 'index.jsonl'))

@@ -107,7 +107,7 @@ def test_a_shape_that_is_covered_cannot_be_seen():
 def test_boxes_hold_what_is_true():
   mask = np.zeros((3, 16, 16), bool)
   mask[0, 5, 7] = mask[0, 6, 9] = mask[2, 0, 15] = True
-  beyond = round(applications.AROUND * 16)
+  beyond = round(applications.MARGIN * 16)
   assert beyond == 1
   want = np.zeros_like(mask)
   want[0, 4:8, 6:11] = want[2, 0:2, 14:16] = True
@@ -141,7 +141,7 @@ def scored(monkeypatch, tmp_path):
     models = pathlib.Path(workdir), pathlib.Path('masked')
     return held_out.applications(*models, tmp_path, clips=1, strength=strength, sampling={})
 
-  monkeypatch.setattr(held_out, '_opened', opened)
+  monkeypatch.setattr(held_out, '_open_model', opened)
   score.folder, score.steps = tmp_path, steps
   return score
 
