@@ -232,74 +232,78 @@ _ALLOWED = flags.DEFINE_integer(
 
 
 def score(metric: str) -> None:
-  """One of `METRICS` of the videos."""
+  """Computes one of `METRICS` for the videos, and prints and writes it."""
   output, settings = command.json_file(_OUTPUT.value), _settings()
   _prepare([metric], settings)
-  texts = None
+  prompts = None
   if not _VIDEOS.value:
     if metric == 'shapes' and not _PROMPTS.value:
-      texts = [synthetic.prompt(seed).caption for seed in range(_COUNT.value or 40)]
+      prompts = [synthetic.prompt(seed).caption for seed in range(_COUNT.value or 40)]
     else:
-      texts = _listed()
-  with _videos(texts) as folder:
+      prompts = _read_prompts()
+  with _videos(prompts) as folder:
     if folder:
       print_score(METRICS[metric](folder, settings), output)
 
 
 def prompts() -> None:
-  """A video of every prompt, in a folder with an index."""
+  """Generates the videos of a list of prompts, in a folder with an index."""
   if not _SAMPLES.value:
     raise UserError('prompts needs --samples=DIR.')
-  with _videos(_listed()) as folder:
+  with _videos(_read_prompts()) as folder:
     if folder:
       print(f'{len(folder.files)} videos: {folder.path}')
 
 
 def ucf101() -> None:
-  """The zero-shot protocol of UCF101, and what others reached by it."""
+  """Scores videos by the zero-shot protocol of UCF101, and prints published scores beside them."""
   count = _COUNT.value or zero_shot.COUNT
-  of = zero_shot.class_prompts(_CLASS_PROMPTS.value and pathlib.Path(_CLASS_PROMPTS.value))
+  class_prompts = zero_shot.class_prompts(
+    _CLASS_PROMPTS.value and pathlib.Path(_CLASS_PROMPTS.value)
+  )
   if _DRY_RUN.value:
-    return print(zero_shot.describe(count, of))
+    return print(zero_shot.describe(count, class_prompts))
   output, settings = command.json_file(_OUTPUT.value), _settings()
-  metrics = [name for name, told in (('fvd', _I3D), ('inception_score', _C3D)) if told.value]
+  metrics = [name for name, flag in (('fvd', _I3D), ('inception_score', _C3D)) if flag.value]
   if not metrics:
     raise UserError('ucf101 needs --i3d=FILE and --reference=DIR, --c3d=FILE, or all of these.')
   if not _VIDEOS.value and not _SAMPLES.value:
     raise UserError('ucf101 needs --samples=DIR, or the --videos that were made.')
   _prepare(metrics, settings)
-  with _videos(None if _VIDEOS.value else zero_shot.video_prompts(count, of)) as folder:
+  prompts = None if _VIDEOS.value else zero_shot.video_prompts(count, class_prompts)
+  with _videos(prompts) as folder:
     if not folder:
       return
-    found = {metric: METRICS[metric](folder, settings) for metric in metrics}
-  scores = {name: one['score'][name] for name, one in found.items()}
+    results = {metric: METRICS[metric](folder, settings) for metric in metrics}
+  scores = {name: result['score'][name] for name, result in results.items()}
   print(zero_shot.comparison_table(str(folder.path), *map(scores.get, ('fvd', 'inception_score'))))
-  for one in found.values():
-    print_score(one, None)
-  protocol = {name: one['protocol'] for name, one in found.items()} | {'class_prompts': of}
+  for result in results.values():
+    print_score(result, None)
+  protocol = {name: result['protocol'] for name, result in results.items()}
+  protocol |= {'class_prompts': class_prompts}
   if output:
-    parts = list(found.values())
+    parts = list(results.values())
     write_score(output, 'ucf101', parts[0]['of'], scores, protocol, parts=parts)
 
 
 def applications() -> None:
-  """The share of held-out clips with which each application does what it is for."""
+  """Scores each application on held-out clips of moving shapes."""
   output = command.json_file(_OUTPUT.value)
-  sampled = {'steps': _STEPS.value, 'guidance': _GUIDANCE.value, 'spacing': _SPACING.value}
-  found = held_out.applications(
+  options = {'steps': _STEPS.value, 'guidance': _GUIDANCE.value, 'spacing': _SPACING.value}
+  result = held_out.applications(
     pathlib.Path(_WORKDIR.value),
     pathlib.Path(_MASKED_WORKDIR.value),
     pathlib.Path(_STYLES.value),
     clips=_CLIPS.value,
     strength=_STRENGTH.value,
-    sampling={k: v for k, v in sampled.items() if v is not None},
+    sampling={k: v for k, v in options.items() if v is not None},
   )
   if output:
-    write_score(output, **found)
+    write_score(output, **result)
 
 
 def xt_slice() -> None:
-  """A row or a column of every frame, stacked over time, of videos above one another."""
+  """Draws a row or a column of every frame, stacked over time, of several videos."""
   if not _OUTPUT.value or not _OUTPUT.value.endswith('.png') or not _VIDEOS.value:
     raise UserError('xt_slice needs --videos=DIR and --output=FILE.png.')
   video.check_writable(_OUTPUT.value)
@@ -312,15 +316,15 @@ def xt_slice() -> None:
 
 
 def user_study() -> None:
-  """A page that asks which of two systems' videos is better; with --analyse, what raters said."""
+  """Writes the page of a user study or, with --analyse, prints the preferences of its raters."""
   if _ANALYSE.value:
     if not _KEY.value:
       raise UserError('--analyse=DIR needs the --key=key.json of its study.')
     output = command.json_file(_OUTPUT.value)
     files = pathlib.Path(_ANALYSE.value), pathlib.Path(_KEY.value)
-    found = judgements.print_report(*files, allowed=_ALLOWED.value)
+    result = judgements.print_report(*files, allowed=_ALLOWED.value)
     if output:
-      write_score(output, 'user_study', _ANALYSE.value, **found)
+      write_score(output, 'user_study', _ANALYSE.value, **result)
     return
   if not (_OURS.value and _THEIRS.value and _STUDY.value):
     raise UserError('user_study needs --ours=DIR, --theirs=DIR and --study=DIR, or --analyse=DIR.')
@@ -343,19 +347,19 @@ def user_study() -> None:
 
 
 def report() -> None:
-  """One page of a training: losses, samples, their slices, and scores with protocols."""
+  """Writes the report of a run: losses, samples, their X-T slices, and scores."""
   output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
   print(write_report(pathlib.Path(_WORKDIR.value), output))
 
 
 def _settings() -> Settings:
-  told = Settings(**{name: flags.FLAGS[name].value for name in vars(Settings())})
-  # Of videos that are made, --count says how many they are, and all of them are scored.
-  return told if _VIDEOS.value else dataclasses.replace(told, count=0)
+  settings = Settings(**{name: flags.FLAGS[name].value for name in vars(Settings())})
+  # For generated videos, --count is the number of videos, all of which are scored.
+  return settings if _VIDEOS.value else dataclasses.replace(settings, count=0)
 
 
 def _prepare(metrics: Sequence[str], settings: Settings) -> None:
-  """Opens all that metrics need, before hours of sampling, for which there has to be a place."""
+  """Opens the networks and checks the folders, so that mistakes are found before sampling."""
   if _SAMPLES.value:
     sampling.require_place(pathlib.Path(_SAMPLES.value))
   for metric in metrics:
@@ -363,32 +367,32 @@ def _prepare(metrics: Sequence[str], settings: Settings) -> None:
     open_network(metric, settings)
 
 
-def _listed() -> list[str]:
-  """The prompts of --prompts, so many as --count says, from the first on and over again."""
+def _read_prompts() -> list[str]:
+  """The prompts of --prompts; if --count is given, that many, repeated if there are fewer."""
   if not _PROMPTS.value:
     raise UserError('Neither --videos=DIR nor --prompts=FILE says what is scored.')
-  found = lists.read(pathlib.Path(_PROMPTS.value))
-  return [found[i % len(found)] for i in range(_COUNT.value or len(found))]
+  prompts = lists.read(pathlib.Path(_PROMPTS.value))
+  return [prompts[i % len(prompts)] for i in range(_COUNT.value or len(prompts))]
 
 
 @contextlib.contextmanager
-def _videos(texts: Sequence[str] | None) -> Iterator[Folder | None]:
-  """--videos, or those of the texts once all are made; None where other hosts make some yet."""
-  if texts is None:
+def _videos(prompts: Sequence[str] | None) -> Iterator[Folder | None]:
+  """The folder --videos or, with prompts, of their generated videos; None until all are made."""
+  if prompts is None:
     yield open_folder(_VIDEOS.value)
     return
   with contextlib.ExitStack() as stack:
-    kept, extension = _SAMPLES.value, _EXTENSION.value
-    if not kept and _HOSTS.value > 1:
+    folder, extension = _SAMPLES.value, _EXTENSION.value
+    if not folder and _HOSTS.value > 1:
       raise UserError('--hosts needs --samples=DIR, a folder that all of them see.')
-    if not kept:
-      kept, extension = stack.enter_context(tempfile.TemporaryDirectory()), '.npy'
-    jobs = sampling.plan(texts, pathlib.Path(kept), extension, _PER_PROMPT.value)
-    yield sampling.sampled(jobs) if _made(jobs) else None
+    if not folder:
+      folder, extension = stack.enter_context(tempfile.TemporaryDirectory()), '.npy'
+    jobs = sampling.plan(prompts, pathlib.Path(folder), extension, _PER_PROMPT.value)
+    yield sampling.sampled(jobs) if _generate(jobs) else None
 
 
-def _made(jobs: Sequence[Job]) -> bool:
-  """Makes this host's share of the videos; whether all are there."""
+def _generate(jobs: Sequence[Job]) -> bool:
+  """Generates this host's share of the videos; returns whether all videos exist."""
   base = Model.of_videos(
     pathlib.Path(_WORKDIR.value),
     masked=False,
