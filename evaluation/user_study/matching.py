@@ -75,7 +75,7 @@ def input_images(folder: Path, names: Collection[str], *, size: int) -> dict[str
 
 
 def _square(file: Path, size: int) -> str:
-  pixels = pictures.read_image(file, tell=print)
+  pixels = pictures.read_image(file, warn=print)
   stream = io.BytesIO()
   Image.fromarray(pictures.fitted(pixels, size, size, 'crop')[0]).save(stream, 'JPEG', quality=90)
   return 'data:image/jpeg;base64,' + base64.b64encode(stream.getvalue()).decode()
