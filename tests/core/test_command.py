@@ -226,7 +226,7 @@ def test_help_of_a_command_without_verbs_ends_well(capsys, monkeypatch):
     cwd=command.ROOT,
   )
   assert done.returncode == 0, done.stderr
-  assert done.stdout.startswith('Copies from a workdir')
+  assert done.stdout.startswith('Copies what sampling needs from a workdir')
   assert '\n  --workdir: ' in done.stdout
 
 
