@@ -37,8 +37,8 @@ from evaluation.scores import METRICS, Settings, open_network, require
 from evaluation.shapes import held_out
 from evaluation.user_study import judgements
 from evaluation.user_study.page import QUESTIONS, beside, embedded, write_study
+from pipelines.checkpoints import find_base, find_super_resolution
 from pipelines.jobs import Job
-from pipelines.run import Model
 
 _OUTPUT = flags.DEFINE_string(
   'output',
@@ -393,16 +393,11 @@ def _videos(prompts: Sequence[str] | None) -> Iterator[Folder | None]:
 
 def _generate(jobs: Sequence[Job]) -> bool:
   """Generates this host's share of the videos; returns whether all videos exist."""
-  base = Model.of_videos(
-    pathlib.Path(_WORKDIR.value),
-    masked=False,
-    frames=None,
-    steps=_STEPS.value,
-    guidance=_GUIDANCE.value,
-    spacing=_SPACING.value,
+  base = find_base(
+    _WORKDIR.value, steps=_STEPS.value, guidance=_GUIDANCE.value, spacing=_SPACING.value
   )
-  large = _SSR_WORKDIR.value and pathlib.Path(_SSR_WORKDIR.value)
-  ssr = Model.of_super_resolution(large, base.config.data) if large else None
+  large = _SSR_WORKDIR.value
+  ssr = find_super_resolution(large, base.config.data) if large else None
   share = dict(host=_HOST.value, hosts=_HOSTS.value)
   missing = sampling.sample(jobs, base, ssr, batch=_BATCH.value, seed=_SEED.value, **share)
   if missing:

@@ -14,6 +14,7 @@ import core.early  # noqa: F401
 from core.errors import UserError
 
 # isort: split
+import functools
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
@@ -29,10 +30,9 @@ from core.typing import Params
 from core.usage import Verb
 from data import pictures, prompts
 from diffusion.sampling import SAMPLERS, SPACINGS, InitialVideo
-from pipelines import conditional, jobs, style
+from pipelines import Pipeline, conditional, jobs, style
+from pipelines.checkpoints import Checkpoint, find_base, find_super_resolution
 from pipelines.forecast import forecast_videos
-from pipelines.run import Model, run
-from pipelines.stages import open_stage
 from training.compile_for import report
 
 DEMO_PROMPT = 'a red circle moving right on a black background'
@@ -223,39 +223,53 @@ _SSR_CONFIG = config_flags.DEFINE_config_file(
 
 
 def text_to_video() -> None:
-  """A video of every prompt."""
-  if _COMPILE_FOR.value is None:
-    return _make(())
+  """Makes a video of each prompt; with --compile_for, forecasts what that takes."""
+  if _COMPILE_FOR.value is not None:
+    return _forecast()
+  if useless := [f'--{flag.name}' for flag in (_CONFIG, _SSR_CONFIG) if flag.present]:
+    raise UserError(f'{", ".join(useless)}: allowed with --compile_for only; see --workdir.')
+  _make(default_prompt=DEMO_PROMPT)
+
+
+def _forecast() -> None:
+  """Prints what sampling takes on the slice --compile_for."""
   if not _CONFIG.value:
     raise UserError('--compile_for needs --config=configs/t2v.py:SCALE.')
+  allowed = ('compile_for', 'config', 'ssr_config', 'batch', 'output')
+  others = (name for name in VERBS['text_to_video'].names if name not in allowed)
+  if useless := [f'--{name}' for name in others if flags.FLAGS[name].present]:
+    raise UserError(
+      f'{", ".join(useless)}: of no use with --compile_for; allowed are '
+      f'{", ".join(f"--{name}" for name in allowed)}, and keys of the configs.'
+    )
   output = command.json_file(_OUTPUT.value)
   configs = _CONFIG.value, _SSR_CONFIG.value
   report(forecast_videos(*configs, _COMPILE_FOR.value, _BATCH.value), output)
 
 
 def image_to_video() -> None:
-  """Videos that begin with --image."""
+  """Makes videos whose first frame is --image."""
 
   def condition(data, side):
-    image = pictures.read_image(_path('image'), _tell)
+    image = pictures.read_image(_path('image'), _note)
     image = pictures.fitted(image, side, side, _FIT.value)
     return conditional.image_to_video(image, data.frames)
 
-  _make(('image', 'fit'), condition)
+  _make(condition)
 
 
 def inpaint() -> None:
-  """--video with what is hidden by --mask, or in --box, made anew."""
+  """Makes videos from --video, of which the part under --mask or in --box is generated."""
 
   def condition(data, side):
-    clip = _clip(data)
-    return conditional.inpainting(*_square(clip, _hidden(clip, data), side))
+    clip = _read_clip(data)
+    return conditional.inpainting(*_fit(clip, _read_mask(clip, data), side))
 
-  _make(('video', 'mask', 'box', 'fit', 'clip'), condition)
+  _make(condition)
 
 
 def outpaint() -> None:
-  """--video inside a border, which is made."""
+  """Makes videos from --video, around which a border is generated."""
 
   def condition(data, side):
     left, top, right, bottom = border = [int(n) for n in _PAD.value or (0, 0, 0, 0)]
@@ -265,95 +279,94 @@ def outpaint() -> None:
         f'Got --pad={",".join(map(str, border))}; allowed is a border inside {side}x{side} pixels, '
         'of one or more.'
       )
-    clip = pictures.fitted(_clip(data), height, width, _FIT.value)
+    clip = pictures.fitted(_read_clip(data), height, width, _FIT.value)
     return conditional.outpainting(clip, *border)
 
-  _make(('video', 'pad', 'fit', 'clip'), condition)
+  _make(condition)
 
 
 def cinemagraph() -> None:
-  """--image, which moves where --mask is white, or in --box."""
+  """Makes videos of --image, of which the part under --mask or in --box moves."""
 
   def condition(data, side):
-    image = pictures.read_image(_path('image'), _tell)
-    return conditional.cinemagraph(*_square(image, _hidden(image, data), side), data.frames)
+    image = pictures.read_image(_path('image'), _note)
+    return conditional.cinemagraph(*_fit(image, _read_mask(image, data), side), data.frames)
 
-  _make(('image', 'mask', 'box', 'fit'), condition)
+  _make(condition)
 
 
 def edit() -> None:
-  """--video, noised to --strength, and made of that again as the prompt says (SDEdit), in a style
-  if one is given."""
+  """Makes videos from --video, noised up to --strength, and in a style if --style names one."""
 
   def initial_video(data):
-    clip = pictures.fitted(_clip(data), data.size, data.size, _FIT.value)
+    clip = pictures.fitted(_read_clip(data), data.size, data.size, _FIT.value)
     return InitialVideo(jnp.asarray(video.to_float(clip))[None], jnp.asarray(_STRENGTH.value))
 
-  inputs = ('video', 'strength', 'fit', 'clip', 'style')
   if _STYLE.value:
-    _make((*inputs, 'alpha'), initial_video=initial_video, styled=_styled)
-  else:
-    _make(inputs, initial_video=initial_video)
+    return _make(initial_video=initial_video, change=_style())
+  if _ALPHA.present:
+    raise UserError('--alpha: of no use without --style; allowed is --style=FILE beside it.')
+  _make(initial_video=initial_video)
 
 
 def stylize() -> None:
-  """A video of every prompt, in a style."""
-  _make(('style', 'alpha'), styled=_styled)
-
-
-def _styled(params: Params) -> Params:
-  """The model's parameters in --style, or an error that says what is wrong with that."""
-  return style.blended(params, style.load(_path('style')), _ALPHA.value)
+  """Makes a video of each prompt in the style --style."""
+  _make(change=_style())
 
 
 def _make(
-  inputs: Sequence[str],
   condition: Callable[[ConfigDict, int], Condition] | None = None,
   initial_video: Callable[[ConfigDict], InitialVideo] | None = None,
-  styled: Callable[[Params], Params] = lambda params: params,
+  change: Callable[[Params], Params] = lambda params: params,
+  default_prompt: str | None = None,
 ) -> None:
-  """Makes the videos the flags ask for, once all that can be wrong with them is ruled out.
+  """Makes the videos that the flags ask for.  All that can be wrong is refused before parameters
+  are loaded, except for a style of another model.
 
-  inputs: the flags, beside those for all videos, that say what to make them of.
-  condition: all but the text, of videos with these `config.data`, as squares of this side.
+  condition: returns all but the text, for videos of a `config.data` with frames of this side.
+  initial_video: returns the video from which sampling starts, for a `config.data`.
+  change: returns the parameters that are sampled, from those of the base model.
   """
-  brought = _inputs(inputs)
-  todo = _jobs()
-  base = _base(masked=condition is not None)
-  open_stage(base.config)  # whose errors come before anything is read
-  if ssr := _super_resolution(base):
-    open_stage(ssr.config)
-  d, factor = base.config.data, ssr.config.degrade.factor if ssr else 1
-  jobs.require_room(todo, d.frames, factor * d.size, _UPSCALE.value)
-  inputs = dict(initial_video=initial_video and initial_video(d))
+  todo = _jobs(default_prompt)
+  base = _find_base(masked=condition is not None)
+  ssr = _find_super_resolution(base)
+  batch, d = min(_BATCH.value, len(todo)), base.config.data
+  pipeline = Pipeline.open(base, ssr, batch=batch, progress=sys.stderr.isatty())
+  jobs.require_room(todo, d.frames, pipeline.side, _UPSCALE.value)
+  inputs = {'initial_video': initial_video and initial_video(d)}
   if condition:
-    inputs['condition'] = condition(d, factor * d.size)
-  seed = _SEED.value
-  made_by = base.made_by('', seed) | (ssr.made_by('ssr_', seed) if ssr else {})
-  made_by |= {'fps': d.fps} | brought
-  batch = min(_BATCH.value, len(todo))
-  for job, pixels in run(todo, base, ssr, batch=batch, seed=seed, styled=styled, **inputs):
+    inputs['condition'] = condition(d, pipeline.side)
+  made_by = base.made_by('', _SEED.value) | (ssr.made_by('ssr_', _SEED.value) if ssr else {})
+  made_by |= {'fps': d.fps} | _inputs()
+  pipeline = pipeline.with_params(change(base.load()), ssr and ssr.load())
+  for job, pixels in jobs.generate(todo, pipeline, seed=_SEED.value, **inputs):
     job.write(pixels, fps=d.fps, upscale=_UPSCALE.value, made_by=made_by)
     print(*filter(None, (job.path, job.xt_slice)), sep='\n')
   if _PROMPTS_FILE.value is not None:
     print(jobs.write_index(todo, made_by))
 
 
-def _inputs(allowed: Sequence[str]) -> dict[str, str]:
-  """What the metadata says of the inputs; ValueError for one that is of no use."""
-  inputs = (_IMAGE, _VIDEO, _MASK, _BOX, _PAD, _STRENGTH, _STYLE, _ALPHA, _FIT, _CLIP)
-  if useless := [f'--{flag.name}' for flag in inputs if flag.present and flag.name not in allowed]:
-    these = ', '.join(f'--{name}' for name in allowed) or 'none but a prompt'
-    raise UserError(f'{", ".join(useless)}: of no use here; allowed inputs are {these}.')
-  said = lambda value: ','.join(value) if isinstance(value, list) else value
-  return {flag.name: said(flag.value) for flag in inputs if flag.present}
+def _jobs(default_prompt: str | None) -> list[jobs.Job]:
+  """The videos to make.  UserError if there is no prompt or a file cannot be written."""
+  xt_slice = None if _XT_SLICE.value is None else pathlib.Path(_XT_SLICE.value)
+  if _PROMPTS_FILE.value is None:
+    prompt = default_prompt if _PROMPT.value is None else _PROMPT.value
+    if prompt is None:
+      raise UserError('Got no prompt; --prompt=TEXT or --prompts_file=FILE is needed.')
+    output = pathlib.Path(_OUTPUT.value or 'out.mp4')
+    return jobs.of_prompt(prompt, _NUM_VIDEOS.value, output, xt_slice)
+  if _PROMPT.value is not None:
+    raise UserError('Got both --prompt and --prompts_file; allowed is one of the two.')
+  if xt_slice:
+    raise UserError('--xt_slice is for one --prompt, not for a --prompts_file.')
+  folder = pathlib.Path(_OUTPUT.value or 'out')
+  return jobs.of_list(prompts.read(pathlib.Path(_PROMPTS_FILE.value)), _NUM_VIDEOS.value, folder)
 
 
-def _base(masked: bool) -> Model:
-  """The model that makes videos of prompts, as the flags change it."""
-  workdir = _WORKDIR.value or f'checkpoints/demo/{"t2v_masked" if masked else "t2v"}'
-  return Model.of_videos(
-    pathlib.Path(workdir),
+def _find_base(masked: bool) -> Checkpoint:
+  """The checkpoint that makes videos of prompts, with the changes that flags make to its config."""
+  return find_base(
+    _WORKDIR.value or f'checkpoints/demo/{"t2v_masked" if masked else "t2v"}',
     masked=masked,
     frames=_NUM_FRAMES.value,
     sampler=_SAMPLER.value,
@@ -363,15 +376,15 @@ def _base(masked: bool) -> Model:
   )
 
 
-def _super_resolution(base: Model) -> Model | None:
-  """The model that makes them large; None where none does."""
+def _find_super_resolution(base: Checkpoint) -> Checkpoint | None:
+  """The checkpoint that makes videos large, with the changes of flags; None if there is none."""
   if _BASE_ONLY.value:
     return None
   workdir = pathlib.Path(_SSR_WORKDIR.value or base.workdir.absolute().with_name('ssr'))
   if _SSR_WORKDIR.value is None and not workdir.is_dir():
-    tqdm.write(f'no {workdir}: the video stays small; --ssr_workdir=DIR makes it large', sys.stderr)
+    _note(f'no {workdir}: the video stays small; --ssr_workdir=DIR makes it large')
     return None
-  return Model.of_super_resolution(
+  return find_super_resolution(
     workdir,
     base.config.data,
     spacing=_SSR_SPACING.value,
@@ -383,50 +396,52 @@ def _super_resolution(base: Model) -> Model | None:
   )
 
 
-def _jobs() -> list[jobs.Job]:
-  """The videos to make.  The prompts are there and the files can be written, or it is an error."""
-  xt_slice = None if _XT_SLICE.value is None else pathlib.Path(_XT_SLICE.value)
-  if _PROMPTS_FILE.value is None:
-    output = pathlib.Path(_OUTPUT.value or 'out.mp4')
-    return jobs.of_prompt(_PROMPT.value or DEMO_PROMPT, _NUM_VIDEOS.value, output, xt_slice)
-  if xt_slice:
-    raise UserError('--xt_slice is for one --prompt, not for a --prompts_file.')
-  folder = pathlib.Path(_OUTPUT.value or 'out')
-  return jobs.of_list(prompts.read(pathlib.Path(_PROMPTS_FILE.value)), _NUM_VIDEOS.value, folder)
+def _inputs() -> dict[str, str]:
+  """What the metadata says of the inputs: the flags that were set, and their values."""
+  inputs = (_IMAGE, _VIDEO, _MASK, _BOX, _PAD, _STRENGTH, _STYLE, _ALPHA, _FIT, _CLIP)
+  text = lambda value: ','.join(value) if isinstance(value, list) else value
+  return {flag.name: text(flag.value) for flag in inputs if flag.present}
 
 
-def _clip(data: ConfigDict):
-  """So much of the video as is made."""
+def _style() -> Callable[[Params], Params]:
+  """A function that blends parameters with those of --style, which is read here.  It raises a
+  UserError if the style is of another model."""
+  return functools.partial(style.blended, style=style.load(_path('style')), alpha=_ALPHA.value)
+
+
+def _read_clip(data: ConfigDict) -> conditional.Clip:
+  """The frames of --video that are used."""
   longer = _CLIP.value == 'start'
   return pictures.read_clip(_path('video'), frames=data.frames, fps=data.fps, longer=longer)
 
 
-def _hidden(clip: conditional.Clip, data: ConfigDict) -> conditional.Mask:
-  """Where the clip is made."""
+def _read_mask(clip: conditional.Clip, data: ConfigDict) -> conditional.Mask:
+  """The mask of --mask or --box, which is true where the clip is generated."""
   if (_MASK.value is None) == (_BOX.value is None):
     raise UserError('Got both or none of --mask and --box; allowed is one of the two.')
   if _BOX.value is not None:
     return conditional.boxed(clip, *map(int, _BOX.value))
-  return pictures.read_mask(_path('mask'), clip, fps=data.fps, warn=_tell)
+  return pictures.read_mask(_path('mask'), clip, fps=data.fps, warn=_note)
 
 
-def _square(clip: conditional.Clip, mask: conditional.Mask, side: int):
-  """Both with frames of this side."""
+def _fit(clip: conditional.Clip, mask: conditional.Mask, side: int):
+  """A clip and its mask with square frames of this side."""
   size = side, side, _FIT.value
   fitted = pictures.fitted_mask(mask, *size)
   if mask.any() and not fitted.any():
-    _tell(f'--fit={_FIT.value} cuts off all that the mask hides: nothing is made.')
+    _note(f'--fit={_FIT.value} cuts off all that the mask hides: nothing is made.')
   return pictures.fitted(clip, *size), fitted
 
 
 def _path(flag: str) -> pathlib.Path:
-  """The file that a flag names, which it has to."""
+  """The file that a flag names; UserError if the flag is not set."""
   if not (value := flags.FLAGS[flag].value):
     raise UserError(f'--{flag}=FILE is needed.')
   return pathlib.Path(value)
 
 
-def _tell(note: str) -> None:
+def _note(note: str) -> None:
+  """Prints a line on stderr, above a progress bar."""
   tqdm.write(note, sys.stderr)
 
 

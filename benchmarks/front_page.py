@@ -10,11 +10,7 @@ from absl import flags
 from benchmarks import chart
 from core import command, video
 from core.folder import new_file
-from pipelines.cascade import to_host
-from pipelines.stages import open_stage
-from pipelines.text_to_video import compile_text_to_video
-from text.encoder import open_encoder
-from training import checkpoint
+from pipelines import Pipeline
 
 PROMPTS = (
   'a red circle moving right on a black background',
@@ -28,12 +24,9 @@ PROMPTS = (
 def main() -> None:
   output = pathlib.Path(flags.FLAGS.output)
   video.check_writable(output)
-  config, params, _ = checkpoint.load(pathlib.Path(flags.FLAGS.workdir))
-  generate = open_stage(config).generate
-  make = compile_text_to_video(
-    generate, params, open_encoder(**config.text), batch=1, seed=flags.FLAGS.seed
-  )
-  strips = [chart.filmstrip(p, to_host(make([p], [0])[0])) for p in PROMPTS]
+  pipeline = Pipeline.load(flags.FLAGS.workdir)
+  videos = (pipeline.generate([prompt], seed=flags.FLAGS.seed) for prompt in PROMPTS)
+  strips = [chart.filmstrip(prompt, next(video)) for prompt, video in zip(PROMPTS, videos)]
   with new_file(pathlib.Path(output)) as file:
     chart.stacked(strips).save(file, 'PNG')
   print(output)

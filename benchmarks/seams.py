@@ -30,17 +30,18 @@ from tqdm import tqdm
 
 from benchmarks import chart
 from core import command, video
+from core.condition import Condition
 from core.errors import UserError
 from core.folder import new_file
-from core.sharding import make_mesh
+from core.sharding import make_mesh, replicated
 from core.typing import Float, Params
 from data import synthetic
 from data.pipeline import SHAPES
-from pipelines.cascade import compile_super_resolution
+from diffusion.sampling import video_keys
+from pipelines import Pipeline
+from pipelines.pipeline import Model
 from pipelines.stages import open_stage, super_resolution_config
-from pipelines.text_to_video import compile_text_to_video
 from ssr.multidiffusion import starts
-from text.encoder import open_encoder
 from training import checkpoint
 
 # The index of a video -> its prompt and the small video.
@@ -88,16 +89,14 @@ def ratio(
 
 def from_model(workdir: pathlib.Path, frames: int, seed: int) -> tuple[Small, int]:
   """Videos that a model generates for evaluation prompts, and the side of their frames."""
-  config, params, _ = checkpoint.load(workdir)
-  config.data.frames = frames
-  generate, encode = open_stage(config).generate, open_encoder(**config.text)
-  sample = compile_text_to_video(generate, params, encode, batch=1, seed=seed)
+  model = Pipeline.load(workdir, frames=frames).base
 
   def small(i):
     prompt = synthetic.prompt(i).caption
-    return prompt, sample([prompt], [i])[0]
+    [frames] = model.generate(model.encode([prompt]), video_keys(seed, jnp.array([i])))
+    return prompt, frames
 
-  return small, config.data.size
+  return small, model.config.data.size
 
 
 def from_truth(frames: int, side: int) -> Small:
@@ -116,9 +115,15 @@ def open_upscale(
   """Super-resolution of frames with this side, as `upscale(prompt, index, frames) -> video`."""
   config.data.update(frames=frames, size=side * config.degrade.factor)
   config.sampling.overlap = overlap
-  mesh, shape = make_mesh((('data', -1), ('fsdp', 1))), (frames, side, side, 3)
-  generate, encode = open_stage(config, mesh=mesh).generate, open_encoder(**config.text)
-  return compile_super_resolution(generate, params, encode, shape, seed=seed, mesh=mesh)
+  mesh = make_mesh((('data', -1), ('fsdp', 1)))
+  model = Model(config, open_stage(config, mesh=mesh), 1, replicated(mesh)).with_params(params)
+
+  def upscale(prompt, index, frames):
+    cond = model.encode([prompt], Condition(low_res=frames[None]))
+    [large] = model.generate(cond, video_keys(seed, jnp.array([index])))
+    return large
+
+  return upscale
 
 
 def picture(

@@ -7,14 +7,16 @@ however many videos are missing, so that videos have the same bits after an inte
 import glob
 import json
 import pathlib
+import sys
 from collections.abc import Sequence
 
 from core import unicode
 from core.errors import UserError
 from core.writable import require_folder
 from evaluation.folder import Folder
-from pipelines.jobs import INDEX, Job, index, slug, write_index
-from pipelines.run import Model, run
+from pipelines import Pipeline
+from pipelines.checkpoints import Checkpoint
+from pipelines.jobs import INDEX, Job, generate, index, slug, write_index
 
 
 def plan(
@@ -30,8 +32,8 @@ def plan(
 
 def sample(
   jobs: Sequence[Job],
-  base: Model,
-  ssr: Model | None = None,
+  base: Checkpoint,
+  ssr: Checkpoint | None = None,
   *,
   batch: int,
   seed: int,
@@ -57,7 +59,9 @@ def sample(
     for job in todo:  # partial files of a killed run
       for stray in job.path.parent.glob(f'.{glob.escape(job.path.name)}.*.part'):
         stray.unlink()
-    for i, (job, pixels) in enumerate(run(todo, base, ssr, batch=batch, seed=seed)):
+    pipeline = Pipeline.open(base, ssr, batch=batch, progress=sys.stderr.isatty())
+    pipeline = pipeline.with_params(base.load(), ssr and ssr.load())
+    for i, (job, pixels) in enumerate(generate(todo, pipeline, seed=seed)):
       if i == 0:  # another host may have started with other settings meanwhile
         _require_same_index(jobs, made_by)
       job.write(pixels, fps=fps, upscale=1, made_by=made_by)

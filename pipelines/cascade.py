@@ -11,14 +11,13 @@ from jaxtyping import UInt8
 from core import video
 from core.condition import Condition
 from core.errors import UserError
-from core.sharding import make_mesh, over_batch, replicated
+from core.sharding import make_mesh, over_batch
 from core.typing import Float, Keys, Params, Video
 from diffusion.denoiser import Denoiser, guided, network
 from diffusion.process import Process
-from diffusion.sampling import Generate, make_sample, video_keys
+from diffusion.sampling import Generate, make_sample
 from ssr.degrade import augmented, blurred
 from ssr.multidiffusion import over_windows, starts
-from text.encoder import Encoder
 
 PIECE = 8  # frames of a large video that are copied to the host at once
 FADE = 1.5  # pixels: the standard deviation of the blur that feathers the edge of the mask
@@ -101,42 +100,6 @@ def window_mesh(
   idle = lambda groups: 1 - count / (groups * -(-count // groups))
   groups = max(g for g in range(1, n + 1) if n % g == 0 and idle(g) <= 0.2)
   return make_mesh((('data', groups), ('time', -1)), devices)
-
-
-def compile_super_resolution(
-  generate: Generate,
-  params: Params,
-  encode: Encoder,
-  shape: tuple[int, int, int, int],
-  *,
-  seed: int,
-  mesh: jax.sharding.Mesh,
-  condition: Condition = Condition(),  # noqa: B008
-) -> Callable[[str, int, Float['t h w c']], Float['t h2 w2 c']]:
-  """Returns `upscale(prompt, number, low_res) -> video`, compiled for small videos of this shape.
-
-  There is no batch: a large video fills a device, and its windows are sharded over all devices.
-
-  condition: all but the text and the low-resolution video, in a batch of one, for all videos.
-  """
-  everywhere = replicated(mesh)
-  params, condition = jax.device_put((params, condition), everywhere)
-
-  def inputs(prompt, number, low_res):
-    text, mask = map(jnp.asarray, encode([prompt]))
-    keys = video_keys(seed, jnp.array([number]))
-    text, mask, low_res, keys = jax.device_put((text, mask, low_res[None], keys), everywhere)
-    return params, condition.replace(text=text, text_mask=mask, low_res=low_res), keys
-
-  with jax.set_mesh(mesh):
-    compiled = generate.lower(*inputs('', 0, jnp.zeros(shape))).compile()
-
-  def upscale(prompt, number, low_res):
-    video = jax.block_until_ready(compiled(*inputs(prompt, number, low_res)))[0]
-    jax.effects_barrier()  # no step is reported after this
-    return video
-
-  return upscale
 
 
 def feathered(cond: Condition, std: float) -> Condition:

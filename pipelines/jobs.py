@@ -5,11 +5,15 @@ import dataclasses
 import json
 import pathlib
 import re
+import time
 from collections.abc import Iterator, Sequence
 
 from core import capacity, files, unicode, video, writable
+from core.condition import Condition
 from core.errors import UserError, UserFileError
 from core.folder import new_file
+from diffusion.sampling import InitialVideo
+from pipelines.pipeline import Pipeline
 
 INDEX = 'index.jsonl'
 LETTERS, BYTES = 60, 180  # of a prompt in the name of a file, which may have 255 bytes in all
@@ -93,6 +97,29 @@ def require_room(jobs: Sequence[Job], frames: int, side: int, upscale: int) -> N
         f'Got --upscale={upscale}, which makes {path} of {upscale * width}x{upscale * height} '
         f'pixels: {reason}; allowed is {allowed}.'
       )
+
+
+def generate(
+  jobs: Sequence[Job],
+  pipeline: Pipeline,
+  *,
+  seed: int,
+  condition: Condition = Condition(),  # noqa: B008
+  initial_video: InitialVideo | None = None,
+) -> Iterator[tuple[Job, video.Pixels]]:
+  """Each job with its video, as they are generated: see `Pipeline.generate`.
+
+  Prints in the end how long that took.
+  """
+  prompts, numbers = [job.prompt for job in jobs], [job.number for job in jobs]
+  inputs = dict(condition=condition, initial_video=initial_video)
+  begin = time.perf_counter()
+  pipeline.compile(**inputs)
+  compiled = time.perf_counter()
+  yield from zip(jobs, pipeline.generate(prompts, seed=seed, numbers=numbers, **inputs))
+  end = time.perf_counter()
+  pipeline.bar().close()
+  print(f'compiled in {compiled - begin:.1f} s, made in {end - compiled:.1f} s')
 
 
 def slug(prompt: str) -> str:

@@ -14,6 +14,7 @@ from configs import ssr, t2v, t2v_masked
 from core import video
 from data import transforms
 from data.decode import decode
+from pipelines.checkpoints import Checkpoint
 from tests.conftest import SMALL
 from tests.scripts import call, save, save_style, script
 
@@ -48,7 +49,8 @@ def run(models):
 
     def run(verb, *argv):
       model = models / ('t2v' if verb in ('edit', 'stylize', 'text_to_video') else 't2v_masked')
-      return call(sample, verb, f'--workdir={model}', *argv)
+      prompt = [] if any(str(a).startswith('--prompt') for a in argv) else ['--prompt=a red ring']
+      return call(sample, verb, f'--workdir={model}', *prompt, *argv)
 
     yield run
 
@@ -256,7 +258,9 @@ def test_metadata_says_what_a_video_was_made_of(run, files, tmp_path):
     ('cinemagraph --image={}/image.png --mask=none.png', 'There is no file none.png.'),
     ('edit --video={}/image.png', 'image.png has 1 frame'),
     ('edit --video={}/clip.mp4 --strength=2', '2.0 is not a number in the range [0.0, 1.0]'),
-    ('edit --video={}/clip.mp4 --alpha=0.5', '--alpha: of no use here; allowed inputs are --video'),
+    ('edit --video={}/clip.mp4 --alpha=0.5', '--alpha: of no use without --style; allowed is --s'),
+    ('inpaint --config=nothere.py', "No such file or directory: 'nothere.py'"),
+    ('inpaint --compile_for=v5p:2x2x1', 'inpaint does not take --compile_for; allowed are --video'),
     ('stylize', '--style=FILE is needed.'),
     ('stylize --style={}/image.png', 'image.png is not a style, as pipelines.style writes one.'),
     ('stylize --style={}/neon.npz --alpha=-1', '-1.0 is not a number in the range [0.0, 1.0]'),
@@ -269,6 +273,16 @@ def test_a_mistake_is_one_line_before_anything_is_made(run, files, neon, tmp_pat
   assert err.splitlines()[-1].startswith('error: ')
   assert message in err.splitlines()[-1]
   assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize('verb', ['image_to_video', 'inpaint', 'cinemagraph', 'edit', 'stylize'])
+def test_whatever_is_given_a_prompt_is_needed_too(monkeypatch, neon, verb):
+  monkeypatch.setattr(Checkpoint, 'load', lambda self: pytest.fail('The model was loaded.'))
+  with script('sample') as sample:
+    options = [f'--style={neon}'] if verb == 'stylize' else []
+    code, out, err = call(sample, verb, *options)
+  assert (code, out) == (2, '')
+  assert err == 'error: Got no prompt; --prompt=TEXT or --prompts_file=FILE is needed.\n'
 
 
 def test_a_model_that_is_given_nothing_completes_no_video(run, models, files):

@@ -191,6 +191,12 @@ def test_a_video_model_is_no_super_resolution(run, workdir, tmp_path):
   ('argv', 'message'),
   [
     (['make_it'], "Unknown verb: 'make_it'. Allowed: cinemagraph, edit, image_to_video, "),
+    (['--config=configs/t2v.py:tiny'], '--config: allowed with --compile_for only; see --workdir.'),
+    (
+      ['--compile_for=v5p:2x2x1', '--config=configs/t2v.py:tiny', '--steps=3'],
+      '--steps: of no use with --compile_for; allowed are --compile_for, --config, --ssr_config, ',
+    ),
+    (['--prompt=x', '--prompts_file=x'], 'Got both --prompt and --prompts_file; allowed is one of'),
     (['--prompt= '], 'The prompt is empty; allowed is any text that is not blank.'),
     (['--num_frames=5'], '5 frames do not divide by the temporal factor 2 of the model'),
     (['--output=none/out.mp4'], 'Cannot write none/out.mp4: No such file or directory.'),

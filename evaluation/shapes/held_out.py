@@ -6,7 +6,6 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
@@ -15,7 +14,6 @@ from core.files import digest
 from core.typing import Params
 from data import pictures, synthetic
 from data.pipeline import SHAPES
-from diffusion.sampling import video_keys
 from evaluation.shapes.applications import (
   Task,
   cinemagraph,
@@ -24,11 +22,8 @@ from evaluation.shapes.applications import (
   inpainting,
   stylize,
 )
-from pipelines import style
-from pipelines.cascade import to_host
-from pipelines.stages import open_stage
-from text.encoder import open_encoder
-from training import checkpoint
+from pipelines import Pipeline, style
+from pipelines.checkpoints import find_base
 
 SEED = 0
 ALPHA = 1.0  # the weight of a style: all of it
@@ -73,26 +68,24 @@ def applications(
     application.stylize_params(opened(application.workdir)[1])
   rows, score, protocol = [], {}, {}
   for application in all_applications:
-    config, params, _, generate = opened(application.workdir)
-    params = application.stylize_params(params)
-    encode, d = open_encoder(**config.text), config.data
+    pipeline, params, _ = opened(application.workdir)
+    pipeline = pipeline.with_params(application.stylize_params(params))
+    d = pipeline.base.config.data
     clip = functools.partial(
       synthetic.clip, size=d.size, frames=d.frames, fps=d.fps, seed=SHAPES['test']
     )
     results = []
     for i in tqdm(range(clips), desc=application.name, unit='clip'):
       task = application.task(clip(i))
-      text, mask = map(jnp.asarray, encode([task.prompt]))
-      cond = task.condition.replace(text=text, text_mask=mask)
-      keys = video_keys(SEED, jnp.array([i]))
-      pixels = to_host(generate(params, cond, keys, task.initial_video)[0])
+      inputs = dict(condition=task.condition, initial_video=task.initial_video)
+      [pixels] = pipeline.generate([task.prompt], seed=SEED, numbers=[i], **inputs)
       results.append(task.score(pixels))
       row = {'application': application.name, 'clip': i, 'prompt': task.prompt}
       rows.append(row | results[-1])
     shares = {key: float(np.mean([result[key] for result in results])) for key in results[0]}
     score[application.name] = shares
     clip_format = {'frames': d.frames, 'size': d.size, 'fps': d.fps, 'clips': clips}
-    options = config.sampling.to_dict() | {'seed': SEED, 'jax': jax.__version__}
+    options = pipeline.base.config.sampling.to_dict() | {'seed': SEED, 'jax': jax.__version__}
     protocol[application.name] = clip_format | options | application.protocol
     print(f'{application.name}: ' + ', '.join(f'{key} {x:.1%}' for key, x in shares.items()))
   result = {'metric': 'applications', 'of': models, 'score': score, 'protocol': protocol}
@@ -121,7 +114,6 @@ def _applications(workdir, masked_workdir, styles, strength) -> Iterator[Applica
 
 
 def _open_model(workdir: pathlib.Path, sampling: Mapping[str, float]):
-  """The config, the parameters and the step of a model, and its `generate`."""
-  config, params, step = checkpoint.load(workdir)
-  config.sampling.update(sampling)
-  return config, params, step, open_stage(config).generate
+  """The pipeline of a model without its parameters, the parameters, and their step."""
+  base = find_base(workdir, **sampling)
+  return Pipeline.open(base, None, batch=1), base.load(), base.step

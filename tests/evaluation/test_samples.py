@@ -8,8 +8,8 @@ from ml_collections import ConfigDict
 
 from evaluation import samples
 from evaluation.folder import open_folder
-from pipelines import run
-from pipelines.run import Model
+from pipelines import checkpoints
+from pipelines.checkpoints import Checkpoint
 from training import checkpoint
 
 PROMPTS = ['a cat', 'A dog!', 'a cat', 'two birds', 'rain']
@@ -19,10 +19,10 @@ class Killed(Exception):
   pass
 
 
-def model(name='model', steps=4):
-  """A model of which nothing is asked here but how it is told of."""
+def base(name='model', steps=4):
+  """A checkpoint of which nothing but its metadata is used here."""
   config = ConfigDict({'data': {'fps': 16.0}, 'sampling': {'steps': steps}})
-  return Model(pathlib.Path(name), config, 1)
+  return Checkpoint(pathlib.Path(name), config, 1)
 
 
 def drawn(job, batch, seed, place, size):
@@ -36,7 +36,13 @@ def made(monkeypatch):
   """Batches as they are made; what is `left` in it is how many videos are made before a kill."""
   state = types.SimpleNamespace(batches=[], left=99)
 
-  def run(jobs, base, ssr, *, batch, seed):
+  class Drawn:
+    """Stands for a pipeline, of which only the batch counts."""
+
+    def open(base, ssr, *, batch, progress):
+      return types.SimpleNamespace(with_params=lambda params, ssr_params: batch)
+
+  def generate(jobs, batch, *, seed):
     for start in range(0, len(jobs), batch):
       batch_jobs = jobs[start : start + batch]
       state.batches.append([job.number for job in batch_jobs])
@@ -46,7 +52,9 @@ def made(monkeypatch):
         state.left -= 1
         yield job, drawn(job, batch, seed, place, len(batch_jobs))
 
-  monkeypatch.setattr(samples, 'run', run)
+  monkeypatch.setattr(samples, 'Pipeline', Drawn)
+  monkeypatch.setattr(samples, 'generate', generate)
+  monkeypatch.setattr(Checkpoint, 'load', lambda self: {})
   return state
 
 
@@ -55,7 +63,7 @@ def jobs_in(folder, **options):
 
 
 def sample(jobs, **options):
-  return samples.sample(jobs, model(), **{'batch': 2, 'seed': 0} | options)
+  return samples.sample(jobs, base(), **{'batch': 2, 'seed': 0} | options)
 
 
 def contents(folder):
@@ -130,7 +138,7 @@ def test_samples_made_otherwise_are_not_mixed_in(tmp_path, made):
   sample(jobs_in(tmp_path))
   before = contents(tmp_path)
   with pytest.raises(ValueError, match='made differently: model, steps differ'):
-    samples.sample(jobs_in(tmp_path), model('another', 5), batch=2, seed=0)
+    samples.sample(jobs_in(tmp_path), base('another', 5), batch=2, seed=0)
   with pytest.raises(ValueError, match='made differently: batch, seed differ'):
     sample(jobs_in(tmp_path), batch=3, seed=1)
   with pytest.raises(ValueError, match='has samples of other prompts'):
@@ -142,7 +150,7 @@ def test_samples_made_otherwise_are_not_mixed_in(tmp_path, made):
 
 def test_other_weights_of_the_same_name_are_another_model(tmp_path, made, monkeypatch):
   drawn = iter('ab')
-  monkeypatch.setattr(run.checkpoint, 'fingerprint', lambda workdir, step: next(drawn))
+  monkeypatch.setattr(checkpoints.checkpoint, 'fingerprint', lambda workdir, step: next(drawn))
   sample(jobs_in(tmp_path))
   with pytest.raises(ValueError, match='made differently: weights differ'):
     sample(jobs_in(tmp_path))
@@ -158,14 +166,14 @@ def test_a_run_that_came_to_nothing_binds_nobody(tmp_path, made):
 
 
 def test_of_hosts_that_begin_otherwise_at_once_one_is_refused(tmp_path, made, monkeypatch):
-  begun = samples.run
+  generate = samples.generate
 
-  def run(*argv, **options):
+  def after_another(*argv, **options):
     """Another host begins while this one compiles."""
     samples.write_index(jobs_in(tmp_path), {'seed': 1})
-    return begun(*argv, **options)
+    return generate(*argv, **options)
 
-  monkeypatch.setattr(samples, 'run', run)
+  monkeypatch.setattr(samples, 'generate', after_another)
   with pytest.raises(ValueError, match=r'made differently: .*, seed'):
     sample(jobs_in(tmp_path))
   assert [path.name for path in tmp_path.iterdir()] == ['index.jsonl']

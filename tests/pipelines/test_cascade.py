@@ -13,7 +13,6 @@ from diffusion.sampling import SAMPLERS, video_keys
 from pipelines import cascade
 from pipelines.cascade import (
   PIECE,
-  compile_super_resolution,
   feathered,
   make_super_resolution,
   to_host,
@@ -118,25 +117,6 @@ def test_many_devices_make_the_video_of_one(axes):
 def test_windows_are_spread_over_as_many_groups_of_devices_as_are_hardly_idle(frames, groups):
   mesh = window_mesh(frames, window=8, overlap=2, devices=jax.devices())
   assert dict(mesh.shape) == {'data': groups, 'fsdp': 1, 'time': 8 // groups}
-
-
-def test_each_video_is_what_it_is_alone():
-  values, mesh = {'up': 0.3, 'down': 0.5}, make_mesh(MESH)
-
-  def encode(prompts):
-    text = small(*(values.get(prompt, 0.0) for prompt in prompts)).text
-    return np.asarray(text), np.ones(text.shape[:2], bool)
-
-  steps, options = [], dict(aug_level=0.4, guidance=2.0)
-  generate = make(pull, mesh=mesh, on_step=steps.append, **options)
-  one = compile_super_resolution(generate, {}, encode, (10, 2, 4, 3), seed=3, mesh=mesh)
-  for prompt, number in (('up', 7), ('down', 0)):
-    cond = small(values[prompt])
-    steps.clear()
-    got = one(prompt, number, cond.low_res[0])
-    assert {*steps} == {0, 1, 2}
-    want = upscale(cond, pull, numbers=[number], seed=3, **options)[0]
-    np.testing.assert_allclose(got, want, atol=1e-5)
 
 
 @pytest.mark.parametrize('frames', [1, PIECE - 3, PIECE, PIECE + 1, 2 * PIECE, 3 * PIECE - 3])

@@ -7,7 +7,7 @@ from core.condition import Condition
 from diffusion import denoiser, sampler
 from diffusion.process import Process, per_example
 from diffusion.sampling import SAMPLERS, SPACINGS, video_keys
-from pipelines.text_to_video import compile_text_to_video, make_text_to_video
+from pipelines.text_to_video import make_text_to_video
 
 SHAPE = (4, 8, 8, 3)
 OPTIONS = dict(sampler='ddim', steps=4, guidance=1.0)
@@ -39,29 +39,6 @@ def test_a_video_does_not_depend_on_its_batch(name):
     alone = generate(value, numbers=[i], sampler=name, apply=learned)[0]
     np.testing.assert_allclose(together[i], alone, atol=1e-6)
   assert np.abs(together[0] - together[2]).max() > 0.01  # one prompt, two videos
-
-
-@pytest.mark.parametrize('batch', [1, 2])
-def test_each_video_is_what_it_is_alone(batch):
-  """A batch of one of three videos is filled up; what fills it is not returned."""
-  words = {'up': 0.3, 'down': -0.5}
-
-  def encode(prompts):
-    values = [words.get(prompt, 0.0) for prompt in prompts]
-    cond = condition(*values)
-    return np.asarray(cond.text), np.asarray(cond.text_mask)
-
-  seen = set()
-  unbatched = make_text_to_video(pull, PROCESS, SHAPE, **OPTIONS, on_step=seen.add)
-  make = compile_text_to_video(unbatched, {'w': jnp.ones(())}, encode, batch=batch, seed=4)
-  for prompts, numbers in [(['up', 'down'][:batch], [7, 2][:batch]), (['up'], [7])]:
-    seen.clear()
-    videos = make(prompts, numbers)
-    assert seen == {0, 1, 2, 3}  # on two devices, too
-    assert len(videos) == len(prompts)
-    for i in range(len(prompts)):
-      alone = generate(words[prompts[i]], numbers=numbers[i : i + 1], seed=4)
-      np.testing.assert_allclose(videos[i], alone[0], atol=1e-6)
 
 
 def test_a_seed_says_all():

@@ -8,7 +8,7 @@ import shutil
 import pytest
 from ml_collections import ConfigDict
 
-from pipelines import run
+from pipelines.checkpoints import find_base
 from tests.states import same, saved, state
 from training import arrays, checkpoint, integrity
 
@@ -19,12 +19,12 @@ def test_a_model_is_that_of_one_step_also_where_a_run_goes_on(tmp_path):
   config = ConfigDict(CONFIG)
   checkpoint.save_config(tmp_path, config)
   saved(tmp_path, state(seed=1, step=1))
-  model = run.Model.of_videos(tmp_path, masked=False, frames=None)
-  before = model.made_by('', 0)
+  found = find_base(tmp_path)
+  before = found.made_by('', 0)
   saved(tmp_path, state(seed=2, step=2))
-  assert model.made_by('', 0) == before
+  assert found.made_by('', 0) == before
   assert before['model'] == f'{tmp_path.name} step 1'
-  same(run._loaded(model), state(1).ema)
+  same(found.load(), state(1).ema)
 
 
 @pytest.mark.parametrize('gone', ['ema', '.', 'seen'])

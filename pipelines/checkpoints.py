@@ -1,0 +1,76 @@
+"""Checkpoints to sample: their checks and their metadata, for which no parameter is read."""
+
+import dataclasses
+import pathlib
+import sys
+
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from core.errors import UserError
+from core.typing import Params
+from pipelines.stages import (
+  STAGES,
+  masked_text_to_video,
+  set_low_res_shape,
+  super_resolution,
+  super_resolution_config,
+)
+from training import checkpoint
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+  """A checkpoint of a run, and the run's config with the changes that sampling makes to it."""
+
+  workdir: pathlib.Path
+  config: ConfigDict
+  step: int  # fixed when the checkpoint is found: a run may save a later one meanwhile
+
+  def made_by(self, prefix: str, seed: int) -> dict:
+    """What the metadata of a video says of the checkpoint, under keys with this prefix."""
+    facts = {'model': f'{self.workdir.resolve().name} step {self.step}'}
+    facts |= {'weights': checkpoint.fingerprint(self.workdir, self.step), 'seed': seed}
+    return {prefix + k: v for k, v in (facts | self.config.sampling.to_dict()).items()}
+
+  def load(self) -> Params:
+    """The parameters.  A note on stderr says if the run is not at its end."""
+    config, params, step = checkpoint.load(self.workdir, step=self.step)
+    if 0 < step < config.get('steps', 0):
+      tqdm.write(f'{self.workdir}: {checkpoint.progress(config, step)}', sys.stderr)
+    return params
+
+
+def find_base(
+  workdir: str | pathlib.Path, *, masked: bool = False, frames: int | None = None, **sampling
+) -> Checkpoint:
+  """The latest checkpoint of a model that makes videos of texts; ValueError if it is another model.
+
+  masked: whether the model has to be conditioned on masked videos.
+  frames, sampling: changes to the config; None leaves what the run has.
+  """
+  workdir = pathlib.Path(workdir)
+  config = checkpoint.load_config(workdir)
+  kind = STAGES.get(config.get('stage'))
+  if kind is super_resolution:
+    raise UserError(f'{workdir} makes videos large; allowed is a model that makes them of texts.')
+  if masked and kind is not masked_text_to_video:
+    raise UserError(
+      f'{workdir} is not a model that is given part of a video; configs/t2v_masked.py trains one.'
+    )
+  config.data.frames = frames or config.data.frames
+  return _found(workdir, config, sampling)
+
+
+def find_super_resolution(
+  workdir: str | pathlib.Path, low_res: ConfigDict, **sampling
+) -> Checkpoint:
+  """The latest checkpoint of a model that makes videos of this `config.data` large; ValueError if
+  it is another model."""
+  workdir = pathlib.Path(workdir)
+  return _found(workdir, set_low_res_shape(super_resolution_config(workdir), low_res), sampling)
+
+
+def _found(workdir: pathlib.Path, config: ConfigDict, sampling: dict) -> Checkpoint:
+  config.sampling.update({k: v for k, v in sampling.items() if v is not None})
+  return Checkpoint(workdir, config, checkpoint.latest_step(workdir))

@@ -1,0 +1,250 @@
+"""Prompts in, videos out: the one way in which this project samples its models."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import UInt8
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from core.condition import Condition
+from core.errors import UserError
+from core.params import cast_kernels
+from core.sharding import over_batch, replicated
+from core.typing import Float, Keys, Params, Video
+from diffusion.sampler import OnStep
+from diffusion.sampling import InitialVideo, video_keys
+from pipelines.cascade import to_host, window_mesh
+from pipelines.checkpoints import Checkpoint, find_base, find_super_resolution
+from pipelines.stages import open_stage
+from pipelines.text_to_video import clip_mesh
+from text.encoder import open_encoder
+from training.stage import Stage
+
+Pixels = UInt8[np.ndarray, 't h w 3']
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """A network that is sampled on some devices."""
+
+  config: ConfigDict
+  stage: Stage
+  batch: int  # videos that are generated together; fewer are filled up, and cost as much
+  sharding: jax.sharding.NamedSharding  # of the conditions of a batch
+  params: Params | None = None  # None until they are loaded
+
+  def with_params(self, params: Params) -> 'Model':
+    """The model with these parameters, whose kernels are cast to the dtype of products, on every
+    device."""
+    params = cast_kernels(params, self.config.model.dtype)
+    return dataclasses.replace(self, params=jax.device_put(params, self._replicated))
+
+  def encode(
+    self,
+    prompts: Sequence[str],
+    condition: Condition = Condition(),  # noqa: B008
+  ) -> Condition:
+    """The condition with the embedded prompts as its text."""
+    text, mask = map(jnp.asarray, open_encoder(**self.config.text)(prompts))
+    return condition.replace(text=text, text_mask=mask)
+
+  def place(self, tree):
+    """The arrays of a tree, each repeated or filled up to a batch, on the devices."""
+    return jax.tree.map(self._place, tree)
+
+  def compile(self, cond: Condition, keys: Keys, initial_video: InitialVideo | None = None):
+    """The program that generates a batch, and its inputs; it is compiled once for their shapes."""
+    options = () if initial_video is None else (initial_video,)
+    inputs = (self.params, *self.place((cond, keys, *options)))
+    with jax.set_mesh(self.sharding.mesh):
+      return self.stage.generate.lower(*inputs).compile(), inputs
+
+  def generate(
+    self, cond: Condition, keys: Keys, initial_video: InitialVideo | None = None
+  ) -> Iterator[Float['t h w c']]:
+    """A video for each key, 1 to `batch` of them, in [-1, 1] and whole on every device.
+
+    A condition or an initial video in a batch of one is that of all videos.  If there are several
+    processes, all call this together, with the same inputs.
+    """
+    if len(keys) > self.batch:
+      raise UserError(f'Got {len(keys)} videos to make at once; allowed are 1 to {self.batch}.')
+    program, inputs = self.compile(cond, keys, initial_video)
+    videos = jax.block_until_ready(program(*inputs))
+    jax.effects_barrier()  # no step is reported after this
+    row = _row(self._replicated)
+    return (row(videos, i) for i in range(len(keys)))
+
+  @property
+  def _replicated(self) -> jax.sharding.NamedSharding:
+    return replicated(self.sharding.mesh)
+
+  def _place(self, x):
+    if not x.ndim:
+      return jax.device_put(x, self._replicated)
+    if len(x) == self.batch and getattr(x, 'sharding', None) == self.sharding:
+      return x
+    return _filled(self.batch, self.sharding)(x)
+
+
+@functools.cache
+def _filled(batch: int, sharding: jax.sharding.Sharding) -> Callable:
+  """Fills an array up to a batch with copies of its rows.  All processes get the same array."""
+  return jax.jit(lambda x: x[jnp.arange(batch) % len(x)], out_shardings=sharding)
+
+
+@functools.cache
+def _row(sharding: jax.sharding.Sharding) -> Callable[[Video, int], Float['t h w c']]:
+  """One video of a batch."""
+  return jax.jit(lambda videos, i: videos[i], out_shardings=sharding)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pipeline:
+  """A model that makes videos of prompts and, if there is one, a model that makes them large.
+
+  from pipelines import Pipeline
+
+  pipeline = Pipeline.load('checkpoints/demo/t2v', ssr_workdir='checkpoints/demo/ssr')
+  for video in pipeline.generate(['a red circle moving right on a black background'], seed=3):
+    print(video.shape, video.dtype)  # (80, 128, 128, 3) uint8
+  """
+
+  base: Model
+  ssr: Model | None = None
+  bar: Callable[[], tqdm] = lambda: tqdm(disable=True)  # the bar that shows the steps
+
+  @classmethod
+  def load(
+    cls,
+    workdir: str | pathlib.Path,
+    ssr_workdir: str | pathlib.Path | None = None,
+    *,
+    batch: int = 1,
+    frames: int | None = None,
+    **sampling,
+  ) -> 'Pipeline':
+    """The models that were trained in these folders, with their parameters.
+
+    batch: small videos that are generated together.
+    frames, sampling: what differs from the base model's config, as steps=20 and guidance=4.0.
+
+    ValueError if a folder has no such model or a setting is not allowed.
+    """
+    base = find_base(workdir, frames=frames, **sampling)
+    ssr = find_super_resolution(ssr_workdir, base.config.data) if ssr_workdir else None
+    pipeline = cls.open(base, ssr, batch=batch)
+    return pipeline.with_params(base.load(), ssr and ssr.load())
+
+  @classmethod
+  def open(
+    cls, base: Checkpoint, ssr: Checkpoint | None, *, batch: int, progress: bool = False
+  ) -> 'Pipeline':
+    """The pipeline of these checkpoints, without parameters.  The errors of their configs are
+    raised here, before anything is loaded.
+
+    progress: whether a bar on stderr shows the steps of each video.
+    """
+    # Shown when it is first needed.  XLA keeps no program that calls the host in its cache, so that
+    # without a bar none does.
+    bar = functools.cache(lambda: tqdm(desc='compiling', unit='step', disable=not progress))
+    on_step = (lambda i: bar().update(i + 1 - bar().n)) if progress else None
+    devices = jax.devices()
+    stage = open_stage(base.config, on_step)
+    small = Model(base.config, stage, batch, over_batch(clip_mesh(batch, devices)))
+    return cls(small, ssr and _open_super_resolution(ssr.config, on_step, devices), bar)
+
+  def with_params(self, params: Params, ssr_params: Params | None = None) -> 'Pipeline':
+    """The pipeline with these parameters of its models."""
+    ssr = self.ssr and self.ssr.with_params(ssr_params)
+    return dataclasses.replace(self, base=self.base.with_params(params), ssr=ssr)
+
+  @property
+  def side(self) -> int:
+    """The height and width of the videos."""
+    return (self.ssr or self.base).config.data.size
+
+  def generate(
+    self,
+    prompts: Sequence[str],
+    *,
+    seed: int = 0,
+    numbers: Sequence[int] | None = None,
+    condition: Condition = Condition(),  # noqa: B008
+    initial_video: InitialVideo | None = None,
+  ) -> Iterator[Pixels]:
+    """The pixels of a video of each prompt, as they are generated: uint8 't h w 3'.
+
+    seed, numbers: a video depends on its prompt, on the seed and on its number alone; by default
+      the videos are numbered from 0.
+    condition: all but the text, in a batch of one, for all videos; a masked video is as large as
+      the videos.
+    initial_video: the small video from which sampling starts, in a batch of one, for all videos.
+
+    Everything is compiled before the first video is generated.
+    """
+    numbers = range(len(prompts)) if numbers is None else numbers
+    condition, low_res = self.compile(condition, initial_video)
+    for start in range(0, len(prompts), self.base.batch):
+      some = slice(start, start + self.base.batch)
+      self._show(self.base, f'video {start + 1} of {len(prompts)}')
+      cond = self.base.encode(prompts[some], low_res)
+      videos = self.base.generate(
+        cond, video_keys(seed, jnp.array([*numbers[some]])), initial_video
+      )
+      for i, frames in enumerate(videos, start):
+        if self.ssr:
+          self._show(self.ssr, f'super-resolution, video {i + 1} of {len(prompts)}')
+          cond = self.ssr.encode([prompts[i]], condition)
+          cond = cond.replace(low_res=jax.device_put(frames[None], self.ssr.sharding))
+          [frames] = self.ssr.generate(cond, video_keys(seed, jnp.array([numbers[i]])))
+        yield to_host(frames)
+
+  def compile(
+    self, condition: Condition, initial_video: InitialVideo | None = None
+  ) -> tuple[Condition, Condition]:
+    """Compiles all that generates videos of such a condition, unless it is compiled already, and
+    returns the condition of super-resolution and of the base model, on their devices."""
+    _require_conditions(condition, self.base.stage)
+    self.bar().set_description('compiling')
+    key = video_keys(0, jnp.zeros(1, int))
+    small = condition
+    if self.ssr:
+      condition = self.ssr.place(condition)
+      d = self.base.config.data
+      low_res = jnp.zeros((1, d.frames, d.size, d.size, 3))
+      self.ssr.compile(self.ssr.encode([''], condition).replace(low_res=low_res), key)
+      if small.mask is not None:
+        small = small.downsample_mask(self.ssr.config.degrade.factor)
+    small = self.base.place(small)
+    self.base.compile(self.base.encode([''], small), key, initial_video)
+    return condition, small
+
+  def _show(self, model: Model, what: str) -> None:
+    self.bar().reset(model.config.sampling.steps)
+    self.bar().set_description(what)
+
+
+def _require_conditions(condition: Condition, stage: Stage) -> None:
+  """ValueError if the condition has a field that the stage is not sampled with."""
+  allowed = {*stage.condition, *stage.optional}
+  present = {name for name, value in vars(condition).items() if value is not None}
+  if unknown := sorted(present - allowed):
+    raise UserError(
+      f'Got a condition with {", ".join(unknown)}; allowed are {", ".join(sorted(allowed))}.'
+    )
+
+
+def _open_super_resolution(
+  config: ConfigDict, on_step: OnStep | None, devices: Sequence[jax.Device]
+) -> Model:
+  """A large video fills a device, so that there is no batch: its windows are sharded."""
+  s = config.sampling
+  mesh = window_mesh(config.data.frames, s.window, s.overlap, devices)
+  return Model(config, open_stage(config, on_step, mesh), 1, replicated(mesh))
