@@ -125,7 +125,7 @@ def _sample(folder: pathlib.Path):
     verbs.items(), ('mp4', 'gif', 'webp', 'mp4', 'npy', 'png', 'mp4')
   ):
     # Upscaled so that the output fills more than one block of a disk.
-    argv = ('sample.py', verb, *options, '--upscale=64', '--output={out}')
+    argv = ('sample.py', verb, *options, '--prompt=a ring', '--upscale=64', '--output={out}')
     yield Command(f'sample.py {verb} (.{extension})', argv, f'out.{extension}')
   yield Command(
     'sample.py with --prompts_file',
