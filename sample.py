@@ -338,6 +338,9 @@ def _make(
     inputs['condition'] = condition(d, pipeline.side)
   made_by = base.made_by('', _SEED.value) | (ssr.made_by('ssr_', _SEED.value) if ssr else {})
   made_by |= {'fps': d.fps} | _inputs()
+  if not ssr and not _BASE_ONLY.value:
+    workdir = base.workdir.absolute().with_name('ssr')
+    _note(f'no {workdir}: the video stays small; --ssr_workdir=DIR makes it large')
   pipeline = pipeline.with_params(change(base.load()), ssr and ssr.load())
   for job, pixels in jobs.generate(todo, pipeline, seed=_SEED.value, **inputs):
     job.write(pixels, fps=d.fps, upscale=_UPSCALE.value, made_by=made_by)
@@ -382,7 +385,6 @@ def _find_super_resolution(base: Checkpoint) -> Checkpoint | None:
     return None
   workdir = pathlib.Path(_SSR_WORKDIR.value or base.workdir.absolute().with_name('ssr'))
   if _SSR_WORKDIR.value is None and not workdir.is_dir():
-    _note(f'no {workdir}: the video stays small; --ssr_workdir=DIR makes it large')
     return None
   return find_super_resolution(
     workdir,

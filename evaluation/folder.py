@@ -115,7 +115,7 @@ def read_index(folder: pathlib.Path, files: Collection[str]) -> dict[str, dict]:
     raise UserError(f'{path}, {error}.') from error
   numbered = enumerate(unicode.lines(text), 1)
   lines = dict(_parse_line(line, f'{path}, line {n}') for n, line in numbered if line.strip())
-  present = file_names.found(folder, lines.keys(), files)
+  present = file_names.resolve(folder, lines.keys(), files)
   # Where two lines mean one file, the line with the file's exact name comes last and wins.
   ordered = sorted(present, key=lambda name: name == present[name])
   return {present[name]: lines[name] for name in ordered}

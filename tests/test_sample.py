@@ -240,7 +240,7 @@ def test_a_video_model_is_no_super_resolution(run, workdir, tmp_path):
     (['--prompts_file=none.txt', '--output=new'], 'Cannot read the prompts of none.txt: '),
     (
       ['--prompts_file=/dev/null', '--output=new'],
-      '/dev/null has no prompt; allowed are .txt with a prompt a line',
+      '/dev/null has no prompt; allowed are .txt with one prompt a line',
     ),
     (
       [f'--prompts_file={ROOT}/requirements.txt', '--output=a.mp4'],

@@ -4,7 +4,7 @@ import numpy as np
 
 from benchmarks.cost import programs
 from tests.oracles import relative_error
-from tests.pipelines.test_plan import MODEL
+from tests.training.test_plan import MODEL
 
 
 def measured(devices):
