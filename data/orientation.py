@@ -10,10 +10,9 @@ KINDS = 64  # FFmpeg has at most this many kinds of side data; PyAV names only s
 def of_frame(image: av.VideoFrame) -> tuple[bool, bool, bool]:
   """Whether to transpose a frame, then whether to flip it horizontally, and vertically."""
   try:
-    kinds = list(image.side_data)
+    matrix = image.side_data.get(Type.DISPLAYMATRIX)
   except ValueError:  # PyAV has no name for some kinds, such as EXIF
-    kinds = list(_without_nameless(image).side_data)
-  matrix = next((d for d in kinds if d.type == Type.DISPLAYMATRIX), None)
+    matrix = _without_nameless(image).side_data.get(Type.DISPLAYMATRIX)
   if matrix is None:
     return False, False, False
   # The matrix maps x' = a x + c y and y' = b x + d y, where y points down; numbers are fixed-point.

@@ -35,6 +35,8 @@ REMEMBERED = 1024  # packets whose times are kept; decoders buffer fewer
 # Decoders that flag damaged frames.  Their messages may be harmless, except those about a missing
 # reference, which the decoder of H.264 does not flag.
 FLAGGING = ('flv', 'h263', 'h263p', 'h264', 'mpeg1video', 'mpeg2video', 'mpeg4')
+# A file of HMDB51 has metadata that is not UTF-8.  PyAV 19 reads any bytes, without this option.
+_METADATA = {'metadata_errors': 'ignore'} if int(av.__version__.split('.')[0]) < 19 else {}
 COVERS = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
@@ -51,8 +53,8 @@ def opened(file: Source, max_pixels: int) -> Iterator[tuple[av.container.InputCo
   """
   source = io.BytesIO(file) if isinstance(file, bytes) else str(file)
   try:
-    # A file of HMDB51 has metadata that is not UTF-8; some formats refer to further files.
-    container = av.open(source, metadata_errors='ignore', options={'protocol_whitelist': 'file'})
+    # Some formats refer to further files; only local ones are read.
+    container = av.open(source, options={'protocol_whitelist': 'file'}, **_METADATA)
   except (av.FFmpegError, OSError) as error:
     raise UserError(f'cannot be opened: {reason(error)}') from error
   with container:

@@ -22,11 +22,12 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # Most of the time of tests goes into compiling networks that hardly run; with these flags XLA needs
 # a quarter of it.  Processes that tests start inherit them.
-os.environ.setdefault(
-  'XLA_FLAGS',
-  '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
-  ' --xla_cpu_parallel_codegen_split_count=1',
-)
+FLAGS = ['--xla_backend_optimization_level=0', '--xla_cpu_parallel_codegen_split_count=1']
+# XLA ends a process that sets a flag which it does not know.
+HAS_FUSION_EMITTERS_FLAG = jax.__version_info__ < (0, 11)
+if HAS_FUSION_EMITTERS_FLAG:
+  FLAGS.append('--xla_cpu_use_fusion_emitters=false')
+os.environ.setdefault('XLA_FLAGS', ' '.join(FLAGS))
 
 # A shell script that starts pytest in the background makes it ignore Ctrl-C, and whatever pytest
 # starts inherits that; tests of interrupts need the default.

@@ -27,14 +27,21 @@ PARITY = sorted((ROOT / 'tests' / 'parity').glob('*.py'))
 FOLDERS = sorted({p.relative_to(ROOT).parts[0] for p in SOURCES if p.parent != ROOT})
 SCRIPTS = sorted(p.stem for p in ROOT.glob('*.py'))
 
+PYTHONS = ('3.11', '3.12', '3.13', '3.14')  # the versions that are supported
+
 # Required without an import: what needs them is a library, an option of pytest, or a command.
 NOT_IMPORTED = {'beartype', 'pytest-xdist', 'ruff'}
 
 
-def requirements(file: str) -> dict[str, Requirement]:
+def requirements(file: str, python: str | None = None) -> dict[str, Requirement]:
+  """The requirements of a file by name, for a version of Python like `3.13`, or for this one."""
   lines = (line.split('#')[0].strip() for line in (ROOT / file).read_text().splitlines())
   parsed = [Requirement(line) for line in lines if line and not line.startswith('-')]
-  return {canonicalize_name(r.name): r for r in parsed}
+  environment = {'python_version': python} if python else None
+  chosen = [r for r in parsed if r.marker is None or r.marker.evaluate(environment)]
+  names = [canonicalize_name(r.name) for r in chosen]
+  assert len(names) == len(set(names)), f'{file} has a package twice for Python {python}'
+  return dict(zip(names, chosen))
 
 
 def distributions(paths) -> set[str]:
@@ -113,12 +120,23 @@ def test_parity_requirements_are_what_those_tests_import_besides():
 
 def test_constraints_pin_all_that_is_installed():
   required = requirements('requirements.txt') | requirements('requirements-dev.txt')
-  pins = requirements('constraints.txt')
-  assert closure(list(required.values())) <= pins.keys()
+  assert closure(list(required.values())) <= requirements('constraints.txt').keys()
+
+
+@pytest.mark.parametrize('python', PYTHONS)
+def test_constraints_are_exact_versions_that_the_requirements_allow(python):
+  required = requirements('requirements.txt') | requirements('requirements-dev.txt')
+  pins = requirements('constraints.txt', python)
+  assert required.keys() <= pins.keys()
   for name, pin in pins.items():
     (version,) = pin.specifier
     assert version.operator == '=='
     assert name not in required or version.version in required[name].specifier
+
+
+def test_only_python_3_11_gets_an_older_jax():
+  jax = [requirements('constraints.txt', python)['jax'].specifier for python in PYTHONS]
+  assert [str(version) for version in jax] == ['==0.10.2'] + ['==0.12.0.1'] * 3
 
 
 def test_no_tensorflow_and_no_torch():

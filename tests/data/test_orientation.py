@@ -58,8 +58,9 @@ def test_pictures_with_exif_make_a_dataset(tmp_path):
 def test_side_data_that_has_a_name_is_left_where_another_has_none():
   with av.open(io.BytesIO(camera('mov', 'png', 6))) as container:
     frame = next(container.decode(video=0))
-  with pytest.raises(ValueError, match='is not a valid Type'):  # else the rest is not needed
-    list(frame.side_data)
+  if int(av.__version__.split('.')[0]) < 19:  # which cannot list a kind that has no name
+    with pytest.raises(ValueError, match='is not a valid Type'):
+      list(frame.side_data)
   assert orientation.of_frame(frame) == (True, True, False)
 
 
