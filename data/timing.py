@@ -2,8 +2,8 @@
 
 import collections
 import dataclasses
-import fractions
 import heapq
+import numbers
 from collections.abc import Iterator
 
 import av
@@ -79,7 +79,7 @@ def _ordered(images, usual, aspect, end) -> Iterator[Frame]:
     raise damage
 
 
-def usual_length(rate: fractions.Fraction | None) -> float:
+def usual_length(rate: numbers.Rational | None) -> float:
   """The duration of a frame in seconds at this frame rate, or `UNKNOWN` if it is None."""
   return _length(float(1 / rate) if rate else 0.0, UNKNOWN, left=0.0)
 
