@@ -308,6 +308,6 @@ def test_a_misspelt_key_ends_the_command_in_one_line(tmp_path):
     [*command, '--config.model.grups=8'], cwd=ROOT, capture_output=True, text=True
   )
   assert (done.returncode, done.stdout) == (2, '')
-  assert done.stderr.startswith("error: Unknown key of the config: 'grups'")
+  assert done.stderr.startswith('error: Unknown config key --config.model.grups')
   assert done.stderr.count('\n') == 1
   assert not (tmp_path / 'run').exists()
