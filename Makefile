@@ -8,7 +8,7 @@ PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check --no-input
 export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/.jax_cache
 
 .DEFAULT_GOAL := help
-.PHONY: help demo gallery test test-parity install clean
+.PHONY: help demo gallery test test-parity docs-check install clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ test: $(VENV)/installed-dev ## Run lint and tests.
 
 test-parity: $(VENV)/installed-parity ## Compare with diffusers and transformers, in torch.
 	@$(VENV)/bin/pytest tests/parity
+
+docs-check: $(VENV)/installed-dev ## Run the commands of the README and docs, shortened.
+	@$(VENV)/bin/python -m benchmarks.docs
 
 install: $(VENV)/installed ## Only make .venv and install into it.
 

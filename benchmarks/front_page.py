@@ -1,39 +1,54 @@
-r"""Draws the picture in README.md: videos of the shipped model.
+r"""Makes the animations of the README: docs/media/*.webp.
 
-python -m benchmarks.front_page --output=docs/demo.png
+  python gallery.py --output=gallery
+  python -m benchmarks.front_page --gallery=gallery --output=docs/media
+
+The shipped models generate the videos of `PROMPTS`, which are shown side by side.  The
+videos of the other applications are those of the gallery.
 """
 
 import pathlib
 
+import numpy as np
 from absl import flags
+from einops import rearrange
 
-from benchmarks import chart
 from core import command, video
-from core.folder import new_file
+from data.decode import decode
 from pipelines import Pipeline
 
 PROMPTS = (
   'a red circle moving right on a black background',
-  'a yellow triangle moving up on a navy background',
-  'a white square spinning on a gray background',
-  'a green ring growing on a black background',
-  'a blue cross bouncing on a white background',
+  'a yellow circle bouncing on a navy background',
+  'a cyan ring growing on a black background',
+  'a magenta circle moving up on a navy background',
+  'a green circle shrinking on a white background',
+  'a blue circle moving down on a white background',
+  'a white circle bouncing on a gray background',
+  'a magenta square moving left on a white background',
 )
+# The rows of the gallery by the application that they show.
+ROWS = {'image_to_video': 1, 'inpaint': 2, 'outpaint': 3, 'cinemagraph': 4, 'edit': 5, 'stylize': 7}
+COLUMNS, FPS = 4, 16.0
 
 
 def main() -> None:
   output = pathlib.Path(flags.FLAGS.output)
-  video.check_writable(output)
-  pipeline = Pipeline.load(flags.FLAGS.workdir)
-  videos = (pipeline.generate([prompt], seed=flags.FLAGS.seed) for prompt in PROMPTS)
-  strips = [chart.filmstrip(prompt, next(video)) for prompt, video in zip(PROMPTS, videos)]
-  with new_file(pathlib.Path(output)) as file:
-    chart.stacked(strips).save(file, 'PNG')
-  print(output)
+  output.mkdir(parents=True, exist_ok=True)
+  checkpoints = pathlib.Path(flags.FLAGS.checkpoints)
+  pipeline = Pipeline.load(checkpoints / 't2v', ssr_workdir=checkpoints / 'ssr')
+  videos = np.stack(list(pipeline.generate(PROMPTS, seed=flags.FLAGS.seed)))
+  grid = rearrange(videos, '(r s) t h w c -> t (r h) (s w) c', s=COLUMNS)
+  video.write(output / 'text_to_video.webp', grid, fps=FPS)
+  for name, row in ROWS.items():
+    clip = decode(f'{flags.FLAGS.gallery}/{row}.mp4', fps=FPS)
+    video.write(output / f'{name}.webp', clip, fps=FPS)
+  print(*sorted(output.glob('*.webp')), sep='\n')
 
 
 if __name__ == '__main__':
-  flags.DEFINE_string('workdir', 'checkpoints/demo/t2v', 'Workdir of the model.')
-  flags.DEFINE_string('output', 'docs/demo.png', 'Image file to write.')
-  flags.DEFINE_integer('seed', 0, 'Seed of the noise.')
+  flags.DEFINE_string('checkpoints', 'checkpoints/demo', 'Folder of the models t2v and ssr.')
+  flags.DEFINE_string('gallery', 'gallery', 'Folder that gallery.py wrote.')
+  flags.DEFINE_string('output', 'docs/media', 'Folder of the animations.')
+  flags.DEFINE_integer('seed', 1, 'Seed of the videos.')
   command.run(main)

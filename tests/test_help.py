@@ -6,7 +6,7 @@ import pytest
 from absl import flags
 
 from tests.scripts import call, script
-from tests.test_house import commands, flags_of
+from tests.test_docs import COMMANDS, flags_of
 
 
 @pytest.fixture(scope='module', params=['evaluate', 'sample'])
@@ -30,7 +30,7 @@ def test_every_verb_has_a_line_and_a_help_of_its_own(module):
 def test_examples_and_documented_commands_have_flags_that_their_verb_takes(module):
   of_verb = lambda words: next((word for word in words[2:] if word in module.VERBS), None)
   examples = [verb.example.split() for verb in module.VERBS.values()]
-  documented = [words for words in commands() if words[:2] == ['python', examples[0][1]]]
+  documented = [words for _, words in COMMANDS if words[:2] == ['python', examples[0][1]]]
   assert documented
   for words in examples + documented:
     verb = module.VERBS[of_verb(words) or next(iter(module.VERBS))]

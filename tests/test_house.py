@@ -1,19 +1,14 @@
 """The project's own files say the same as its code."""
 
 import ast
-import importlib
 import pathlib
-import re
-import shlex
 import sys
 from importlib import metadata
 
-import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-README = (ROOT / 'README.md').read_text('utf-8')
 SOURCES = sorted(p for p in [*ROOT.glob('*.py'), *ROOT.glob('[a-z]*/**/*.py')])
 # Run in an environment of their own: of another library with which this project is compared, and
 # of the one that wrote weights which are read here.
@@ -75,25 +70,6 @@ def closure(required: list[Requirement]) -> set[str]:
   return {name for name, *_ in seen}
 
 
-def commands() -> list[list[str]]:
-  """Those of README.md's shell blocks, as lists of words."""
-  blocks = re.findall(r'```sh\n(.*?)```', README, re.DOTALL)
-  lines = ''.join(blocks).replace('\\\n', ' ').splitlines()
-  return [words for line in lines if (words := shlex.split(line, comments=True))]
-
-
-PYTHON = [words[1:] for words in commands() if words[0] == 'python']
-
-
-def flags_of(path: str | pathlib.Path) -> set[str]:
-  """The names of the flags which a script defines."""
-  calls = [
-    n for n in ast.walk(ast.parse(pathlib.Path(path).read_text('utf-8'))) if isinstance(n, ast.Call)
-  ]
-  names = ((getattr(call.func, 'attr', ''), call.args) for call in calls)
-  return {args[0].value for name, args in names if name.startswith('DEFINE_')}
-
-
 def test_requirements_are_what_the_code_imports():
   required = requirements('requirements.txt').keys()
   imported = distributions(p for p in SOURCES if 'tests' not in p.parts and p not in ELSEWHERE)
@@ -142,54 +118,3 @@ def test_only_python_3_11_gets_an_older_jax():
 def test_no_tensorflow_and_no_torch():
   pins = requirements('constraints.txt')
   assert not pins.keys() & {'tensorflow', 'tensorflow-cpu', 'tf-nightly', 'torch'}
-
-
-@pytest.mark.parametrize('words', PYTHON, ids=' '.join)
-def test_a_command_of_the_readme_has_flags_of_its_script(words):
-  file = words[1].replace('.', '/') + '.py' if words[0] == '-m' else words[0]
-  given = {word[2:].split('=')[0] for word in words if word.startswith('--')}
-  assert {name for name in given if not name.startswith('config.')} <= flags_of(ROOT / file)
-
-
-def test_configs_and_their_keys_in_the_readme_are_there():
-  trained = [words for words in PYTHON if any(w.startswith('--config=') for w in words)]
-  assert trained
-  opened = []
-  for words in trained:
-    flags = dict(word[2:].split('=', 1) for word in words[1:] if '=' in word)
-    stage, scale = re.fullmatch(r'configs/(\w+)\.py:(\w+)', flags['config']).groups()
-    opened.append(importlib.import_module(f'configs.{stage}').get_config(scale))
-    for flag in flags:
-      if flag.startswith('config.'):
-        assert has(opened[-1], flag)
-  for key in re.findall(r'--(config\.[a-z_.]+)=', README):
-    assert any(has(config, key) for config in opened), key
-
-
-def has(config, flag: str) -> bool:
-  """Whether the config has the key that `config.loader.batch` and the like name."""
-  for key in flag.split('.')[1:]:
-    if key not in config:
-      return False
-    config = config[key]
-  return True
-
-
-def test_options_in_the_text_of_the_readme_are_there():
-  known = set().union(*map(flags_of, SOURCES))
-  assert set(re.findall(r'`--([a-z_]+)', README)) <= known
-
-
-def test_the_readme_has_commands_of_every_script():
-  run = {words[1] if words[0] == '-m' else words[0] for words in PYTHON}
-  assert run >= {'data.builder', 'benchmarks.initialisation', *(f'{s}.py' for s in SCRIPTS)}
-
-
-def test_targets_of_make_and_links_and_folders_of_the_readme_are_there():
-  targets = re.findall(r'^([a-z]+):.*## ', (ROOT / 'Makefile').read_text(), re.MULTILINE)
-  assert {words[1] for words in commands() if words[0] == 'make'} <= set(targets)
-  for link in re.findall(r'\]\(([^):#]+)\)', README):
-    assert (ROOT / link).is_file()
-  house = README.split('## The house')[1].split('\n## ')[0]
-  assert {f'{name}/' for name in FOLDERS} <= set(re.findall(r'`([a-z]+/)`', house))
-  assert {f'{name}.py' for name in SCRIPTS} <= set(re.findall(r'`([a-z]+\.py)`', house))
