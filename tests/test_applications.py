@@ -124,7 +124,7 @@ def test_a_mask_that_is_cut_off_is_told(run, capsys, fit, note):
   hidden[..., :4] = True
   with flagsaver.flagsaver(fit=fit):
     flags.FLAGS.mark_as_parsed()
-    fitted = sys.modules['sample']._square(clip, hidden, 20)
+    fitted = sys.modules['sample']._fit(clip, hidden, 20)
   assert fitted[1].any() == (fit == 'pad')
   assert capsys.readouterr().err == note
 
@@ -238,10 +238,7 @@ def test_metadata_says_what_a_video_was_made_of(run, files, tmp_path):
       'clip.mp4 has 10 frames at 16 a second; allowed are 12 (0.75 seconds), or more.',
     ),
     ('inpaint --video={}/photo.txt --box=0,0,8,8', 'There is no file'),
-    (
-      'inpaint --video={}/clip.mp4 --clip=start',
-      'Got both or none of --mask and --box; allowed is one of the two.',
-    ),
+    ('inpaint --video={}/clip.mp4 --clip=start', 'Got both or none of --mask and --box; allowed'),
     (
       'inpaint --video={}/clip.mp4 --clip=start --box=30,0,8,8',
       'Got a box of 8x8 pixels at 30,0; allowed is one inside 32x32 pixels.',
@@ -259,7 +256,7 @@ def test_metadata_says_what_a_video_was_made_of(run, files, tmp_path):
     ('edit --video={}/image.png', 'image.png has 1 frame'),
     ('edit --video={}/clip.mp4 --strength=2', '2.0 is not a number in the range [0.0, 1.0]'),
     ('edit --video={}/clip.mp4 --alpha=0.5', '--alpha: of no use without --style; allowed is --s'),
-    ('inpaint --config=nothere.py', "No such file or directory: 'nothere.py'"),
+    ('inpaint --config=nothere.py', '--config=nothere.py: there is no such file; allowed is'),
     ('inpaint --compile_for=v5p:2x2x1', 'inpaint does not take --compile_for; allowed are --video'),
     ('stylize', '--style=FILE is needed.'),
     ('stylize --style={}/image.png', 'image.png is not a style, as pipelines.style writes one.'),
@@ -276,11 +273,10 @@ def test_a_mistake_is_one_line_before_anything_is_made(run, files, neon, tmp_pat
 
 
 @pytest.mark.parametrize('verb', ['image_to_video', 'inpaint', 'cinemagraph', 'edit', 'stylize'])
-def test_whatever_is_given_a_prompt_is_needed_too(monkeypatch, neon, verb):
+def test_every_other_verb_needs_a_prompt(run, monkeypatch, neon, verb):
   monkeypatch.setattr(Checkpoint, 'load', lambda self: pytest.fail('The model was loaded.'))
-  with script('sample') as sample:
-    options = [f'--style={neon}'] if verb == 'stylize' else []
-    code, out, err = call(sample, verb, *options)
+  options = [f'--style={neon}'] if verb == 'stylize' else []
+  code, out, err = call(sys.modules['sample'], verb, *options)
   assert (code, out) == (2, '')
   assert err == 'error: Got no prompt; --prompt=TEXT or --prompts_file=FILE is needed.\n'
 

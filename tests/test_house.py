@@ -1,10 +1,12 @@
 """The project's own files say the same as its code."""
 
 import ast
+import functools
 import pathlib
 import sys
 from importlib import metadata
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -39,6 +41,9 @@ def requirements(file: str, python: str | None = None) -> dict[str, Requirement]
   return dict(zip(names, chosen))
 
 
+installed = functools.cache(metadata.packages_distributions)  # it reads every package
+
+
 def distributions(paths) -> set[str]:
   """The packages which the files import, by the names by which they are installed."""
   modules = set()
@@ -49,7 +54,7 @@ def distributions(paths) -> set[str]:
       elif isinstance(node, ast.ImportFrom):
         modules.add(node.module.split('.')[0])
   modules -= sys.stdlib_module_names | {*FOLDERS, *SCRIPTS}
-  providers = metadata.packages_distributions()
+  providers = installed()
   return {canonicalize_name(providers.get(module, [module])[0]) for module in modules}
 
 

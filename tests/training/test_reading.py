@@ -88,6 +88,8 @@ def test_an_error_that_orbax_raises_is_not_logged_for_every_array(caplog):
     with pytest.raises(OSError, match='full'):
       await first
 
+  gc.collect()
+  caplog.clear()  # of what other tests have left
   asyncio.run(save())
   gc.collect()
   logging.getLogger('asyncio').error('something else')
