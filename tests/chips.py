@@ -41,7 +41,7 @@ def devices_of(name: str) -> list[Chip]:
   count, kind, sizes = parse(name)
   x, y, z = (*sizes, 1)[:3]
   cores, hosts = GENERATIONS[kind].devices, x * y * z // 4
-  found = []
+  chips = []
   for s, host in itertools.product(range(count), range(hosts)):
     corner = 2 * (host % (x // 2)), 2 * (host // (x // 2) % (y // 2)), host // (x * y // 4)
     for up, right, core in itertools.product(range(2), range(2), range(cores)):
@@ -49,8 +49,8 @@ def devices_of(name: str) -> list[Chip]:
       number = cores * (at[0] + x * (at[1] + y * at[2])) + core
       facts = dict(coords=at, core_on_chip=core, device_kind=KINDS[kind])
       if count == 1:
-        found.append(Chip(number, host, **facts))
+        chips.append(Chip(number, host, **facts))
       else:
         number += 100_000 * (s + 1)
-        found.append(ChipOfMany(number, s * hosts + host, slice_index=s, **facts))
-  return found
+        chips.append(ChipOfMany(number, s * hosts + host, slice_index=s, **facts))
+  return chips

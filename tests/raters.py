@@ -30,7 +30,7 @@ def two_systems(root: pathlib.Path):
       for t in range(4):
         clip[t, 6 * t : 6 * t + 6] = 255
       video.write(root / name / f'{i}.mp4', clip)
-      prompt = f'number {i}, which is told in many words, ' + 'and more of them ' * 6
+      prompt = f'number {i}, which has many words, ' + 'and more of them ' * 6
       lines.append(json.dumps({'file': f'{i}.mp4', 'prompt': prompt}))
     (root / name / 'index.jsonl').write_text('\n'.join(lines))
   return root / 'ours', root / 'theirs'
@@ -55,8 +55,8 @@ def key_of(page):
 def asked(tab):
   """Waits until the question may be answered, and returns it."""
   tab.wait_for_selector(OPEN)
-  of = '({id: plan[at].item.id, question: plan[at].question, left: plan[at].left, at: at})'
-  return tab.evaluate(of)
+  question = '({id: plan[at].item.id, question: plan[at].question, left: plan[at].left, at: at})'
+  return tab.evaluate(question)
 
 
 def answer(tab, page, press):

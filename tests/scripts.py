@@ -59,8 +59,10 @@ def save_style(path, workdir, descriptor):
   _, params, _ = checkpoint.load(workdir)
   image = nest({n: v for n, v in names(params).items() if not matches(n, TEMPORAL)})
   began = {n: style.fingerprint(v) for n, v in names(image).items()}
-  rng, of = np.random.default_rng(0), names(add_adapters(image, 2, jax.random.key(1)))
-  change = {n: rng.normal(size=v.shape).astype('float32') for n, v in of.items() if 'adapter' in n}
+  rng, adapted = np.random.default_rng(0), names(add_adapters(image, 2, jax.random.key(1)))
+  change = {
+    n: rng.normal(size=v.shape).astype('float32') for n, v in adapted.items() if 'adapter' in n
+  }
   style.save(path, style.Style(descriptor, began, nest(change)))
   return path
 
@@ -80,8 +82,8 @@ def script(name):
   del sys.modules[name]
   for flag in defined:
     delattr(flags.FLAGS, flag)
-  for flag, of in others.items():
-    flags.FLAGS[flag] = of
+  for flag, definition in others.items():
+    flags.FLAGS[flag] = definition
 
 
 class Terminal(io.StringIO):

@@ -29,8 +29,8 @@ KEPT = 2  # levels of 255 by which what is given may differ
 def models(tmp_path_factory):
   """Video models of 8 frames, one of which is given part of a video, and super-resolution."""
   folder = tmp_path_factory.mktemp('runs')
-  for name, of in (('t2v', t2v), ('t2v_masked', t2v_masked)):
-    config = of.get_config('tiny')
+  for name, stage in (('t2v', t2v), ('t2v_masked', t2v_masked)):
+    config = stage.get_config('tiny')
     config.model.update(SMALL)
     config.data.update(frames=FRAMES, size=SIDE)
     config.sampling.update(steps=2, guidance=2.0)
@@ -119,7 +119,7 @@ def test_outside_a_mask_a_video_stays(made, files, hidden):
   ('fit', 'note'),
   [('crop', '--fit=crop cuts off all that the mask hides: nothing is made.\n'), ('pad', '')],
 )
-def test_a_mask_that_is_cut_off_is_told(run, capsys, fit, note):
+def test_a_mask_that_is_cut_off_is_reported(run, capsys, fit, note):
   clip, hidden = np.zeros((1, 40, 64, 3), np.uint8), np.zeros((1, 40, 64), bool)
   hidden[..., :4] = True
   with flagsaver.flagsaver(fit=fit):
@@ -215,10 +215,10 @@ def test_an_edit_may_have_a_style(made, files, neon):
 def test_metadata_says_what_a_video_was_made_of(run, files, tmp_path):
   options = (f'--video={files}/clip.mp4', '--clip=start', '--box=8,12,16,8', '--base_only')
   assert run('inpaint', *options, f'--output={tmp_path}/out.png')[0] == 0
-  said = video.read_metadata(tmp_path / 'out.png')
-  assert said['video'] == f'{files}/clip.mp4'
-  assert said['box'] == '8,12,16,8'
-  assert said['clip'] == 'start'
+  metadata = video.read_metadata(tmp_path / 'out.png')
+  assert metadata['video'] == f'{files}/clip.mp4'
+  assert metadata['box'] == '8,12,16,8'
+  assert metadata['clip'] == 'start'
 
 
 @pytest.mark.parametrize(

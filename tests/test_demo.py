@@ -40,9 +40,9 @@ def test_the_video_model_grew_from_the_image_model():
 @pytest.mark.parametrize('name', ['blueprint', 'neon'])
 def test_a_style_moves_the_spatial_weights_of_the_video_model_alone(name):
   _, params, _ = checkpoint.load(ROOT / 'checkpoints/demo/t2v')
-  of = style.load(ROOT / f'checkpoints/demo/styles/{name}.npz')
-  assert of.descriptor == f'in {name} style'
-  moved, before = names(style.blended(params, of, 1.0)), names(params)
+  loaded = style.load(ROOT / f'checkpoints/demo/styles/{name}.npz')
+  assert loaded.descriptor == f'in {name} style'
+  moved, before = names(style.blended(params, loaded, 1.0)), names(params)
   changed = {n for n, value in before.items() if not np.array_equal(value, moved[n])}
   assert changed
   assert not any(matches(n, TEMPORAL) for n in changed)

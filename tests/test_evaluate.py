@@ -196,7 +196,7 @@ def test_a_row_that_is_no_number_is_a_mistake(run, videos):
     assert 'allowed is a number, as 64, or a share with a point, as 0.5' in err
 
 
-def test_motion_is_told_of_each_video(run, videos):
+def test_motion_is_printed_for_each_video(run, videos):
   status, out, err = run('motion', '--videos=v')
   assert status == 0, err
   assert [line.split('  ')[0] for line in out.splitlines()[:3]] == [

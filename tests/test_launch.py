@@ -59,8 +59,8 @@ def is_bash(script):
   'options', [[], ['--nodes=4', '--gpus=2', '--cpus=12', '--time=2-12', '--notice=600']]
 )
 def test_slurm_takes_every_option_of_the_script(options):
-  said = dry('slurm.sh', *options, *TRAIN)
-  _, script = said.split("<<'END'\n")
+  output = dry('slurm.sh', *options, *TRAIN)
+  _, script = output.split("<<'END'\n")
   lines = [line.removeprefix('#SBATCH ') for line in script.splitlines() if '#SBATCH' in line]
   assert len(lines) == len(SBATCH)
   require_options(lines, SBATCH)
@@ -72,13 +72,13 @@ def test_slurm_takes_every_option_of_the_script(options):
 
 
 def test_a_task_of_slurm_is_one_of_as_many_as_gpus_and_sees_them_all():
-  said = dry('slurm.sh', '--nodes=4', '--gpus=8', '--cpus=6', '--sbatch=--partition=big', *TRAIN)
-  assert said.startswith("sbatch --partition=big <<'END'\n#!/bin/bash\n")
+  output = dry('slurm.sh', '--nodes=4', '--gpus=8', '--cpus=6', '--sbatch=--partition=big', *TRAIN)
+  assert output.startswith("sbatch --partition=big <<'END'\n#!/bin/bash\n")
   for line in ('--nodes=4', '--ntasks-per-node=8', '--gpus-per-node=8', '--cpus-per-task=6'):
-    assert f'#SBATCH {line}\n' in said
+    assert f'#SBATCH {line}\n' in output
   # It would bind a task to one GPU, which it knows as the first, while JAX takes that of its id.
-  assert '--gpus-per-task' not in said
-  (srun,) = (shlex.split(line) for line in said.splitlines() if line.startswith('srun'))
+  assert '--gpus-per-task' not in output
+  (srun,) = (shlex.split(line) for line in output.splitlines() if line.startswith('srun'))
   # Since 22.05 srun does not take it from sbatch.
   assert {'--cpus-per-task=6', '--gpu-bind=none'} < set(srun)
   assert srun[srun.index('.venv/bin/python') :] == [
@@ -86,7 +86,7 @@ def test_a_task_of_slurm_is_one_of_as_many_as_gpus_and_sees_them_all():
   ]  # fmt: skip
 
 
-def test_tpu_vms_are_all_told_at_once():
+def test_tpu_vms_are_all_started_at_once():
   words = shlex.split(dry('tpu_vm.sh', '--name=tpu', '--zone=us-east5-a', *TRAIN))
   assert words[:6] == ['gcloud', 'compute', 'tpus', 'tpu-vm', 'ssh', 'tpu']
   assert {'--zone=us-east5-a', '--worker=all'} <= set(words)
@@ -104,19 +104,19 @@ RDMA = ['--gpu=nvidia-h200-141gb', '--hosts=2', '--rdma=rdma-0,rdma-1']
 
 
 def job_set(*options):
-  said = yaml.safe_load(dry('gke.sh', '--name=run', '--image=image:1', *options, *TRAIN))
-  (replicated,) = said['spec']['replicatedJobs']
-  return said, replicated, replicated['template']['spec']['template']
+  output = yaml.safe_load(dry('gke.sh', '--name=run', '--image=image:1', *options, *TRAIN))
+  (replicated,) = output['spec']['replicatedJobs']
+  return output, replicated, replicated['template']['spec']['template']
 
 
 @pytest.mark.parametrize('options', [POD, SLICES, GPUS, RDMA], ids=['pod', 'slices', 'gpu', 'rdma'])
 def test_kubernetes_takes_every_field(options):
-  said, *_ = job_set(*options)
-  assert list(kubernetes.problems(said)) == []
+  output, *_ = job_set(*options)
+  assert list(kubernetes.problems(output)) == []
 
 
 def test_what_kubernetes_would_not_take_is_seen():
-  said, *_ = job_set(*POD)
+  output, *_ = job_set(*POD)
   for keys, value, message in (
     (('spec', 'failurePolicy', 'maxRestart'), 1, '.spec.failurePolicy has no field maxRestart'),
     (('spec', 'failurePolicy', 'maxRestarts'), '1', ".spec.failurePolicy.maxRestarts is '1'"),
@@ -126,14 +126,14 @@ def test_what_kubernetes_would_not_take_is_seen():
     (('kind',), 'Jobset', ".kind is 'Jobset'"),
     (('spec', 'replicatedJobs'), {}, '.spec.replicatedJobs is {}'),
   ):
-    wrong = copy.deepcopy(said)
+    wrong = copy.deepcopy(output)
     at = wrong
     for key in keys[:-1]:
       at = at[key]
     at[keys[-1]] = value
-    found = list(kubernetes.problems(wrong))
-    assert len(found) == 1
-    assert found[0].endswith(message)
+    problems = list(kubernetes.problems(wrong))
+    assert len(problems) == 1
+    assert problems[0].endswith(message)
 
 
 @pytest.mark.parametrize(
@@ -163,11 +163,11 @@ def test_kubernetes_gets_a_job_for_each_host(options, selector, limits):
 
 
 def test_each_slice_is_a_job_with_a_node_pool_to_itself():
-  said, replicated, template = job_set(*SLICES)
+  output, replicated, template = job_set(*SLICES)
   assert replicated['replicas'] == 2
   assert replicated['template']['spec']['parallelism'] == 4
   exclusive = 'alpha.jobset.sigs.k8s.io/exclusive-topology'
-  assert said['metadata']['annotations'] == {exclusive: 'cloud.google.com/gke-nodepool'}
+  assert output['metadata']['annotations'] == {exclusive: 'cloud.google.com/gke-nodepool'}
   ports = [port['containerPort'] for port in template['spec']['containers'][0]['ports']]
   assert {8471, 8080} <= set(ports)
   assert template['spec']['hostNetwork']
@@ -194,12 +194,12 @@ def test_gpus_speak_by_the_network_of_their_host_or_by_rdma():
 
 
 def test_only_what_may_help_is_tried_again_by_kubernetes():
-  said, replicated, template = job_set(*POD, '--restarts=7')
+  output, replicated, template = job_set(*POD, '--restarts=7')
   # A Job that fails by a rule of its Pods says so, and the JobSet ends with it.
-  (rule,) = said['spec']['failurePolicy']['rules']
+  (rule,) = output['spec']['failurePolicy']['rules']
   assert rule['action'] == 'FailJobSet'
   assert rule['onJobFailureReasons'] == ['PodFailurePolicy']
-  assert said['spec']['failurePolicy']['maxRestarts'] == 7
+  assert output['spec']['failurePolicy']['maxRestarts'] == 7
   job = replicated['template']['spec']
   (rule,) = job['podFailurePolicy']['rules']
   assert (rule['action'], rule['onExitCodes']['operator']) == ('FailJob', 'In')
@@ -241,7 +241,7 @@ NAMED = ['--name=a', '--image=b', '--hosts=1']
     ('gke.sh', [*NAMED, '--gpu=x', '--image=a b', *TRAIN], 'got --image=a b; it is not the name'),
   ],
 )
-def test_mistakes_are_told(script, arguments, message):
+def test_mistakes_are_reported(script, arguments, message):
   done = launch(script, *arguments)
   assert done.returncode == 2
   assert done.stderr.startswith('error: ')

@@ -1,6 +1,6 @@
 """What the scripts of `launch/` do when what they have started ends, on schedulers that are drawn.
 
-Each script runs in a copy of `launch/`, beside a Python that ends as it is told.
+Each script runs in a copy of `launch/`, beside a Python that ends with a given status.
 """
 
 import os
@@ -73,7 +73,7 @@ def sandbox(tmp_path, monkeypatch):
 
 
 def run(line, plan, stop=None, **environment):
-  """The exit status of what is told to stop when its processes are waiting for that."""
+  """The exit status of a script that is asked to stop while its processes are waiting for that."""
   pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
   running = subprocess.Popen(line, env=os.environ | {'PLAN': plan} | environment, **pipes)
   deadline = time.monotonic() + 20
@@ -94,8 +94,8 @@ def slurm(sandbox):
   write('srun', SRUN)
   write('scontrol', '#!/bin/bash\necho "$@" >>requeued\n')
   line = ['launch/slurm.sh', '--dry_run', '--', '--workdir=a b']
-  said = subprocess.run(line, capture_output=True, text=True, check=True).stdout
-  write('batch', said.split("<<'END'\n")[1].removesuffix('END\n'))
+  output = subprocess.run(line, capture_output=True, text=True, check=True).stdout
+  write('batch', output.split("<<'END'\n")[1].removesuffix('END\n'))
 
   def ended(plan, stop=None, restarts=None):
     more = {} if restarts is None else {'SLURM_RESTART_COUNT': str(restarts)}

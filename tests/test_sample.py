@@ -56,9 +56,9 @@ def test_a_prompt_becomes_a_video_the_same_in_every_process(run, workdir, tmp_pa
   assert 'compiled in' in out.splitlines()[2]
   assert '2/2' in err  # the bar came to its end
   assert Image.open(files[1]).size == (16, 8)
-  told = video.read_metadata(files[0])
-  assert re.fullmatch('[0-9a-f]{12}', told.pop('weights'))
-  assert told == {
+  metadata = video.read_metadata(files[0])
+  assert re.fullmatch('[0-9a-f]{12}', metadata.pop('weights'))
+  assert metadata == {
     'prompt': PROMPT,
     'number': '0',
     'model': 't2v step 3',
@@ -97,8 +97,8 @@ def test_a_file_of_prompts_becomes_a_folder(run, tmp_path):
   ]
   files = [tmp_path / 'new' / name for name in names]
   assert sorted(os.listdir(tmp_path / 'new')) == [*names, 'index.jsonl']
-  *told, times, last = out.splitlines()
-  assert [*told, last] == [f'{tmp_path}/new/{name}' for name in (*names, 'index.jsonl')]
+  *metadata, times, last = out.splitlines()
+  assert [*metadata, last] == [f'{tmp_path}/new/{name}' for name in (*names, 'index.jsonl')]
   assert times.startswith('compiled in')
   index = [json.loads(line) for line in (tmp_path / 'new/index.jsonl').read_text().splitlines()]
   assert [line.pop('file') for line in index] == names
@@ -128,10 +128,10 @@ def test_super_resolution_doubles_the_side_of_what_the_base_made(run, ssr_workdi
     assert (small.shape, large.shape) == ((8, 16, 16, 3), (8, 32, 32, 3))
     assert large.std() > 1
   assert Image.open(tmp_path / 'xt_0.png').size == (32, 8)
-  said = video.read_metadata(tmp_path / 'xt_0.png')
+  metadata = video.read_metadata(tmp_path / 'xt_0.png')
   want = {'steps': '1', 'guidance': '1.5', 'window': '4', 'overlap': '2', 'aug_level': '0.0'}
-  assert {k: said[f'ssr_{k}'] for k in want} == want
-  assert said['ssr_model'] == 'ssr step 3'
+  assert {k: metadata[f'ssr_{k}'] for k in want} == want
+  assert metadata['ssr_model'] == 'ssr step 3'
 
 
 def test_the_model_of_super_resolution_beside_the_base_is_found(

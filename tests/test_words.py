@@ -42,6 +42,12 @@ TEXT = {
   r'\b(?:down|up)\d_block\d\b': 'down0_unit0',
 }
 
+# Words of file formats, which users' files have: a pattern of paths -> the words.
+FORMATS = {
+  r'evaluation/protocol\.py': ('of',),
+  r'.*user_study/.*|tests/raters\.py|tests/test_evaluate\.py': ("['known']", "'known':", '.known'),
+}
+
 
 def identifiers(text: str):
   """Yields (line, name) for every identifier in Python source."""
@@ -78,5 +84,9 @@ def test_a_forbidden_word_is_reported_with_its_line_and_the_right_word():
 
 @pytest.mark.parametrize('path', FILES)
 def test_a_file_uses_the_words_of_the_glossary(path):
+  words = [
+    word for pattern, words in FORMATS.items() if re.fullmatch(pattern, path) for word in words
+  ]
   uses = faults(path, (ROOT / path).read_text('utf-8'))
+  uses = [use for use in uses if not any(f': {word}; ' in use for word in words)]
   assert not uses, '\n'.join(uses)

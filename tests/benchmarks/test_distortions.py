@@ -114,7 +114,7 @@ def test_what_is_still_stays_so_when_it_is_compressed():
   assert np.abs(np.diff(made, axis=0)).max() <= 1
 
 
-def test_what_is_not_known_is_told():
+def test_what_is_not_known_is_reported():
   with pytest.raises(ValueError, match="Got the distortion 'rain'; allowed are alternation, blur,"):
     distorted(CLIP, 'rain', 1)
   for strength in (0, 6):

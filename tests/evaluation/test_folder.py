@@ -60,14 +60,14 @@ def test_prompts_are_those_of_the_index(folder):
 
 def test_what_made_the_videos_is_what_the_index_says_of_all(folder):
   index, files = folder / 'index.jsonl', open_folder(folder).files
-  of = lambda i, file: {
+  digest = lambda i, file: {
     'file': file,
     'prompt': 'same',
     'number': str(i),
     'model': 'm',
     'at': i // 2,
   }
-  lines = [of(i, file) for i, file in enumerate([*files, 'gone.mp4'])]
+  lines = [digest(i, file) for i, file in enumerate([*files, 'gone.mp4'])]
   index.write_text('\n'.join(map(json.dumps, lines)))
   assert open_folder(folder).made_by() == {'model': 'm'}
   index.write_text('\n'.join(map(json.dumps, lines[1:])))
@@ -148,7 +148,7 @@ def test_folders_behind_links_are_read_once(folder):
 
 def test_names_that_are_not_utf_8_or_of_another_form(folder):
   sums = [(n, hashlib.sha256((folder / n).read_bytes()).hexdigest()) for n in ('a.npy', 'b.npy')]
-  listed = ''.join(f'{name}\0{of}\n' for name, of in sums)
+  listed = ''.join(f'{name}\0{digest}\n' for name, digest in sums)
   total = Folder(folder, ('a.npy', 'b.npy')).digest()
   assert total == hashlib.sha256(listed.encode()).hexdigest()
   for name in ('caf\udce9.npy', 'cafe\u0301.npy'):

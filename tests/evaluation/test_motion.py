@@ -216,7 +216,7 @@ def test_the_area_is_how_often_one_is_more():
   assert area([2, 5, 9], [1, 5]) == pytest.approx((1 + 0 + 1 + 0.5 + 1 + 1) / 6)
 
 
-def told_apart(clips):
+def separation(clips):
   result = areas(score_kinds(clips, lambda clip: clip))
   assert len(result) == 3 * 2 + 1 * 2 + 2 + 3  # of every pair and every variant of its kinds
   assert set(PAIRS.values()) == {measure for _, _, measure in result}
@@ -224,15 +224,15 @@ def told_apart(clips):
   return min(result.values())
 
 
-def test_damage_to_moving_shapes_is_told():
-  assert told_apart(list(shapes(16, size=32, frames=24))) >= 0.95
+def test_damage_to_moving_shapes_is_detected():
+  assert separation(list(shapes(16, size=32, frames=24))) >= 0.95
 
 
 @pytest.mark.skipif('LUMIERE_DATA' not in os.environ, reason='LUMIERE_DATA is not set')
-def test_damage_to_videos_is_told():
-  # A few of one source, which are told apart easily: benchmarks.motion has all of them.
+def test_damage_to_videos_is_detected():
+  # A few of one source, which are easy to tell apart: benchmarks.motion has all of them.
   files = sorted(pathlib.Path(os.environ['LUMIERE_DATA'], 'videos').glob('panda70m__*.mp4'))[:8]
-  assert told_apart([(decode(file, count=20, size=32), 16.0) for file in files]) >= 0.95
+  assert separation([(decode(file, count=20, size=32), 16.0) for file in files]) >= 0.95
 
 
 @pytest.mark.skipif('LUMIERE_DATA' not in os.environ, reason='LUMIERE_DATA is not set')

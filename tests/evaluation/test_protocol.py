@@ -16,8 +16,8 @@ from evaluation.protocol import (
 PROTOCOL = {'clips': 40, 'sampling': {'steps': 25, 'guidance': 3.0}, 'size': (32, 32)}
 
 
-def score(of, value=1.0, metric='fvd', **changes):
-  return {'metric': metric, 'of': of, 'score': {metric: value}, 'protocol': PROTOCOL | changes}
+def score(videos, value=1.0, metric='fvd', **changes):
+  return {'metric': metric, 'of': videos, 'score': {metric: value}, 'protocol': PROTOCOL | changes}
 
 
 def test_a_score_is_read_as_it_was_written_with_sorted_keys(tmp_path):
@@ -88,7 +88,7 @@ def test_what_json_has_as_equal_does_not_differ():
   assert differences([PROTOCOL]) == differences([]) == {}
 
 
-def test_what_differs_is_told_by_key_with_each_protocols_value():
+def test_what_differs_is_reported_by_key_with_each_protocols_value():
   other = {'clips': 40, 'sampling': {'steps': 50, 'guidance': 3.0, 'sampler': None}}
   assert differences([PROTOCOL, other, PROTOCOL]) == {
     'sampling.sampler': [ABSENT, None, ABSENT],

@@ -20,12 +20,12 @@ class Elements(html.parser.HTMLParser):
 
   def __init__(self, text):
     super().__init__()
-    self.found, self.text, self.open = [], '', []
+    self.tags, self.text, self.open = [], '', []
     self.feed(text)
     assert not self.open
 
   def handle_starttag(self, tag, attrs):
-    self.found.append((tag, dict(attrs)))
+    self.tags.append((tag, dict(attrs)))
     if tag not in EMPTY:
       self.open.append(tag)
 
@@ -36,7 +36,7 @@ class Elements(html.parser.HTMLParser):
     self.text += data
 
   def attributes(self, tag):
-    return [attrs for name, attrs in self.found if name == tag]
+    return [attrs for name, attrs in self.tags if name == tag]
 
 
 def run(folder, steps=(10, 20), metrics=True):
@@ -49,8 +49,13 @@ def run(folder, steps=(10, 20), metrics=True):
   lines = [{'step': 0, 'started': 1.0}]
   for step in range(1, 21):
     seconds = {f'seconds/{phase}': step / 2 for phase in PHASES}
-    told = {'loss': 2 / step, 'grad_norm': 1.0 + step, 'steps_per_s': 2.0 + step % 2, 'skipped': 0}
-    lines.append({'step': step, **told, 'of mine': step * 1.5, **seconds})
+    metrics = {
+      'loss': 2 / step,
+      'grad_norm': 1.0 + step,
+      'steps_per_s': 2.0 + step % 2,
+      'skipped': 0,
+    }
+    lines.append({'step': step, **metrics, 'of mine': step * 1.5, **seconds})
   if metrics:
     (workdir / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
   for step in steps:
@@ -100,7 +105,7 @@ def test_a_page_is_alone_in_the_world(tmp_path):
   report = page(write_report(run(tmp_path)))
   assert not report.attributes('script')
   assert not report.attributes('link')
-  sources = [attrs['src'] for _, attrs in report.found if 'src' in attrs]
+  sources = [attrs['src'] for _, attrs in report.tags if 'src' in attrs]
   assert len(sources) == 8
   assert all(source.startswith('data:') for source in sources)
 
@@ -180,7 +185,7 @@ def test_equal_workdirs_make_equal_pages(tmp_path):
   assert write_report(workdir).read_bytes() == first
 
 
-def test_what_is_no_workdir_or_page_is_told_and_nothing_is_written(tmp_path):
+def test_what_is_no_workdir_or_page_is_reported_and_nothing_is_written(tmp_path):
   with pytest.raises(ValueError, match='is no workdir of a run: it has no config'):
     write_report(tmp_path)
   workdir = run(tmp_path)

@@ -50,14 +50,14 @@ def test_fvd_is_the_distance_of_features(tmp_path, networks):
   result = scores.fvd(open_folder(tmp_path / 'ours'), settings)
   expected = frechet_distance(*(feature_moments(features(clips, 15)) for clips in (ours, real)))
   assert result['score']['fvd'] == pytest.approx(expected, rel=1e-6)
-  of = result['protocol']
-  assert (of['clips'], of['reference_clips']) == (8, 11)
+  protocol = result['protocol']
+  assert (protocol['clips'], protocol['reference_clips']) == (8, 11)
   reading = {'frames': 16, 'fps': None, 'stride': 1, 'windows': 'first'}
-  assert of['reading'] == reading | {'pixels': 'upright and square'}
-  assert of['reference'] == open_folder(tmp_path / 'real').digest()
-  assert of['network'] == {'name': 'i3d', 'weights': 'random:0', 'prepared': 'one pixel'}
-  assert of['stored'] == ['.npy']
-  assert not of['fewer_clips_than_features']
+  assert protocol['reading'] == reading | {'pixels': 'upright and square'}
+  assert protocol['reference'] == open_folder(tmp_path / 'real').digest()
+  assert protocol['network'] == {'name': 'i3d', 'weights': 'random:0', 'prepared': 'one pixel'}
+  assert protocol['stored'] == ['.npy']
+  assert not protocol['fewer_clips_than_features']
   assert result['digest'] == open_folder(tmp_path / 'ours').digest()
   json.dumps(result)
 
@@ -168,9 +168,9 @@ def test_a_count_is_drawn_by_the_seed(tmp_path, networks):
     scores.fvd(open_folder(tmp_path / 'real'), dataclasses.replace(settings, seed=s))
     for s in (0, 0, 1)
   ]
-  values = [of['score']['fvd'] for of in result]
+  values = [entry['score']['fvd'] for entry in result]
   assert values[0] == values[1] != values[2]
-  assert [of['protocol']['drawn_by_seed'] for of in result] == [0, 0, 1]
+  assert [entry['protocol']['drawn_by_seed'] for entry in result] == [0, 0, 1]
 
 
 def test_inception_score_of_logits(tmp_path, networks):

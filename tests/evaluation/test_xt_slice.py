@@ -101,7 +101,7 @@ def test_no_more_videos_are_held_than_the_one_at_hand_and_the_next():
     for i in range(6):
       video = noise(4)
       made.append(weakref.ref(video))
-      assert sum(of() is not None for of in made) <= 2
+      assert sum(reference() is not None for reference in made) <= 2
       yield f'{i}', video
 
   assert len(slices_in(picture(read()))) == 6
@@ -118,6 +118,6 @@ def test_no_more_videos_are_held_than_the_one_at_hand_and_the_next():
     ({'a': 32}, {'row': 1.0}, 'a has no row 1.0; allowed is a share from 0 to below 1'),
   ],
 )
-def test_what_cannot_be_drawn_is_told(videos, place, message):
+def test_what_cannot_be_drawn_is_reported(videos, place, message):
   with pytest.raises(ValueError, match=message):
     picture(((name, noise(2, h=h)) for name, h in videos.items()), **place)

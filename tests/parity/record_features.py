@@ -81,10 +81,10 @@ def clip_answers(model, vocabulary: int, images: tuple[int, ...]) -> tuple[np.nd
   with torch.no_grad():
     seen = model.visual_projection(model.vision_model(pixels).pooler_output)
     read = model.text_projection(model.text_model(ids).pooler_output)
-    said = model(input_ids=ids, pixel_values=pixels)
+    outputs = model(input_ids=ids, pixel_values=pixels)
   unit = lambda x: x / x.norm(dim=-1, keepdim=True)
-  torch.testing.assert_close(said.image_embeds, unit(seen))
-  torch.testing.assert_close(said.text_embeds, unit(read))
+  torch.testing.assert_close(outputs.image_embeds, unit(seen))
+  torch.testing.assert_close(outputs.text_embeds, unit(read))
   return seen.numpy(), read.numpy()
 
 

@@ -52,19 +52,19 @@ def trajectory(scheduler: DDPMScheduler, steps: int) -> dict[str, np.ndarray]:
   x, noises = draw(), [draw() for _ in range(steps)]
   drawn, samples = iter(noises), [x]
   for i in scheduler.timesteps:
-    said = torch.cat([2 * torch.sin(3 * x) + i / 1000, torch.cos(5 * x)], 1)
-    x = _stepped(scheduler, said, i, x, next(drawn))
+    output = torch.cat([2 * torch.sin(3 * x) + i / 1000, torch.cos(5 * x)], 1)
+    x = _stepped(scheduler, output, i, x, next(drawn))
     samples.append(x)
   return {'samples': torch.stack(samples).numpy(), 'noises': torch.stack(noises).numpy()}
 
 
-def _stepped(scheduler, said, i, x, noise):
+def _stepped(scheduler, output, i, x, noise):
   """A step whose noise is given: diffusers draws its own."""
   import diffusers.schedulers.scheduling_ddpm as module
 
   drawing, module.randn_tensor = module.randn_tensor, lambda *args, **kwargs: noise
   try:
-    return scheduler.step(said, i, x).prev_sample
+    return scheduler.step(output, i, x).prev_sample
   finally:
     module.randn_tensor = drawing
 

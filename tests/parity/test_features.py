@@ -112,11 +112,13 @@ def test_clip(network, tmp_path):
   image, text, sizes = CLIPS[network]
   model = filled(clip_of(image, text, **sizes))
   model.save_pretrained(tmp_path)
-  of = NETWORKS[network]
-  few = of.model
+  network_spec = NETWORKS[network]
+  few = network_spec.model
   if network == 'clip_l14':
     few = few.clone(layers=3, text_layers=2)
-  params, _ = weights.load(parameter_shapes(few, *of.examples), of.namings, str(tmp_path))
+  params, _ = weights.load(
+    parameter_shapes(few, *network_spec.examples), network_spec.namings, str(tmp_path)
+  )
   known = clip_answers(model, 49408, (2, 224, 224, 3))
   inputs = drawn.normal('images', (2, 224, 224, 3)), drawn.tokens(49408)
   got = jax.jit(few.apply)({'params': params}, *map(jnp.asarray, inputs))
@@ -164,6 +166,6 @@ def test_the_published_names_are_those_of_transformers():
   image, text, sizes = CLIPS['clip_b32']
   with torch.device('meta'):
     of_model = shapes(CLIPModel(clip_of(image, text, **sizes).config))
-  of = NETWORKS['clip_b32']
-  ours = parameter_shapes(of.model, *of.examples)
+  network_spec = NETWORKS['clip_b32']
+  ours = parameter_shapes(network_spec.model, *network_spec.examples)
   assert {n for name in ours for n in published.CLIP[0].theirs(name)} == of_model.keys()

@@ -52,7 +52,7 @@ def test_names_and_tensors_stay(kind, tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('make', 'target', 'said'),
+  ('make', 'target', 'message'),
   [
     (lambda path: None, 'a.safetensors', 'error: there is no file '),
     (lambda path: torch.save(network(), path), 'a.safetensors', 'model.pt is damaged, or has more'),
@@ -63,10 +63,10 @@ def test_names_and_tensors_stay(kind, tmp_path):
     (lambda path: torch.save({}, path), 'no/a.safetensors', 'error: there is no folder '),
   ],
 )
-def test_other_files_are_refused_in_one_line(make, target, said, tmp_path):
+def test_other_files_are_refused_in_one_line(make, target, message, tmp_path):
   make(tmp_path / 'model.pt')
   done = run(tmp_path / 'model.pt', tmp_path / target)
   assert done.returncode == 2
-  assert said in done.stderr
+  assert message in done.stderr
   assert done.stderr.count('\n') == 1
   assert not (tmp_path / target).exists()

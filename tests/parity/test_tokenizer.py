@@ -45,13 +45,16 @@ def test_captions(captions, n):
 @needs_data
 def test_a_file_of_newer_versions(captions, tmp_path):
   """They say with other steps how spaces are dealt with."""
-  said = json.loads(T5.read_text('utf-8'))
+  tokenizer_json = json.loads(T5.read_text('utf-8'))
   spaces = {'type': 'Replace', 'pattern': {'Regex': ' {2,}'}, 'content': '▁'}
   strip = {'type': 'Strip', 'strip_left': False, 'strip_right': True}
-  said['normalizer'] = {'type': 'Sequence', 'normalizers': [said['normalizer'], strip, spaces]}
-  said['pre_tokenizer'] = unigram.METASPACE
+  tokenizer_json['normalizer'] = {
+    'type': 'Sequence',
+    'normalizers': [tokenizer_json['normalizer'], strip, spaces],
+  }
+  tokenizer_json['pre_tokenizer'] = unigram.METASPACE
   path = tmp_path / 'tokenizer.json'
-  path.write_text(json.dumps(said))
+  path.write_text(json.dumps(tokenizer_json))
   assert not differing(path, captions, 77)
 
 

@@ -19,12 +19,12 @@ def test_a_model_is_that_of_one_step_also_where_a_run_goes_on(tmp_path):
   config = ConfigDict(CONFIG)
   checkpoint.save_config(tmp_path, config)
   saved(tmp_path, state(seed=1, step=1))
-  found = find_base(tmp_path)
-  before = found.made_by('', 0)
+  base = find_base(tmp_path)
+  before = base.made_by('', 0)
   saved(tmp_path, state(seed=2, step=2))
-  assert found.made_by('', 0) == before
+  assert base.made_by('', 0) == before
   assert before['model'] == f'{tmp_path.name} step 1'
-  same(found.load(), state(1).ema)
+  same(base.load(), state(1).ema)
 
 
 @pytest.mark.parametrize('gone', ['ema', '.', 'seen'])

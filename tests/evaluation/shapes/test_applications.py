@@ -161,7 +161,7 @@ def test_the_protocol_is_of_all_but_the_models(scored):
   later = scored()
   assert later['of'] == 'videos step 4, masked step 5'
   assert differences([first['protocol'], later['protocol']]) == {}
-  assert all(of['seed'] == 0 for of in first['protocol'].values())
+  assert all(entry['seed'] == 0 for entry in first['protocol'].values())
   other = scored(strength=0.5)
   assert differences([first['protocol'], other['protocol']]) == {'edit.strength': [0.6, 0.5]}
 

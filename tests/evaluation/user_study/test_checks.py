@@ -73,8 +73,8 @@ def test_prompts_are_those_of_their_own_folders(two, tmp_path):
   page = write_study(*two, tmp_path / 'out', **FEW, real=real)
   key = json.loads((tmp_path / 'out' / 'key.json').read_text())['items']
   for item in page_data(page)['items']:
-    of = key[item['id']]
-    if of['kind'] != 'still':  # whose prompt is not shown
+    entry = key[item['id']]
+    if entry['kind'] != 'still':  # whose prompt is not shown
       assert item['prompt'] == ('a real one' if item['always'] else f'of {of["name"][:3]}')
   with pytest.raises(ValueError, match=f'No prompt in index.jsonl for {NAMES[0]}, '):
     write_study(two[1], two[1], tmp_path / 'other', **FEW, real=real)

@@ -120,7 +120,7 @@ def spoil(page, one=None):
         (page.parent / 'videos' / f'{item[side]}.mp4').write_bytes(b'nothing')
 
 
-def test_a_video_that_cannot_be_played_is_told(browser, folders, tmp_path):
+def test_a_video_that_cannot_be_played_is_reported(browser, folders, tmp_path):
   page = write_study(*folders, tmp_path / 'out', **FEW, place=beside)
   spoil(page)
   context = browser.new_context()

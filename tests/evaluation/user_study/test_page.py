@@ -203,7 +203,7 @@ def study_scripts(page):
     (lambda a, b: (a.parent / 'im').mkdir(), {'images': 'im'}, f'There are 0 images {NAMES[0]} in'),
   ],
 )
-def test_mistakes_are_told_before_anything_is_written(tmp_path, change, options, words):
+def test_mistakes_are_reported_before_anything_is_written(tmp_path, change, options, words):
   ours, theirs = (folder_of(tmp_path, n, RED, frames=2) for n in ('ours', 'theirs'))
   if change:
     change(ours, theirs)

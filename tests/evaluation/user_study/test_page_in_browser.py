@@ -29,7 +29,7 @@ def test_a_session_by_keys_alone(tab, study, tmp_path):
   assert 'saved as a file' in tab.locator('#outcome').inner_text()
   result = analyse([tmp_path / 'a.json'], key_of(study))
   assert result.raters == 1
-  assert [(of.ours, of.n) for of in result.questions.values()] == [(1, 1), (1, 1)]
+  assert [(question.ours, question.n) for question in result.questions.values()] == [(1, 1), (1, 1)]
   answers = json.loads((tmp_path / 'a.json').read_text())['answers']
   assert [(a['pair'], a['question'], a['left']) for a in answers] == [
     (step['id'], step['question'], step['left']) for step in steps
@@ -167,11 +167,11 @@ def test_a_phone_shows_all_of_it(browser, study, tmp_path):
 
 def test_orders_and_sides_are_drawn_evenly_and_for_each_rater(tab, study):
   items = [{'id': f'p{i}', 'always': i < 2, 'questions': ['quality', 'text']} for i in range(12)]
-  told = {'study': 's', 'drawn': 6, 'items': items}
-  draws = """told => JSON.stringify([...Array(2000)].map((_, i) => steps(told, `rater ${i}`)
+  data = {'study': 's', 'drawn': 6, 'items': items}
+  draws = """data => JSON.stringify([...Array(2000)].map((_, i) => steps(data, `rater ${i}`)
     .map((step) => [step.item.id, step.question, step.left])))"""
-  text = tab.evaluate(draws, told)
-  assert tab.evaluate(draws, told) == text
+  text = tab.evaluate(draws, data)
+  assert tab.evaluate(draws, data) == text
   drawn = json.loads(text)
   orders = [[id for id, question, _ in one if question == 'text'] for one in drawn]
   assert {len(set(order)) for order in orders} == {8}
