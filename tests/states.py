@@ -61,7 +61,7 @@ def saved(workdir, *states, keep=None, data=None):
 
 
 def restored(workdir, **options):
-  """The step of what is restored, which is `state(step)`, 0 where nothing is, and what was logged."""
+  """The step of the restored `state(step)`, or 0 if nothing is restored, and the messages."""
   messages, data = [], Data(0)
   got = resume.restore(workdir, state(99, step=0), data, messages.append, **options)
   step = int(got.step) if got else 0

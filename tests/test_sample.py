@@ -97,8 +97,8 @@ def test_a_file_of_prompts_becomes_a_folder(run, tmp_path):
   ]
   files = [tmp_path / 'new' / name for name in names]
   assert sorted(os.listdir(tmp_path / 'new')) == [*names, 'index.jsonl']
-  *metadata, times, last = out.splitlines()
-  assert [*metadata, last] == [f'{tmp_path}/new/{name}' for name in (*names, 'index.jsonl')]
+  *paths, times, last = out.splitlines()
+  assert [*paths, last] == [f'{tmp_path}/new/{name}' for name in (*names, 'index.jsonl')]
   assert times.startswith('compiled in')
   index = [json.loads(line) for line in (tmp_path / 'new/index.jsonl').read_text().splitlines()]
   assert [line.pop('file') for line in index] == names

@@ -49,13 +49,13 @@ def run(folder, steps=(10, 20), metrics=True):
   lines = [{'step': 0, 'started': 1.0}]
   for step in range(1, 21):
     seconds = {f'seconds/{phase}': step / 2 for phase in PHASES}
-    metrics = {
+    values = {
       'loss': 2 / step,
       'grad_norm': 1.0 + step,
       'steps_per_s': 2.0 + step % 2,
       'skipped': 0,
     }
-    lines.append({'step': step, **metrics, 'of mine': step * 1.5, **seconds})
+    lines.append({'step': step, **values, 'of mine': step * 1.5, **seconds})
   if metrics:
     (workdir / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
   for step in steps:

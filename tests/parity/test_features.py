@@ -112,13 +112,11 @@ def test_clip(network, tmp_path):
   image, text, sizes = CLIPS[network]
   model = filled(clip_of(image, text, **sizes))
   model.save_pretrained(tmp_path)
-  network_spec = NETWORKS[network]
-  few = network_spec.model
+  spec = NETWORKS[network]
+  few = spec.model
   if network == 'clip_l14':
     few = few.clone(layers=3, text_layers=2)
-  params, _ = weights.load(
-    parameter_shapes(few, *network_spec.examples), network_spec.namings, str(tmp_path)
-  )
+  params, _ = weights.load(parameter_shapes(few, *spec.examples), spec.namings, str(tmp_path))
   known = clip_answers(model, 49408, (2, 224, 224, 3))
   inputs = drawn.normal('images', (2, 224, 224, 3)), drawn.tokens(49408)
   got = jax.jit(few.apply)({'params': params}, *map(jnp.asarray, inputs))
@@ -166,6 +164,6 @@ def test_the_published_names_are_those_of_transformers():
   image, text, sizes = CLIPS['clip_b32']
   with torch.device('meta'):
     of_model = shapes(CLIPModel(clip_of(image, text, **sizes).config))
-  network_spec = NETWORKS['clip_b32']
-  ours = parameter_shapes(network_spec.model, *network_spec.examples)
+  spec = NETWORKS['clip_b32']
+  ours = parameter_shapes(spec.model, *spec.examples)
   assert {n for name in ours for n in published.CLIP[0].theirs(name)} == of_model.keys()

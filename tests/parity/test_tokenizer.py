@@ -45,16 +45,16 @@ def test_captions(captions, n):
 @needs_data
 def test_a_file_of_newer_versions(captions, tmp_path):
   """They say with other steps how spaces are dealt with."""
-  tokenizer_json = json.loads(T5.read_text('utf-8'))
+  spec = json.loads(T5.read_text('utf-8'))
   spaces = {'type': 'Replace', 'pattern': {'Regex': ' {2,}'}, 'content': '▁'}
   strip = {'type': 'Strip', 'strip_left': False, 'strip_right': True}
-  tokenizer_json['normalizer'] = {
+  spec['normalizer'] = {
     'type': 'Sequence',
-    'normalizers': [tokenizer_json['normalizer'], strip, spaces],
+    'normalizers': [spec['normalizer'], strip, spaces],
   }
-  tokenizer_json['pre_tokenizer'] = unigram.METASPACE
+  spec['pre_tokenizer'] = unigram.METASPACE
   path = tmp_path / 'tokenizer.json'
-  path.write_text(json.dumps(tokenizer_json))
+  path.write_text(json.dumps(spec))
   assert not differing(path, captions, 77)
 
 

@@ -75,7 +75,7 @@ def test_prompts_are_those_of_their_own_folders(two, tmp_path):
   for item in page_data(page)['items']:
     entry = key[item['id']]
     if entry['kind'] != 'still':  # whose prompt is not shown
-      assert item['prompt'] == ('a real one' if item['always'] else f'of {of["name"][:3]}')
+      assert item['prompt'] == ('a real one' if item['always'] else f'of {entry["name"][:3]}')
   with pytest.raises(ValueError, match=f'No prompt in index.jsonl for {NAMES[0]}, '):
     write_study(two[1], two[1], tmp_path / 'other', **FEW, real=real)
 
