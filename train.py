@@ -32,10 +32,11 @@ from ml_collections import ConfigDict, config_flags
 
 from core import command, config_help, interrupt, unicode
 from core.params import cast_kernels, count, merge
-from core.sharding import make_mesh, of_each, put_batch, replicated
+from core.sharding import make_mesh, of_each, over_batch, put_batch, replicated
 from core.typing import Params
 from core.writable import require_folder
 from evaluation.in_training import make_scoring
+from pipelines.pipeline import Model
 from pipelines.stages import open_stage
 from training import account, checkpoint, failures, hooks, loop, processes, resume
 from training.agreement import from_first
@@ -48,7 +49,6 @@ from training.phases import Clock, watched
 from training.plan import lower_step, make_plan
 from training.ranges import require_in_range
 from training.sampling import (
-  make_generate_on_host,
   make_sampling,
   to_every_host,
   videos_at_once,
@@ -129,9 +129,8 @@ def train(
   split = lambda: tuple(jax.random.split(jax.random.key(config.seed), 3))
   key_init, key_step, key_evaluate = jax.jit(split, out_shardings=replicated(mesh))()
 
-  at_once = videos_at_once(config, mesh)
-  generate = make_generate_on_host(plan.stage.generate, at_once, mesh)
-  score = make_scoring(config, plan.stage, generate, workdir, at_once=at_once, **config.scores)
+  model = Model(config, plan.stage, videos_at_once(config, mesh), over_batch(mesh))
+  score = make_scoring(model, workdir, **config.scores)
   data, validation, fixed = open_batches(config, plan.stage, mesh)
   with contextlib.closing(data):
     state, frozen = open_state(workdir, plan, data, key_init, clock, start_over=start_over)
@@ -160,7 +159,7 @@ def train(
 
       shown = min(len(config.sample_prompts), config.evaluate_batch)
       preview = plan.stage.preview(to_every_host(put_batch(fixed[0], mesh), shown, mesh))
-      sample = make_sampling(config, preview, generate, workdir, metrics)
+      sample = make_sampling(config, preview, model.generate_by, workdir, metrics)
 
       average, by_step = lambda state: merge(state.ema, frozen), {}
       between_steps = [

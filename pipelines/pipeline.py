@@ -40,10 +40,14 @@ class Model:
   params: Params | None = None  # None until they are loaded
 
   def with_params(self, params: Params) -> 'Model':
-    """The model with these parameters, whose kernels are cast to the dtype of products, on every
-    device."""
+    """The model with parameters from a checkpoint, whose kernels are cast to the dtype of products,
+    on every device."""
     params = cast_kernels(params, self.config.model.dtype)
-    return dataclasses.replace(self, params=jax.device_put(params, self._replicated))
+    return self.with_sharded_params(jax.device_put(params, self._replicated))
+
+  def with_sharded_params(self, params: Params) -> 'Model':
+    """The model with parameters of a run, which stay as they are on the mesh of the run."""
+    return dataclasses.replace(self, params=params)
 
   def encode(
     self,
@@ -80,6 +84,10 @@ class Model:
     jax.effects_barrier()  # no step is reported after this
     row = _row(self._replicated)
     return (row(videos, i) for i in range(len(keys)))
+
+  def generate_by(self, params: Params, cond: Condition, keys: Keys) -> list[Pixels]:
+    """The pixels of the videos that these parameters of a run generate, in all processes."""
+    return [to_host(video) for video in self.with_sharded_params(params).generate(cond, keys)]
 
   @property
   def _replicated(self) -> jax.sharding.NamedSharding:

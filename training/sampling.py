@@ -10,14 +10,13 @@ from ml_collections import ConfigDict
 
 from core import video
 from core.condition import Condition
-from core.errors import UserError
-from core.sharding import filled, over_batch, replicated
+from core.sharding import filled, replicated
 from core.typing import Keys, Params
-from diffusion.sampling import Generate, video_keys
+from diffusion.sampling import video_keys
 from training.metrics import Metrics
 
-# (params, cond, keys) -> videos on the host, one for each key
-GenerateOnHost = Callable[[Params, Condition, Keys], np.ndarray]
+# (params, cond, keys) -> pixels of videos, one for each key, in all processes
+GeneratePixels = Callable[[Params, Condition, Keys], Sequence[video.Pixels]]
 
 
 def videos_at_once(config: ConfigDict, mesh: jax.sharding.Mesh) -> int:
@@ -26,29 +25,10 @@ def videos_at_once(config: ConfigDict, mesh: jax.sharding.Mesh) -> int:
   return filled(len(config.sample_prompts), mesh)
 
 
-def make_generate_on_host(
-  generate: Generate, count: int, mesh: jax.sharding.Mesh
-) -> GenerateOnHost:
-  """Returns `generate_on_host(params, cond, keys) -> videos`, of 1 to `count` videos.
-
-  `count` divides over the mesh.  A smaller batch is filled up with copies, which are dropped in the
-  end.  All processes call it together, with the same condition and keys, and each gets all videos.
-  """
-  fill = lambda tree: jax.tree.map(lambda x: x[jnp.arange(count) % len(x)], tree)
-  shard = jax.jit(fill, out_shardings=over_batch(mesh))
-
-  def generate_on_host(params, cond, keys):
-    if len(keys) > count:
-      raise UserError(f'Got {len(keys)} videos to make at once; allowed are 1 to {count}.')
-    return to_every_host(generate(params, *shard((cond, keys))), len(keys), mesh)
-
-  return generate_on_host
-
-
 def make_sampling(
   config: ConfigDict,
   preview: tuple[Sequence[str], Condition],
-  generate: GenerateOnHost,
+  generate: GeneratePixels,
   workdir: pathlib.Path,
   metrics: Metrics,
 ) -> Callable[[Params, int], None]:
@@ -57,7 +37,7 @@ def make_sampling(
   All processes call it together; the first one writes, and shows the videos by `metrics`.
 
   preview: the titles and the condition of the videos: see `training.stage.Stage`.
-  generate: see `make_generate_on_host`.
+  generate: generates `videos_at_once` videos or fewer: see `pipelines.pipeline.Model`.
   """
   d, (titles, cond) = config.data, preview
   keys = video_keys(config.seed, jnp.arange(len(titles)))
@@ -68,7 +48,7 @@ def make_sampling(
       return
     folder = workdir / 'samples' / f'step_{step:08}'
     folder.mkdir(parents=True, exist_ok=True)
-    for i, (title, frames) in enumerate(zip(titles, map(video.to_uint8, videos))):
+    for i, (title, frames) in enumerate(zip(titles, videos)):
       path = folder / f'{i}{".mp4" if d.frames > 1 else ".png"}'
       video.write(path, frames, fps=d.fps, metadata={'prompt': title, 'step': str(step)})
       if d.frames > 1:

@@ -4,14 +4,14 @@ import jax
 import pytest
 
 from configs import ssr, t2v
-from core.sharding import make_mesh
+from core.sharding import make_mesh, over_batch
 from data.synthetic import SCENES
 from evaluation.in_training import make_scoring
+from pipelines.pipeline import Model
 from pipelines.stages import open_stage
 from tests.conftest import SMALL
 from tests.scripts import save
 from training import checkpoint
-from training.sampling import make_generate_on_host
 
 
 @pytest.fixture
@@ -27,9 +27,8 @@ def config():
 def scoring(config, workdir, settings):
   """Of two videos at once, on one device."""
   mesh = make_mesh((('data', 1),), jax.devices()[:1])
-  stage = open_stage(config)
-  generate = make_generate_on_host(stage.generate, 2, mesh)
-  return make_scoring(config, stage, generate, workdir, at_once=2, **settings)
+  model = Model(config, open_stage(config), 2, over_batch(mesh))
+  return make_scoring(model, workdir, **settings)
 
 
 def test_scores_are_of_videos_by_these_parameters(tmp_path, config):

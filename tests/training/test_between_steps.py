@@ -8,13 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from core.condition import Condition
 from core.sharding import filled, make_mesh, put_batch
-from diffusion.sampling import video_keys
 from pipelines.stages import open_stage
 from tests.training.test_plan import CHANGES
 from training.plan import lower_between_steps, make_plan
-from training.sampling import make_generate_on_host, to_every_host, videos_at_once
+from training.sampling import to_every_host, videos_at_once
 from training.validation import evaluation_rows, make_losses
 
 AXES = {
@@ -26,35 +24,6 @@ AXES = {
 
 def mesh_of(axes):
   return make_mesh(axes, jax.devices()[: int(np.prod(list(dict(axes).values())))])
-
-
-@jax.jit
-def generate(params, cond, keys):
-  """Videos of one frame, each of its own text and key."""
-  noise = jax.vmap(lambda key: jax.random.normal(key, (1, 2, 2, 3)))(keys)
-  return noise + params['bias'] * cond.text.sum((1, 2))[:, None, None, None, None]
-
-
-@pytest.mark.parametrize('axes', AXES.values(), ids=AXES)
-@pytest.mark.parametrize('count', [1, 3, 8])
-def test_so_many_videos_are_made_on_any_mesh(axes, count):
-  mesh, params = mesh_of(axes), {'bias': jnp.asarray(2.0)}
-  text = jnp.arange(count * 2.0).reshape(count, 1, 2)
-  cond, keys = Condition(text, jnp.ones((count, 1), bool)), video_keys(0, jnp.arange(count))
-  want = generate(params, cond, keys)
-  n = mesh.size // mesh.shape['time']
-  devices = []
-
-  def recorded(*inputs):
-    made = generate(*inputs)
-    devices.append(({s.data.shape[0] for s in made.addressable_shards}, len(made)))
-    return made
-
-  got = make_generate_on_host(recorded, filled(8, mesh), mesh)(params, cond, keys)
-  np.testing.assert_allclose(got, want, rtol=1e-6)
-  assert devices == [({8 // n}, 8)]  # none of them makes more than its part
-  with pytest.raises(ValueError, match='Got 9 videos to make at once; allowed are 1 to 8'):
-    make_generate_on_host(recorded, 8, mesh)(params, cond, video_keys(0, jnp.arange(9)))
 
 
 def test_what_is_made_together_are_the_prompts_and_more_where_devices_would_idle():
