@@ -100,7 +100,7 @@ def drawn(folder: pathlib.Path) -> list[Row]:
 
 
 def _scene(caption: str) -> dict:
-  """The first held-out clip that this is said of."""
+  """The first held-out clip with this caption."""
   seed = SHAPES['test']
   clips = (i for i in itertools.count() if synthetic.facts(i, seed).caption == caption)
   return synthetic.clip(next(clips), size=SIDE, frames=FRAMES, fps=FPS, seed=seed)
@@ -151,6 +151,10 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  flags.DEFINE_string('output', 'gallery', 'The folder, made if it is not there.')
-  flags.DEFINE_integer('steps', 20, 'Of the base model, for each video.', lower_bound=1)
+  flags.DEFINE_string(
+    'output', 'gallery', 'The folder of the page, which is made if it does not exist.'
+  )
+  flags.DEFINE_integer(
+    'steps', 20, 'The number of denoising steps of the base model for each video.', lower_bound=1
+  )
   command.run(main)
