@@ -45,6 +45,12 @@ SHORTER = {
   r'--clips=\d+': '--clips=1',
   r'--(min_frames)=\d+': r'--\1=4',
 }
+# The folders of the repository that commands see.  Others may be the user's own, such as clips/,
+# and the inputs would be written into them.
+LINKED = (
+  'benchmarks', 'checkpoints', 'configs', 'core', 'data', 'diffusion', 'evaluation', 'pipelines',
+  'ssr', 'stunet', 'text', 'training',
+)  # fmt: skip
 TRAIN = (
   '--config.steps=2', '--config.loader.batch=2', '--config.evaluate_times=1',
   '--config.evaluate_batch=2', '--config.evaluate_clips=2', '--config.sampling.steps=1',
@@ -86,9 +92,9 @@ def reason_not_to_run(words: list[str]) -> str | None:
 
 
 def prepare(folder: pathlib.Path) -> None:
-  """Links the repository's files, and writes the inputs that the pages name."""
-  for path in command.ROOT.iterdir():
-    if path.name not in ('runs', '.git', 'out.mp4', 'out_xt.png'):
+  """Links the repository's code and models, and writes the inputs that the pages name."""
+  for path in [*command.ROOT.glob('*.py'), *(command.ROOT / name for name in LINKED)]:
+    if path.exists():
       (folder / path.name).symlink_to(path)
   (folder / 'exported').mkdir()
   facts = dict(size=128, frames=80, fps=16.0, seed=9)

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from benchmarks import docs
 from benchmarks.docs import commands, pages, reason_not_to_run, substituted
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -108,6 +109,31 @@ def test_folders_and_scripts_have_their_line():
 def test_every_command_is_run_or_says_why_not():
   for page, words in COMMANDS:
     assert words[0] == 'python' or reason_not_to_run(words), (page, words)
+
+
+def test_files_of_the_user_are_neither_linked_nor_written(tmp_path, monkeypatch):
+  """Though they lie in the repository, under the names of the inputs."""
+  root, folder = tmp_path / 'repository', tmp_path / 'scratch'
+  (root / 'clips').mkdir(parents=True)
+  (root / 'core').mkdir()
+  folder.mkdir()
+  users = [root / 'clips' / 'captions.jsonl', root / 'photo.jpg', root / 'IF-in-neon']
+  for path in [*users, root / 'sample.py']:
+    path.write_text('mine')
+  monkeypatch.setattr(docs.command, 'ROOT', root)
+  docs.prepare(folder)
+  assert [path.read_text() for path in users] == ['mine'] * 3
+  assert [path.name for path in (root / 'clips').iterdir()] == ['captions.jsonl']
+  assert {path.name for path in folder.iterdir() if path.is_symlink()} == {'core', 'sample.py'}
+
+
+def test_commands_see_every_folder_with_code_and_write_to_none():
+  assert set(docs.LINKED) == {*FOLDERS, 'checkpoints'} - {'tests'}
+  for page, words in COMMANDS:
+    if reason_not_to_run(words):
+      continue
+    written = [w.split('=')[1] for w in substituted(words) if w.startswith(('--out=', '--output='))]
+    assert not [path for path in written if path.split('/')[0] in docs.LINKED], page
 
 
 def test_commands_are_cut_out_joined_and_shortened():
