@@ -29,7 +29,7 @@ from data import synthetic
 NOT_RUN = {
   r'^make (demo|test|gallery|test-parity|docs-check)$': 'CI runs it, or it runs this',
   r'^python gallery\.py': 'tests/test_gallery.py runs it; it takes minutes',
-  r'\bIF-I|runs/if_|:if_|if_m_': "DeepFloyd IF's weights; tests/test_pretrained.py has tiny ones",
+  r'\bIF-I|runs/if_|:if_|if_m_|IF-in-': "DeepFloyd IF's weights; tests/test_pretrained.py has some",
   r'--compile_for': "a TPU's compiler; .ci/run installs it and runs such a command",
   r'^(pip|hf|gcloud|srun|sbatch|docker|\.|launch/)': 'a network, a cloud or a cluster',
   r'from_torch|torch_python': 'torch; make test-parity',
@@ -37,7 +37,8 @@ NOT_RUN = {
 }
 # What is replaced in the commands that are run.
 SHORTER = {
-  r'(configs/\w+\.py):demo(_sparse)?': r'\1:tiny',
+  # A style stays at scale demo: it is of a model that ships, which samples it afterwards.
+  r'(configs/(?!style)\w+\.py):demo(_sparse)?': r'\1:tiny',
   r'TEXT': 'a red circle moving right on a black background',
   r'=checkpoints/demo/(t2i|t2v|t2v_masked|ssr)$': r'=exported/\1',
   r'=i3d\.safetensors|=c3d\.safetensors': '=random:0',
@@ -56,6 +57,7 @@ TRAIN = (
   '--config.evaluate_batch=2', '--config.evaluate_clips=2', '--config.sampling.steps=1',
 )  # fmt: skip
 SAMPLE = ('--steps=2',)
+BUILD = ('--overwrite',)  # Two pages build the same dataset.
 
 
 def pages() -> list[pathlib.Path]:
@@ -79,7 +81,10 @@ def substituted(words: list[str]) -> list[str]:
       if not to.startswith('=exported') or (export and word.startswith('--out=')):
         word = re.sub(pattern, to, word)
     result.append(word)
-  shorter = {'train.py': TRAIN, 'benchmarks.initialisation': TRAIN, 'sample.py': SAMPLE}
+  shorter = {
+    'train.py': TRAIN, 'benchmarks.initialisation': TRAIN, 'sample.py': SAMPLE,
+    'data.builder': BUILD,
+  }  # fmt: skip
   name = next((word for word in words[1:] if word in shorter), '')
   set_already = {word.split('=')[0] for word in words}
   return result + [o for o in shorter.get(name, ()) if o.split('=')[0] not in set_already]
