@@ -83,7 +83,7 @@ _EXTENSION = flags.DEFINE_enum(
 )
 _HOST = flags.DEFINE_integer('host', 0, 'The number of this host, of --hosts.', lower_bound=0)
 _HOSTS = flags.DEFINE_integer(
-  'hosts', 1, 'The number of hosts, each of which makes its share of the videos.', lower_bound=1
+  'hosts', 1, 'The number of hosts.  Each makes its share of the videos.', lower_bound=1
 )
 _SEED = flags.DEFINE_integer(
   'seed', 0, 'The seed of all random numbers.', lower_bound=0, upper_bound=2**32 - 1

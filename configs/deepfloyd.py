@@ -83,3 +83,5 @@ IF_M_SSR, IF_L_SSR = _ssr(96), _ssr(160)
 # Our loss is L_simple, which does not train the predicted variance.  A network that was trained
 # here is therefore sampled with the smallest variance, and not with the one that it predicts.
 TRAINED_HERE = {'sampling': {'sampler': 'ddpm_small'}}
+# What the video stages share.
+VIDEO = merge(TRAINED_HERE, {'mesh': (('data', 1), ('fsdp', -1)), 'loader': {'batch': 64}})

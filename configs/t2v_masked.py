@@ -25,14 +25,7 @@ from ml_collections import ConfigDict
 from configs import base, deepfloyd, models
 from configs.scales import at_scale, merge
 
-_IF = merge(
-  deepfloyd.TRAINED_HERE,
-  {
-    'steps': 50_000,
-    'mesh': (('data', 1), ('fsdp', -1)),
-    'loader': {'batch': 64},
-  },
-)
+_IF = merge(deepfloyd.VIDEO, {'steps': 50_000})
 
 SCALES = {
   'tiny': merge(

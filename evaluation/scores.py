@@ -216,9 +216,10 @@ def _moments(network, *args) -> feature_statistics.Moments:
 
 @functools.lru_cache(maxsize=4)
 def _reference(network, folder: str, reading, count, seed, batch):
-  """The moments of real videos, none of which may be skipped, and the digest of their folder.
+  """The moments of the real videos, and the digest of their folder.
 
-  They are cached for a training that is scored repeatedly.
+  A video that cannot be read is an error.  The results are cached for a training that is scored
+  repeatedly.
   """
 
   def refuse(file, reason):  # at the first such file, not after hours

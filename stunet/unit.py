@@ -63,8 +63,8 @@ class Unit(nn.Module):
 def save_products(primitive, *inputs, **params) -> bool:
   """A policy of `jax.checkpoint`: whether a result is saved for the backward pass.
 
-  The results of convolutions and dense layers are.  Norms, activations and the products of
-  attention, of which there are as many as pairs of pixels, are computed again.
+  The results of convolutions and dense layers are saved.  Norms, activations and the products of
+  attention, whose size grows with the square of the number of pixels, are computed again.
   """
   dense = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
   return primitive.name == 'conv_general_dilated' or dense(primitive, *inputs, **params)

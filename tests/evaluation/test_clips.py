@@ -8,29 +8,11 @@ import pytest
 from core import video
 from evaluation.clips import Reading, batched, clips, read
 from evaluation.folder import open_folder
-
-
-def numbered(frames, side=8):
-  """A video in which the level of every frame is its index."""
-  return np.tile(np.arange(frames, dtype=np.uint8)[:, None, None, None], (1, side, side, 3))
-
-
-def refuse(file, reason):
-  raise AssertionError(f'{file} was skipped: {reason}')
+from tests.evaluation.conftest import numbered, refuse
 
 
 def first(clip):
   return clip[:, 0, 0, 0].tolist()
-
-
-@pytest.fixture
-def folder(tmp_path):
-  (tmp_path / 'deep').mkdir()
-  for name, frames in {'b': 9, 'a': 5, 'deep/c': 3}.items():
-    np.save(tmp_path / f'{name}.npy', numbered(frames))
-  (tmp_path / '.hidden.mp4').write_bytes(b'')
-  (tmp_path / 'notes.txt').write_text('none')
-  return tmp_path
 
 
 def test_first_window_and_stride(folder):
