@@ -30,7 +30,7 @@ def _log_no_error_twice() -> None:
 
   Orbax raises the first one; if a disk is full, hundreds of others would each print a traceback.
   """
-  unraised = 'Task exception was never retrieved'
+  unraised = 'exception was never retrieved'  # of a task, a future, or several of them gathered
   logging.getLogger('asyncio').addFilter(lambda record: unraised not in record.getMessage())
 
 

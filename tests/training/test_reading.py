@@ -85,6 +85,8 @@ def test_an_error_that_orbax_raises_is_not_logged_for_every_array(caplog):
 
   async def save():
     first, *_ = [asyncio.ensure_future(write()) for _ in range(3)]
+    future = asyncio.get_running_loop().create_future()
+    future.set_exception(OSError('full'))
     with pytest.raises(OSError, match='full'):
       await first
 
