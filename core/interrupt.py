@@ -15,9 +15,11 @@ STATUS = 130  # the exit status of a command that Ctrl-C ended: 128 plus the num
 
 def is_behind(error: BaseException | None) -> bool:
   """Whether an error is Ctrl-C, or was raised while Ctrl-C was handled, as by closing a file."""
-  while error is not None and not isinstance(error, KeyboardInterrupt):
+  seen = set()
+  while error is not None and error not in seen and not isinstance(error, KeyboardInterrupt):
+    seen.add(error)
     error = error.__cause__ or error.__context__
-  return error is not None
+  return isinstance(error, KeyboardInterrupt)
 
 
 def end_process(status: int) -> None:

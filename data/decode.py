@@ -59,10 +59,12 @@ def decode(
       'and count >= 1 or None.'
     )
   frames, damage = _first(pictures(file, fps=fps, start=start, size=size), count)
+  if damage and not frames:
+    raise damage
   if len(frames) < (count or 1):
     rate = '' if fps is None else f' at {fps:g} a second'
     reason = f'ends early: {len(frames)} of {count or 1} frames{rate}'
-    raise damage if damage and not frames else ValueError(_named(file, reason)) from damage
+    raise UserError(_named(file, reason)) from damage
   return np.stack(frames)
 
 

@@ -11,6 +11,8 @@ import struct
 import numpy as np
 import pytest
 
+from core import command
+from core.errors import UserError
 from data import decode, streams
 from tests.data.videos import encoded, numbered
 
@@ -31,6 +33,20 @@ def test_each_time_shows_the_last_frame_presented_by_then(fps):
   wanted = np.arange(0, since[-1], 1 / fps)
   expected = [int(np.flatnonzero(since <= t + decode.SLACK)[-1]) for t in wanted]
   assert shown(file, fps=fps)[: len(expected)] == expected
+
+
+def test_the_error_of_a_damaged_file_is_reported_once(tmp_path, capsys):
+  """Such an error was its own cause, and whoever followed the causes never came to an end."""
+  (tmp_path / 'a.mp4').write_bytes(b'no video')
+  with pytest.raises(UserError, match=r'a\.mp4: cannot be opened') as error:
+    shown(tmp_path / 'a.mp4', count=9)
+  assert error.value.__cause__ is not error.value
+  file = encoded(numbered(4), np.arange(4) * 100)
+  with pytest.raises(UserError, match='ends early: 4 of 9 frames at 10 a second') as early:
+    shown(file, fps=10.0, count=9)
+  for one in (error.value, early.value):
+    assert command.report(one) == 2
+  assert capsys.readouterr().err.count('error: ') == 2
 
 
 def test_a_frame_keeps_no_thread():
