@@ -341,7 +341,7 @@ def _make(
   if not ssr and not _BASE_ONLY.value:
     workdir = base.workdir.absolute().with_name('ssr')
     _note(f'no {workdir}: the video stays small; --ssr_workdir=DIR makes it large')
-  pipeline = pipeline.with_params(change(base.load()), ssr and ssr.load())
+  pipeline = pipeline.load_params(base, ssr, change)
   for job, pixels in jobs.generate(todo, pipeline, seed=_SEED.value, **inputs):
     job.write(pixels, fps=d.fps, upscale=_UPSCALE.value, made_by=made_by)
     print(*filter(None, (job.path, job.xt_slice)), sep='\n')

@@ -100,15 +100,15 @@ def make_sample(
   ) -> Video:
     first, keys = jax.vmap(jax.random.split, out_axes=1)(keys)
     start = () if initial_video is None else (initial_video.strength,)
-    schedule = space(process, steps, *start)
+    step_times = space(process, steps, *start)
     noise = jax.vmap(lambda key: jax.random.normal(key, shape))(first)
-    xt = _initial_xt(process, schedule[0], noise, cond, initial_video)
+    xt = _initial_xt(process, step_times[0], noise, cond, initial_video)
     denoiser, options = threshold(denoiser), dict(keys=keys, on_step=on_step)
     if cond.mask is None:
-      return run(denoiser, cond, xt, process, schedule, **options)
+      return run(denoiser, cond, xt, process, step_times, **options)
     if sampler in STOCHASTIC:
       options['mask'] = cond.mask
-    return cond.composite(run(composited(denoiser), cond, xt, process, schedule, **options))
+    return cond.composite(run(composited(denoiser), cond, xt, process, step_times, **options))
 
   return sample
 

@@ -60,7 +60,7 @@ def sample(
       for stray in job.path.parent.glob(f'.{glob.escape(job.path.name)}.*.part'):
         stray.unlink()
     pipeline = Pipeline.open(base, ssr, batch=batch, progress=sys.stderr.isatty())
-    pipeline = pipeline.with_params(base.load(), ssr and ssr.load())
+    pipeline = pipeline.load_params(base, ssr)
     for i, (job, pixels) in enumerate(generate(todo, pipeline, seed=seed)):
       if i == 0:  # another host may have started with other settings meanwhile
         _require_same_index(jobs, made_by)

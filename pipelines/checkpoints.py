@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from core.errors import UserError
 from core.typing import Params
+from pipelines.checks import require_options
 from pipelines.stages import (
   STAGES,
   masked_text_to_video,
@@ -58,7 +59,7 @@ def find_base(
     raise UserError(
       f'{workdir} is not a model that is given part of a video; configs/t2v_masked.py trains one.'
     )
-  config.data.frames = frames or config.data.frames
+  config.data.frames = config.data.frames if frames is None else frames
   return _found(workdir, config, sampling)
 
 
@@ -72,5 +73,7 @@ def find_super_resolution(
 
 
 def _found(workdir: pathlib.Path, config: ConfigDict, sampling: dict) -> Checkpoint:
-  config.sampling.update({k: v for k, v in sampling.items() if v is not None})
+  changes = {k: v for k, v in sampling.items() if v is not None}
+  require_options(config, changes)
+  config.sampling.update(changes)
   return Checkpoint(workdir, config, checkpoint.latest_step(workdir))

@@ -1,4 +1,4 @@
-"""The videos that a command makes: what of, and into which files."""
+"""The videos that a command makes: their prompts and their files."""
 
 import contextlib
 import dataclasses
@@ -21,7 +21,7 @@ LETTERS, BYTES = 60, 180  # of a prompt in the name of a file, which may have 25
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """A video to make: the one of its prompt with this number, and where it goes."""
+  """A video to make: its prompt, its number among the videos of the prompt, and its file."""
 
   prompt: str
   number: int
@@ -29,7 +29,10 @@ class Job:
   xt_slice: pathlib.Path | None = None
 
   def write(self, pixels: video.Pixels, *, fps: float, upscale: int, made_by: dict) -> None:
-    """Writes the files, with what is to be said of them; each pixel is a square of a side."""
+    """Writes the video and its X-T slice with their metadata.
+
+    upscale: the side of the square that each pixel becomes.
+    """
     self.path.parent.mkdir(exist_ok=True)
     metadata = self.metadata(made_by)
     video.write(self.path, pixels, fps=fps, metadata=metadata, upscale=upscale)
@@ -38,7 +41,7 @@ class Job:
       video.write(self.xt_slice, image, metadata=metadata, upscale=upscale)
 
   def metadata(self, made_by: dict) -> dict[str, str]:
-    """What is said of the video."""
+    """The metadata of the video, as texts."""
     facts = {'prompt': self.prompt, 'number': self.number, **made_by}
     return {key: unicode.escaped(str(value)) for key, value in facts.items()}
 
@@ -46,7 +49,7 @@ class Job:
 def of_prompt(
   prompt: str, videos: int, output: pathlib.Path, xt_slice: pathlib.Path | None
 ) -> list[Job]:
-  """So many videos of a prompt.
+  """A job for each of the `videos` of a prompt.
 
   ValueError for a prompt that is blank, or no Unicode text; the errors of `video.check_writable`.
   """
@@ -67,7 +70,7 @@ def of_prompt(
 
 
 def of_list(prompts: Sequence[str], videos: int, folder: pathlib.Path) -> list[Job]:
-  """So many videos of every prompt.
+  """A job for each of the `videos` of every prompt.
 
   ValueError where the folder is a file; the errors of `video.check_writable`.
   """
@@ -114,11 +117,13 @@ def generate(
   prompts, numbers = [job.prompt for job in jobs], [job.number for job in jobs]
   inputs = dict(condition=condition, initial_video=initial_video)
   begin = time.perf_counter()
-  pipeline.compile(**inputs)
-  compiled = time.perf_counter()
-  yield from zip(jobs, pipeline.generate(prompts, seed=seed, numbers=numbers, **inputs))
+  try:
+    pipeline.compile(**inputs)
+    compiled = time.perf_counter()
+    yield from zip(jobs, pipeline.generate(prompts, seed=seed, numbers=numbers, **inputs))
+  finally:
+    pipeline.bar().close()
   end = time.perf_counter()
-  pipeline.bar().close()
   print(f'compiled in {compiled - begin:.1f} s, made in {end - compiled:.1f} s')
 
 
@@ -130,7 +135,7 @@ def slug(prompt: str) -> str:
 
 
 def index(jobs: Sequence[Job], made_by: dict) -> list[dict[str, str]]:
-  """What is to be said of each video, by the name of its file."""
+  """The metadata of each video, with the name of its file."""
   return [{'file': job.path.name} | job.metadata(made_by) for job in jobs]
 
 

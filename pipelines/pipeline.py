@@ -21,6 +21,7 @@ from diffusion.sampler import OnStep
 from diffusion.sampling import InitialVideo, video_keys
 from pipelines.cascade import to_host, window_mesh
 from pipelines.checkpoints import Checkpoint, find_base, find_super_resolution
+from pipelines.checks import require_condition, require_initial_video, require_requests
 from pipelines.stages import open_stage
 from pipelines.text_to_video import clip_mesh
 from text.encoder import open_encoder
@@ -37,7 +38,7 @@ class Model:
   stage: Stage
   batch: int  # videos that are generated together; fewer are filled up, and cost as much
   sharding: jax.sharding.NamedSharding  # of the conditions of a batch
-  params: Params | None = None  # None until they are loaded
+  params: Params | None = dataclasses.field(default=None, repr=False)  # None until they are loaded
 
   def with_params(self, params: Params) -> 'Model':
     """The model with parameters from a checkpoint, whose kernels are cast to the dtype of products,
@@ -94,6 +95,8 @@ class Model:
     return replicated(self.sharding.mesh)
 
   def _place(self, x):
+    if not hasattr(x, 'ndim'):
+      x = jnp.asarray(x)
     if not x.ndim:
       return jax.device_put(x, self._replicated)
     if len(x) == self.batch and getattr(x, 'sharding', None) == self.sharding:
@@ -143,12 +146,14 @@ class Pipeline:
     batch: small videos that are generated together.
     frames, sampling: what differs from the base model's config, as steps=20 and guidance=4.0.
 
-    ValueError if a folder has no such model or a setting is not allowed.
+    UserError if a folder has no such model or a setting is not allowed.
     """
+    if batch < 1:
+      raise UserError(f'Got a batch of {batch} videos; allowed are 1 or more.')
     base = find_base(workdir, frames=frames, **sampling)
     ssr = find_super_resolution(ssr_workdir, base.config.data) if ssr_workdir else None
     pipeline = cls.open(base, ssr, batch=batch)
-    return pipeline.with_params(base.load(), ssr and ssr.load())
+    return pipeline.load_params(base, ssr)
 
   @classmethod
   def open(
@@ -168,10 +173,24 @@ class Pipeline:
     small = Model(base.config, stage, batch, over_batch(clip_mesh(batch, devices)))
     return cls(small, ssr and _open_super_resolution(ssr.config, on_step, devices), bar)
 
-  def with_params(self, params: Params, ssr_params: Params | None = None) -> 'Pipeline':
-    """The pipeline with these parameters of its models."""
-    ssr = self.ssr and self.ssr.with_params(ssr_params)
-    return dataclasses.replace(self, base=self.base.with_params(params), ssr=ssr)
+  def load_params(
+    self,
+    base: Checkpoint,
+    ssr: Checkpoint | None,
+    change: Callable[[Params], Params] = lambda params: params,
+  ) -> 'Pipeline':
+    """The pipeline with the parameters of these checkpoints, those of the base model changed.
+
+    One model after the other is loaded and cast: there is no time when both are in float32.
+    """
+    pipeline = self.with_params(change(base.load()))
+    if not ssr:
+      return pipeline
+    return dataclasses.replace(pipeline, ssr=pipeline.ssr.with_params(ssr.load()))
+
+  def with_params(self, params: Params) -> 'Pipeline':
+    """The pipeline with these parameters of its base model."""
+    return dataclasses.replace(self, base=self.base.with_params(params))
 
   @property
   def side(self) -> int:
@@ -195,21 +214,27 @@ class Pipeline:
       the videos.
     initial_video: the small video from which sampling starts, in a batch of one, for all videos.
 
+    UserError, before anything is compiled, if one of these is not allowed: see `pipelines.checks`.
     Everything is compiled before the first video is generated.
     """
     numbers = range(len(prompts)) if numbers is None else numbers
-    condition, low_res = self.compile(condition, initial_video)
+    require_requests(prompts, seed, numbers)
+    self.require(condition, initial_video)
+    return self._generate(prompts, seed, numbers, condition, initial_video) if prompts else iter(())
+
+  def _generate(self, prompts, seed, numbers, condition, initial_video) -> Iterator[Pixels]:
+    large, small = self.compile(condition, initial_video)
     for start in range(0, len(prompts), self.base.batch):
       some = slice(start, start + self.base.batch)
       self._show(self.base, f'video {start + 1} of {len(prompts)}')
-      cond = self.base.encode(prompts[some], low_res)
+      cond = self.base.encode(prompts[some], small)
       videos = self.base.generate(
         cond, video_keys(seed, jnp.array([*numbers[some]])), initial_video
       )
       for i, frames in enumerate(videos, start):
         if self.ssr:
           self._show(self.ssr, f'super-resolution, video {i + 1} of {len(prompts)}')
-          cond = self.ssr.encode([prompts[i]], condition)
+          cond = self.ssr.encode([prompts[i]], large)
           cond = cond.replace(low_res=jax.device_put(frames[None], self.ssr.sharding))
           [frames] = self.ssr.generate(cond, video_keys(seed, jnp.array([numbers[i]])))
         yield to_host(frames)
@@ -219,34 +244,34 @@ class Pipeline:
   ) -> tuple[Condition, Condition]:
     """Compiles all that generates videos of such a condition, unless it is compiled already, and
     returns the condition of super-resolution and of the base model, on their devices."""
-    _require_conditions(condition, self.base.stage)
+    self.require(condition, initial_video)
     self.bar().set_description('compiling')
     key = video_keys(0, jnp.zeros(1, int))
-    small = condition
+    # Each model places its condition from the host: their meshes may differ.
+    small = large = condition
     if self.ssr:
-      condition = self.ssr.place(condition)
+      # Other fields are of the base model alone, at its size.
+      taken = {*self.ssr.stage.optional}
+      others = {name: None for name in vars(condition) if name not in taken}
+      large = self.ssr.place(condition.replace(**others))
       d = self.base.config.data
       low_res = jnp.zeros((1, d.frames, d.size, d.size, 3))
-      self.ssr.compile(self.ssr.encode([''], condition).replace(low_res=low_res), key)
+      self.ssr.compile(self.ssr.encode([''], large).replace(low_res=low_res), key)
       if small.mask is not None:
         small = small.downsample_mask(self.ssr.config.degrade.factor)
     small = self.base.place(small)
     self.base.compile(self.base.encode([''], small), key, initial_video)
-    return condition, small
+    return large, small
+
+  def require(self, condition: Condition, initial_video: InitialVideo | None) -> None:
+    """UserError unless videos can be generated of these."""
+    require_condition(condition, self.base.stage, self.base.config, self.side)
+    if initial_video is not None:
+      require_initial_video(initial_video, self.base.config)
 
   def _show(self, model: Model, what: str) -> None:
     self.bar().reset(model.config.sampling.steps)
     self.bar().set_description(what)
-
-
-def _require_conditions(condition: Condition, stage: Stage) -> None:
-  """ValueError if the condition has a field that the stage is not sampled with."""
-  allowed = {*stage.condition, *stage.optional}
-  present = {name for name, value in vars(condition).items() if value is not None}
-  if unknown := sorted(present - allowed):
-    raise UserError(
-      f'Got a condition with {", ".join(unknown)}; allowed are {", ".join(sorted(allowed))}.'
-    )
 
 
 def _open_super_resolution(

@@ -55,7 +55,7 @@ def fingerprint(weight) -> int:
 def load_trained(workdir: pathlib.Path) -> Style:
   """The style that was trained in a workdir.  ValueError if none was."""
   config, params, _ = checkpoint.load(workdir)
-  if config.stage != 'style':
+  if config.get('stage') != 'style':
     raise UserError(f'{workdir} is not a style; configs/style.py trains one.')
   _, image, _ = checkpoint.load(pathlib.Path(config.init_from))
   image, trained = names(image), names(params)

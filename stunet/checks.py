@@ -48,8 +48,8 @@ def _check_level(model, i):
 def check_frames(frames: int, factor: int) -> None:
   """UserError unless a clip may have so many frames: one, or a multiple of the temporal factor."""
   if frames != 1 and (frames < 1 or frames % factor):
-    below = frames // factor * factor
-    near = ' or '.join(str(f) for f in sorted({below or 1, below + factor}) if f > 0)
+    below = max(frames, 0) // factor * factor
+    near = ' or '.join(map(str, sorted({below or 1, below + factor})))
     raise UserError(
       f'{frames} frames do not divide by the temporal factor {factor} of the model: use 1 or a '
       f'multiple of {factor}; the nearest are {near}.'

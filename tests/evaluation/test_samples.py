@@ -40,7 +40,7 @@ def made(monkeypatch):
     """Stands for a pipeline, of which only the batch counts."""
 
     def open(base, ssr, *, batch, progress):
-      return types.SimpleNamespace(with_params=lambda params, ssr_params: batch)
+      return types.SimpleNamespace(load_params=lambda base, ssr: batch)
 
   def generate(jobs, batch, *, seed):
     for start in range(0, len(jobs), batch):
