@@ -93,7 +93,8 @@ def _sample(model: Model, jobs: Sequence[Job], name: str) -> None:
   made_by = {'model': name, 'seed': config.seed, 'fps': config.data.fps}
   made_by |= config.sampling.to_dict() | {'batch': model.batch}
   prompts, numbers = [job.prompt for job in jobs], [job.number for job in jobs]
-  videos = Pipeline(model).generate(prompts, seed=config.seed, numbers=numbers)
+  # All processes generate all videos before the first one writes, which may fail.
+  videos = list(Pipeline(model).generate(prompts, seed=config.seed, numbers=numbers))
   for job, pixels in zip(jobs, videos):
     if is_first:
       job.path.parent.mkdir(parents=True, exist_ok=True)

@@ -85,8 +85,8 @@ def _read_config(workdir):
     config = json.loads(path.read_text('utf-8'))
   except (OSError, ValueError) as error:
     raise UserError(f'{path} cannot be read: {error}.  {_RESTORE}') from error
-  if not isinstance(config, dict):
-    raise UserError(f'{path} is no config, as it is not a JSON object.  {_RESTORE}')
+  if not isinstance(config, dict) or not isinstance(config.get('model', {}), dict):
+    raise UserError(f'{path} is no config, as it is not a JSON object of groups.  {_RESTORE}')
   for old, new in RENAMED.items():
     *groups, key = old.split('.')
     group = config

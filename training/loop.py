@@ -45,7 +45,7 @@ def run(
   unread, stopped = None, False
   for number in range(int(state.step), steps + 1):
     due = [hook for hook in hooks if number == steps or is_due(number, hook.every)]
-    if unread and (due or stopped):
+    if unread and (due or stopped or number == steps):
       with clock.during('step'):
         stopped |= read_metrics(*unread)
       unread = None

@@ -33,16 +33,15 @@ class Metrics:
   def __init__(self, workdir: pathlib.Path, tracker: Tracker | None = None):
     self._workdir, self._tracker = workdir, tracker
     self._events = None
-    self._failed = False
+    self._failed = set()  # the places whose failure was reported
 
   def __enter__(self) -> 'Metrics':
     return self
 
-  def __exit__(self, *exception) -> None:
-    if self._events:
-      self._events.close()
+  def __exit__(self, kind, *exception) -> None:
+    self._close_events()
     if self._tracker:
-      self._tracker.close()
+      self._tracker.close(kind is not None)
 
   def write(self, step: int, values: Mapping[str, float | int]) -> None:
     """Adds numbers of a step.  In `metrics.jsonl` one that is not finite is null."""
@@ -53,9 +52,9 @@ class Metrics:
       _append(self._workdir / 'metrics.jsonl', json.dumps({'step': step, **finite}))
       self._add_events(step, [scalar(name, value) for name, value in values.items()])
 
-    self._attempt(to_files)
+    self._to_files(to_files)
     if self._tracker:
-      self._attempt(lambda: self._tracker.write(step, values))
+      self._attempt('the tracker', lambda: self._tracker.write(step, values))
 
   def write_video(
     self,
@@ -71,9 +70,9 @@ class Metrics:
 
     path: the file, .mp4 or .png, that holds the frames already.
     """
-    self._attempt(lambda: self._add_events(step, [_animation(name, frames, fps)]))
+    self._to_files(lambda: self._add_events(step, [_animation(name, frames, fps)]))
     if self._tracker:
-      self._attempt(lambda: self._tracker.write_video(step, name, path, caption))
+      self._attempt('the tracker', lambda: self._tracker.write_video(step, name, path, caption))
 
   def _add_events(self, step: int, summaries: list[Summary]) -> None:
     """Writes events in the caller's thread.
@@ -87,15 +86,27 @@ class Metrics:
       self._events.write_event(event_pb2.Event(step=step, wall_time=time.time(), summary=summary))
     self._events.flush()
 
-  def _attempt(self, write: Callable[[], None]) -> None:
+  def _close_events(self) -> None:
+    events, self._events = self._events, None
+    if events:
+      events.close()
+
+  def _to_files(self, write: Callable[[], None]) -> None:
+    if not self._attempt(str(self._workdir), write):
+      self._events = None  # its file may be cut short: another one is begun
+
+  def _attempt(self, place: str, write: Callable[[], None]) -> bool:
+    """Whether the metrics were written to the place."""
     if jax.process_index() > 0:
-      return
+      return True
     try:
       write()
     except OSError as error:
-      if not self._failed:
-        log(f'Metrics of {self._workdir} cannot be written: {error}.  The run goes on.')
-      self._failed, self._events = True, None
+      if place not in self._failed:
+        log(f'Metrics of {place} cannot be written: {error}.  The run goes on.')
+      self._failed.add(place)
+      return False
+    return True
 
 
 def _append(path: pathlib.Path, line: str) -> None:

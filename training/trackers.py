@@ -23,7 +23,7 @@ class Tracker:
 
   write: Callable[[int, Mapping[str, float]], None]  # (step, values)
   write_video: Callable[[int, str, pathlib.Path, str], None]  # (step, name, file, caption)
-  close: Callable[[], None]
+  close: Callable[[bool], None]  # (whether the run failed)
 
 
 def require_tracker(*, name: str, project: str, run: str) -> None:
@@ -72,7 +72,11 @@ def _wandb(workdir: pathlib.Path, config: dict, project: str, name: str) -> Trac
     kind = wandb.Image if path.suffix == '.png' else wandb.Video
     run.log({'step': step, name: kind(str(path), caption=caption)})
 
-  return Tracker(lambda step, values: run.log({'step': step, **values}), write_video, run.finish)
+  return Tracker(
+    write=lambda step, values: run.log({'step': step, **values}),
+    write_video=write_video,
+    close=lambda failed: run.finish(exit_code=int(failed)),
+  )
 
 
 def _trackio(workdir: pathlib.Path, config: dict, project: str, name: str) -> Tracker:
@@ -86,7 +90,11 @@ def _trackio(workdir: pathlib.Path, config: dict, project: str, name: str) -> Tr
     kind = trackio.Image if path.suffix == '.png' else trackio.Video
     run.log({name: kind(str(path), caption=caption)}, step=step)
 
-  return Tracker(lambda step, values: run.log(dict(values), step=step), write_video, run.finish)
+  return Tracker(
+    write=lambda step, values: run.log(dict(values), step=step),
+    write_video=write_video,
+    close=lambda failed: run.finish(),
+  )
 
 
 def _identifier(workdir: pathlib.Path, name: str) -> str:

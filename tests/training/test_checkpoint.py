@@ -191,6 +191,7 @@ BROKEN = {
   b'{"steps": 3, "mo': 'cannot be read: Unterminated string',
   b'steps = 3': 'cannot be read: Expecting value',
   b'[1, 2]': 'is no config, as it is not a JSON object',
+  b'{"model": 3}': 'is no config, as it is not a JSON object of groups',
   b'\x00\xff\xfe\x80': 'cannot be read: ',
 }
 

@@ -65,13 +65,13 @@ def test_a_tracker_gets_numbers_and_videos_and_is_closed(tmp_path):
   tracker = Tracker(
     lambda step, values: got.append((step, values)),
     lambda step, name, path, caption: got.append((step, name, path.name, caption)),
-    lambda: got.append('closed'),
+    lambda failed: got.append(('closed', failed)),
   )
   with Metrics(tmp_path, tracker) as metrics:
     metrics.write(1, {'loss': 2})
     frames = np.zeros((1, 4, 4, 3), np.uint8)
     metrics.write_video(1, 'samples/0', tmp_path / '0.png', frames, fps=1.0, caption='a ring')
-  assert got == [(1, {'loss': 2.0}), (1, 'samples/0', '0.png', 'a ring'), 'closed']
+  assert got == [(1, {'loss': 2.0}), (1, 'samples/0', '0.png', 'a ring'), ('closed', False)]
 
 
 def test_a_resumed_run_appends(tmp_path):
@@ -113,3 +113,24 @@ def test_a_run_goes_on_where_nothing_can_be_written(tmp_path, capsys):
     metrics.write(1, {'x': 1.0})
     metrics.write(2, {'x': 1.0})
   assert capsys.readouterr().err.count('cannot be written: ') == 1
+
+
+def test_a_tracker_that_fails_leaves_the_files_as_they_are(tmp_path, capsys):
+  def refuse(*args):
+    raise OSError('the server is away')
+
+  closed = []
+  with Metrics(tmp_path, Tracker(refuse, refuse, closed.append)) as metrics:
+    for step in range(3):
+      metrics.write(step, {'loss': 1.0})
+  assert len((tmp_path / 'metrics.jsonl').read_text().splitlines()) == 3
+  assert len(list((tmp_path / 'tensorboard').iterdir())) == 1
+  assert capsys.readouterr().err.count('the tracker cannot be written: the server is away') == 1
+  assert closed == [False]
+
+
+def test_a_tracker_is_closed_as_failed_if_the_run_failed(tmp_path):
+  closed = []
+  with pytest.raises(RuntimeError), Metrics(tmp_path, Tracker(print, print, closed.append)):
+    raise RuntimeError
+  assert closed == [True]

@@ -38,7 +38,7 @@ class Run:
   def log(self, values, **options):
     CALLS.append(('log', {k: getattr(v, 'args', v) for k, v in values.items()}, options))
 
-  def finish(self):
+  def finish(self, exit_code=0):
     CALLS.append('finish')
 
 def init(**options):
