@@ -1,7 +1,9 @@
 r"""Trains one stage of the model.
 
   python train.py --config=configs/t2i.py:demo --workdir=runs/t2i
-  python train.py --config=configs/t2v.py:demo --workdir=runs/t2v --config.init_from=runs/t2i
+  python train.py --config=configs/t2v.py:demo_sparse --workdir=runs/t2v_sparse \
+    --config.init_from=runs/t2i
+  python train.py --config=configs/t2v.py:demo --workdir=runs/t2v --config.init_from=runs/t2v_sparse
   python train.py --config=configs/ssr_image.py:demo --workdir=runs/ssr_image
   python train.py --config=configs/ssr.py:demo --workdir=runs/ssr --config.init_from=runs/ssr_image
 

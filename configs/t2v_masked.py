@@ -1,7 +1,7 @@
-r"""The video model that completes a video of which a part is known: frames, or all but a region.
+r"""The video model that completes a video of which a part is given: frames, or all but a region.
 
 Lumiere, Sec. 4.2.  `--config.init_from` is the workdir of the video model.  All its parameters are
-trained.  The first convolution gets input channels for the known pixels and their mask, with
+trained.  The first convolution gets input channels for the given pixels and their mask, with
 weights that are zero at first.
 
   python train.py --config=configs/t2v_masked.py:demo_sparse --workdir=runs/t2v_masked_sparse \

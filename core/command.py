@@ -137,21 +137,27 @@ def _parse(argv: list[str]) -> list[str]:
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.ERROR)  # Orbax logs every file that it touches
     return arguments
-  except (AttributeError, KeyError):  # ml_collections raises either for an unknown key
-    if message := config_keys.unknown_key(argv):
+  except (AttributeError, IndexError, KeyError, TypeError) as error:  # for an unknown key
+    if message := config_keys.no_stage(argv, error) or config_keys.unknown_key(argv):
       fail(message)
+    if isinstance(error, TypeError):  # for a value of another type
+      _fail_with_flags(error)
     raise
   except flags.UnrecognizedFlagError as error:
     fail(config_keys.unknown_flag(error.flagname, argv) or error)
-  except (flags.Error, TypeError, ValueError, OSError) as error:
-    # ml_collections writes the traceback of a config's own error into the message.
-    message, _, trace = str(error).partition('Traceback (most recent call last):')
-    if not trace:
-      fail(message)
-    *_, last = trace.strip().splitlines()
-    if not last.startswith('ValueError: '):
-      raise
-    fail(last.removeprefix('ValueError: '))
+  except (flags.Error, ValueError, OSError) as error:
+    _fail_with_flags(error)
+
+
+def _fail_with_flags(error: Exception) -> NoReturn:
+  # ml_collections writes the traceback of a config's own error into the message.
+  message, _, trace = str(error).partition('Traceback (most recent call last):')
+  if not trace:
+    fail(message)
+  *_, last = trace.strip().splitlines()
+  if not last.startswith('ValueError: '):
+    raise error
+  fail(last.removeprefix('ValueError: '))
 
 
 def _require_unicode(name: str, config: object) -> None:

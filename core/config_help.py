@@ -44,11 +44,7 @@ def of_configs() -> str:
 def _stage(path: pathlib.Path) -> str:
   contents = runpy.run_path(str(path))
   about = contents['__doc__'].strip().splitlines()[0]
-  # The scales of a stage are in its own file, or in configs/scales.py beside those of all stages.
-  every = contents.get('SCALES') or contents['scales'].SCALES
-  scales = ', '.join(
-    s for s, stages in every.items() if 'SCALES' in contents or path.stem in stages
-  )
+  scales = ', '.join(contents.get('SCALES', ()))
   return f'  {path.relative_to(ROOT).as_posix()}: {about}\n      {scales}'
 
 

@@ -40,15 +40,24 @@ SYNONYMS = {
 
 
 def missing_file(arguments: Sequence[str]) -> str:
-  """What is wrong with the file of a config on the command line, '' if nothing is."""
+  """Which file of a config on the command line does not exist, '' if none."""
+  missing = [(name, path) for name, path in _paths(arguments) if not path.is_file()]
+  return _wrong_file(*missing[0], 'there is no such file') if missing else ''
+
+
+def no_stage(arguments: Sequence[str], error: Exception) -> str:
+  """Which file of a config has no `get_config`, if that is what the error says; else ''."""
   for name, path in _paths(arguments):
-    if path.is_file():
-      continue
-    folder = path.parent if path.parent.is_dir() else pathlib.Path('configs')
-    allowed = [file.as_posix() for file in stages(folder)]
-    there = f'allowed are {", ".join(allowed)}, each' if allowed else 'allowed is a Python file,'
-    return f'--{name}={path}: there is no such file; {there} with :SCALE behind it.'
+    if path.is_file() and "no attribute 'get_config'" in str(error):
+      return _wrong_file(name, path, 'it has no get_config')
   return ''
+
+
+def _wrong_file(name: str, path: pathlib.Path, reason: str) -> str:
+  own = stages(path.parent) if path.parent.is_dir() else []
+  allowed = [file.as_posix() for file in own or stages(pathlib.Path('configs'))]
+  choice = f'allowed are {", ".join(allowed)}, each' if allowed else 'allowed is a Python file,'
+  return f'--{name}={path}: {reason}; {choice} with :SCALE behind it.'
 
 
 def unknown_key(arguments: Sequence[str]) -> str:

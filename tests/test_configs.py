@@ -27,6 +27,7 @@ from stunet.unet import STUNet
 from text.encoder import open_encoder
 from training import average, checkpoint
 from training.optimizer import make_optimizer
+from training.stage import with_batch
 from training.state import State
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -70,12 +71,9 @@ def shapes(stage, scale):
 
 
 def inputs(config):
-  d, text = config.data, config.text
+  d, stage = config.data, open_stage(config)
   x = jax.ShapeDtypeStruct((1, d.frames, d.size, d.size, 3), jnp.float32)
-  tokens = jax.ShapeDtypeStruct((1, text.tokens, text.width), jnp.float32)
-  mask = jax.ShapeDtypeStruct((1, text.tokens), bool)
-  batch = {'text': tokens, 'text_mask': mask, 'mask': jax.ShapeDtypeStruct(x.shape[:4], bool)}
-  cond = jax.eval_shape(open_stage(config).conditioning, jax.random.key(0), x, batch)
+  cond = jax.eval_shape(stage.conditioning, jax.random.key(0), x, with_batch(stage.batch, 1))
   return x, jax.ShapeDtypeStruct((1,), jnp.float32), cond
 
 
