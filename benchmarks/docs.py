@@ -44,7 +44,7 @@ SHORTER = {
   r'=i3d\.safetensors|=c3d\.safetensors': '=random:0',
   r'--count=\d+': '--count=2',
   r'--clips=\d+': '--clips=1',
-  r'--(min_frames)=\d+': r'--\1=4',
+  r'--min_frames=\d+': '--min_frames=4',
 }
 # The folders of the repository that commands see.  Others may be the user's own, such as clips/,
 # and the inputs would be written into them.
@@ -138,9 +138,19 @@ def run(folder: pathlib.Path) -> Iterator[tuple[str, str, str, str]]:
         continue
       argv = [sys.executable if word == 'python' else word for word in substituted(words)]
       start = time.monotonic()
-      done = subprocess.run(
-        argv, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False
-      )
+      try:
+        done = subprocess.run(
+          argv,
+          cwd=folder,
+          env=environment,
+          capture_output=True,
+          text=True,
+          timeout=600,
+          check=False,
+        )
+      except subprocess.TimeoutExpired as error:
+        yield page.name, line, 'FAILED', str(error)
+        continue
       if done.returncode == 0:
         yield page.name, line, f'ok, {time.monotonic() - start:.0f} s', ''
       else:
