@@ -98,16 +98,23 @@ def pytest_runtest_protocol(item, nextitem):
     signal.signal(signal.SIGALRM, before)
 
 
+def _children():
+  return set(psutil.Process().children(recursive=True))
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item, call):
-  """Kills the processes that a failed test has left, which would wait for each other."""
-  report = yield
-  if report.failed:
-    for child in psutil.Process().children(recursive=True):
+def pytest_runtest_call(item):
+  """Kills the processes that a failed test has started, which would wait for each other.  What a
+  fixture has started, a browser for one, serves other tests."""
+  before = _children()
+  try:
+    return (yield)
+  except BaseException:
+    for child in _children() - before:
       with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
         if 'resource_tracker' not in ' '.join(child.cmdline()):
           child.kill()
-  return report
+    raise
 
 
 @dataclasses.dataclass(frozen=True)

@@ -257,10 +257,7 @@ def test_metadata_says_what_a_video_was_made_of(run, files, tmp_path):
     ('edit --video={}/clip.mp4 --strength=2', '2.0 is not a number in the range [0.0, 1.0]'),
     ('edit --video={}/clip.mp4 --alpha=0.5', '--alpha: of no use without --style; allowed is --s'),
     ('inpaint --config=nothere.py', '--config=nothere.py: there is no such file; allowed are'),
-    (
-      'inpaint --config=configs/models.py',
-      '--config=configs/models.py: it has no get_config; allowed',
-    ),
+    ('inpaint --config=configs/models.py', 'configs/models.py: it has no get_config; allowed'),
     ('inpaint --compile_for=v5p:2x2x1', 'inpaint does not take --compile_for; allowed are --video'),
     ('stylize', '--style=FILE is needed.'),
     ('stylize --style={}/image.png', 'image.png is not a style, as pipelines.style writes one.'),
