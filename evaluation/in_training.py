@@ -71,7 +71,7 @@ def make_scoring(
 def _require(config, stage, metrics: Sequence[str], videos: int, settings: Settings) -> None:
   for metric in metrics:
     require(metric, settings)
-  if set(stage.condition) - {'text', 'text_mask'} or videos < 1:
+  if set(stage.required_condition) - {'text', 'text_mask'} or videos < 1:
     raise UserError(
       f'Got scores of {videos} videos in the stage {config.stage!r}; allowed are 1 or more in a '
       'stage that makes videos of texts.'

@@ -60,8 +60,8 @@ def require_condition(condition: Condition, stage: Stage, config: ConfigDict, si
   present = {name for name, value in vars(condition).items() if value is not None}
   if texts := sorted(present & {*FROM_PROMPT}):
     raise UserError(f'Got a condition with {", ".join(texts)}, which come from the prompts.')
-  required = stage.condition.keys() - {*FROM_PROMPT}
-  allowed = required | {*stage.optional}
+  required = stage.required_condition.keys() - {*FROM_PROMPT}
+  allowed = required | {*stage.optional_condition}
   if unknown := sorted(present - allowed):
     others = f'allowed are {", ".join(sorted(allowed))}' if allowed else 'this model takes none'
     raise UserError(f'Got a condition with {", ".join(unknown)}; {others}.')

@@ -251,7 +251,7 @@ class Pipeline:
     small = large = condition
     if self.ssr:
       # Other fields are of the base model alone, at its size.
-      taken = {*self.ssr.stage.optional}
+      taken = {*self.ssr.stage.optional_condition}
       others = {name: None for name in vars(condition) if name not in taken}
       large = self.ssr.place(condition.replace(**others))
       d = self.base.config.data

@@ -1,8 +1,8 @@
 """The stages of training, one function for each kind, chosen by `config.stage` from a table.
 
-A stage declares once which arrays its examples have (`batch`), how they become the condition of the
-network (`conditioning`), and which conditions it is sampled with (`condition`, `optional`).  Data,
-training and sampling read these declarations.
+A stage declares once which arrays its examples have (`batch`), how these become the condition of
+the network (`make_condition`), and which fields a condition must have and may have in sampling
+(`required_condition`, `optional_condition`).  Data, training and sampling read these declarations.
 """
 
 import dataclasses
@@ -70,8 +70,8 @@ def masked_text_to_video(
     stage,
     data=dataclasses.replace(stage.data, open=open_masked),
     batch={**stage.batch, 'mask': jax.ShapeDtypeStruct(tuple(shape), bool)},
-    conditioning=condition_on_masked_video,
-    optional=('masked_video', 'mask'),
+    make_condition=condition_on_masked_video,
+    optional_condition=('masked_video', 'mask'),
   )
 
 
@@ -117,9 +117,9 @@ def super_resolution(
     process=process,
     data=_clips(config),
     batch={**_video(config), **_text(config)},
-    conditioning=make_degrade(**config.degrade),
-    condition={**_text(config), 'low_res': jax.ShapeDtypeStruct(low_res, jnp.float32)},
-    optional=('masked_video', 'mask'),
+    make_condition=make_degrade(**config.degrade),
+    required_condition={**_text(config), 'low_res': jax.ShapeDtypeStruct(low_res, jnp.float32)},
+    optional_condition=('masked_video', 'mask'),
     generate=make_super_resolution(apply, process, (d.size, d.size), **options, **config.sampling),
     preview=preview,
   )
@@ -151,9 +151,9 @@ def _from_text(config: ConfigDict, init: Init, apply: Apply, on_step: OnStep | N
     process=process,
     data=_clips(config),
     batch={**_video(config), **_text(config)},
-    conditioning=condition_on_text,
-    condition=_text(config),
-    optional=(),
+    make_condition=condition_on_text,
+    required_condition=_text(config),
+    optional_condition=(),
     generate=make_text_to_video(apply, process, shape, on_step=on_step, **config.sampling),
     preview=preview,
   )

@@ -44,7 +44,7 @@ def save(path, config):
     'text_mask': jnp.ones((1, text.tokens), bool),
     'mask': jnp.zeros(x.shape[:4], bool),
   }
-  cond = stage.conditioning(jax.random.key(0), x, batch)
+  cond = stage.make_condition(jax.random.key(0), x, batch)
   shapes = jax.eval_shape(stage.init, jax.random.key(0), x, jnp.zeros(1), cond)
   rng = np.random.default_rng(0)
   params = jax.tree.map(lambda p: jnp.asarray(0.1 * rng.normal(size=p.shape), p.dtype), shapes)

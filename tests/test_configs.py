@@ -73,7 +73,7 @@ def shapes(stage, scale):
 def inputs(config):
   d, stage = config.data, open_stage(config)
   x = jax.ShapeDtypeStruct((1, d.frames, d.size, d.size, 3), jnp.float32)
-  cond = jax.eval_shape(stage.conditioning, jax.random.key(0), x, with_batch(stage.batch, 1))
+  cond = jax.eval_shape(stage.make_condition, jax.random.key(0), x, with_batch(stage.batch, 1))
   return x, jax.ShapeDtypeStruct((1,), jnp.float32), cond
 
 

@@ -61,7 +61,7 @@ def forecast_sampling(
   """
   require_in_range(config)
   started, mesh = time.monotonic(), sharding.mesh
-  cond = with_sharding(Condition(**with_batch(stage.condition, batch)), sharding)
+  cond = with_sharding(Condition(**with_batch(stage.required_condition, batch)), sharding)
   params = parameter_shapes(stage)
   params = jax.eval_shape(lambda params: cast_kernels(params, config.model.dtype), params)
   params = with_sharding(params, replicated(mesh))

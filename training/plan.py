@@ -89,7 +89,9 @@ def lower_step(plan: Plan, key: jax.Array | jax.ShapeDtypeStruct):
 
   def trace(stage):
     step = jax.jit(
-      make_step(stage.apply, stage.process, plan.tx, conditioning=stage.conditioning, **options),
+      make_step(
+        stage.apply, stage.process, plan.tx, make_condition=stage.make_condition, **options
+      ),
       donate_argnums=0,
       out_shardings=(_shardings(plan.state), replicated(plan.mesh)),
     )
@@ -108,7 +110,7 @@ def lower_between_steps(plan: Plan, key: jax.ShapeDtypeStruct) -> dict[str, jax.
   clips = with_batch(stage.batch, filled(config.evaluate_batch, mesh))
   count = videos_at_once(config, mesh)
   keys = jax.ShapeDtypeStruct((count,), key.dtype, sharding=sharding)
-  cond = with_sharding(Condition(**with_batch(stage.condition, count)), sharding)
+  cond = with_sharding(Condition(**with_batch(stage.required_condition, count)), sharding)
   with jax.set_mesh(mesh):
     return {
       'evaluation': make_losses(config, stage, mesh).lower(
@@ -131,7 +133,7 @@ def parameter_shapes(stage: Stage) -> Params:
 
 def _init(stage, key):
   one = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), with_batch(stage.batch, 1))
-  x0, t, _, cond = draw(one, key, 0.0, conditioning=stage.conditioning)
+  x0, t, _, cond = draw(one, key, 0.0, make_condition=stage.make_condition)
   return stage.init(key, x0, t, cond)
 
 

@@ -11,7 +11,7 @@ from core.condition import Condition
 from core.typing import Params
 from diffusion.process import Process
 from diffusion.sampling import Generate
-from training.step import Apply, Conditioning
+from training.step import Apply, MakeCondition
 
 Shapes = Mapping[str, jax.ShapeDtypeStruct]  # of one example or one video, without the batch axis
 
@@ -35,9 +35,9 @@ class Stage:
   process: Process
   data: Data
   batch: Shapes  # the arrays of a training example, by their keys in a batch
-  conditioning: Conditioning  # makes the condition of a training example from its arrays
-  condition: Shapes  # the fields of the condition that sampling requires
-  optional: Sequence[str]  # the fields that sampling may have besides
+  make_condition: MakeCondition  # (key, x_0, batch) -> the condition of training examples
+  required_condition: Shapes  # the fields of the condition that sampling requires
+  optional_condition: Sequence[str]  # the fields of the condition that sampling also accepts
   generate: Generate
   # From a batch of examples to the titles and the condition of the videos that training samples.
   preview: Callable[[dict], tuple[Sequence[str], Condition]]

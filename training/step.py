@@ -18,7 +18,7 @@ from training.state import State
 # (params, x_t, t, condition) -> the prediction that the process asks for: eps, v or x_0.
 Apply = Callable[[Params, Video, Time, Condition], Float['b ...']]
 # (key, x_0, batch) -> the condition, of which a part may be computed from the clean video.
-Conditioning = Callable[[Key, Video, dict], Condition]
+MakeCondition = Callable[[Key, Video, dict], Condition]
 
 
 def condition_on_text(key: Key, x0: Video, batch: dict) -> Condition:
@@ -42,13 +42,13 @@ def make_step(
   accumulate: int,
   high_noise: float = 1.0,
   spike: float = 0.0,
-  conditioning: Conditioning = condition_on_text,
+  make_condition: MakeCondition = condition_on_text,
 ):
   """Returns `step(state, frozen, batch, key) -> (state, metrics)`, to be jitted.
 
   A batch has `video` (uint8, b t h w c), `text` (b n d), `text_mask` (b n), and the other arrays
-  from which `conditioning` makes the condition.  The text of a fraction `drop_text` of the examples
-  is dropped, for classifier-free guidance.
+  from which `make_condition` makes the condition.  The text of a fraction `drop_text` of the
+  examples is dropped, for classifier-free guidance.
 
   The gradient is averaged over `accumulate` microbatches; the random draws do not depend on how
   many there are.  Times are drawn from Beta(high_noise, 1), which is uniform at 1 and favours high
@@ -79,7 +79,9 @@ def make_step(
     return jax.tree.map(lambda x: x / accumulate, total)
 
   def step(state: State, frozen: Params, batch, key: Key):
-    example = draw(batch, jax.random.fold_in(key, state.step), drop_text, high_noise, conditioning)
+    example = draw(
+      batch, jax.random.fold_in(key, state.step), drop_text, high_noise, make_condition
+    )
     loss, grads = gradient(state.params, frozen, example)
     grad_norm = optax.tree.norm(grads)
     sound, remembered = guard.judge(state.guard, loss, grad_norm, spike)
@@ -108,7 +110,7 @@ def draw(
   key: Key,
   drop_text: float,
   high_noise: float = 1.0,
-  conditioning: Conditioning = condition_on_text,
+  make_condition: MakeCondition = condition_on_text,
 ) -> tuple[Video, Time, Video, Condition]:
   """The clean video, time, noise and condition of every example of the batch.
 
@@ -121,5 +123,5 @@ def draw(
   t = (jax.random.uniform(key_t) + jnp.arange(b) / b) % 1
   t = jax.random.permutation(key_order, t) ** (1 / high_noise)  # by the inverse CDF of Beta
   eps = jax.random.normal(key_eps, x0.shape)
-  cond = conditioning(jax.random.fold_in(key, 4), x0, batch)
+  cond = make_condition(jax.random.fold_in(key, 4), x0, batch)
   return x0, t, eps, cond.without_text(jax.random.bernoulli(key_drop, drop_text, (b,)))

@@ -19,7 +19,7 @@ from diffusion.loss import squared_error
 from diffusion.process import Process
 from text.encoder import Encoder
 from training.stage import Stage
-from training.step import Apply, Conditioning, condition_on_text, pixels
+from training.step import Apply, MakeCondition, condition_on_text, pixels
 
 HELD_OUT = 'evaluation_loss'  # the metric on clips that are not trained on
 TRAINED_ON = 'evaluation_loss_on_training_data'  # the metric if there are no held-out clips
@@ -91,7 +91,7 @@ def make_losses(
   same in all processes.
   """
   evaluate = make_evaluation(
-    stage.apply, stage.process, times=config.evaluate_times, conditioning=stage.conditioning
+    stage.apply, stage.process, times=config.evaluate_times, make_condition=stage.make_condition
   )
   of_clips = lambda *inputs: evaluate(*inputs)[: config.evaluate_batch]
   return jax.jit(of_clips, out_shardings=replicated(mesh))
@@ -102,7 +102,7 @@ def make_evaluation(
   process: Process,
   *,
   times: int,
-  conditioning: Conditioning = condition_on_text,
+  make_condition: MakeCondition = condition_on_text,
 ):
   """Returns `evaluate(params, batch, key, number) -> losses`, one of each example, to be jitted.
 
@@ -114,7 +114,7 @@ def make_evaluation(
   def evaluate(params: Params, batch, key: Key, number: Int['']) -> Float[' b']:
     key = jax.random.fold_in(key, number)
     x0 = pixels(batch['video'])
-    cond = conditioning(jax.random.fold_in(key, times), x0, batch)
+    cond = make_condition(jax.random.fold_in(key, times), x0, batch)
 
     def loss_at(i):
       t = jnp.full(len(x0), (i + 0.5) / times)

@@ -102,11 +102,11 @@ def test_a_stage_declares_what_its_network_is_trained_on_and_sampled_with(name):
   x, batch = with_batch(stage.batch, 2)['video'], with_batch(stage.batch, 2)
   x = jax.ShapeDtypeStruct(x.shape, jnp.float32)
   t = jax.ShapeDtypeStruct((2,), jnp.float32)
-  cond = jax.eval_shape(stage.conditioning, KEY, x, batch)
+  cond = jax.eval_shape(stage.make_condition, KEY, x, batch)
   params = jax.eval_shape(stage.init, KEY, x, t, cond)
   assert jax.eval_shape(stage.apply, params, x, t, cond).shape == x.shape
-  sampled = Condition(**with_batch(stage.condition, 2))
+  sampled = Condition(**with_batch(stage.required_condition, 2))
   keys = jax.eval_shape(lambda: jax.random.split(KEY, 2))
   assert jax.eval_shape(stage.generate, params, sampled, keys).shape == x.shape
   fields = {field for field, value in vars(cond).items() if value is not None}
-  assert {*stage.condition, *stage.optional} >= fields - {'noise_level'}
+  assert {*stage.required_condition, *stage.optional_condition} >= fields - {'noise_level'}

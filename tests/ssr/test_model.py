@@ -124,7 +124,7 @@ def training(trainable):
     ema_decay=0.99,
     drop_text=0.1,
     accumulate=1,
-    conditioning=make_degrade(factor=2, level=0.5, blur=0.5),
+    make_condition=make_degrade(factor=2, level=0.5, blur=0.5),
   )
   video = np.random.default_rng(0).integers(0, 256, x.shape, np.uint8)
   batch = {'video': jnp.asarray(video), 'text': cond.text, 'text_mask': cond.text_mask}
@@ -198,7 +198,7 @@ def test_parameters_of_crops_fit_whole_frames():
     x = jax.ShapeDtypeStruct((1, d.frames, height, width, 3), jnp.float32)
     text = jax.ShapeDtypeStruct((1, config.text.tokens, config.text.width), jnp.float32)
     batch = {'text': text, 'text_mask': jax.ShapeDtypeStruct(text.shape[:2], bool)}
-    cond = jax.eval_shape(stage.conditioning, KEY, x, batch)
+    cond = jax.eval_shape(stage.make_condition, KEY, x, batch)
     return x, jax.ShapeDtypeStruct((1,), jnp.float32), cond
 
   params = jax.eval_shape(stage.init, KEY, *examples(d.size, d.size))
