@@ -50,11 +50,7 @@ from training.monitor import log, progress_bar
 from training.phases import Clock, watched
 from training.plan import lower_step, make_plan
 from training.ranges import require_in_range
-from training.sampling import (
-  make_sampling,
-  to_every_host,
-  videos_at_once,
-)
+from training.samples import make_write_samples, to_every_host, videos_at_once
 from training.start import open_state, require_same_texts
 from training.state import State
 from training.stops import catching_signals
@@ -75,12 +71,12 @@ _COORDINATOR = flags.DEFINE_string(
   'coordinator',
   None,
   'Process 0 of a run of many processes has this address, HOST:PORT; with auto, JAX finds it.  It '
-  'is not needed under a scheduler that JAX supports.',
+  'is not needed under a job scheduler that JAX supports.',
 )
 _NUM_PROCESSES = flags.DEFINE_integer(
   'num_processes',
   None,
-  'A run has this number of processes; 1 runs this process alone, even under a scheduler.',
+  'A run has this number of processes; 1 runs this process alone, even under a job scheduler.',
   lower_bound=1,
 )
 _PROCESS_ID = flags.DEFINE_integer(
@@ -160,8 +156,8 @@ def train(
         return {validation.metric: mean_loss(of_batch, fixed, len(validation.examples))}
 
       shown = min(len(config.sample_prompts), config.evaluate_batch)
-      preview = plan.stage.preview(to_every_host(put_batch(fixed[0], mesh), shown, mesh))
-      sample = make_sampling(config, preview, model.generate_by, workdir, metrics)
+      inputs = plan.stage.sample_inputs(to_every_host(put_batch(fixed[0], mesh), shown, mesh))
+      write_samples = make_write_samples(config, inputs, model.generate_by, workdir, metrics)
 
       average, by_step = lambda state: merge(state.ema, frozen), {}
       between_steps = [
@@ -170,7 +166,7 @@ def train(
           config.save_every, checkpoints, data, start, metrics, clock, by_step,
           stop_if_failed=config.stop_on_failed_save,
         ),
-        hooks.sampling(config.sample_every, sample, average, clock),
+        hooks.sampling(config.sample_every, write_samples, average, clock),
         hooks.scoring(config.score_every, score, average, metrics, clock),
       ]  # fmt: skip
 

@@ -119,7 +119,7 @@ def with_he(params: Params, key: Key) -> Params:
 
 def make_sampling(config: ConfigDict, stage: Stage, batch):
   """Returns `sample(params)`: videos of the config's prompts, always from the same noise."""
-  titles, cond = stage.preview(batch)
+  titles, cond = stage.sample_inputs(batch)
   keys = video_keys(config.seed, jnp.arange(len(titles)))
   return lambda params: video.to_uint8(np.asarray(stage.generate(params, cond, keys)))
 

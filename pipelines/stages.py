@@ -105,7 +105,7 @@ def super_resolution(
   low_res = (d.frames, d.size // factor, d.size // factor, 3)
   options = dict(mesh=mesh, on_step=on_step, augment=config.degrade.get('augment', 'small'))
 
-  def preview(batch):
+  def sample_inputs(batch):
     n = len(config.sample_prompts)
     small = downsample(pixels(batch['video'][:n]), factor)
     titles = [f'clip {i} of the evaluation batch' for i in range(len(small))]
@@ -121,7 +121,7 @@ def super_resolution(
     required_condition={**_text(config), 'low_res': jax.ShapeDtypeStruct(low_res, jnp.float32)},
     optional_condition=('masked_video', 'mask'),
     generate=make_super_resolution(apply, process, (d.size, d.size), **options, **config.sampling),
-    preview=preview,
+    sample_inputs=sample_inputs,
   )
 
 
@@ -141,7 +141,7 @@ def _from_text(config: ConfigDict, init: Init, apply: Apply, on_step: OnStep | N
   STUNet(**config.model).check_frames(config.data.frames)
   shape = _video(config)['video'].shape
 
-  def preview(batch):
+  def sample_inputs(batch):
     prompts = config.sample_prompts
     return prompts, Condition(*map(jnp.asarray, open_encoder(**config.text)(prompts)))
 
@@ -155,7 +155,7 @@ def _from_text(config: ConfigDict, init: Init, apply: Apply, on_step: OnStep | N
     required_condition=_text(config),
     optional_condition=(),
     generate=make_text_to_video(apply, process, shape, on_step=on_step, **config.sampling),
-    preview=preview,
+    sample_inputs=sample_inputs,
   )
 
 

@@ -85,13 +85,13 @@ def saving(
 
 
 def sampling(
-  every: int, sample: Callable[[Params, int], None], average: Average, clock: Clock
+  every: int, write_samples: Callable[[Params, int], None], average: Average, clock: Clock
 ) -> Hook:
   """The hook that samples videos with the averaged parameters."""
 
   def call(step: int, state: State) -> None:
     with clock.during('sample'):
-      if failure := _failure(sample, average(state), step):
+      if failure := _failure(write_samples, average(state), step):
         log(f'{failure}  Samples of step {step} are not all there; the run goes on.')
 
   return Hook(every, call)

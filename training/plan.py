@@ -15,7 +15,7 @@ from core.typing import Key, Params
 from stunet.inflate import inflate
 from training import flops
 from training.optimizer import make_optimizer
-from training.sampling import videos_at_once
+from training.samples import videos_at_once
 from training.stage import Stage, with_batch
 from training.state import State
 from training.step import draw, make_step

@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 
 from core.errors import UserError
 from core.folder import new_file
-from training import schedulers
+from training import cluster
 from training.phases import STALLED
 
 AUTO = 'auto'
@@ -49,7 +49,7 @@ def join(coordinator: str | None, num: int | None, index: int | None) -> None:
     if index >= num:
       raise UserError(f'Got --process_id={index} of {num}; 0..{num - 1} are allowed.')
     _require_address(coordinator, binds=index == 0)
-  scheduler = None if auto or any(is_set) else schedulers.started_by()
+  scheduler = None if auto or any(is_set) else cluster.started_by()
   if auto or any(is_set) or scheduler:
     _connect(coordinator, num, index, scheduler or f'--coordinator={coordinator or AUTO}')
 
@@ -72,7 +72,7 @@ def _connect(coordinator, num, index, source: str) -> None:
   except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
     reason = str(error).rstrip('.')
     raise UserError(
-      f'JAX finds no other processes by {source} ({reason}); {schedulers.ALONE}.'
+      f'JAX finds no other processes by {source} ({reason}); {cluster.ALONE}.'
     ) from error
   finally:
     timer.cancel()

@@ -39,8 +39,8 @@ class Stage:
   required_condition: Shapes  # the fields of the condition that sampling requires
   optional_condition: Sequence[str]  # the fields of the condition that sampling also accepts
   generate: Generate
-  # From a batch of examples to the titles and the condition of the videos that training samples.
-  preview: Callable[[dict], tuple[Sequence[str], Condition]]
+  # From a batch of examples to the titles and the condition of the samples in training.
+  sample_inputs: Callable[[dict], tuple[Sequence[str], Condition]]
 
 
 def with_batch(shapes: Shapes, size: int) -> dict[str, jax.ShapeDtypeStruct]:

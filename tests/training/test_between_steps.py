@@ -12,7 +12,7 @@ from core.sharding import filled, make_mesh, put_batch
 from pipelines.stages import open_stage
 from tests.training.test_plan import CHANGES
 from training.plan import lower_between_steps, make_plan
-from training.sampling import to_every_host, videos_at_once
+from training.samples import to_every_host, videos_at_once
 from training.validation import evaluation_rows, make_losses
 
 AXES = {

@@ -16,7 +16,7 @@ from core.sharding import filled, make_mesh, over_batch, put_batch, require_batc
 from data.pipeline import batches
 from tests.chips import devices_of
 from tests.conftest import ROOT
-from training.sampling import videos_at_once
+from training.samples import videos_at_once
 from training.validation import evaluation_rows
 
 DOCUMENTS = [ROOT / 'README.md', *(ROOT / 'docs').glob('*.md'), *(ROOT / 'launch').iterdir()]

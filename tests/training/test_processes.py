@@ -11,7 +11,7 @@ import jax
 import pytest
 
 from core import command
-from training import processes, schedulers
+from training import cluster, processes
 
 STEP = {
   'SLURM_JOB_ID': '7',
@@ -106,7 +106,7 @@ def without(environment, name):
 def test_an_environment_that_says_half_of_it_is_refused_in_one_line(joined, environment, message):
   with pytest.raises(ValueError, match=message) as refused:
     joined(environment)
-  assert schedulers.ALONE in str(refused.value)
+  assert cluster.ALONE in str(refused.value)
   assert '\n' not in str(refused.value)
   # That line holds; and who says who is who by arguments needs no scheduler.
   assert joined(environment, num=1) == []
@@ -185,7 +185,7 @@ def test_tpus_that_are_not_there_are_one_line():
     assert run.returncode == 2
     assert error == (
       f'error: JAX finds no other processes by {by} (coordinator_address should be defined); '
-      f'{schedulers.ALONE}.\n'
+      f'{cluster.ALONE}.\n'
     )
 
 

@@ -1,4 +1,4 @@
-"""Sampling in training: videos from the parameters of a run, on the mesh of the run."""
+"""The samples of a run: videos that it generates during training, on its own mesh."""
 
 import pathlib
 from collections.abc import Callable, Sequence
@@ -25,24 +25,25 @@ def videos_at_once(config: ConfigDict, mesh: jax.sharding.Mesh) -> int:
   return filled(len(config.sample_prompts), mesh)
 
 
-def make_sampling(
+def make_write_samples(
   config: ConfigDict,
-  preview: tuple[Sequence[str], Condition],
+  inputs: tuple[Sequence[str], Condition],
   generate: GeneratePixels,
   workdir: pathlib.Path,
   metrics: Metrics,
 ) -> Callable[[Params, int], None]:
-  """Returns `sample(params, step)`, which generates videos and writes them with their X-T slices.
+  """Returns `write_samples(params, step)`, which generates videos and writes them with their X-T
+  slices.
 
   All processes call it together; the first one writes, and shows the videos by `metrics`.
 
-  preview: the titles and the condition of the videos: see `training.stage.Stage`.
+  inputs: the titles and the condition of the videos, from `sample_inputs` of the stage.
   generate: generates `videos_at_once` videos or fewer: see `pipelines.pipeline.Model`.
   """
-  d, (titles, cond) = config.data, preview
+  d, (titles, cond) = config.data, inputs
   keys = video_keys(config.seed, jnp.arange(len(titles)))
 
-  def sample(params: Params, step: int) -> None:
+  def write_samples(params: Params, step: int) -> None:
     videos = generate(params, cond, keys)
     if jax.process_index() > 0:
       return
@@ -55,7 +56,7 @@ def make_sampling(
         video.write(folder / f'{i}_xt.png', video.xt_slice(frames)[None])
       metrics.write_video(step, f'samples/{i}', path, frames, fps=d.fps, caption=title)
 
-  return sample
+  return write_samples
 
 
 def to_every_host(tree, count: int, mesh: jax.sharding.Mesh):

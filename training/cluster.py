@@ -1,4 +1,5 @@
-"""Finds out from the environment whether a scheduler started this process as one of many."""
+"""Finds out from the environment whether the scheduler of a cluster, such as Slurm, started this
+process as one of many."""
 
 import os
 
