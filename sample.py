@@ -60,13 +60,16 @@ _IMAGE = flags.DEFINE_string(
 )
 _VIDEO = flags.DEFINE_string('video', None, 'The video to complete or to edit.')
 _MASK = flags.DEFINE_string(
-  'mask', None, 'An image or a video that is white where the model generates pixels.'
+  'mask',
+  None,
+  'An image or a video that is white where --video or --image is hidden from the model, which '
+  'generates these pixels; the others are kept.',
 )
 _BOX = flags.DEFINE_list(
   'box',
   None,
-  'The rectangle in which the model generates pixels, in place of --mask: x,y,width,height in '
-  'pixels of the input.',
+  'The rectangle that is hidden from the model, which generates its pixels, in place of --mask: '
+  'x,y,width,height in pixels of the input.',
 )
 _PAD = flags.DEFINE_list(
   'pad',
@@ -263,7 +266,7 @@ def inpaint() -> None:
 
   def condition(data, side):
     clip = _read_clip(data)
-    return conditional.inpainting(*_fit(clip, _read_mask(clip, data), side))
+    return conditional.inpainting(*_fit(clip, _read_hidden(clip, data), side))
 
   _make(condition)
 
@@ -290,7 +293,7 @@ def cinemagraph() -> None:
 
   def condition(data, side):
     image = pictures.read_image(_path('image'), _note)
-    return conditional.cinemagraph(*_fit(image, _read_mask(image, data), side), data.frames)
+    return conditional.cinemagraph(*_fit(image, _read_hidden(image, data), side), data.frames)
 
   _make(condition)
 
@@ -417,21 +420,21 @@ def _read_clip(data: ConfigDict) -> conditional.Clip:
   return pictures.read_clip(_path('video'), frames=data.frames, fps=data.fps, longer=longer)
 
 
-def _read_mask(clip: conditional.Clip, data: ConfigDict) -> conditional.Mask:
-  """The mask of --mask or --box, which is true where the clip is generated."""
+def _read_hidden(clip: conditional.Clip, data: ConfigDict) -> conditional.Hidden:
+  """True where the clip is hidden from the model: where --mask is white, or inside --box."""
   if (_MASK.value is None) == (_BOX.value is None):
     raise UserError('Got both or none of --mask and --box; allowed is one of the two.')
   if _BOX.value is not None:
-    return conditional.boxed(clip, *map(int, _BOX.value))
+    return conditional.hidden_box(clip, *map(int, _BOX.value))
   return pictures.read_mask(_path('mask'), clip, fps=data.fps, warn=_note)
 
 
-def _fit(clip: conditional.Clip, mask: conditional.Mask, side: int):
-  """A clip and its mask with square frames of this side."""
+def _fit(clip: conditional.Clip, hidden: conditional.Hidden, side: int):
+  """A clip, and where it is hidden, with square frames of this side."""
   size = side, side, _FIT.value
-  fitted = pictures.fitted_mask(mask, *size)
-  if mask.any() and not fitted.any():
-    _note(f'--fit={_FIT.value} cuts off all that the mask hides: nothing is made.')
+  fitted = pictures.fitted_mask(hidden, *size)
+  if hidden.any() and not fitted.any():
+    _note(f'--fit={_FIT.value} cuts off all that is hidden: nothing is generated.')
   return pictures.fitted(clip, *size), fitted
 
 

@@ -25,7 +25,7 @@ class Condition:
   text: Any = None  # b n d, the embedded tokens
   text_mask: Any = None  # b n, true at tokens and false at padding; None is true everywhere
   masked_video: Any = None  # b t h w c in [-1, 1], and 0, which is gray, where `mask` is 0
-  mask: Any = None  # b t h w 1: 1 where a pixel is given, 0 where it is to be generated
+  mask: Any = None  # b t h w 1: 1 where a pixel is given, 0 where it is hidden and generated
   low_res: Any = None  # b t h2 w2 c, the video that super-resolution upscales
   noise_level: Any = None  # b, the time in [0, 1] up to which `low_res` was noised
 

@@ -1,7 +1,8 @@
 """Masks of the conditional models (Lumiere, Sec. 4.2): which pixels of a clip the model is given.
 
-A mask is true where the clip is given, and false where it is generated.  Lengths are drawn as
-fractions of the frame's side.
+A mask is true where the clip is given, and false where it is hidden and generated, like
+`Condition.mask`.  The mask that a user draws is the opposite: `pipelines.conditional` inverts it.
+Lengths are drawn as fractions of the frame's side.
 """
 
 from collections.abc import Callable, Mapping

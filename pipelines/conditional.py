@@ -1,8 +1,8 @@
 """The masked condition of each application (Lumiere, Sec. 4.2).  The network is the same for all.
 
-Functions take clips of one video: uint8 't h w 3', and masks 't h w' that are true where the video
-is to be generated, as a user draws them.  The `mask` of a condition is the opposite: it is 1 where
-a pixel is given.
+Functions take a clip, and `hidden`, which is true where the network does not see the clip and
+generates the pixels: there the mask of a user is white.  `Condition.mask` is the complement, as in
+the paper: it is 1 where a pixel is given, and 0 where it is hidden.
 """
 
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from core.condition import Condition
 from core.errors import UserError
 
 Clip = UInt8[np.ndarray, 't h w 3']
-Mask = Bool[np.ndarray, 't h w']
+Hidden = Bool[np.ndarray, 't h w']  # true where the network generates the pixels of a clip
 
 
 def image_to_video(image: UInt8[np.ndarray, '1 h w 3'], frames: int) -> Condition:
@@ -23,18 +23,18 @@ def image_to_video(image: UInt8[np.ndarray, '1 h w 3'], frames: int) -> Conditio
   return inpainting(clip, _but_first(np.ones(clip.shape[:3], bool)))
 
 
-def inpainting(clip: Clip, hidden: Mask) -> Condition:
-  """The clip is given except where it is hidden."""
+def inpainting(clip: Clip, hidden: Hidden) -> Condition:
+  """The clip is given except where it is hidden, and generated there."""
   mask = jnp.asarray(~hidden[None, ..., None], jnp.float32)
   return Condition.from_mask(jnp.asarray(video.to_float(clip))[None], mask)
 
 
 def cinemagraph(
-  image: UInt8[np.ndarray, '1 h w 3'], region: Bool[np.ndarray, '1 h w'], frames: int
+  image: UInt8[np.ndarray, '1 h w 3'], hidden: Bool[np.ndarray, '1 h w'], frames: int
 ) -> Condition:
-  """The image is given in every frame, except in a region of all frames after the first."""
+  """The image is given in the first frame, and in the others except where it is hidden."""
   clip = np.repeat(image, frames, 0)
-  return inpainting(clip, _but_first(np.repeat(region, frames, 0)))
+  return inpainting(clip, _but_first(np.repeat(hidden, frames, 0)))
 
 
 def outpainting(clip: Clip, left: int, top: int, right: int, bottom: int) -> Condition:
@@ -44,8 +44,8 @@ def outpainting(clip: Clip, left: int, top: int, right: int, bottom: int) -> Con
   return inpainting(np.pad(clip, [*border, (0, 0)]), hidden)
 
 
-def boxed(clip: Clip, x: int, y: int, width: int, height: int) -> Mask:
-  """A mask that is true in a box, whose first pixel is `x` from the left and `y` from the top.
+def hidden_box(clip: Clip, x: int, y: int, width: int, height: int) -> Hidden:
+  """True in a box, whose first pixel is `x` from the left and `y` from the top.
 
   ValueError if the box is not inside the frame.
   """

@@ -117,7 +117,7 @@ def test_outside_a_mask_a_video_stays(made, files, hidden):
 
 @pytest.mark.parametrize(
   ('fit', 'note'),
-  [('crop', '--fit=crop cuts off all that the mask hides: nothing is made.\n'), ('pad', '')],
+  [('crop', '--fit=crop cuts off all that is hidden: nothing is generated.\n'), ('pad', '')],
 )
 def test_a_mask_that_is_cut_off_is_reported(run, capsys, fit, note):
   clip, hidden = np.zeros((1, 40, 64, 3), np.uint8), np.zeros((1, 40, 64), bool)

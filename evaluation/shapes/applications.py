@@ -63,15 +63,15 @@ def cinemagraph(clip: dict) -> Task:
   image, facts = clip['video'][:1], clip['facts']
   if facts.motion == 'standing still':
     facts = dataclasses.replace(facts, motion='spinning')
-  region = boxes(clip['mask'].any(0, keepdims=True))
+  hidden = boxes(clip['mask'].any(0, keepdims=True))
 
   def score(pixels):
     pixels = pixels.astype(int)
-    outside, inside = pixels[:, ~region[0]] - image[:, ~region[0]], pixels[:, region[0]]
+    outside, inside = pixels[:, ~hidden[0]] - image[:, ~hidden[0]], pixels[:, hidden[0]]
     moves = np.abs(np.diff(inside, axis=0)).mean(-1).max() > STILL
     return {'still outside, moves inside': bool(np.abs(outside).max() <= STILL and moves)}
 
-  condition = conditional.cinemagraph(image, region, len(clip['video']))
+  condition = conditional.cinemagraph(image, hidden, len(clip['video']))
   return Task(facts.caption, condition, None, score)
 
 

@@ -32,13 +32,13 @@ def test_of_a_clip_what_is_not_hidden_is_given():
   np.testing.assert_array_equal(shown(cond), CLIP * ~hidden[..., None])
 
 
-def test_a_cinemagraph_is_still_outside_its_region():
-  region = np.zeros((1, 6, 8), bool)
-  region[0, 2:4, 3:6] = True
-  cond = conditional.cinemagraph(IMAGE, region, 4)
+def test_a_cinemagraph_is_still_except_where_it_is_hidden():
+  hidden = np.zeros((1, 6, 8), bool)
+  hidden[0, 2:4, 3:6] = True
+  cond = conditional.cinemagraph(IMAGE, hidden, 4)
   assert given(cond)[0].all()
-  np.testing.assert_array_equal(given(cond)[1:], np.repeat(~region, 3, 0))
-  np.testing.assert_array_equal(shown(cond)[2], IMAGE[0] * ~region[0, ..., None])
+  np.testing.assert_array_equal(given(cond)[1:], np.repeat(~hidden, 3, 0))
+  np.testing.assert_array_equal(shown(cond)[2], IMAGE[0] * ~hidden[0, ..., None])
 
 
 def test_a_border_is_around_the_clip():
@@ -50,7 +50,7 @@ def test_a_border_is_around_the_clip():
 
 
 def test_a_box_is_where_it_says():
-  hidden = conditional.boxed(CLIP, 5, 1, 3, 2)
+  hidden = conditional.hidden_box(CLIP, 5, 1, 3, 2)
   assert hidden[:, 1:3, 5:8].all()
   assert hidden.sum() == 4 * 6
 
@@ -58,4 +58,4 @@ def test_a_box_is_where_it_says():
 @pytest.mark.parametrize('box', [(5, 1, 4, 2), (0, 5, 1, 2), (2, 2, 0, 1), (-1, 0, 2, 2)])
 def test_a_box_is_inside_the_frame(box):
   with pytest.raises(ValueError, match='allowed is one inside 8x6 pixels'):
-    conditional.boxed(CLIP, *box)
+    conditional.hidden_box(CLIP, *box)
