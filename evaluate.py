@@ -56,7 +56,7 @@ _SSR_WORKDIR = flags.DEFINE_string(
   'ssr_workdir',
   None,
   'The folder in which the super-resolution model was trained.  By default there is none, and '
-  'videos stay small.',
+  'videos keep the low resolution of the video model.',
 )
 _PROMPTS = flags.DEFINE_string(
   'prompts',
@@ -396,8 +396,8 @@ def _generate(jobs: Sequence[Job]) -> bool:
   base = find_base(
     _WORKDIR.value, steps=_STEPS.value, guidance=_GUIDANCE.value, spacing=_SPACING.value
   )
-  large = _SSR_WORKDIR.value
-  ssr = find_super_resolution(large, base.config.data) if large else None
+  ssr_workdir = _SSR_WORKDIR.value
+  ssr = find_super_resolution(ssr_workdir, base.config.data) if ssr_workdir else None
   share = dict(host=_HOST.value, hosts=_HOSTS.value)
   missing = sampling.sample(jobs, base, ssr, batch=_BATCH.value, seed=_SEED.value, **share)
   if missing:

@@ -192,8 +192,8 @@ _OVERLAP = flags.DEFINE_integer(
 _AUG_LEVEL = flags.DEFINE_float(
   'aug_level',
   None,
-  'The level of the noise that is added to the small video before super-resolution: the higher it '
-  "is, the less closely the large video follows the small one.  The default is its model's.",
+  'The noise level of the low-resolution video in super-resolution, from 0 to 1: the higher it is, '
+  'the less closely the result follows that video.  The default is the value of its model.',
   lower_bound=0.0,
   upper_bound=1.0,
 )
@@ -343,7 +343,7 @@ def _make(
   made_by |= {'fps': d.fps} | _inputs()
   if not ssr and not _BASE_ONLY.value:
     workdir = base.workdir.absolute().with_name('ssr')
-    _note(f'no {workdir}: the video stays small; --ssr_workdir=DIR makes it large')
+    _note(f'no {workdir}: the video keeps its low resolution; --ssr_workdir=DIR upscales it')
   pipeline = pipeline.load_params(base, ssr, change)
   for job, pixels in jobs.generate(todo, pipeline, seed=_SEED.value, **inputs):
     job.write(pixels, fps=d.fps, upscale=_UPSCALE.value, made_by=made_by)
@@ -383,7 +383,7 @@ def _find_base(masked: bool) -> Checkpoint:
 
 
 def _find_super_resolution(base: Checkpoint) -> Checkpoint | None:
-  """The checkpoint that makes videos large, with the changes of flags; None if there is none."""
+  """The checkpoint of super-resolution, with the changes of flags; None if there is none."""
   if _BASE_ONLY.value:
     return None
   workdir = pathlib.Path(_SSR_WORKDIR.value or base.workdir.absolute().with_name('ssr'))

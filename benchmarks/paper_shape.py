@@ -5,8 +5,8 @@ r"""Generates a video of the paper's shape on a small machine: 80 frames of 1024
 A base model generates 80x128x128 at once, and super-resolution upscales it to 80x1024x1024 in
 windows of 8 frames (Lumiere, Sec. 3).  Both networks are narrow and their weights random, so that
 the video shows nothing.  The point is that everything around the networks works at this shape: the
-large video leaves the device frame by frame, and 12 GB of memory are enough.  `--frames` and
-`--size` choose another shape.
+high-resolution video leaves the device frame by frame, and 12 GB of memory are enough.  `--frames`
+and `--size` choose another shape.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ from stunet.unet import STUNet
 from text.hashed import encoder
 
 PROMPT = 'a lion is roaring'
-FACTOR = 8  # large side / small side
+FACTOR = 8  # high-resolution side / low-resolution side
 LIMIT = 12e9  # bytes
 
 _NARROW = {
@@ -90,7 +90,7 @@ def narrow(model: STUNet, cond: Condition) -> tuple[Callable, Params]:
 
 def make(frames: int, size: int, base_steps: int, ssr_steps: int, path: pathlib.Path) -> None:
   """Writes a video of this shape, and prints the seconds of every part."""
-  small, process, keys = size // FACTOR, Process(prediction='x0'), video_keys(0, jnp.arange(1))
+  low, process, keys = size // FACTOR, Process(prediction='x0'), video_keys(0, jnp.arange(1))
   cond = Condition(*map(jnp.asarray, encoder(tokens=12, width=64)([PROMPT])))
   base, ssr = STUNet(**BASE), STUNet(**SSR)
   base.check_frames(frames)
@@ -99,10 +99,10 @@ def make(frames: int, size: int, base_steps: int, ssr_steps: int, path: pathlib.
     ssr, ssr_params = narrow(ssr, cond)
 
   options = dict(steps=base_steps, guidance=3.0, **SAMPLING)
-  generate = make_text_to_video(base, process, (frames, small, small, 3), **options)
+  generate = make_text_to_video(base, process, (frames, low, low, 3), **options)
   with timed('base, compilation'):
     generate = generate.lower(base_params, cond, keys).compile()
-  with timed(f'base, {base_steps} steps to {frames}x{small}x{small}'):
+  with timed(f'base, {base_steps} steps to {frames}x{low}x{low}'):
     cond = cond.replace(low_res=jax.block_until_ready(generate(base_params, cond, keys)))
 
   options = dict(steps=ssr_steps, guidance=1.0, **WINDOWS, **SAMPLING)
@@ -110,10 +110,10 @@ def make(frames: int, size: int, base_steps: int, ssr_steps: int, path: pathlib.
   with timed('super-resolution, compilation'):
     upscale = upscale.lower(ssr_params, cond, keys).compile()
   with timed(f'super-resolution, {ssr_steps} steps to {frames}x{size}x{size}'):
-    (large,) = jax.block_until_ready(upscale(ssr_params, cond, keys))
+    (upscaled,) = jax.block_until_ready(upscale(ssr_params, cond, keys))
 
   with timed('to the host'):
-    pixels = to_host(large)
+    pixels = to_host(upscaled)
   with timed('writing'):
     video.write(path, pixels, metadata={'prompt': PROMPT})
   print(f'{count(base_params):,} parameters of the base, {count(ssr_params):,} of super-resolution')

@@ -43,7 +43,7 @@ from training import checkpoint
 from training.step import pixels
 
 METHODS = ('bicubic', 'super-resolution')
-COLUMNS = ('small', *METHODS, 'truth')
+COLUMNS = ('low resolution', *METHODS, 'truth')
 SHOWN = 4  # clips of each source in the picture
 
 
@@ -95,11 +95,11 @@ def make_enlarge(config: ConfigDict) -> Callable:
   @jax.jit
   def enlarge(params, batch, keys):
     truth = pixels(batch['video'])
-    small = downsample(truth, factor)
-    resized = lambda method: jax.image.resize(small, truth.shape, method)
-    large = generate(params, Condition(batch['text'], batch['text_mask'], low_res=small), keys)
+    low_res = downsample(truth, factor)
+    resized = lambda method: jax.image.resize(low_res, truth.shape, method)
+    upscaled = generate(params, Condition(batch['text'], batch['text_mask'], low_res=low_res), keys)
     # Cubic interpolation overshoots at edges; samples are clipped already.
-    videos = resized('nearest'), jnp.clip(resized('cubic'), -1, 1), large, truth
+    videos = resized('nearest'), jnp.clip(resized('cubic'), -1, 1), upscaled, truth
     return dict(zip(COLUMNS, videos))
 
   return enlarge
@@ -188,7 +188,7 @@ if __name__ == '__main__':
   flags.DEFINE_float(
     'aug_level',
     None,
-    "Noise level of the condition; by default the model's.",
+    "Noise level of the low-resolution video; by default the model's.",
     lower_bound=0,
     upper_bound=1,
   )

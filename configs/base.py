@@ -187,12 +187,12 @@ def get_config() -> ConfigDict:
 
 def super_resolution(c: ConfigDict) -> ConfigDict:
   """The config with what both stages of super-resolution share."""
-  c.model.noise_level_embedding = True  # the network knows how much noise the small frames have
+  c.model.noise_level_embedding = True  # the network embeds the noise level: see ssr.degrade
   c.model.resample = 'conv'  # downsample before the units, upsample after: Efficient U-Net
-  c.degrade.update(  # ssr.degrade.make_degrade: how training makes small frames of large ones
+  c.degrade.update(  # ssr.degrade.make_degrade: how training makes low-resolution frames
     {
-      'factor': 4,  # how many times smaller the sides of a small frame are
-      'level': 0.5,  # the highest level of noise on small frames, from 0 to 1; drawn uniformly
+      'factor': 4,  # how many times smaller the sides of a low-resolution frame are
+      'level': 0.5,  # the highest noise level in training, from 0 to 1; drawn uniformly
       'blur': 0.5,  # the largest standard deviation of their blur, in pixels; drawn uniformly
     }
   )
@@ -202,7 +202,7 @@ def super_resolution(c: ConfigDict) -> ConfigDict:
       'window': 8,  # frames that are denoised together
       'overlap': 2,  # frames that a window shares with the next one
       'at_once': 1,  # windows that a device denoises at once
-      'aug_level': 0.1,  # the level of noise on the small frames, from 0 to 1
+      'aug_level': 0.1,  # the noise level in sampling, from 0 to 1
     }
   )
   c.data.update({'crop': 'random', 'frames': 8})

@@ -1,4 +1,4 @@
-r"""The image model of super-resolution, which is trained from nothing on crops of large frames.
+r"""The image model of super-resolution, trained from nothing on crops of high-resolution frames.
 
   python train.py --config=configs/ssr_image.py:demo --workdir=runs/ssr_image
 

@@ -27,7 +27,7 @@ class Condition:
   masked_video: Any = None  # b t h w c in [-1, 1], and 0, which is gray, where `mask` is 0
   mask: Any = None  # b t h w 1: 1 where a pixel is given, 0 where it is hidden and generated
   low_res: Any = None  # b t h2 w2 c, the video that super-resolution upscales
-  noise_level: Any = None  # b, the time in [0, 1] up to which `low_res` was noised
+  noise_level: Any = None  # b, the time in [0, 1] up to which `low_res` was noised: see ssr.degrade
 
   @classmethod
   def from_mask(cls, video: Video, mask: Float['b t h w 1']) -> 'Condition':
@@ -58,10 +58,10 @@ class Condition:
   def downsample_mask(self, factor: int) -> 'Condition':
     """The condition whose masked video and mask have sides that are `factor` times smaller.
 
-    A small pixel is given if all pixels that it averages are given.  Otherwise it would show
-    something of those that are not.
+    A low-resolution pixel is given if all pixels that it averages are given.  Otherwise it would
+    show something of those that are not.
     """
     blocks = lambda a: rearrange(a, 'b t (h p) (w q) c -> b t h w c (p q)', p=factor, q=factor)
     mask = blocks(self.mask).min(-1)
-    small = Condition.from_mask(blocks(self.masked_video).mean(-1), mask)
-    return self.replace(masked_video=small.masked_video, mask=small.mask)
+    low = Condition.from_mask(blocks(self.masked_video).mean(-1), mask)
+    return self.replace(masked_video=low.masked_video, mask=low.mask)

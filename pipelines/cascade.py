@@ -1,5 +1,5 @@
-"""Sampling of super-resolution, the second half of the cascade: low-resolution videos in, large
-videos out (Lumiere, Sec. 3.2)."""
+"""Sampling of super-resolution, the second half of the cascade: low-resolution videos in,
+high-resolution videos out (Lumiere, Sec. 3.2)."""
 
 from collections.abc import Callable, Sequence
 
@@ -19,7 +19,7 @@ from diffusion.sampling import Generate, make_sample
 from ssr.degrade import augmented, blurred
 from ssr.multidiffusion import over_windows, starts
 
-PIECE = 8  # frames of a large video that are copied to the host at once
+PIECE = 8  # frames of a high-resolution video that are copied to the host at once
 FADE = 1.5  # pixels: the standard deviation of the blur that feathers the edge of the mask
 
 
@@ -37,21 +37,21 @@ def make_super_resolution(
   mesh: jax.sharding.Mesh | None = None,
   **sampling,
 ) -> Generate:
-  """Returns the jitted `upscale(params, cond, keys) -> video` of the small `cond.low_res`.
+  """Returns the jitted `upscale(params, cond, keys) -> video` of `cond.low_res`.
 
-  apply: the network, `apply(params, xt, t, cond)`, which takes small frames: see ssr.model.
-  size: h w of the large video, the same multiple of those of `cond.low_res`, which is b t h w c in
-    [-1, 1].
+  apply: the network, `apply(params, xt, t, cond)`, which upsamples `cond.low_res`: see ssr.model.
+  size: h w of the high-resolution video, the same multiple of those of `cond.low_res`, which is
+    b t h w c in [-1, 1].
   guidance: the scale of classifier-free guidance; 1 is none.
   window, overlap: see `over_windows`.  A shorter video is one window.
   at_once: windows that a device denoises together; its memory grows with them.
-  aug_level: the level of the noise that is added to `cond.low_res`, in [0, 1]; else a ValueError.
+  aug_level: the noise level up to which `cond.low_res` is noised, in [0, 1]; else a ValueError.
   augment: which frames this noise is added to: see ssr.degrade.
   mesh: the devices over which windows are sharded, and each window over those of the axis `time`.
   sampling: the arguments of `make_sample`, whose errors are raised.
 
-  If the condition has a masked video, it is of the large size.  Its pixels are put in place, and
-  fade into the generated ones.
+  If the condition has a masked video, it has this size.  The network is not conditioned on it: its
+  pixels are composited with the prediction at every step, and fade into the generated ones.
   """
   if not 0 <= aug_level <= 1:
     raise UserError(f'Got an aug_level of {aug_level:g}; allowed is 0 to 1.')

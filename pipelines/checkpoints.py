@@ -54,7 +54,7 @@ def find_base(
   config = checkpoint.load_config(workdir)
   kind = STAGES.get(config.get('stage'))
   if kind is super_resolution:
-    raise UserError(f'{workdir} makes videos large; allowed is a model that makes them of texts.')
+    raise UserError(f'{workdir} upscales videos; allowed is a model that makes them of texts.')
   if masked and kind is not masked_text_to_video:
     raise UserError(
       f'{workdir} is not a model that is given part of a video; configs/t2v_masked.py trains one.'
@@ -66,8 +66,8 @@ def find_base(
 def find_super_resolution(
   workdir: str | pathlib.Path, low_res: ConfigDict, **sampling
 ) -> Checkpoint:
-  """The latest checkpoint of a model that makes videos of this `config.data` large; ValueError if
-  it is another model."""
+  """The latest checkpoint of a model that upscales videos of this `config.data`; ValueError if it
+  is another model."""
   workdir = pathlib.Path(workdir)
   return _found(workdir, set_low_res_shape(super_resolution_config(workdir), low_res), sampling)
 

@@ -55,7 +55,7 @@ def require_requests(prompts: Sequence[str], seed: int, video_numbers: Sequence[
 def require_condition(condition: Condition, stage: Stage, config: ConfigDict, side: int) -> None:
   """UserError unless the condition has the fields with which the base model's stage is sampled.
 
-  side: of the videos that the pipeline returns; a masked video is as large as these.
+  side: of the videos that the pipeline returns; a masked video has the same.
   """
   present = {name for name, value in vars(condition).items() if value is not None}
   if texts := sorted(present & {*FROM_PROMPT}):

@@ -118,7 +118,7 @@ def _row(sharding: jax.sharding.Sharding) -> Callable[[Video, int], Float['t h w
 
 @dataclasses.dataclass(frozen=True)
 class Pipeline:
-  """A model that makes videos of prompts and, if there is one, a model that makes them large.
+  """A model that makes videos of prompts and, if there is one, a model that upscales them.
 
   from pipelines import Pipeline
 
@@ -143,7 +143,7 @@ class Pipeline:
   ) -> 'Pipeline':
     """The models that were trained in these folders, with their parameters.
 
-    batch: small videos that are generated together.
+    batch: low-resolution videos that are generated together.
     frames, sampling: what differs from the base model's config, as steps=20 and guidance=4.0.
 
     UserError if a folder has no such model or a setting is not allowed.
@@ -170,8 +170,8 @@ class Pipeline:
     on_step = (lambda i: bar().update(i + 1 - bar().n)) if progress else None
     devices = jax.devices()
     stage = open_stage(base.config, on_step)
-    small = Model(base.config, stage, batch, over_batch(clip_mesh(batch, devices)))
-    return cls(small, ssr and _open_super_resolution(ssr.config, on_step, devices), bar)
+    base_model = Model(base.config, stage, batch, over_batch(clip_mesh(batch, devices)))
+    return cls(base_model, ssr and _open_super_resolution(ssr.config, on_step, devices), bar)
 
   def load_params(
     self,
@@ -210,9 +210,10 @@ class Pipeline:
 
     seed, numbers: a video depends on its prompt, on the seed and on its number alone; by default
       the videos are numbered from 0.
-    condition: all but the text, in a batch of one, for all videos; a masked video is as large as
-      the videos.
-    initial_video: the small video from which sampling starts, in a batch of one, for all videos.
+    condition: all but the text, in a batch of one, for all videos; a masked video has the
+      resolution of the videos that are returned.
+    initial_video: the low-resolution video from which sampling starts, in a batch of one, for all
+      videos.
 
     UserError, before anything is compiled, if one of these is not allowed: see `pipelines.checks`.
     Everything is compiled before the first video is generated.
@@ -223,18 +224,18 @@ class Pipeline:
     return self._generate(prompts, seed, numbers, condition, initial_video) if prompts else iter(())
 
   def _generate(self, prompts, seed, numbers, condition, initial_video) -> Iterator[Pixels]:
-    large, small = self.compile(condition, initial_video)
+    ssr_cond, base_cond = self.compile(condition, initial_video)
     for start in range(0, len(prompts), self.base.batch):
       some = slice(start, start + self.base.batch)
       self._show(self.base, f'video {start + 1} of {len(prompts)}')
-      cond = self.base.encode(prompts[some], small)
+      cond = self.base.encode(prompts[some], base_cond)
       videos = self.base.generate(
         cond, video_keys(seed, jnp.array([*numbers[some]])), initial_video
       )
       for i, frames in enumerate(videos, start):
         if self.ssr:
           self._show(self.ssr, f'super-resolution, video {i + 1} of {len(prompts)}')
-          cond = self.ssr.encode([prompts[i]], large)
+          cond = self.ssr.encode([prompts[i]], ssr_cond)
           cond = cond.replace(low_res=jax.device_put(frames[None], self.ssr.sharding))
           [frames] = self.ssr.generate(cond, video_keys(seed, jnp.array([numbers[i]])))
         yield to_host(frames)
@@ -248,20 +249,20 @@ class Pipeline:
     self.bar().set_description('compiling')
     key = video_keys(0, jnp.zeros(1, int))
     # Each model places its condition from the host: their meshes may differ.
-    small = large = condition
+    base_cond = ssr_cond = condition
     if self.ssr:
       # Other fields are of the base model alone, at its size.
       taken = {*self.ssr.stage.optional_condition}
       others = {name: None for name in vars(condition) if name not in taken}
-      large = self.ssr.place(condition.replace(**others))
+      ssr_cond = self.ssr.place(condition.replace(**others))
       d = self.base.config.data
       low_res = jnp.zeros((1, d.frames, d.size, d.size, 3))
-      self.ssr.compile(self.ssr.encode([''], large).replace(low_res=low_res), key)
-      if small.mask is not None:
-        small = small.downsample_mask(self.ssr.config.degrade.factor)
-    small = self.base.place(small)
-    self.base.compile(self.base.encode([''], small), key, initial_video)
-    return large, small
+      self.ssr.compile(self.ssr.encode([''], ssr_cond).replace(low_res=low_res), key)
+      if base_cond.mask is not None:
+        base_cond = base_cond.downsample_mask(self.ssr.config.degrade.factor)
+    base_cond = self.base.place(base_cond)
+    self.base.compile(self.base.encode([''], base_cond), key, initial_video)
+    return ssr_cond, base_cond
 
   def require(self, condition: Condition, initial_video: InitialVideo | None) -> None:
     """UserError unless videos can be generated of these."""
@@ -277,7 +278,8 @@ class Pipeline:
 def _open_super_resolution(
   config: ConfigDict, on_step: OnStep | None, devices: Sequence[jax.Device]
 ) -> Model:
-  """A large video fills a device, so that there is no batch: its windows are sharded."""
+  """The model of super-resolution.  A video fills the devices, over which its windows are sharded;
+  so there is no batch."""
   s = config.sampling
   mesh = window_mesh(config.data.frames, s.window, s.overlap, devices)
   return Model(config, open_stage(config, on_step, mesh), 1, replicated(mesh))

@@ -107,9 +107,9 @@ def super_resolution(
 
   def sample_inputs(batch):
     n = len(config.sample_prompts)
-    small = downsample(pixels(batch['video'][:n]), factor)
-    titles = [f'clip {i} of the evaluation batch' for i in range(len(small))]
-    return titles, Condition(batch['text'][:n], batch['text_mask'][:n], low_res=small)
+    low_res = downsample(pixels(batch['video'][:n]), factor)
+    titles = [f'clip {i} of the evaluation batch' for i in range(len(low_res))]
+    return titles, Condition(batch['text'][:n], batch['text_mask'][:n], low_res=low_res)
 
   return Stage(
     init=with_upsampled_low_res(init),

@@ -2,9 +2,16 @@
 and noised.
 
 Noise conditioning augmentation (Ho et al., 2022, "Cascaded Diffusion Models"; Imagen, Sec. 2.4):
-the network is trained on low-resolution videos with noise of every level, and conditioned on the
-level.  So it tolerates what another model gets wrong in the low-resolution videos that it
-generates.
+the network is trained on low-resolution videos of every noise level, and conditioned on the level.
+So it tolerates what another model gets wrong in the low-resolution videos that it generates.
+
+A noise level is the time in [0, 1] up to which a low-resolution video is noised: 0 adds no noise,
+and 1 leaves nothing but noise.  It appears as
+
+  Condition.noise_level               the noise level of each video of a batch
+  config.degrade.level                the highest noise level that is drawn in training
+  config.sampling.aug_level           the noise level in sampling, which --aug_level overrides
+  config.model.noise_level_embedding  whether the network embeds the noise level
 """
 
 import jax
@@ -17,8 +24,8 @@ from core.typing import Float, Key, Time, Video
 from diffusion.process import Process
 
 # The processes that noise the low-resolution video, whatever process the network itself is trained
-# with.  Noise is added to the small frames, or to the upsampled ones, as in DeepFloyd IF, which
-# aligns the corners of frames when it upsamples them.
+# with.  'small' noises the low-resolution frames as they are.  'upsampled' first upsamples them,
+# with aligned corners, as DeepFloyd IF does.
 AUGMENTATIONS = {
   'small': Process('cosine', 0.0, 'eps'),
   'upsampled': Process('discrete_cosine', 0.0, 'eps'),
@@ -30,7 +37,7 @@ def make_degrade(*, factor: int, level: float, blur: float, augment: str = 'smal
   video.
 
   factor: how many times smaller the sides of the low-resolution video are.
-  level: the highest noise level, in [0, 1]; the level of each video is drawn uniformly up to it.
+  level: the highest noise level, in [0, 1]; that of each video is drawn uniformly up to it.
   blur: the highest standard deviation of a Gaussian blur that precedes the noise, in pixels of the
     low-resolution video, drawn likewise; 0 is none.
   augment: which frames the noise is added to, one of `AUGMENTATIONS`.
@@ -57,8 +64,8 @@ def make_degrade(*, factor: int, level: float, blur: float, augment: str = 'smal
   return degrade
 
 
-def augmented(cond: Condition, level: Time, eps: Video, augment: str = 'small') -> Condition:
-  """The condition with its low-resolution video noised up to a level in [0, 1] of each video.
+def augmented(cond: Condition, noise_level: Time, eps: Video, augment: str = 'small') -> Condition:
+  """The condition with its low-resolution video noised up to the noise level of each video.
 
   eps: the noise, of the size of the low-resolution frames, or of that to which they are
     'upsampled'.
@@ -66,8 +73,8 @@ def augmented(cond: Condition, level: Time, eps: Video, augment: str = 'small') 
   low_res = cond.low_res
   if augment == 'upsampled':
     low_res = upsample_corners(low_res, *eps.shape[2:4])
-  noised = AUGMENTATIONS[augment].corrupt(low_res, level, eps)
-  return cond.replace(low_res=noised, noise_level=level)
+  noised = AUGMENTATIONS[augment].corrupt(low_res, noise_level, eps)
+  return cond.replace(low_res=noised, noise_level=noise_level)
 
 
 def downsample(video: Video, factor: int) -> Float['b t h2 w2 c']:

@@ -1,7 +1,7 @@
 """The network of super-resolution: an STUNet conditioned on the low-resolution video.
 
-The network is the same as for other stages; only its input differs.  It embeds the level up to
-which the low-resolution video was noised.  Its config has the arrangement of the Efficient U-Net
+The network is the same as for other stages; only its input differs.  It embeds the
+noise level of the low-resolution video.  Its config has the arrangement of the Efficient U-Net
 (Imagen, App. B.1): it downsamples first, has most blocks at low resolution and no self-attention,
 so that it can be trained on crops and applied to whole frames.
 """
@@ -14,7 +14,7 @@ from ssr.degrade import upsample
 def with_upsampled_low_res(apply: Callable) -> Callable:
   """`apply(params, xt, t, cond)` of a network that gets `cond.low_res` at the size of `xt`.
 
-  The low-resolution video is upsampled here and nowhere before, so that it stays small in memory,
+  The low-resolution video is upsampled here and nowhere before, so that it takes little memory,
   in windows, and when it is noised.
   """
 

@@ -57,13 +57,13 @@ def run(models):
 
 @pytest.fixture
 def made(run, tmp_path):
-  """Makes a video without loss: a small one, or what super-resolution makes of it."""
+  """Makes a video without loss: of low resolution, or with super-resolution."""
 
-  def made(*argv, large=False):
-    code, _, err = run(*argv, f'--output={tmp_path}/out.npy', f'--base_only={not large}')
+  def made(*argv, ssr=False):
+    code, _, err = run(*argv, f'--output={tmp_path}/out.npy', f'--base_only={not ssr}')
     assert code == 0, err
     pixels = np.load(tmp_path / 'out.npy')
-    assert pixels.shape == (FRAMES, *[(1 + large) * SIDE] * 2, 3)
+    assert pixels.shape == (FRAMES, *[(1 + ssr) * SIDE] * 2, 3)
     return pixels
 
   return made
@@ -132,7 +132,7 @@ def test_a_mask_that_is_cut_off_is_reported(run, capsys, fit, note):
 def test_super_resolution_keeps_what_is_given_at_its_own_size(made, files):
   clip = transforms.resample(decode(files / 'clip.mp4', fps=16.0)[:FRAMES], 2 * SIDE, 2 * SIDE)
   options = (f'--video={files}/clip.mp4', '--clip=start', '--box=8,12,16,8')
-  pixels = made('inpaint', *options, large=True)
+  pixels = made('inpaint', *options, ssr=True)
   hidden = HIDDEN.repeat(2, 0).repeat(2, 1)
   assert same(pixels[:, ~hidden], clip[:, ~hidden])
   assert not same(pixels[:, hidden], clip[:, hidden])

@@ -249,7 +249,7 @@ def test_a_study_is_made_and_its_answers_are_analysed(run, tmp_path):
     (['--output=score.txt'], '--output=score.txt is not allowed: it is a .json file.'),
     (['--output=no/score.json'], '--output=no/score.json: there is no folder no.'),
     (['applications', '--styles=none'], '--styles=none: there is no such folder.'),
-    ([f'--workdir={ROOT}/checkpoints/demo/ssr'], 'makes videos large; allowed is a model that'),
+    ([f'--workdir={ROOT}/checkpoints/demo/ssr'], 'upscales videos; allowed is a model that'),
     (
       ['user_study', '--ours=.', '--theirs=.', '--study=s', '--questions=taste'],
       '. has no video; allowed are',

@@ -116,17 +116,17 @@ def test_a_file_of_prompts_becomes_a_folder(run, tmp_path):
 
 def test_super_resolution_doubles_the_side_of_what_the_base_made(run, ssr_workdir, tmp_path):
   argv = ['--num_videos=2', '--batch=2', f'--xt_slice={tmp_path}/xt.png', '--base_only']
-  code, _, _ = run(f'--output={tmp_path}/small.npy', *argv)
+  code, _, _ = run(f'--output={tmp_path}/low.npy', *argv)
   assert code == 0
   argv[-1] = f'--ssr_workdir={ssr_workdir}'
   options = ['--ssr_steps=1', '--ssr_guidance=1.5', '--window=4', '--overlap=2', '--aug_level=0']
-  code, _, err = run(f'--output={tmp_path}/large.npy', *argv, *options, terminal=True)
+  code, _, err = run(f'--output={tmp_path}/high.npy', *argv, *options, terminal=True)
   assert code == 0
   assert '1/1' in err
   for i in range(2):
-    small, large = (np.load(tmp_path / f'{name}_{i}.npy') for name in ('small', 'large'))
-    assert (small.shape, large.shape) == ((8, 16, 16, 3), (8, 32, 32, 3))
-    assert large.std() > 1
+    low, high = (np.load(tmp_path / f'{name}_{i}.npy') for name in ('low', 'high'))
+    assert (low.shape, high.shape) == ((8, 16, 16, 3), (8, 32, 32, 3))
+    assert high.std() > 1
   assert Image.open(tmp_path / 'xt_0.png').size == (32, 8)
   metadata = video.read_metadata(tmp_path / 'xt_0.png')
   want = {'steps': '1', 'guidance': '1.5', 'window': '4', 'overlap': '2', 'aug_level': '0.0'}
@@ -141,7 +141,9 @@ def test_the_model_of_super_resolution_beside_the_base_is_found(
   options = [f'--workdir={tmp_path}/t2v', f'--output={tmp_path}/out.npy', '--steps=1']
   code, _, err = run(*options)
   assert code == 0
-  assert f'no {tmp_path}/ssr: the video stays small; --ssr_workdir=DIR makes it large' in err
+  assert (
+    f'no {tmp_path}/ssr: the video keeps its low resolution; --ssr_workdir=DIR upscales it' in err
+  )
   assert np.load(tmp_path / 'out.npy').shape == (8, 16, 16, 3)
   (tmp_path / 'ssr').symlink_to(ssr_workdir)
   assert run(*options)[0] == 0

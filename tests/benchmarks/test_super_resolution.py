@@ -50,7 +50,7 @@ def test_every_clip_counts_once_though_the_last_batch_is_a_full_one():
     number = jnp.float32(batch['video'])
     ramp = jnp.broadcast_to(jnp.arange(4.0)[:, None], number.shape) / 10
     made = ramp + 0.2 * (number + 1)
-    return {'small': ramp, 'bicubic': made, 'super-resolution': 2 * ramp, 'truth': ramp}
+    return {'low resolution': ramp, 'bicubic': made, 'super-resolution': 2 * ramp, 'truth': ramp}
 
   encode = lambda texts: (np.zeros((len(texts), 1, 4), np.float32), np.ones((len(texts), 1), bool))
   outcome = compare(enlarge, Clips(), encode, clips=200, batch=2, seed=0)

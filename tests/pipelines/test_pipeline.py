@@ -97,12 +97,12 @@ def test_a_small_video_is_made_large():
   stage = open_stage(config)
   upscale = make_super_resolution(pull, stage.process, (size, size), **options)
   stage = dataclasses.replace(stage, generate=upscale)
-  small = base(1)
-  large = Model(config, stage, 1, small.sharding).with_params({})
-  [got] = Pipeline(small, large).generate(['up'], seed=3, numbers=[5])
+  low = base(1)
+  high = Model(config, stage, 1, low.sharding).with_params({})
+  [got] = Pipeline(low, high).generate(['up'], seed=3, numbers=[5])
   assert got.shape == (FRAMES, size, size, 3)
-  low_res = jnp.asarray(alone(small, 'up', 5, 3))[None]
-  same(got, alone(large, 'up', 5, 3, low_res=low_res))
+  low_res = jnp.asarray(alone(low, 'up', 5, 3))[None]
+  same(got, alone(high, 'up', 5, 3, low_res=low_res))
 
 
 @pytest.mark.parametrize('axes', AXES.values(), ids=AXES)
@@ -131,11 +131,11 @@ def test_a_model_on_the_mesh_of_a_run_makes_so_many_videos(axes, count):
 
 def test_trained_models_are_loaded_and_given_what_they_are_conditioned_on(tmp_path):
   """Three lines in a notebook; a masked video comes back where its mask is 1."""
-  masked, large = config_of(t2v_masked), config_of(ssr)
+  masked, upscaling = config_of(t2v_masked), config_of(ssr)
   save(tmp_path / 't2v', masked)
-  save(tmp_path / 'ssr', large)
+  save(tmp_path / 'ssr', upscaling)
   pipeline = Pipeline.load(tmp_path / 't2v', tmp_path / 'ssr', steps=1, frames=2)
-  side = SIDE * large.degrade.factor
+  side = SIDE * upscaling.degrade.factor
   clip = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
   mask = np.zeros((1, 2, side, side, 1), np.float32)
   mask[:, 0] = 1
