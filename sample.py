@@ -119,7 +119,7 @@ _OUTPUT = flags.DEFINE_string(
   'The file to write: .gif, .mp4, .npy, .png or .webp.  The default is out.mp4.  Several videos of '
   'one prompt are numbered: out_0.mp4, out_1.mp4 and so on.  With --prompts_file this is a folder, '
   'by default out, made if it does not exist, for 000_the_prompt.mp4 and so on and an index.jsonl '
-  'that describes them.  With --compile_for it is a .json file.',
+  'that describes them.',
 )
 _NUM_VIDEOS = flags.DEFINE_integer(
   'num_videos', 1, 'The number of videos of each prompt.', lower_bound=1
@@ -213,7 +213,7 @@ _COMPILE_FOR = flags.DEFINE_string(
   'compile_for',
   None,
   'A TPU slice, as v5p:4x4x8, for which sampling --batch videos is compiled and not run, to '
-  'forecast its memory and time.',
+  'forecast its memory and time.  --output is then a .json file, to which these are also written.',
 )
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'The config of the video model that --compile_for compiles.'

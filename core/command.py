@@ -16,6 +16,15 @@ from core.errors import UserError
 
 ROOT = mistakes.ROOT
 
+# How absl and ml_collections begin their messages for a value of another type -> what is allowed.
+_TYPES = {
+  'invalid literal for int()': 'a whole number',
+  'could not convert string to float': 'a number',
+  "('Non-boolean argument": 'true or false',
+  'Error while parsing string': 'a tuple, as (1,2)',
+  'Failed to parse': 'a value for one key of the group, as --GROUP.KEY=VALUE',
+}
+
 
 def run(main: Callable[[], None], more_help: Callable[[], str] = str) -> None:
   """Parses the flags and calls `main()`; with --help, prints the help and exits with status 0.
@@ -45,6 +54,8 @@ def run_verb(verbs: Mapping[str, usage.Verb], doc: str) -> None:
     name, *rest = arguments or [next(iter(verbs))]
     if name not in verbs:
       fail(f'Unknown verb: {name!r}.  Allowed: {", ".join(sorted(verbs))}.')
+    if others := [argument for argument in rest if argument in verbs]:
+      fail(f'Got several verbs: {", ".join([name, *others])}.  Allowed is one.')
     _require_none(rest)
     if message := usage.unused(name, verbs):
       fail(message)
@@ -153,11 +164,18 @@ def _fail_with_flags(error: Exception) -> NoReturn:
   # ml_collections writes the traceback of a config's own error into the message.
   message, _, trace = str(error).partition('Traceback (most recent call last):')
   if not trace:
-    fail(message)
+    fail(_with_allowed_type(message))
   *_, last = trace.strip().splitlines()
   if not last.startswith('ValueError: '):
     raise error
   fail(last.removeprefix('ValueError: '))
+
+
+def _with_allowed_type(message: str) -> str:
+  """The message, or for a value of another type what is allowed instead of Python's own text."""
+  flag, _, reason = message.partition(': ')
+  allowed = next((kind for start, kind in _TYPES.items() if reason.startswith(start)), '')
+  return f'{flag}: allowed is {allowed}.' if allowed else message
 
 
 def _require_unicode(name: str, config: object) -> None:

@@ -87,6 +87,10 @@ def test_what_is_called_succeeds(run, config):
     ),
     (('--test_steps=8',), "error: Unknown command line flag 'test_steps'"),
     (('--steps=8',), 'error: Unknown flag --steps: did you mean --test_config.steps?'),
+    (('--test_count=eight',), 'error: flag --test_count=eight: allowed is a whole number.'),
+    (('--test_config.steps=eight',), 'flag --test_config.steps=eight: allowed is a whole number.'),
+    (('--test_count_of=fast',), 'flag --test_count_of=fast: allowed is a number.'),
+    (('--test_config.model=3',), 'allowed is a value for one key of the group, as --GROUP.KEY='),
     (('--test_config={}:large',), "error: No scale 'large'; allowed are tiny."),
     (
       ('--test_config.model.source=a\udcff',),
@@ -188,8 +192,10 @@ def test_a_verb_is_chosen_by_the_first_argument(run, config):
   assert seen == ['first', 5, 6]
   want = (2, "error: Unknown verb: 'third'. Allowed: a_second, first.\n")
   assert call('third') == want
-  want = (2, "error: Unknown arguments: 'first', 'x'. Allowed are flags: see --help.\n")
-  assert call('a_second', 'first', 'x') == want
+  want = (2, "error: Unknown arguments: 'x'. Allowed are flags: see --help.\n")
+  assert call('a_second', 'x') == want
+  want = (2, 'error: Got several verbs: a_second, first. Allowed is one.\n')
+  assert call('a_second', 'first') == want
   code, err = call('first', '--test_count=5')
   assert code == 2
   assert err.startswith('error: first does not take --test_count; allowed are ')
