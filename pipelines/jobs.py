@@ -118,9 +118,9 @@ def generate(
   inputs = dict(condition=condition, initial_video=initial_video)
   begin = time.perf_counter()
   try:
-    pipeline.compile(**inputs)
+    videos = pipeline.generate(prompts, seed=seed, numbers=numbers, **inputs)
     compiled = time.perf_counter()
-    yield from zip(jobs, pipeline.generate(prompts, seed=seed, numbers=numbers, **inputs))
+    yield from zip(jobs, videos)
   finally:
     pipeline.bar().close()
   end = time.perf_counter()

@@ -216,15 +216,21 @@ class Pipeline:
       videos.
 
     UserError, before anything is compiled, if one of these is not allowed: see `pipelines.checks`.
-    Everything is compiled before the first video is generated.
+    Everything is compiled when this returns, and the iterator generates.
     """
     numbers = range(len(prompts)) if numbers is None else numbers
     require_requests(prompts, seed, numbers)
-    self.require(condition, initial_video)
-    return self._generate(prompts, seed, numbers, condition, initial_video) if prompts else iter(())
+    require_condition(condition, self.base.stage, self.base.config, self.side)
+    if initial_video is not None:
+      require_initial_video(initial_video, self.base.config)
+    if not prompts:
+      return iter(())
+    conditions = self._compile(condition, initial_video)
+    return self._generate(prompts, seed, numbers, *conditions, initial_video)
 
-  def _generate(self, prompts, seed, numbers, condition, initial_video) -> Iterator[Pixels]:
-    ssr_cond, base_cond = self.compile(condition, initial_video)
+  def _generate(
+    self, prompts, seed, numbers, ssr_cond, base_cond, initial_video
+  ) -> Iterator[Pixels]:
     for start in range(0, len(prompts), self.base.batch):
       some = slice(start, start + self.base.batch)
       self._show(self.base, f'video {start + 1} of {len(prompts)}')
@@ -240,12 +246,11 @@ class Pipeline:
           [frames] = self.ssr.generate(cond, video_keys(seed, jnp.array([numbers[i]])))
         yield to_host(frames)
 
-  def compile(
-    self, condition: Condition, initial_video: InitialVideo | None = None
+  def _compile(
+    self, condition: Condition, initial_video: InitialVideo | None
   ) -> tuple[Condition, Condition]:
     """Compiles all that generates videos of such a condition, unless it is compiled already, and
     returns the condition of super-resolution and of the base model, on their devices."""
-    self.require(condition, initial_video)
     self.bar().set_description('compiling')
     key = video_keys(0, jnp.zeros(1, int))
     # Each model places its condition from the host: their meshes may differ.
@@ -263,12 +268,6 @@ class Pipeline:
     base_cond = self.base.place(base_cond)
     self.base.compile(self.base.encode([''], base_cond), key, initial_video)
     return ssr_cond, base_cond
-
-  def require(self, condition: Condition, initial_video: InitialVideo | None) -> None:
-    """UserError unless videos can be generated of these."""
-    require_condition(condition, self.base.stage, self.base.config, self.side)
-    if initial_video is not None:
-      require_initial_video(initial_video, self.base.config)
 
   def _show(self, model: Model, what: str) -> None:
     self.bar().reset(model.config.sampling.steps)
