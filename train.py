@@ -159,11 +159,12 @@ def train(
       inputs = plan.stage.sample_inputs(to_every_host(put_batch(fixed[0], mesh), shown, mesh))
       write_samples = make_write_samples(config, inputs, model.generate_by, workdir, metrics)
 
-      average, by_step = lambda state: merge(state.ema, frozen), {}
+      average = lambda state: merge(state.ema, frozen)
+      loss_by_step = {}  # of evaluation: the first hook adds it, and the second saves it
       between_steps = [
-        hooks.evaluation(config.evaluate_every, evaluate, average, metrics, clock, by_step),
+        hooks.evaluation(config.evaluate_every, evaluate, average, metrics, clock, loss_by_step),
         hooks.saving(
-          config.save_every, checkpoints, data, start, metrics, clock, by_step,
+          config.save_every, checkpoints, data, start, metrics, clock, loss_by_step,
           stop_if_failed=config.stop_on_failed_save,
         ),
         hooks.sampling(config.sample_every, write_samples, average, clock),
