@@ -3,11 +3,12 @@
 Neither is a requirement: the package is imported only if the config names it.
 """
 
+import contextlib
 import dataclasses
 import importlib.util
 import pathlib
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 
@@ -27,7 +28,10 @@ class Tracker:
 
 
 def require_tracker(*, name: str, project: str, run: str) -> None:
-  """UserError if the tracker is unknown or its package is not installed; '' is no tracker."""
+  """UserError if the tracker is unknown, its package is not installed, or nobody is logged in.
+
+  A `name` of '' is no tracker.
+  """
   if not name:
     return
   if name not in TRACKERS:
@@ -39,6 +43,9 @@ def require_tracker(*, name: str, project: str, run: str) -> None:
     raise UserError(f'tracker.name={name} needs a package: pip install {name}')
   if not project:
     raise UserError(f"Got tracker.project=''; {name} needs the name of a project.")
+  if name == 'wandb' and jax.process_index() == 0:
+    with _refusing() as wandb:
+      wandb.login()
 
 
 def open_tracker(
@@ -56,15 +63,11 @@ def open_tracker(
 
 
 def _wandb(workdir: pathlib.Path, config: dict, project: str, name: str) -> Tracker:
-  import wandb
-
-  try:
+  with _refusing() as wandb:
     run = wandb.init(
       project=project, name=name, id=_identifier(workdir, name), resume='allow',
       dir=str(workdir), config=config, settings=wandb.Settings(console='off'),
     )  # fmt: skip
-  except wandb.errors.Error as error:  # as where nobody is logged in
-    raise UserError(f'tracker.name=wandb: {error}') from error
   # W&B's own step only ever rises, and a resumed run goes back to its checkpoint.
   run.define_metric('*', step_metric='step')
 
@@ -77,6 +80,17 @@ def _wandb(workdir: pathlib.Path, config: dict, project: str, name: str) -> Trac
     write_video=write_video,
     close=lambda failed: run.finish(exit_code=int(failed)),
   )
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator:
+  """The package wandb, whose errors become a UserError."""
+  import wandb
+
+  try:
+    yield wandb
+  except wandb.errors.Error as error:
+    raise UserError(f'tracker.name=wandb: {error}') from error
 
 
 def _trackio(workdir: pathlib.Path, config: dict, project: str, name: str) -> Tracker:
