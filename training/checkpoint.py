@@ -12,12 +12,14 @@ complete or not there.  `training.integrity` detects later damage, and `training
 import contextlib
 import json
 import pathlib
+import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
 
 import jax
 import orbax.checkpoint as ocp
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from core import unicode
@@ -32,23 +34,28 @@ from training.state import State
 
 
 def check_config(workdir: pathlib.Path, config: ConfigDict) -> None:
-  """UserError, which names the keys that differ, if the workdir holds a run of another config.
+  """UserError, which says what resumes it, if the workdir holds a run of another config.
 
   The keys that may change are those that do not change what is trained: the number of steps, the
   devices, how often things happen, how videos are sampled and scored, and where metrics go.
   """
+  if not (workdir / 'config.json').exists():
+    return
   new = json.loads(config.to_json())
-  if (workdir / 'config.json').exists():
-    old = _read_config(workdir)
-    free = {'steps', 'mesh', 'shard_above', 'keep', 'keep_best', 'watchdog', 'scores', 'sampling'}
-    free |= {'evaluate_clips', 'tracker'}  # which old workdirs do not have
-    free = free & new.keys() | {k for k in new if k.endswith('_every')}
-    keys = (new.keys() | old.keys()) - free
-    if differ := sorted(k for k in keys if _value(old, k) != _value(new, k)):
-      raise UserError(
-        f'{workdir} holds a run of another config: {", ".join(differ)} differ.  Only '
-        f'{", ".join(sorted(free))} may change; use another --workdir otherwise.'
-      )
+  free = {'steps', 'mesh', 'shard_above', 'keep', 'keep_best', 'watchdog', 'scores', 'sampling'}
+  free |= {'evaluate_clips', 'tracker'}  # which old workdirs do not have
+  free = free & new.keys() | {k for k in new if k.endswith('_every')}
+  new, old = (flatten_dict(c, sep='.') for c in (new, _read_config(workdir)))
+  fixed = {k for k in new.keys() | old.keys() if k.split('.')[0] not in free}
+  # A key of a later version that is empty counts as missing.
+  if differ := sorted(k for k in fixed if (old.get(k) or None) != (new.get(k) or None)):
+    reason = f'{workdir} holds a run of another config: {", ".join(differ)} differ.  '
+    if len(differ) <= _LISTED and new.keys() >= {*differ}:
+      was = [f'--config.{k}={old.get(k, type(new[k])())}' for k in differ]
+      reason += f'What resumes it: {shlex.join(was)}.  '
+    raise UserError(
+      f'{reason}Only {", ".join(sorted(free))} may change; use another --workdir otherwise.'
+    )
 
 
 def save_config(workdir: pathlib.Path, config: ConfigDict) -> None:
@@ -61,13 +68,8 @@ def save_config(workdir: pathlib.Path, config: ConfigDict) -> None:
       file.write_text(text, 'utf-8')
 
 
+_LISTED = 5  # keys that a refused config names with their values
 _LAYOUT = {'indent': 2, 'sort_keys': True}
-
-
-def _value(config: dict, key: str):
-  """The value to compare: a key of a later version that is empty counts as missing."""
-  value = config.get(key) or None
-  return {k: v for k, v in value.items() if v} if isinstance(value, dict) else value
 
 
 def load_config(workdir: pathlib.Path) -> ConfigDict:
