@@ -2,9 +2,10 @@ r"""Runs the commands of README.md and docs/, shortened: make docs-check
 
   python -m benchmarks.docs --only=README
 
-Each command of a shell block runs in a scratch folder that sees the files of the repository and has
-inputs with the names that the pages use.  Trainings take two steps of a tiny network, samplers two
-steps.  A line is printed for each command; the exit status is 1 if one failed.
+Each command of a shell block runs, once however often it occurs, in a scratch folder that sees the
+files of the repository and has inputs with the names that the pages use.  Trainings take two steps
+of a tiny network, samplers two steps.  A line is printed for each command; the exit status is 1 if
+one failed.
 """
 
 import json
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from absl import flags
@@ -122,39 +123,40 @@ def prepare(folder: pathlib.Path) -> None:
   Image.fromarray(clips[1]['video'][0]).save(folder / 'neon.png')
 
 
-def run(folder: pathlib.Path) -> Iterator[tuple[str, str, str, str]]:
-  """The page, the command, what became of it, and its last lines if it failed, in order."""
-  environment = os.environ | {'JAX_COMPILATION_CACHE_DIR': str(command.ROOT / '.jax_cache')}
-  environment['XLA_FLAGS'] = '--xla_backend_optimization_level=0'
+def examples(only: Sequence[str]) -> list[tuple[str, list[str]]]:
+  """The commands and the Python of these pages, or of all, in order; each once, with its page."""
+  page_of = {}
   for page in pages():
-    if flags.FLAGS.only and page.stem not in flags.FLAGS.only:
+    if only and page.stem not in only:
       continue
     text = page.read_text('utf-8')
     code = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
     for words in [*commands(text), *(['python', '-c', block] for block in code)]:
-      line = shlex.join(words if '-c' not in words else ['python', '-c', '...'])
-      if why := reason_not_to_run(words):
-        yield page.name, line, f'not run: {why}', ''
-        continue
-      argv = [sys.executable if word == 'python' else word for word in substituted(words)]
-      start = time.monotonic()
-      try:
-        done = subprocess.run(
-          argv,
-          cwd=folder,
-          env=environment,
-          capture_output=True,
-          text=True,
-          timeout=600,
-          check=False,
-        )
-      except subprocess.TimeoutExpired as error:
-        yield page.name, line, 'FAILED', str(error)
-        continue
-      if done.returncode == 0:
-        yield page.name, line, f'ok, {time.monotonic() - start:.0f} s', ''
-      else:
-        yield page.name, line, 'FAILED', (done.stdout + done.stderr)[-1500:]
+      page_of.setdefault(tuple(words), page.name)
+  return [(page, [*words]) for words, page in page_of.items()]
+
+
+def run(folder: pathlib.Path) -> Iterator[tuple[str, str, str, str]]:
+  """The page, the command, what became of it, and its last lines if it failed, in order."""
+  environment = os.environ | {'JAX_COMPILATION_CACHE_DIR': str(command.ROOT / '.jax_cache')}
+  environment['XLA_FLAGS'] = '--xla_backend_optimization_level=0'
+  options = dict(cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+  for page, words in examples(flags.FLAGS.only):
+    line = shlex.join(words if '-c' not in words else ['python', '-c', '...'])
+    if why := reason_not_to_run(words):
+      yield page, line, f'not run: {why}', ''
+      continue
+    argv = [sys.executable if word == 'python' else word for word in substituted(words)]
+    start = time.monotonic()
+    try:
+      done = subprocess.run(argv, check=False, **options)
+    except subprocess.TimeoutExpired as error:
+      yield page, line, 'FAILED', str(error)
+      continue
+    if done.returncode == 0:
+      yield page, line, f'ok, {time.monotonic() - start:.0f} s', ''
+    else:
+      yield page, line, 'FAILED', (done.stdout + done.stderr)[-1500:]
 
 
 def main() -> None:

@@ -107,6 +107,13 @@ def test_folders_and_scripts_have_their_line():
   assert {f'{name}.py' for name in SCRIPTS} <= set(re.findall(r'`([a-z]+\.py)`', table))
 
 
+def test_a_command_of_several_pages_is_run_once():
+  distinct = {tuple(words) for _, words in COMMANDS}
+  ran = [tuple(words) for _, words in docs.examples([]) if '-c' not in words]
+  assert len(COMMANDS) > len(distinct)
+  assert sorted(ran) == sorted(distinct)
+
+
 def test_every_command_is_run_or_says_why_not():
   for page, words in COMMANDS:
     assert words[0] == 'python' or reason_not_to_run(words), (page, words)
