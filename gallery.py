@@ -73,8 +73,8 @@ class Row:
     return ['sample.py', self.verb, f'--prompt={self.prompt}', *files, *self.options, *made]
 
 
-def drawn(folder: pathlib.Path) -> list[Row]:
-  """Draws the inputs into the folder; the rows of the page."""
+def drawn(folder: pathlib.Path) -> dict[str, Row]:
+  """Draws the inputs into the folder; the rows of the page, by the names of what they make."""
   moving = 'a yellow square moving right on a navy background'
   clip = _scene(moving)
   video.write(folder / 'clip.mp4', clip['video'], fps=FPS)
@@ -93,10 +93,12 @@ def drawn(folder: pathlib.Path) -> list[Row]:
     Row('Cinemagraph', 'cinemagraph', wobbling, {'image': 'still.png', 'mask': 'region.png'}),
     Row('Video editing', 'edit', edited, {'video': 'clip.mp4'}, ('--strength=0.7',)),
   ]
+  named = {row.verb: row for row in rows}
   for file in sorted((DEMO / 'styles').glob('*.npz')):
     prompt = f'a circle moving left {style.load(file).descriptor}'
-    rows.append(Row(f'Style: {file.stem}', 'stylize', prompt, {}, (f'--style={file}',)))
-  return rows
+    row = Row(f'Style: {file.stem}', 'stylize', prompt, {}, (f'--style={file}',))
+    named[f'stylize_{file.stem}'] = row
+  return named
 
 
 def _scene(caption: str) -> dict:
@@ -110,16 +112,16 @@ def _gray(mask):
   return np.repeat(mask[..., None] * np.uint8(255), 3, -1)
 
 
-def page(folder: pathlib.Path, rows: list[Row]) -> str:
+def page(folder: pathlib.Path, rows: dict[str, Row]) -> str:
   """The page, of files beside it."""
   sections = []
-  for i, row in enumerate(rows):
+  for out, row in rows.items():
     shown = {file: flag for flag, file in row.inputs.items()}
-    shown |= {f'{i}.mp4': 'made', f'{i}_xt.png': 'its X-T slice'}
+    shown |= {f'{out}.mp4': 'made', f'{out}_xt.png': 'its X-T slice'}
     figures = ''.join(
       FIGURE.format(media=_media(file), caption=about) for file, about in shown.items()
     )
-    line = html.escape(shlex.join(['python', *row.argv(folder, str(i))]))
+    line = html.escape(shlex.join(['python', *row.argv(folder, out)]))
     sections.append(ROW.format(name=html.escape(row.name), command=line, figures=figures))
   return PAGE.format(rows=''.join(sections))
 
@@ -137,10 +139,13 @@ def main() -> None:
   require_folder(folder)
   folder.mkdir(parents=True, exist_ok=True)
   steps = f'--steps={flags.FLAGS.steps}'
-  rows = [dataclasses.replace(r, options=(*r.options, steps)) for r in drawn(folder)]
-  for i, row in enumerate(rows):
+  rows = {
+    out: dataclasses.replace(row, options=(*row.options, steps))
+    for out, row in drawn(folder).items()
+  }
+  for i, (out, row) in enumerate(rows.items()):
     print(f'{row.name} ({i + 1} of {len(rows)})', flush=True)
-    argv = [sys.executable, *row.argv(folder, str(i))]
+    argv = [sys.executable, *row.argv(folder, out)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
       sys.stderr.write(done.stderr)

@@ -103,7 +103,7 @@ def all_commands(folder: pathlib.Path) -> list[Command]:
     'gallery.py',
     ('gallery.py', '--steps=1', '--output={out}'),
     'page',
-    'page/[0-9].mp4',
+    'page/text_to_video.mp4',
     resumes=True,
   )
 

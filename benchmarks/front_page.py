@@ -27,8 +27,8 @@ PROMPTS = (
   'a white circle bouncing on a gray background',
   'a magenta square moving left on a white background',
 )
-# The rows of the gallery by the application that they show.
-ROWS = {'image_to_video': 1, 'inpaint': 2, 'outpaint': 3, 'cinemagraph': 4, 'edit': 5, 'stylize': 7}
+# Videos of the gallery.
+SHOWN = ('image_to_video', 'inpaint', 'outpaint', 'cinemagraph', 'edit', 'stylize_neon')
 COLUMNS, FPS = 4, 16.0
 
 
@@ -40,8 +40,8 @@ def main() -> None:
   videos = np.stack(list(pipeline.generate(PROMPTS, seed=flags.FLAGS.seed)))
   grid = rearrange(videos, '(r s) t h w c -> t (r h) (s w) c', s=COLUMNS)
   video.write(output / 'text_to_video.webp', grid, fps=FPS)
-  for name, row in ROWS.items():
-    clip = decode(f'{flags.FLAGS.gallery}/{row}.mp4', fps=FPS)
+  for name in SHOWN:
+    clip = decode(f'{flags.FLAGS.gallery}/{name}.mp4', fps=FPS)
     video.write(output / f'{name}.webp', clip, fps=FPS)
   print(*sorted(output.glob('*.webp')), sep='\n')
 

@@ -37,7 +37,7 @@ def drawn(tmp_path_factory):
 
 
 def test_every_application_is_on_the_page(drawn):
-  verbs = [row.verb for row in drawn[1]]
+  verbs = [row.verb for row in drawn[1].values()]
   assert set(verbs) == set(re.findall(r'^    _verb\(\n      (\w+),', SAMPLE, re.MULTILINE))
   assert verbs.count('stylize') == len(list((gallery.DEMO / 'styles').glob('*.npz'))) >= 2
 
@@ -45,16 +45,19 @@ def test_every_application_is_on_the_page(drawn):
 def test_a_row_has_its_inputs_and_what_is_made_of_them(drawn):
   folder, rows = drawn
   page = Files(gallery.page(FOLDER, rows))
-  made = [file for i in range(len(rows)) for file in (f'{i}.mp4', f'{i}_xt.png')]
-  assert set(page.shown) == {*made, *(file for row in rows for file in row.inputs.values())}
+  made = [file for out in rows for file in (f'{out}.mp4', f'{out}_xt.png')]
+  assert set(page.shown) == {
+    *made,
+    *(file for row in rows.values() for file in row.inputs.values()),
+  }
   assert all((folder / file).is_file() for file in {*page.shown} - {*made})
-  for i, (command, row) in enumerate(zip(page.commands, rows, strict=True)):
-    assert command == ['python', *row.argv(FOLDER, str(i))]
+  for command, (out, row) in zip(page.commands, rows.items(), strict=True):
+    assert command == ['python', *row.argv(FOLDER, out)]
 
 
 def test_flags_of_the_commands_are_those_of_sampling(drawn):
   known = set(re.findall(r"DEFINE_\w+\(\s*'(\w+)'", SAMPLE))
-  for row in drawn[1]:
+  for row in drawn[1].values():
     flags = {word[2:].split('=')[0] for word in row.argv(FOLDER, '0') if word.startswith('--')}
     assert flags <= known
 
