@@ -256,7 +256,7 @@ def prompts() -> None:
 
 
 def ucf101() -> None:
-  """Scores videos by the zero-shot protocol of UCF101, and prints published scores beside them."""
+  """Scores videos by the zero-shot protocol of UCF101, beside published scores."""
   count = _COUNT.value or zero_shot.COUNT
   class_prompts = zero_shot.class_prompts(
     _CLASS_PROMPTS.value and pathlib.Path(_CLASS_PROMPTS.value)
@@ -316,7 +316,7 @@ def xt_slice() -> None:
 
 
 def user_study() -> None:
-  """Writes the page of a user study or, with --analyse, prints the preferences of its raters."""
+  """Writes the page of a user study; with --analyse, prints what its raters prefer."""
   if _ANALYSE.value:
     if not _KEY.value:
       raise UserError('--analyse=DIR needs the --key=key.json of its study.')
@@ -413,86 +413,40 @@ APPLICATIONS += ('steps', 'guidance', 'spacing')
 FVD, INCEPTION = ('reference', 'reference_count', 'i3d'), ('c3d', 'splits')
 CLIP = ('clip', 'clip_network', 'vocabulary')
 SCORED = ('videos', *SAMPLING)
+UCF101 = ('output', 'class_prompts', 'dry_run', *FVD, *INCEPTION, *READING, *SCORED)
+XT_SLICE = ('videos', 'output', 'row', 'column', 'count', *READING)
 STUDY = ('ours', 'theirs', 'study', 'questions', 'pairs', 'vigilance', 'real', 'images', 'size')
 STUDY += ('fps', 'seed', 'post_url', 'beside')
+ANALYSIS = ('analyse', 'key', 'allowed_fails', 'output')
 
 
-def _metric(name: str, flags: Sequence[str], about: str, example: str) -> tuple[str, Verb]:
+def _metric(name: str, flags: Sequence[str], example: str) -> tuple[str, Verb]:
   """The verb that computes a metric, which takes these flags beside those of all metrics."""
   groups = {'score': (*flags, *READING, 'output'), 'videos, or the model of them': SCORED}
-  return name, Verb(functools.partial(score, name), about, f'python evaluate.py {example}', groups)
+  about = METRICS[name].__doc__.splitlines()[0]
+  line = f'python evaluate.py {name} {example}'
+  return name, Verb(functools.partial(score, name), about, line, groups)
 
 
-def _verb(call, flags: Sequence[str], about: str, example: str, **more) -> tuple[str, Verb]:
+def _verb(call, flags: Sequence[str], example: str, **more) -> tuple[str, Verb]:
   """A verb that takes these flags."""
-  name = call.__name__
+  name, about = call.__name__, call.__doc__.splitlines()[0]
   return name, Verb(call, about, f'python evaluate.py {name} {example}', {'flags': flags} | more)
 
 
 VERBS = dict(
   (
-    _metric(
-      'shapes',
-      (),
-      'Judges the colour, shape and motion of moving shapes.',
-      'shapes --workdir=checkpoints/demo/t2v',
-    ),
-    _metric(
-      'fvd',
-      FVD,
-      'Computes the Fréchet video distance to real videos.',
-      'fvd --videos=DIR --reference=DIR --i3d=i3d.safetensors --count=2048',
-    ),
-    _metric(
-      'inception_score',
-      INCEPTION,
-      'Computes the inception score.',
-      'inception_score --videos=DIR --c3d=c3d.safetensors',
-    ),
-    _metric(
-      'clip_score',
-      CLIP,
-      'Computes the similarity of videos and their prompts by CLIP.',
-      'clip_score --videos=DIR --clip=CLIP_DIR --vocabulary=CLIP_DIR',
-    ),
-    _metric('motion', (), 'Measures how much and how steadily videos move.', 'motion --videos=DIR'),
-    _verb(
-      applications,
-      APPLICATIONS,
-      'Measures how often each application does what it is for.',
-      '--masked_workdir=checkpoints/demo/t2v_masked',
-    ),
-    _verb(
-      prompts,
-      SAMPLING,
-      'Makes a folder of videos of a list of prompts.',
-      '--prompts=list.txt --workdir=DIR --samples=DIR',
-    ),
-    _verb(
-      ucf101,
-      ('output', 'class_prompts', 'dry_run', *FVD, *INCEPTION, *READING, *SCORED),
-      'Runs the zero-shot protocol of UCF101.',
-      '--workdir=DIR --samples=DIR --reference=DIR --i3d=FILE --c3d=FILE',
-    ),
-    _verb(
-      xt_slice,
-      ('videos', 'output', 'row', 'column', 'count', *READING),
-      'Draws the X-T slices of videos.',
-      '--videos=DIR --row=64 --output=slices.png',
-    ),
-    _verb(
-      user_study,
-      STUDY,
-      'Makes the page of a user study, or analyses its answers.',
-      '--ours=DIR --theirs=DIR --study=DIR',
-      analysis=('analyse', 'key', 'allowed_fails', 'output'),
-    ),
-    _verb(
-      report,
-      ('workdir', 'output'),
-      'Writes a page about a run of training.',
-      '--workdir=DIR --output=report.html',
-    ),
+    _metric('shapes', (), '--workdir=checkpoints/demo/t2v'),
+    _metric('fvd', FVD, '--videos=DIR --reference=DIR --i3d=i3d.safetensors --count=2048'),
+    _metric('inception_score', INCEPTION, '--videos=DIR --c3d=c3d.safetensors'),
+    _metric('clip_score', CLIP, '--videos=DIR --clip=CLIP_DIR --vocabulary=CLIP_DIR'),
+    _metric('motion', (), '--videos=DIR'),
+    _verb(applications, APPLICATIONS, '--masked_workdir=checkpoints/demo/t2v_masked'),
+    _verb(prompts, SAMPLING, '--prompts=list.txt --workdir=DIR --samples=DIR'),
+    _verb(ucf101, UCF101, '--workdir=DIR --samples=DIR --reference=DIR --i3d=FILE --c3d=FILE'),
+    _verb(xt_slice, XT_SLICE, '--videos=DIR --row=64 --output=slices.png'),
+    _verb(user_study, STUDY, '--ours=DIR --theirs=DIR --study=DIR', analysis=ANALYSIS),
+    _verb(report, ('workdir', 'output'), '--workdir=DIR --output=report.html'),
   )
 )
 

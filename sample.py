@@ -455,63 +455,30 @@ FILES = ('output', 'upscale', 'xt_slice')
 SAMPLING = ('workdir', 'num_frames', 'sampler', 'spacing', 'steps', 'guidance', 'batch', 'seed')
 SUPER_RESOLUTION = ('base_only', 'ssr_workdir', 'ssr_spacing', 'ssr_steps', 'ssr_guidance')
 SUPER_RESOLUTION += ('window', 'overlap', 'aug_level')
+FORECAST = ('compile_for', 'config', 'ssr_config')
+CLIP, MASK, STYLE = ('video', 'clip', 'fit'), ('mask', 'box'), ('style', 'alpha')
 
 
 def _verb(
-  call: Callable[[], None], inputs: Sequence[str], about: str, example: str, **more: Sequence[str]
+  call: Callable[[], None], inputs: Sequence[str], example: str, **more: Sequence[str]
 ) -> Verb:
   """A verb that takes these flags as inputs, and all flags that have to do with sampling."""
   groups = {'inputs': (*PROMPTS, *inputs), 'files': FILES, 'sampling': SAMPLING}
   groups |= {'super-resolution': SUPER_RESOLUTION} | more
+  about = call.__doc__.splitlines()[0]
   return Verb(call, about, f'python sample.py {call.__name__} {example}', groups)
 
 
 VERBS = {
   verb.call.__name__: verb
   for verb in (
-    _verb(
-      text_to_video,
-      (),
-      'Makes a video of a text.',
-      f'--prompt={DEMO_PROMPT!r}',
-      forecast=('compile_for', 'config', 'ssr_config'),
-    ),
-    _verb(
-      image_to_video,
-      ('image', 'fit'),
-      'Makes a video that begins with an image.',
-      '--image=photo.jpg --prompt=TEXT',
-    ),
-    _verb(
-      inpaint,
-      ('video', 'mask', 'box', 'fit', 'clip'),
-      'Generates the masked part of a video anew.',
-      '--video=clip.mp4 --mask=mask.png --prompt=TEXT',
-    ),
-    _verb(
-      outpaint,
-      ('video', 'pad', 'fit', 'clip'),
-      'Generates a border around a video.',
-      '--video=clip.mp4 --pad=64,0,64,0 --prompt=TEXT',
-    ),
-    _verb(
-      cinemagraph,
-      ('image', 'mask', 'box', 'fit'),
-      'Makes the masked part of an image move.',
-      '--image=photo.jpg --mask=mask.png --prompt=TEXT',
-    ),
-    _verb(
-      edit,
-      ('video', 'strength', 'style', 'alpha', 'fit', 'clip'),
-      'Changes a video into one of another text (SDEdit).',
-      '--video=clip.mp4 --strength=0.6 --prompt=TEXT',
-    ),
-    _verb(
-      stylize,
-      ('style', 'alpha'),
-      'Makes a video of a text in a style.',
-      '--style=style.npz --alpha=0.8 --prompt=TEXT',
-    ),
+    _verb(text_to_video, (), f'--prompt={DEMO_PROMPT!r}', forecast=FORECAST),
+    _verb(image_to_video, ('image', 'fit'), '--image=photo.jpg --prompt=TEXT'),
+    _verb(inpaint, (*CLIP, *MASK), '--video=clip.mp4 --mask=mask.png --prompt=TEXT'),
+    _verb(outpaint, (*CLIP, 'pad'), '--video=clip.mp4 --pad=64,0,64,0 --prompt=TEXT'),
+    _verb(cinemagraph, ('image', 'fit', *MASK), '--image=photo.jpg --mask=mask.png --prompt=TEXT'),
+    _verb(edit, (*CLIP, 'strength', *STYLE), '--video=clip.mp4 --strength=0.6 --prompt=TEXT'),
+    _verb(stylize, STYLE, '--style=style.npz --alpha=0.8 --prompt=TEXT'),
   )
 }
 

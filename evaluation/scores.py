@@ -100,10 +100,11 @@ def inception_score(videos: Folder, settings: Settings) -> dict:
 
 
 def clip_score(videos: Folder, settings: Settings) -> dict:
-  """How well frames fit their prompt, and each other: cosines of CLIP's embeddings, times 100.
+  """How well frames fit their prompt and each other, by CLIP.
 
-  `text` is the mean over frames of the cosine to the prompt (CLIPSIM, Wu et al., 2021, "GODIVA");
-  `adjacent_frames` is the mean cosine of adjacent frames, for videos of two frames or more.
+  Scores are cosines of embeddings, times 100.  `text` is the mean over frames of the cosine to the
+  prompt (CLIPSIM, Wu et al., 2021, "GODIVA"); `adjacent_frames` is the mean cosine of adjacent
+  frames, for videos of two frames or more.
   """
   require('clip_score', settings)
   prompts, reading, skipped, rows = videos.prompts(), settings.reading('clip_score'), {}, []
@@ -121,7 +122,7 @@ def clip_score(videos: Folder, settings: Settings) -> dict:
 
 
 def shapes(videos: Folder, settings: Settings) -> dict:
-  """The share of videos of moving shapes whose facts are those of the prompt, judged by pixels.
+  """The share of videos whose moving shapes are those of the prompt, judged by pixels.
 
   UserError where a prompt does not describe a scene of moving shapes.
   """
@@ -140,10 +141,11 @@ def shapes(videos: Folder, settings: Settings) -> dict:
 
 
 def motion(videos: Folder, settings: Settings) -> dict:
-  """How much and how steadily videos move, as `motion.motion_score` measures it at 16 fps.
+  """How much and how steadily videos move, measured at 16 fps.
 
-  Videos of a model with a lower frame rate are read at that rate, since repeated frames would count
-  as frozen.  The score is the median over videos; `quantiles` has more of each measure.
+  See `motion.motion_score`.  Videos of a model with a lower frame rate are read at that rate, since
+  repeated frames would count as frozen.  The score is the median over videos; `quantiles` has more
+  of each measure.
   """
   fps = settings.fps or min(16.0, float(videos.made_by().get('fps', 16)))
   reading, skipped, rows = dataclasses.replace(settings.reading('motion'), fps=fps), {}, []
