@@ -28,10 +28,10 @@ from core import command
 PAGE = 4096  # bytes of a block of the disk
 TITLE = 'Outputs that cannot be written, and commands that are ended'
 NOTE = """\
-"one line" means that the last line that is printed begins with `error:`, and that there is no
-traceback.  The status is 2, on a full disk 1 or 2, and 130 after Ctrl-C, at which `train.py` saves
-and prints how to resume.  Hidden files begin with a point or end with `.incomplete`; the next call
-removes them.  "again" is another call with the same output."""
+A cell says "one line" if the last line that is printed begins with `error:` and there is no
+traceback.  The exit status is then 2, or 1 or 2 on a full disk.  After Ctrl-C it is 130; `train.py`
+first saves, and prints how to resume.  Hidden files begin with a point or end with `.incomplete`,
+and the next call removes them.  The column "again" is another call with the same output."""
 COLUMNS = ('a folder of another user', 'below a file', 'a full disk', 'SIGKILL', 'Ctrl-C', 'again')
 STOPPED = 'What resumes it:'  # printed by train.py, which saves before it ends
 LIMIT = 1800  # seconds for a command
@@ -245,7 +245,8 @@ def main() -> None:
   if flags.FLAGS.only:
     return
   head = f'| command | {" | ".join(COLUMNS)} |\n|{"---|" * (len(COLUMNS) + 1)}'
-  body = f'At commit {sections.commit()}, by `python -m benchmarks.outputs --output={out}`:\n\n'
+  how = f'`python -m benchmarks.outputs --output={out}`'
+  body = f'The rows were measured at commit {sections.commit()} with {how}:\n\n'
   sections.replace(out, TITLE, '\n'.join([body + head, *rows, '', NOTE]))
   sys.exit(1 if any('FAILS' in row for row in rows) else 0)
 

@@ -57,7 +57,7 @@ def main() -> None:
   sections.replace(
     out,
     TITLE,
-    f'At commit {sections.commit()}, by '
+    f'The rows were measured at commit {sections.commit()} with '
     f'`python benchmarks/reliability.py --output={out}{source}`:\n\n'
     '| experiment | result | time |\n|---|---|---|\n' + '\n'.join(rows),
   )
