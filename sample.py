@@ -262,7 +262,7 @@ def image_to_video() -> None:
 
 
 def inpaint() -> None:
-  """Makes videos from --video, of which the part under --mask or in --box is generated."""
+  """Makes videos from --video, of which the part that --mask or --box hides is generated."""
 
   def condition(data, side):
     clip = _read_clip(data)
@@ -289,7 +289,7 @@ def outpaint() -> None:
 
 
 def cinemagraph() -> None:
-  """Makes videos of --image, of which the part under --mask or in --box moves."""
+  """Makes videos of --image, of which the part that --mask or --box hides moves."""
 
   def condition(data, side):
     image = pictures.read_image(_path('image'), _note)

@@ -26,7 +26,7 @@ def _levels(plain: int, attending: int) -> dict:
 
 # IF-I-M, -L and -XL: widths of 1, 2, 3, 4 times one, three blocks each, and 64 heads of pooling.
 _FIRST = _COMMON | _levels(1, 3) | {'in_channels': 3, 'layers_per_block': 3}
-# IF-II-M and -L: widths of 1, 2, 4, 6, 8 times one, and what embeds the level of noise.
+# IF-II-M and -L: widths of 1, 2, 4, 6, 8 times one, and what embeds the noise level.
 _SECOND = _COMMON | _levels(3, 2) | {
   'in_channels': 6,
   'layers_per_block': [2, 2, 3, 5, 5],

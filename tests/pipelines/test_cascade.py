@@ -31,7 +31,7 @@ OPTIONS = dict(
 )  # fmt: skip
 
 
-def small(*values, frames=10, h=2, w=4):
+def low_res(*values, frames=10, h=2, w=4):
   """Low-resolution videos of noise, each seeded by its value, and texts that equal the value."""
   draw = lambda value: np.random.default_rng(int(100 * value)).uniform(-1, 1, (frames, h, w, 3))
   text = jnp.asarray(values, jnp.float32)[:, None, None] * jnp.ones((1, 2, 4))
@@ -60,7 +60,7 @@ def pull(params, xt, t, cond):
 
 @pytest.mark.parametrize(('name', 'guidance'), [('ddim', 1.0), ('ddpm', 4.0), ('dpmpp_2m', 4.0)])
 def test_the_network_gets_the_low_resolution_video_upsampled(name, guidance):
-  cond = small(0.3, 0.5)
+  cond = low_res(0.3, 0.5)
   got = upscale(cond, seen, sampler=name, guidance=guidance)
   np.testing.assert_allclose(got, upsample(cond.low_res, 4, 8), atol=1e-5)
 
@@ -69,7 +69,7 @@ def test_the_low_resolution_video_is_noised_once_to_the_level_of_the_condition()
   """At a level of 1/3 the deviation of noise is sin(pi / 6).  Windows which overlap have the same:
   it would be less in the mean of several.
   """
-  cond = small(0.1, frames=16, h=16, w=16)
+  cond = low_res(0.1, frames=16, h=16, w=16)
   cond = cond.replace(low_res=jnp.zeros_like(cond.low_res))
   options = dict(size=(16, 16), window=4, overlap=3, aug_level=1 / 3)
   noise = upscale(cond, lambda *given: 0.2 * seen(*given), **options)
@@ -85,11 +85,11 @@ def test_the_low_resolution_video_is_noised_once_to_the_level_of_the_condition()
 
 def test_a_video_does_not_depend_on_its_batch():
   values, options = (0.3, 0.5, 0.3), dict(sampler='ddpm', aug_level=0.4, guidance=2.0)
-  together = upscale(small(*values), pull, **options)
+  together = upscale(low_res(*values), pull, **options)
   for i, value in enumerate(values):
-    alone = upscale(small(value), pull, numbers=[i], **options)[0]
+    alone = upscale(low_res(value), pull, numbers=[i], **options)[0]
     np.testing.assert_allclose(together[i], alone, atol=1e-5)
-  assert np.abs(together[0] - together[2]).max() > 0.01  # one small video, two large ones
+  assert np.abs(together[0] - together[2]).max() > 0.01  # one low-resolution video
 
 
 @pytest.mark.parametrize('axes', [MESH, (('data', 2), ('time', 4))])
@@ -97,7 +97,7 @@ def test_many_devices_make_the_video_of_one(axes):
   """By a real network, and of 5 windows, so that some devices have none, or a part of each."""
   model = STUNet(**SMALL | {'noise_level_embedding': True, 'attention': ('cross',)})
   apply = lambda params, *inputs: model.apply({'params': params}, *inputs)
-  cond, keys = small(0.3, frames=16, h=4, w=4), video_keys(0, jnp.arange(1))
+  cond, keys = low_res(0.3, frames=16, h=4, w=4), video_keys(0, jnp.arange(1))
   x, level = jnp.zeros((1, 16, 8, 8, 3)), jnp.ones(1)
   init = with_upsampled_low_res(model.init)
   shapes = jax.eval_shape(init, jax.random.key(0), x, level, cond.replace(noise_level=level))
@@ -173,7 +173,7 @@ SIZE = '; allowed is a size that goes into it as often down as across.'
 )
 def test_what_a_video_does_not_allow_is_named(options, message):
   with pytest.raises(ValueError, match='Got') as error:
-    upscale(small(0.3), seen, **options)
+    upscale(low_res(0.3), seen, **options)
   assert str(error.value) == message
 
 
@@ -196,7 +196,7 @@ def test_given_pixels_fade_into_generated_ones():
 
 
 def test_a_large_video_keeps_the_given_pixels():
-  cond, rng = small(0.3), np.random.default_rng(1)
+  cond, rng = low_res(0.3), np.random.default_rng(1)
   mask = jnp.asarray(rng.random((1, 10, 4, 8, 1)) < 0.5, jnp.float32)
   large = jnp.asarray(rng.uniform(-1, 1, (1, 10, 4, 8, 3)), jnp.float32)
   keys = video_keys(0, jnp.arange(1))
