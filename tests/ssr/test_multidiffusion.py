@@ -20,7 +20,7 @@ MESH = (('data', -1), ('fsdp', 1))
 
 
 def example(frames, b=2, seed=0):
-  """Noisy videos of which everything differs: their times, texts, low-resolution frames and noise levels."""
+  """Noisy videos of which all differs: times, texts, low-resolution frames and noise levels."""
   rng = np.random.default_rng(seed)
   normal = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
   text, mask = normal(b, 3, 4), jnp.asarray([[True, True, False]] * b)
