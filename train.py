@@ -35,7 +35,6 @@ from ml_collections import ConfigDict, config_flags
 from core import command, config_help, interrupt, unicode
 from core.params import cast_kernels, count, merge
 from core.sharding import make_mesh, of_each, over_batch, put_batch, replicated
-from core.typing import Params
 from core.writable import require_folder
 from evaluation.in_training import make_scoring
 from pipelines.pipeline import Model
@@ -50,12 +49,12 @@ from training.monitor import log, progress_bar
 from training.phases import Clock, watched
 from training.plan import lower_step, make_plan
 from training.ranges import require_in_range
-from training.samples import make_write_samples, to_every_host, videos_at_once
+from training.samples import make_write_samples, videos_at_once
 from training.start import open_state, require_same_texts
 from training.state import State
 from training.stops import catching_signals
 from training.trackers import open_tracker, require_tracker
-from training.validation import make_losses, mean_loss
+from training.validation import make_evaluate
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config',
@@ -149,16 +148,10 @@ def train(
         stop = {'stop': of_each(bool(stop_signal()), mesh)}
         return compiled(state, frozen, put_batch(batch, mesh) | stop, key_step)
 
-      losses = make_losses(config, plan.stage, mesh)
-
-      def evaluate(params: Params) -> dict[str, float]:
-        of_batch = lambda i, batch: losses(params, put_batch(batch, mesh), key_evaluate, i)
-        return {validation.metric: mean_loss(of_batch, fixed, len(validation.examples))}
-
-      shown = min(len(config.sample_prompts), config.evaluate_batch)
-      inputs = plan.stage.sample_inputs(to_every_host(put_batch(fixed[0], mesh), shown, mesh))
-      write_samples = make_write_samples(config, inputs, model.generate_by, workdir, metrics)
-
+      evaluate = make_evaluate(config, plan.stage, mesh, validation, fixed, key_evaluate)
+      write_samples = make_write_samples(
+        config, plan.stage, mesh, fixed[0], model.generate_by, workdir, metrics
+      )
       average = lambda state: merge(state.ema, frozen)
       loss_by_step = {}  # of evaluation: the first hook adds it, and the second saves it
       between_steps = [

@@ -10,10 +10,11 @@ from ml_collections import ConfigDict
 
 from core import video
 from core.condition import Condition
-from core.sharding import filled, replicated
+from core.sharding import filled, put_batch, replicated
 from core.typing import Keys, Params
 from diffusion.sampling import video_keys
 from training.metrics import Metrics
+from training.stage import Stage
 
 # (params, cond, keys) -> pixels of videos, one for each key, in all processes
 GeneratePixels = Callable[[Params, Condition, Keys], Sequence[video.Pixels]]
@@ -27,7 +28,9 @@ def videos_at_once(config: ConfigDict, mesh: jax.sharding.Mesh) -> int:
 
 def make_write_samples(
   config: ConfigDict,
-  inputs: tuple[Sequence[str], Condition],
+  stage: Stage,
+  mesh: jax.sharding.Mesh,
+  batch: dict,
   generate: GeneratePixels,
   workdir: pathlib.Path,
   metrics: Metrics,
@@ -37,10 +40,11 @@ def make_write_samples(
 
   All processes call it together; the first one writes, and shows the videos by `metrics`.
 
-  inputs: the titles and the condition of the videos, from `sample_inputs` of the stage.
+  batch: the rows of this process of an evaluation batch, from which the stage may take conditions.
   generate: generates `videos_at_once` videos or fewer: see `pipelines.pipeline.Model`.
   """
-  d, (titles, cond) = config.data, inputs
+  d, shown = config.data, min(len(config.sample_prompts), config.evaluate_batch)
+  titles, cond = stage.sample_inputs(to_every_host(put_batch(batch, mesh), shown, mesh))
   keys = video_keys(config.seed, jnp.arange(len(titles)))
 
   def write_samples(params: Params, step: int) -> None:

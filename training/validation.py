@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from core.sharding import filled, replicated, rows
+from core.sharding import filled, put_batch, replicated, rows
 from core.typing import Float, Int, Key, Params
 from data.fixed import Fixed
 from data.pipeline import batches
@@ -80,6 +80,27 @@ def evaluation_rows(clips: int, mesh: jax.sharding.Mesh) -> list[int]:
   device has as many.  Repeated clips come last, and the loss leaves them out.
   """
   return [row % clips for row in rows(filled(clips, mesh), mesh)]
+
+
+def make_evaluate(
+  config: ConfigDict,
+  stage: Stage,
+  mesh: jax.sharding.Mesh,
+  validation: Validation,
+  fixed: Sequence[dict],
+  key: Key,
+) -> Callable[[Params], dict[str, float]]:
+  """Returns `evaluate(params) -> {metric: mean loss of all examples}`, the same in all processes.
+
+  fixed: the batches of the examples, of each the rows of this process.
+  """
+  losses = make_losses(config, stage, mesh)
+
+  def evaluate(params: Params) -> dict[str, float]:
+    of_batch = lambda number, batch: losses(params, put_batch(batch, mesh), key, number)
+    return {validation.metric: mean_loss(of_batch, fixed, len(validation.examples))}
+
+  return evaluate
 
 
 def make_losses(
