@@ -59,24 +59,7 @@ def make_step(
   A batch may have `stop`, an array of bools.  The metric `stop` says whether any of them is true,
   so that all processes learn at the same step that one of them got a signal.
   """
-
-  def loss_fn(params, frozen, part):
-    x0, t, eps, cond = part
-    predicted = apply(merge(params, frozen), process.corrupt(x0, t, eps), t, cond)
-    return jnp.mean(squared_error(process, predicted, x0, t, eps))
-
-  def gradient(params, frozen, example):
-    loss_and_grad = jax.value_and_grad(loss_fn)
-    if accumulate == 1:  # without a loop: in one, XLA's CPU backend convolves 50 times more slowly
-      return loss_and_grad(params, frozen, example)
-    parts = jax.tree.map(lambda x: rearrange(x, '(b k) ... -> k b ...', k=accumulate), example)
-    add = lambda total, part: (
-      jax.tree.map(jnp.add, total, loss_and_grad(params, frozen, part)),
-      None,
-    )
-    zeros = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
-    total, _ = jax.lax.scan(add, zeros, parts)
-    return jax.tree.map(lambda x: x / accumulate, total)
+  gradient = make_gradient(apply, process, accumulate)
 
   def step(state: State, frozen: Params, batch, key: Key):
     example = draw(
@@ -103,6 +86,31 @@ def make_step(
     return State(state.step + 1, params, ema, opt, remembered), metrics
 
   return step
+
+
+def make_gradient(apply: Apply, process: Process, accumulate: int):
+  """Returns `gradient(params, frozen, example) -> (loss, gradient)`.
+
+  example: what `draw` returns.  Both results are means over `accumulate` microbatches of it.
+  """
+
+  def loss(params, frozen, part):
+    x0, t, eps, cond = part
+    predicted = apply(merge(params, frozen), process.corrupt(x0, t, eps), t, cond)
+    return jnp.mean(squared_error(process, predicted, x0, t, eps))
+
+  def gradient(params, frozen, example):
+    loss_and_grad = jax.value_and_grad(loss)
+    if accumulate == 1:  # without a loop: in one, XLA's CPU backend convolves 50 times more slowly
+      return loss_and_grad(params, frozen, example)
+    parts = jax.tree.map(lambda x: rearrange(x, '(b k) ... -> k b ...', k=accumulate), example)
+    of_part = lambda part: loss_and_grad(params, frozen, part)
+    add = lambda total, part: (jax.tree.map(jnp.add, total, of_part(part)), None)
+    zeros = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
+    total, _ = jax.lax.scan(add, zeros, parts)
+    return jax.tree.map(lambda x: x / accumulate, total)
+
+  return gradient
 
 
 def draw(
