@@ -36,8 +36,8 @@ from core.folder import new_file
 from core.params import merge, names, nest, partition
 from core.typing import Key, Params
 from data.pipeline import batches
-from diffusion.sampling import video_keys
-from pipelines.stages import open_stage
+from pipelines import Pipeline
+from pipelines.pipeline import Model
 from stunet.inflate import inflate
 from text.encoder import open_encoder
 from training import checkpoint
@@ -65,7 +65,9 @@ def compare(config: ConfigDict) -> dict[str, Outcome]:
     raise UserError(
       'Got no image model to inflate; allowed is the workdir of one, as --config.init_from=WORKDIR.'
     )
-  stage = open_stage(config)
+  prompts = config.sample_prompts
+  model = Model.open(config, batch=len(prompts))
+  stage = model.stage
   encode, source = open_encoder(**config.text), stage.data.open('train')
   validation = open_validation(config, stage, source)
   fixed = fixed_batches(validation.examples, encode, stage, config.evaluate_batch)
@@ -73,7 +75,6 @@ def compare(config: ConfigDict) -> dict[str, Outcome]:
   params = inflated(config, stage, fixed[0], key_init)
   variants = {'nearest neighbour': params, 'He et al.': with_he(params, key_he)}
 
-  sample = make_sampling(config, stage, fixed[0])
   evaluate = jax.jit(make_evaluation(stage.apply, stage.process, times=config.evaluate_times))
   tx = make_optimizer(config.steps, **config.optim)
   options = {k: config[k] for k in ('steps', 'ema_decay', 'drop_text', 'accumulate', 'high_noise')}
@@ -82,6 +83,10 @@ def compare(config: ConfigDict) -> dict[str, Outcome]:
   def loss(params: Params) -> float:
     batch_loss = lambda number, batch: evaluate(params, batch, key_evaluate, number)
     return mean_loss(batch_loss, fixed, len(validation.examples))
+
+  def sample(params: Params) -> UInt8[np.ndarray, 'b t h w 3']:
+    pipeline = Pipeline(model.with_params(params))
+    return np.stack([*pipeline.generate(prompts, seed=config.seed)])
 
   def losses(name: str, params: Params) -> list[tuple[int, float]]:
     trained, frozen = partition(params, config.trainable)
@@ -115,13 +120,6 @@ def with_he(params: Params, key: Key) -> Params:
   keys = jax.random.split(key, len(named))
   drawn = {n: draw(k, named[n].shape, named[n].dtype) for n, k in zip(sorted(named), keys)}
   return merge(nest(drawn), rest)
-
-
-def make_sampling(config: ConfigDict, stage: Stage, batch):
-  """Returns `sample(params)`: videos of the config's prompts, always from the same noise."""
-  titles, cond = stage.sample_inputs(batch)
-  keys = video_keys(config.seed, jnp.arange(len(titles)))
-  return lambda params: video.to_uint8(np.asarray(stage.generate(params, cond, keys)))
 
 
 def circumstances() -> dict[str, str]:

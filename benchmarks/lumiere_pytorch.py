@@ -35,7 +35,7 @@ import jax.numpy as jnp
 from absl import flags
 from tqdm import tqdm
 
-from benchmarks.paper_shape import narrow
+from benchmarks.paper_shape import random_params
 from core import command
 from core.condition import Condition
 from core.errors import UserError
@@ -100,7 +100,9 @@ class Ours:
     self.batch |= {'text': text, 'text_mask': self.cond.text_mask}
     model, self.process = STUNet(**MODEL), Process(prediction='eps')
     model.check_frames(frames)
-    self.apply, params = narrow(model, Condition(text[:1]))
+    shapes = jax.eval_shape(model.init, self.key, self.xt, jnp.ones(batch), self.cond)
+    params = random_params(shapes['params'])
+    self.apply = lambda params, *inputs: model.apply({'params': params}, *inputs)
     trained, self.frozen = partition(params, TEMPORAL)
 
     tx = make_optimizer(1000, **OPTIMIZER)

@@ -14,28 +14,23 @@ import pathlib
 import resource
 import sys
 import time
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
+from ml_collections import ConfigDict, config_flags
 
 if not __package__:  # run by its path instead of with -m, so that the project is not on the path
   sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 
 from core import command, video
-from core.condition import Condition
 from core.errors import UserError
 from core.params import count
 from core.typing import Params
-from diffusion.process import Process
-from diffusion.sampling import video_keys
-from pipelines.cascade import make_super_resolution, to_host
-from pipelines.text_to_video import make_text_to_video
-from ssr.model import with_upsampled_low_res
-from stunet.unet import STUNet
-from text.hashed import encoder
+from pipelines import Pipeline
+from pipelines.pipeline import Model
+from training.plan import parameter_shapes
 
 PROMPT = 'a lion is roaring'
 FACTOR = 8  # high-resolution side / low-resolution side
@@ -68,55 +63,52 @@ SSR = _NARROW | {
   'patch': 8,
   'noise_level_embedding': True,
 }
-WINDOWS = {'window': 8, 'overlap': 2, 'at_once': 1, 'aug_level': 0.1}
-SAMPLING = {'sampler': 'dpmpp_2m', 'spacing': 'even_angles'}
 
 
-def narrow(model: STUNet, cond: Condition) -> tuple[Callable, Params]:
-  """The network as `apply(params, xt, t, cond)`, and random parameters for it, none of them zero.
-
-  Their shapes do not depend on the video's shape, so the smallest one is used.
-  """
-  side = model.patch * 2 ** (len(model.channels) - 1)
-  x, t = jnp.zeros((1, model.temporal_factor, side, side, 3)), jnp.ones(1)
-  if model.noise_level_embedding:
-    cond = cond.replace(low_res=x, noise_level=t)
-  # The initialisation of the model would take long to compile, and has a last layer of zeros.
-  shapes = jax.eval_shape(model.init, jax.random.key(0), x, t, cond)['params']
+def random_params(shapes: Params) -> Params:
+  """Random parameters of these shapes, none of them zero."""
+  # The initialisation of a model would take long to compile, and has a last layer of zeros.
   rng = np.random.default_rng(0)
-  params = jax.tree.map(lambda p: jnp.asarray(rng.normal(0, 0.1, p.shape), p.dtype), shapes)
-  return lambda params, *inputs: model.apply({'params': params}, *inputs), params
+  return jax.tree.map(lambda p: jnp.asarray(rng.normal(0, 0.1, p.shape), p.dtype), shapes)
 
 
-def make(frames: int, size: int, base_steps: int, ssr_steps: int, path: pathlib.Path) -> None:
-  """Writes a video of this shape, and prints the seconds of every part."""
-  low, process, keys = size // FACTOR, Process(prediction='x0'), video_keys(0, jnp.arange(1))
-  cond = Condition(*map(jnp.asarray, encoder(tokens=12, width=64)([PROMPT])))
-  base, ssr = STUNet(**BASE), STUNet(**SSR)
-  base.check_frames(frames)
+def base_config(c: ConfigDict, frames: int, size: int, steps: int) -> ConfigDict:
+  """The config of a narrow base model, for videos of this shape."""
+  c.model.update(BASE)
+  c.schedule.prediction = 'x0'
+  c.data.update(frames=frames, size=size)
+  c.sampling.steps = steps
+  return c
+
+
+def super_resolution_config(c: ConfigDict, frames: int, size: int, steps: int) -> ConfigDict:
+  """The config of a narrow model of super-resolution, to videos of this shape."""
+  c.model.update(SSR)
+  c.schedule.prediction = 'x0'
+  c.degrade.factor = FACTOR
+  c.data.update(frames=frames, size=size)
+  c.sampling.update(steps=steps, window=8, overlap=2)
+  return c
+
+
+def with_random_params(model: Model) -> Model:
+  """The model with random parameters, whose number is printed."""
+  params = random_params(parameter_shapes(model.stage))
+  print(f'{count(params):,} parameters of stage {model.config.stage}')
+  return model.with_params(params)
+
+
+def make(base: ConfigDict, ssr: ConfigDict, path: pathlib.Path) -> None:
+  """Writes a video of models with these configs, and prints the seconds of every part."""
   with timed('parameters'):
-    base, base_params = narrow(base, cond)
-    ssr, ssr_params = narrow(ssr, cond)
-
-  options = dict(steps=base_steps, guidance=3.0, **SAMPLING)
-  generate = make_text_to_video(base, process, (frames, low, low, 3), **options)
-  with timed('base, compilation'):
-    generate = generate.lower(base_params, cond, keys).compile()
-  with timed(f'base, {base_steps} steps to {frames}x{low}x{low}'):
-    cond = cond.replace(low_res=jax.block_until_ready(generate(base_params, cond, keys)))
-
-  options = dict(steps=ssr_steps, guidance=1.0, **WINDOWS, **SAMPLING)
-  upscale = make_super_resolution(with_upsampled_low_res(ssr), process, (size, size), **options)
-  with timed('super-resolution, compilation'):
-    upscale = upscale.lower(ssr_params, cond, keys).compile()
-  with timed(f'super-resolution, {ssr_steps} steps to {frames}x{size}x{size}'):
-    (upscaled,) = jax.block_until_ready(upscale(ssr_params, cond, keys))
-
-  with timed('to the host'):
-    pixels = to_host(upscaled)
+    base_model = with_random_params(Model.open(base, batch=1))
+    pipeline = Pipeline(base_model, with_random_params(Model.open_super_resolution(ssr)))
+  with timed('compilation'):
+    videos = pipeline.generate([PROMPT])
+  with timed(f'{base.sampling.steps} and {ssr.sampling.steps} steps'):
+    [pixels] = videos
   with timed('writing'):
     video.write(path, pixels, metadata={'prompt': PROMPT})
-  print(f'{count(base_params):,} parameters of the base, {count(ssr_params):,} of super-resolution')
 
 
 @contextlib.contextmanager
@@ -139,12 +131,15 @@ def main() -> None:
     raise UserError(f'Got --size={f.size}; allowed are multiples of {FACTOR * 32}.')
   output = pathlib.Path(f.output)
   video.check_writable(output)
-  make(f.frames, f.size, f.base_steps, f.ssr_steps, output)
+  base = base_config(f.config, f.frames, f.size // FACTOR, f.base_steps)
+  make(base, super_resolution_config(f.ssr_config, f.frames, f.size, f.ssr_steps), output)
   print(f'{peak_memory() / 2**30:.2f} GiB peak memory; {LIMIT / 2**30:.2f} are allowed')
   print(output)
 
 
 if __name__ == '__main__':
+  config_flags.DEFINE_config_file('config', 'configs/t2v.py:tiny', lock_config=False)
+  config_flags.DEFINE_config_file('ssr_config', 'configs/ssr.py:tiny', lock_config=False)
   flags.DEFINE_string('output', 'paper_shape.mp4', 'Video file to write.')
   flags.DEFINE_integer('frames', 80, 'Number of frames, a multiple of 8.', lower_bound=8)
   flags.DEFINE_integer('size', 1024, 'Side of the frames in pixels.', lower_bound=1)

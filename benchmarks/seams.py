@@ -34,14 +34,13 @@ from core import command, video
 from core.condition import Condition
 from core.errors import UserError
 from core.folder import new_file
-from core.sharding import make_mesh, replicated
 from core.typing import Float, Params
 from data import synthetic
 from data.pipeline import SHAPES
 from diffusion.sampling import video_keys
 from pipelines import Pipeline
 from pipelines.pipeline import Model
-from pipelines.stages import open_stage, super_resolution_config
+from pipelines.stages import super_resolution_config
 from ssr.multidiffusion import starts
 from training import checkpoint
 
@@ -116,8 +115,7 @@ def open_upscale(
   """Super-resolution of frames with this side, as `upscale(prompt, index, frames) -> video`."""
   config.data.update(frames=frames, size=side * config.degrade.factor)
   config.sampling.overlap = overlap
-  mesh = make_mesh((('data', -1), ('fsdp', 1)))
-  model = Model(config, open_stage(config, mesh=mesh), 1, replicated(mesh)).with_params(params)
+  model = Model.open_super_resolution(config).with_params(params)
 
   def upscale(prompt, index, frames):
     cond = model.encode([prompt], Condition(low_res=frames[None]))

@@ -14,7 +14,6 @@ The picture shows the middle frames of the first clips.
 
 import contextlib
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Callable
 
@@ -36,10 +35,11 @@ from core.folder import new_file
 from core.typing import Float, Video
 from data.pipeline import batches, open_source
 from diffusion.sampling import video_keys
-from pipelines.stages import open_stage, super_resolution_config
+from pipelines.checkpoints import find_super_resolution
+from pipelines.pipeline import Model
+from pipelines.stages import super_resolution_config
 from ssr.degrade import downsample
 from text.encoder import Encoder, open_encoder
-from training import checkpoint
 from training.step import pixels
 
 METHODS = ('bicubic', 'super-resolution')
@@ -88,16 +88,15 @@ def compare(
   )
 
 
-def make_enlarge(config: ConfigDict) -> Callable:
-  """Returns the jitted `enlarge(params, batch, keys)`: the videos of `COLUMNS` by name."""
-  generate, factor = open_stage(config).generate, config.degrade.factor
+def make_enlarge(model: Model) -> Callable:
+  """Returns `enlarge(batch, keys)`: the videos of `COLUMNS` by name."""
 
-  @jax.jit
-  def enlarge(params, batch, keys):
+  def enlarge(batch, keys):
     truth = pixels(batch['video'])
-    low_res = downsample(truth, factor)
+    low_res = downsample(truth, model.config.degrade.factor)
     resized = lambda method: jax.image.resize(low_res, truth.shape, method)
-    upscaled = generate(params, Condition(batch['text'], batch['text_mask'], low_res=low_res), keys)
+    cond = Condition(batch['text'], batch['text_mask'], low_res=low_res)
+    upscaled = jnp.stack([*model.generate(cond, keys)])
     # Cubic interpolation overshoots at edges; samples are clipped already.
     videos = resized('nearest'), jnp.clip(resized('cubic'), -1, 1), upscaled, truth
     return dict(zip(COLUMNS, videos))
@@ -151,20 +150,24 @@ def main() -> None:
     if output.suffix != '.png':
       raise UserError(f'Got --output={output}; allowed is a name that ends in .png.')
     video.check_writable(output)
-  config = super_resolution_config(workdir := pathlib.Path(f.workdir))
-  _, params, _ = checkpoint.load(workdir)
+  trained = super_resolution_config(f.workdir)
+  size = trained.data.shorter_side or trained.data.size  # whole frames, not the crops of training
+  low_res = ConfigDict({'frames': f.frames, 'size': size // trained.degrade.factor})
   options = {key: f[key].value for key in ('aug_level', 'steps', 'window')}
-  config.sampling.update({key: value for key, value in options.items() if value is not None})
-  d = config.data  # whole frames instead of the crops of training
-  d.update(size=d.shorter_side or d.size, shorter_side=0, crop='center', frames=f.frames)
+  upscaler = find_super_resolution(f.workdir, low_res, **options)
+  d = upscaler.config.data
+  d.update(shorter_side=0, crop='center')
 
   settings = d.to_dict() | {'min_side': f.min_side}
   opened = lambda source, split: open_source(**settings | {'source': source}, split=split)
   sources = {'moving shapes': opened('synthetic', 'test')}
   if f.source:
     sources[f.source] = opened(f.source, f.split)
-  enlarge = functools.partial(make_enlarge(config), params)
-  options = dict(encode=open_encoder(**config.text), clips=f.clips, batch=f.batch, seed=f.seed)
+  batch = min(f.batch, f.clips)
+  enlarge = make_enlarge(Model.open(upscaler.config, batch).with_params(upscaler.load()))
+  options = dict(
+    encode=open_encoder(**upscaler.config.text), clips=f.clips, batch=batch, seed=f.seed
+  )
   outcomes = {name: compare(enlarge, source, **options) for name, source in sources.items()}
   print(table(outcomes))
   if output:

@@ -40,6 +40,23 @@ class Model:
   sharding: jax.sharding.NamedSharding  # of the conditions of a batch
   params: Params | None = dataclasses.field(default=None, repr=False)  # None until they are loaded
 
+  @classmethod
+  def open(cls, config: ConfigDict, batch: int, on_step: OnStep | None = None) -> 'Model':
+    """The model of a config on all devices, without parameters.
+
+    on_step: called when a step of sampling is done: see `make_sample`.
+    """
+    mesh = clip_mesh(batch, jax.devices())
+    return cls(config, open_stage(config, on_step), batch, over_batch(mesh))
+
+  @classmethod
+  def open_super_resolution(cls, config: ConfigDict, on_step: OnStep | None = None) -> 'Model':
+    """The model of super-resolution, without parameters.  A video fills the devices, over which its
+    windows are sharded; so there is no batch."""
+    s = config.sampling
+    mesh = window_mesh(config.data.frames, s.window, s.overlap, jax.devices())
+    return cls(config, open_stage(config, on_step, mesh), 1, replicated(mesh))
+
   def with_params(self, params: Params) -> 'Model':
     """The model with parameters from a checkpoint, whose kernels are cast to the dtype of products,
     on every device."""
@@ -168,10 +185,8 @@ class Pipeline:
     # without a bar none does.
     bar = functools.cache(lambda: tqdm(desc='compiling', unit='step', disable=not progress))
     on_step = (lambda i: bar().update(i + 1 - bar().n)) if progress else None
-    devices = jax.devices()
-    stage = open_stage(base.config, on_step)
-    base_model = Model(base.config, stage, batch, over_batch(clip_mesh(batch, devices)))
-    return cls(base_model, ssr and _open_super_resolution(ssr.config, on_step, devices), bar)
+    ssr_model = ssr and Model.open_super_resolution(ssr.config, on_step)
+    return cls(Model.open(base.config, batch, on_step), ssr_model, bar)
 
   def load_params(
     self,
@@ -272,13 +287,3 @@ class Pipeline:
   def _show(self, model: Model, what: str) -> None:
     self.bar().reset(model.config.sampling.steps)
     self.bar().set_description(what)
-
-
-def _open_super_resolution(
-  config: ConfigDict, on_step: OnStep | None, devices: Sequence[jax.Device]
-) -> Model:
-  """The model of super-resolution.  A video fills the devices, over which its windows are sharded;
-  so there is no batch."""
-  s = config.sampling
-  mesh = window_mesh(config.data.frames, s.window, s.overlap, devices)
-  return Model(config, open_stage(config, on_step, mesh), 1, replicated(mesh))
