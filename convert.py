@@ -29,7 +29,7 @@ import numpy as np
 from absl import flags
 
 from configs import ssr_image, t2i
-from core import command, weights
+from core import command, files, weights
 from core.folder import new_folder
 from core.params import count, matches, names, nest
 from core.typing import Params
@@ -56,7 +56,7 @@ def from_diffusers(source: pathlib.Path, out: pathlib.Path, text: str = '') -> i
   """
   pipeline = (source / 'model_index.json').is_file()
   folder = source / UNET if pipeline else source
-  unet = _json(folder / 'config.json')
+  unet = files.read_object(folder / 'config.json')
   try:
     model = deepfloyd.model_config(unet)
   except (KeyError, ValueError) as error:
@@ -68,7 +68,7 @@ def from_diffusers(source: pathlib.Path, out: pathlib.Path, text: str = '') -> i
   config.text.width = unet.get('encoder_hid_dim') or unet['cross_attention_dim']
   scheduler = folder.parent / 'scheduler' / 'scheduler_config.json'
   if scheduler.is_file():
-    schedule, sampling = _scheduler(_json(scheduler))
+    schedule, sampling = _scheduler(files.read_object(scheduler))
     config.schedule.update(schedule)
     config.sampling.update(sampling)
   with new_folder(out) as incomplete:
@@ -154,18 +154,6 @@ def _scheduler(scheduler: Mapping[str, Any]) -> tuple[dict, dict]:
     raise UserError('scheduler_config.json: clip_sample is false; allowed is true.')
   schedule = {'schedule': values['beta_schedule'], 'prediction': values['prediction_type']}
   return schedule, {'sampler': values['variance_type'], 'threshold': threshold}
-
-
-def _json(path: pathlib.Path) -> dict:
-  if not path.is_file():
-    raise UserError(f'There is no {path}.')
-  try:
-    config = json.loads(path.read_text('utf-8'))
-  except ValueError as error:
-    raise UserError(f'{path} is not JSON: {error}') from error
-  if not isinstance(config, dict):
-    raise UserError(f'{path} is not a JSON object.')
-  return config
 
 
 def _define_flags() -> None:

@@ -1,12 +1,13 @@
-"""The files below a folder, and names that mean the same file."""
+"""The files below a folder, names that mean the same file, and what is in a JSON file."""
 
 import hashlib
+import json
 import os
 import pathlib
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator
 
-from core.errors import UserFileError
+from core.errors import UserError, UserFileError
 
 Refuse = Callable[[pathlib.Path, OSError], None]
 
@@ -97,3 +98,16 @@ def digest(files: Iterable[pathlib.Path]) -> str:
     with path.open('rb') as file:
       digests.append(hashlib.file_digest(file, 'sha256').hexdigest())
   return f'sha256:{"+".join(digests)}'
+
+
+def read_object(path: pathlib.Path) -> dict:
+  """The object in a JSON file; UserError if there is no such file or no object in it."""
+  if not path.is_file():
+    raise UserError(f'There is no file {path}.')
+  try:
+    content = json.loads(path.read_text('utf-8'))
+  except ValueError as error:
+    raise UserError(f'{path} is not JSON: {error}.') from error
+  if not isinstance(content, dict):
+    raise UserError(f'{path} is not a JSON object.')
+  return content

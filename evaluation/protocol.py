@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from core import files
 from core.errors import UserError
 from core.folder import new_file
 
@@ -106,12 +107,7 @@ def read_score(path: pathlib.Path) -> dict:
 
   UserError where it is not the file of a score.
   """
-  try:
-    result = json.loads(path.read_text())
-  except ValueError as error:
-    raise UserError(f'{path} is not JSON: {error}.') from error
-  if not isinstance(result, dict):
-    raise UserError(f'{path} is no score: it has a {type(result).__name__}, not keys.')
+  result = files.read_object(path)
   for key in ('score', 'protocol'):
     if not isinstance(result.get(key), dict):
       raise UserError(f'{path} is no score: it has no {key!r} with names and values.')

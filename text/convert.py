@@ -14,7 +14,7 @@ import shutil
 import numpy as np
 from absl import flags
 
-from core import command, weights
+from core import command, files, weights
 from core.folder import new_folder
 from text.t5 import T5Encoder, shapes
 from text.tokenizer import find, load
@@ -86,14 +86,7 @@ def _read(name: str, tensor: weights.Stored) -> np.ndarray:
 def _sizes(source: pathlib.Path) -> dict:
   """The sizes in `config.json`; ValueError if it is of another family of models."""
   path = source / 'config.json'
-  if not path.is_file():
-    raise UserError(f'There is no file {path}.')
-  try:
-    config = json.loads(path.read_text('utf-8'))
-  except ValueError as error:
-    raise UserError(f'{path} is damaged: {error}.') from error
-  if not isinstance(config, dict):
-    raise UserError(f'{path} is damaged: it is not a JSON object.')
+  config = files.read_object(path)
   if (family := config.get('model_type')) not in FAMILIES:
     raise UserError(f'{path} has model_type {family}; allowed are {", ".join(FAMILIES)}.')
   # The default of transformers is relu, that of the first T5.

@@ -62,7 +62,7 @@ def test_an_older_score_is_named_by_its_file(tmp_path):
   ('text', 'message'),
   [
     ('{"score', 'a.json is not JSON: '),
-    ('[1]', 'a.json is no score: it has a list, not keys'),
+    ('[1]', 'a.json is not a JSON object'),
     ('{"score": {"a": 1}}', "a.json is no score: it has no 'protocol' with names and values"),
     ('{"protocol": {}, "score": 1}', "a.json is no score: it has no 'score' with names"),
   ],
