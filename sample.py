@@ -339,8 +339,7 @@ def _make(
   inputs = {'initial_video': initial_video and initial_video(d)}
   if condition:
     inputs['condition'] = condition(d, pipeline.side)
-  made_by = base.made_by('', _SEED.value) | (ssr.made_by('ssr_', _SEED.value) if ssr else {})
-  made_by |= {'fps': d.fps} | _inputs()
+  made_by = base.made_by(_SEED.value, ssr) | {'fps': d.fps} | _inputs()
   if not ssr and not _BASE_ONLY.value:
     workdir = base.workdir.absolute().with_name('ssr')
     _note(f'no {workdir}: the video keeps its low resolution; --ssr_workdir=DIR upscales it')

@@ -48,8 +48,7 @@ def sample(
   if not 0 <= host < hosts:
     raise UserError(f'Got host {host} of {hosts}; allowed are 0 to {hosts - 1}.')
   fps = base.config.data.fps
-  made_by = base.made_by('', seed) | (ssr.made_by('ssr_', seed) if ssr else {})
-  made_by |= {'batch': batch, 'fps': fps}
+  made_by = base.made_by(seed, ssr) | {'batch': batch, 'fps': fps}
   _begin_index(jobs, made_by)
   batches = [jobs[i : i + batch] for i in range(0, len(jobs), batch)]
   share = batches[host::hosts]

@@ -28,11 +28,13 @@ class Checkpoint:
   config: ConfigDict
   step: int  # fixed when the checkpoint is found: a run may save a later one meanwhile
 
-  def made_by(self, prefix: str, seed: int) -> dict:
-    """What the metadata of a video says of the checkpoint, under keys with this prefix."""
+  def made_by(self, seed: int, ssr: 'Checkpoint | None' = None) -> dict:
+    """What the metadata of a video says of this checkpoint, and under keys that begin with `ssr_`
+    of the one that upscaled the video."""
     facts = {'model': f'{self.workdir.resolve().name} step {self.step}'}
     facts |= {'weights': checkpoint.fingerprint(self.workdir, self.step), 'seed': seed}
-    return {prefix + k: v for k, v in (facts | self.config.sampling.to_dict()).items()}
+    facts |= self.config.sampling.to_dict()
+    return facts | {f'ssr_{k}': v for k, v in (ssr.made_by(seed) if ssr else {}).items()}
 
   def load(self) -> Params:
     """The parameters.  A note on stderr says if the run is not at its end."""

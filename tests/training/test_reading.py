@@ -20,9 +20,9 @@ def test_a_model_is_that_of_one_step_also_where_a_run_goes_on(tmp_path):
   checkpoint.save_config(tmp_path, config)
   saved(tmp_path, state(seed=1, step=1))
   base = find_base(tmp_path)
-  before = base.made_by('', 0)
+  before = base.made_by(0)
   saved(tmp_path, state(seed=2, step=2))
-  assert base.made_by('', 0) == before
+  assert base.made_by(0) == before
   assert before['model'] == f'{tmp_path.name} step 1'
   same(base.load(), state(1).ema)
 
