@@ -37,7 +37,7 @@ from core.params import cast_kernels, count, merge
 from core.sharding import make_mesh, of_each, over_batch, put_batch, replicated
 from core.writable import require_folder
 from evaluation.in_training import make_scoring
-from pipelines.pipeline import Model
+from pipelines.model import Model
 from pipelines.stages import open_stage
 from training import account, checkpoint, failures, hooks, loop, processes, resume
 from training.agreement import from_first

@@ -37,7 +37,7 @@ from core.params import merge, names, nest, partition
 from core.typing import Key, Params
 from data.pipeline import batches
 from pipelines import Pipeline
-from pipelines.pipeline import Model
+from pipelines.model import Model
 from stunet.inflate import inflate
 from text.encoder import open_encoder
 from training import checkpoint

@@ -29,7 +29,7 @@ from core.errors import UserError
 from core.params import count
 from core.typing import Params
 from pipelines import Pipeline
-from pipelines.pipeline import Model
+from pipelines.model import Model
 from training.plan import parameter_shapes
 
 PROMPT = 'a lion is roaring'

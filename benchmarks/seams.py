@@ -39,7 +39,7 @@ from data import synthetic
 from data.pipeline import SHAPES
 from diffusion.sampling import video_keys
 from pipelines import Pipeline
-from pipelines.pipeline import Model
+from pipelines.model import Model
 from pipelines.stages import super_resolution_config
 from ssr.multidiffusion import starts
 from training import checkpoint

@@ -36,7 +36,7 @@ from core.typing import Float, Video
 from data.pipeline import batches, open_source
 from diffusion.sampling import video_keys
 from pipelines.checkpoints import find_super_resolution
-from pipelines.pipeline import Model
+from pipelines.model import Model
 from pipelines.stages import super_resolution_config
 from ssr.degrade import downsample
 from text.encoder import Encoder, open_encoder

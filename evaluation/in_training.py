@@ -14,7 +14,7 @@ from evaluation.protocol import flatten, write_score
 from evaluation.scores import METRICS, Settings, open_network, require
 from pipelines import Pipeline
 from pipelines.jobs import Job, write_index
-from pipelines.pipeline import Model
+from pipelines.model import Model
 
 Scoring = Callable[[Params, int], dict[str, float]]
 

@@ -41,7 +41,7 @@ def make_write_samples(
   All processes call it together; the first one writes, and shows the videos by `metrics`.
 
   batch: the rows of this process of an evaluation batch, from which the stage may take conditions.
-  generate: generates `videos_at_once` videos or fewer: see `pipelines.pipeline.Model`.
+  generate: generates `videos_at_once` videos or fewer: see `pipelines.model.Model`.
   """
   d, shown = config.data, min(len(config.sample_prompts), config.evaluate_batch)
   titles, cond = stage.sample_inputs(to_every_host(put_batch(batch, mesh), shown, mesh))

@@ -7,7 +7,7 @@ from configs import ssr, t2v
 from core.sharding import make_mesh, over_batch
 from data.synthetic import SCENES
 from evaluation.in_training import make_scoring
-from pipelines.pipeline import Model
+from pipelines.model import Model
 from pipelines.stages import open_stage
 from tests.conftest import SMALL
 from tests.scripts import save

@@ -10,7 +10,7 @@ from configs import t2v, t2v_masked
 from core.condition import Condition
 from diffusion.sampling import InitialVideo
 from pipelines import Pipeline
-from pipelines.pipeline import Model
+from pipelines.model import Model
 from tests.conftest import SMALL
 from tests.scripts import save
 

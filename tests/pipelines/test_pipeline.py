@@ -14,7 +14,7 @@ from core.sharding import filled, make_mesh, over_batch
 from diffusion.sampling import InitialVideo, video_keys
 from pipelines import Pipeline
 from pipelines.cascade import make_super_resolution
-from pipelines.pipeline import Model
+from pipelines.model import Model
 from pipelines.stages import open_stage
 from pipelines.text_to_video import make_text_to_video
 from tests.conftest import SMALL
