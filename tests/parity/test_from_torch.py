@@ -59,7 +59,7 @@ def test_names_and_tensors_stay(kind, tmp_path):
     (lambda path: path.write_bytes(b'\0' * 99), 'a.safetensors', 'model.pt is damaged, or has mo'),
     (lambda path: torch.save({'a': 3}, path), 'a.safetensors', 'pt has more than tensors: a.'),
     (lambda path: torch.save(torch.ones(3), path), 'a.safetensors', 'pt has no tensors with nam'),
-    (lambda path: torch.save({}, path), 'a.npz', 'the second of which ends with .safetensors.'),
+    (lambda path: torch.save({}, path), 'a.npz', 'two files, the second ends with .safetensors.'),
     (lambda path: torch.save({}, path), 'no/a.safetensors', 'error: there is no folder '),
   ],
 )
