@@ -19,9 +19,9 @@ from tests.conftest import SMALL
 from tests.scripts import call, save, save_style, script
 
 RNG = np.random.default_rng(0)
-FRAMES, SIDE = 8, 32
+FRAMES, SIDE = 8, 16
 HIDDEN = np.zeros((SIDE, SIDE), bool)
-HIDDEN[12:20, 8:24] = True
+HIDDEN[6:10, 4:12] = True
 KEPT = 2  # levels of 255 by which what is given may differ
 
 
@@ -98,15 +98,15 @@ def test_an_image_is_the_first_frame(made, files):
   assert moves(pixels)
 
 
-@pytest.mark.parametrize(('fit', 'black'), [('crop', 0), ('pad', 12)])
+@pytest.mark.parametrize(('fit', 'black'), [('crop', 0), ('pad', 6)])
 def test_a_photo_is_made_square(made, files, fit, black):
   pixels = made('image_to_video', f'--image={files}/photo.png', f'--fit={fit}')
   rows = (pixels[0] == 0).all((1, 2))
   assert rows.sum() == black
-  assert same(rows[:6], rows[-6:])
+  assert same(rows[:3], rows[-3:])
 
 
-@pytest.mark.parametrize('hidden', ['--mask={}/mask.png', '--box=8,12,16,8'])
+@pytest.mark.parametrize('hidden', ['--mask={}/mask.png', '--box=4,6,8,4'])
 def test_outside_a_mask_a_video_stays(made, files, hidden):
   clip = decode(files / 'clip.mp4', fps=16.0)[:FRAMES]
   options = (f'--video={files}/clip.mp4', '--clip=start', hidden.format(files))
@@ -131,7 +131,7 @@ def test_a_mask_that_is_cut_off_is_reported(run, capsys, fit, note):
 
 def test_super_resolution_keeps_what_is_given_at_its_own_size(made, files):
   clip = transforms.resample(decode(files / 'clip.mp4', fps=16.0)[:FRAMES], 2 * SIDE, 2 * SIDE)
-  options = (f'--video={files}/clip.mp4', '--clip=start', '--box=8,12,16,8')
+  options = (f'--video={files}/clip.mp4', '--clip=start', '--box=4,6,8,4')
   pixels = made('inpaint', *options, ssr=True)
   hidden = HIDDEN.repeat(2, 0).repeat(2, 1)
   assert same(pixels[:, ~hidden], clip[:, ~hidden])
@@ -139,11 +139,11 @@ def test_super_resolution_keeps_what_is_given_at_its_own_size(made, files):
 
 
 def test_a_video_stays_inside_a_border(made, files):
-  pixels = made('outpaint', f'--video={files}/clip.mp4', '--clip=start', '--pad=8,0,8,16')
+  pixels = made('outpaint', f'--video={files}/clip.mp4', '--clip=start', '--pad=4,0,4,8')
   clip = decode(files / 'clip.mp4', fps=16.0)[:FRAMES]
-  inside = transforms.resample(clip, 16, 16)
-  assert same(pixels[:, :16, 8:24], inside)
-  assert moves(pixels[:, 16:])
+  inside = transforms.resample(clip, 8, 8)
+  assert same(pixels[:, :8, 4:12], inside)
+  assert moves(pixels[:, 8:])
 
 
 def test_a_cinemagraph_moves_in_its_region_alone(made, files):
@@ -213,11 +213,11 @@ def test_an_edit_may_have_a_style(made, files, neon):
 
 
 def test_metadata_says_what_a_video_was_made_of(run, files, tmp_path):
-  options = (f'--video={files}/clip.mp4', '--clip=start', '--box=8,12,16,8', '--base_only')
+  options = (f'--video={files}/clip.mp4', '--clip=start', '--box=4,6,8,4', '--base_only')
   assert run('inpaint', *options, f'--output={tmp_path}/out.png')[0] == 0
   metadata = video.read_metadata(tmp_path / 'out.png')
   assert metadata['video'] == f'{files}/clip.mp4'
-  assert metadata['box'] == '8,12,16,8'
+  assert metadata['box'] == '4,6,8,4'
   assert metadata['clip'] == 'start'
 
 
@@ -240,16 +240,16 @@ def test_metadata_says_what_a_video_was_made_of(run, files, tmp_path):
     ('inpaint --video={}/photo.txt --box=0,0,8,8', 'There is no file'),
     ('inpaint --video={}/clip.mp4 --clip=start', 'Got both or none of --mask and --box; allowed'),
     (
-      'inpaint --video={}/clip.mp4 --clip=start --box=30,0,8,8',
-      'Got a box of 8x8 pixels at 30,0; allowed is one inside 32x32 pixels.',
+      'inpaint --video={}/clip.mp4 --clip=start --box=14,0,8,8',
+      'Got a box of 8x8 pixels at 14,0; allowed is one inside 16x16 pixels.',
     ),
     ('inpaint --box=\u00b2,0,8,8', 'allowed are four whole numbers, as in 8,0,8,0'),
     ('inpaint --box=1,2,3', 'allowed are four whole numbers, as in 8,0,8,0'),
     ('inpaint --fit=stretch', 'value should be one of <crop|pad>'),
     ('outpaint --video={}/clip.mp4 --clip=start', 'Got --pad=0,0,0,0; allowed is a border inside'),
     (
-      'outpaint --video={}/clip.mp4 --clip=start --pad=32,0,32,0',
-      'Got --pad=32,0,32,0; allowed is a border inside 64x64 pixels, of one or more.',
+      'outpaint --video={}/clip.mp4 --clip=start --pad=16,0,16,0',
+      'Got --pad=16,0,16,0; allowed is a border inside 32x32 pixels, of one or more.',
     ),
     ('cinemagraph --image={}/image.png', 'Got both or none of --mask and --box; allowed is one'),
     ('cinemagraph --image={}/image.png --mask=none.png', 'There is no file none.png.'),
