@@ -25,6 +25,8 @@ from training import checkpoint
 from training.state import State
 
 STEPS, SAVE_EVERY = runs.STEPS, runs.EVERY
+# Put before a run whose samples no test looks at: to compile what makes them takes long.
+NO_SAMPLES = 'import train; train.make_write_samples = lambda *args: lambda params, step: None'
 
 
 class Nothing(Iterator):
@@ -105,23 +107,27 @@ def test_a_run_that_is_killed_and_stopped_ends_as_one_that_was_not(folder, unint
     assert 'loss' not in line or line['loss'] == losses[line['step']], context
 
 
-def test_two_processes_are_one(tmp_path):
-  """Of a run that was begun by one of them, on other devices, to which they come later."""
-  one, two = tmp_path / 'one', tmp_path / 'two'
-  few = SMALLEST | {'steps': 6, 'save_every': 3}
-  few |= {'scores.metrics': ('shapes',), 'scores.videos': 1}
-  runs.finished(runs.start(one, few, devices=4), one)
+def test_two_processes_are_one(folder, uninterrupted):
+  """Of a run that was begun by one of them, to which the other comes later."""
+  one, _ = uninterrupted
+  two, saved = folder / 'two', STEPS - SAVE_EVERY
   shutil.copytree(one, two)
-  shutil.rmtree(two / 'checkpoints/6')
-  processes = runs.many_processes(2, two, few)
-  for process in processes:
+  shutil.rmtree(two / f'checkpoints/{STEPS}')
+  for name in ('samples', 'evaluation'):
+    shutil.rmtree(two / name)
+  few = CHANGES | SMALLEST | {'scores.metrics': ('shapes',), 'scores.videos': 1}
+  options = [f'--config.init_from={folder / "t2i"}']
+  config = 'configs/t2v.py:tiny'
+  for process in runs.many_processes(2, two, few, config=config, options=options):
     runs.finished(process, two)
-  assert runs.starts(two) == [0, 3]
-  want, got = runs.losses(one), [x for x in runs.lines(two) if 'loss' in x][-3:]
-  assert [line['step'] for line in got] == [4, 5, 6]
+  assert runs.starts(two) == [0, saved]
+  want = runs.losses(one)
+  got = [line for line in runs.lines(two) if 'loss' in line][STEPS:]
+  assert [line['step'] for line in got] == list(range(saved + 1, STEPS + 1))
   for line in got:
     assert line['loss'] == pytest.approx(want[line['step']], rel=1e-5)
-  assert (two / 'evaluation/step_00000006/shapes.json').is_file()
+  assert (two / f'evaluation/step_{STEPS:08}/shapes.json').is_file()
+  assert (two / f'samples/step_{STEPS:08}/0.mp4').is_file()
 
 
 def test_two_processes_begin_from_the_model_of_one(folder, uninterrupted):
@@ -131,7 +137,7 @@ def test_two_processes_begin_from_the_model_of_one(folder, uninterrupted):
   options = [f'--config.init_from={folder / "t2i"}']
   config = 'configs/t2v.py:tiny'
   for process in runs.many_processes(
-    2, workdir, CHANGES | SMALLEST | few, config=config, options=options
+    2, workdir, CHANGES | SMALLEST | few, config=config, options=options, before=NO_SAMPLES
   ):
     runs.finished(process, workdir)
   want, got = runs.losses(uninterrupted[0]), runs.losses(workdir)
@@ -215,8 +221,8 @@ def test_super_resolution_is_trained_in_two_stages(tmp_path):
     'scores.metrics': (),
   }
   image, both = tmp_path / 'ssr_image', tmp_path / 'ssr'
-  run = runs.start(image, few | {'data.frames': 1}, config='configs/ssr_image.py:tiny')
-  runs.finished(run, image)
+  changes, config = few | {'data.frames': 1}, 'configs/ssr_image.py:tiny'
+  runs.finished(runs.start(image, changes, config=config, before=NO_SAMPLES), image)
   run = runs.start(both, few, config='configs/ssr.py:tiny', options=[f'--config.init_from={image}'])
   runs.finished(run, both)
 
