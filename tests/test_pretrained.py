@@ -73,8 +73,9 @@ def test_an_imported_pipeline_becomes_a_video_model_that_makes_videos(imported):
     f'--config.init_from={image}', '--config.text.width=16', '--config.text.dtype=float32',
     *(f'--config.model.{key}={value}' for key, value in SMALLER.items()),
     '--config.data.size=8', '--config.data.frames=4', '--config.loader.batch=2',
-    '--config.evaluate_batch=2', '--config.evaluate_times=1', '--config.steps=10',
-    '--config.log_every=5', '--config.sampling.steps=2', '--config.optim.warmup=1',
+    '--config.evaluate_batch=2', '--config.evaluate_times=1', '--config.steps=4',
+    '--config.log_every=2', '--config.sampling.steps=2', '--config.optim.warmup=1',
+    "--config.sample_prompts=('a red circle',)",
   )  # fmt: skip
   code, _, err = run(*train)
   assert code == 2
@@ -91,12 +92,12 @@ def test_an_imported_pipeline_becomes_a_video_model_that_makes_videos(imported):
   # What was imported is as it was; what was added has been trained.
   _, before, _ = checkpoint.load(image)
   _, after, step = checkpoint.load(video)
-  assert step == 10
+  assert step == 4
   for name, value in names(before).items():
     np.testing.assert_allclose(names(after)[name], value, atol=1e-6, err_msg=name)
 
   code, _, err = run('sample.py', f'--workdir={video}', '--base_only', '--prompt=a red circle',
-                     '--steps=4', f'--output={imported}/out.mp4')  # fmt: skip
+                     f'--output={imported}/out.mp4')  # fmt: skip
   assert code == 0, err
   assert decode(imported / 'out.mp4').shape == (4, 8, 8, 3)
 
