@@ -1,12 +1,15 @@
-"""The optimizer: gradient clipping, a learning-rate schedule, and AdamW or Adafactor."""
+"""The optimizer: gradient clipping, a learning-rate schedule, and AdamW, Adafactor or Muon."""
 
 import jax
 import optax
+import optax.contrib
 
 from core.errors import UserError
 
-OPTIMIZERS = ('adafactor', 'adamw')
+OPTIMIZERS = ('adafactor', 'adamw', 'muon')
 DECAYS = ('constant', 'cosine')
+# The layers between pixels and features, whose update by Muon is not better than by AdamW.
+OUTERMOST = ('conv_in', 'conv_out')
 
 
 def make_optimizer(
@@ -29,6 +32,13 @@ def make_optimizer(
   learning rate, and is not applied to biases, norms and positions, which have fewer than two axes
   longer than one.  Adafactor (Shazeer & Stern, 2018) has no first moment, and a factored second
   one; it ignores b1, b2 and eps.
+
+  Muon (Jordan et al., 2024) orthogonalises the momentum of every kernel between two layers, as a
+  matrix from all inputs of an output to the outputs, and scales it by 0.2 sqrt(max(n, m)) so that
+  its RMS is about that of an update of AdamW and the same learning rates fit (Liu et al., 2025,
+  "Muon is scalable for LLM training", Eq. 4).  All other parameters, and
+  those of the `OUTERMOST` layers, are updated by AdamW with Nesterov momentum and without weight
+  decay.  Muon's momentum is 0.95; b1, b2 and eps belong to AdamW.
   """
   schedule = rate(steps, learning_rate=learning_rate, warmup=warmup, decay=decay)
   if name == 'adamw':
@@ -41,6 +51,17 @@ def make_optimizer(
       optax.clip_by_block_rms(1.0),
       optax.add_decayed_weights(weight_decay, decayed),
       optax.scale_by_learning_rate(schedule),
+    )
+  elif name == 'muon':
+    scale = optax.contrib.muon(
+      schedule,
+      weight_decay=weight_decay,
+      adam_b1=b1,
+      adam_b2=b2,
+      adam_eps_root=0.0,
+      eps=eps,
+      muon_weight_dimension_numbers=matrices,
+      consistent_rms=0.2,
     )
   else:
     raise UserError(f'optim.name is {name!r}; allowed are {", ".join(OPTIMIZERS)}.')
@@ -61,3 +82,15 @@ def rate(steps: int, *, learning_rate: float, warmup: int, decay: str) -> optax.
 def decayed(params):
   """A tree of bools, true for the parameters to which weight decay is applied: the kernels."""
   return jax.tree.map(lambda p: sum(n > 1 for n in p.shape) > 1, params)
+
+
+def matrices(params):
+  """For each parameter, its axes as a matrix that Muon orthogonalises, or None for AdamW."""
+
+  def axes(path, p):
+    layers = [entry.key for entry in path]
+    if layers[-1] != 'kernel' or p.ndim < 2 or set(layers) & set(OUTERMOST):
+      return None
+    return optax.contrib.MuonDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1)
+
+  return jax.tree_util.tree_map_with_path(axes, params)

@@ -132,3 +132,25 @@ def test_unknown_names_are_refused(options, message):
 def test_a_misspelt_option_is_refused():
   with pytest.raises(TypeError, match='learning_rat'):
     make_optimizer(10, **OPTIONS, learning_rat=1.0)
+
+
+def test_muon_by_hand():
+  """The update of a kernel has all singular values near those of an orthogonal matrix, with the
+  RMS of an update of AdamW (Liu et al., 2025, Eq. 4); the outermost layers are AdamW's."""
+  rng = np.random.default_rng(0)
+  normal = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+  shape = {'kernel': (3, 3, 4, 8), 'bias': (8,)}
+  params, grads = (
+    {name: {k: normal(*s) for k, s in shape.items()} for name in ('conv_in', 'conv1')}
+    for _ in range(2)
+  )
+  got = updates(params, grads, name='muon', weight_decay=0.01)
+  tx = optax.adamw(0.1, 0.9, 0.99, 1e-8, weight_decay=0.0, nesterov=True)
+  adamw, _ = tx.update(grads, tx.init(params), params)
+  close(got['conv_in'], adamw['conv_in'])
+  close(got['conv1']['bias'], adamw['conv1']['bias'])
+  update = -(got['conv1']['kernel'] / 0.1 + 0.01 * params['conv1']['kernel'])
+  values = np.linalg.svd(np.reshape(update, (36, 8)), compute_uv=False) / (0.2 * 6)
+  assert 0.6 < values.min() < values.max() < 1.3  # what five Newton-Schulz steps reach
+  u, _, v = np.linalg.svd(np.reshape(grads['conv1']['kernel'], (36, 8)), full_matrices=False)
+  assert np.vdot(update, u @ v) / np.linalg.norm(update) / np.linalg.norm(u @ v) > 0.97
