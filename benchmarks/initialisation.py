@@ -42,9 +42,9 @@ from stunet.inflate import inflate
 from text.encoder import open_encoder
 from training import checkpoint
 from training.optimizer import make_optimizer
+from training.plan import open_step
 from training.stage import Stage
 from training.state import State
-from training.step import make_step
 from training.validation import fixed_batches, make_evaluation, mean_loss, open_validation
 
 RESAMPLING = (r'(.*/)?temporal_(down|up)[^/]*/conv1d/conv/kernel',)
@@ -77,8 +77,7 @@ def compare(config: ConfigDict) -> dict[str, Outcome]:
 
   evaluate = jax.jit(make_evaluation(stage.apply, stage.process, times=config.evaluate_times))
   tx = make_optimizer(config.steps, **config.optim)
-  options = {k: config[k] for k in ('steps', 'ema_decay', 'drop_text', 'accumulate', 'high_noise')}
-  step = jax.jit(make_step(stage.apply, stage.process, tx, **options))
+  step = jax.jit(open_step(config, stage, tx))
 
   def loss(params: Params) -> float:
     batch_loss = lambda number, batch: evaluate(params, batch, key_evaluate, number)

@@ -77,7 +77,7 @@ def get_config() -> ConfigDict:
 
   c.optim = ConfigDict(  # training.optimizer.make_optimizer
     {
-      'name': 'adamw',  # or 'adafactor', which ignores b1, b2 and eps
+      'name': 'adamw',  # or 'adafactor', which ignores b1, b2 and eps, or 'muon'
       'learning_rate': 1e-4,  # after the warm-up
       'warmup': 100,  # steps over which the rate rises linearly from 0
       'decay': 'constant',  # the rate after the warm-up; 'cosine' ends at 0
@@ -93,7 +93,20 @@ def get_config() -> ConfigDict:
   c.ema_decay = 0.9999
   c.drop_text = 0.1  # the share of captions that are replaced by the empty text: Imagen, Sec. 2.2
   c.accumulate = 1  # the number of microbatches of a step; less memory, more time
+  # diffusion.loss.times: the distribution of the times of training.
   c.high_noise = 1.0  # times are drawn from Beta(high_noise, 1): 1 is uniform, above 1 noisier
+  c.log_snr = ConfigDict(  # with a `std`, the log-SNR is normal instead
+    {
+      'mean': 0.0,
+      'std': 0.0,
+    }
+  )
+  c.loss = ConfigDict(  # diffusion.loss.weights
+    {
+      'error': '',  # whose squared error is the loss: 'x0', 'v' or 'eps'; '' is the prediction's
+      'largest': 0.0,  # the largest weight of an error of x0; 0 is no limit
+    }
+  )
 
   # pipelines.text_to_video.make_text_to_video; in super-resolution
   # pipelines.cascade.make_super_resolution.

@@ -48,6 +48,11 @@ class Process:
     log_snr = _SCHEDULES[self.schedule](t.astype(jnp.float32)) + self.shift
     return jnp.clip(log_snr, LOG_SNR_MIN, LOG_SNR_MAX)
 
+  def time(self, log_snr: Float[' b']) -> Time:
+    """The times at which the log-SNR is this, or the nearest that there is; to 1e-4."""
+    grid = jnp.linspace(0.0, 1.0, 2**14 + 1)
+    return jnp.interp(-log_snr, -self.log_snr(grid), grid)
+
   def alpha(self, t: Time) -> Time:
     """The factor of x0 in x_t."""
     return jnp.exp(0.5 * jax.nn.log_sigmoid(self.log_snr(t)))

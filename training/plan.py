@@ -12,6 +12,7 @@ from core.condition import Condition
 from core.params import cast_kernels, merge, partition
 from core.sharding import filled, fsdp, over_all, over_batch, replicated, require_batch, reshard
 from core.typing import Key, Params
+from diffusion import loss
 from stunet.inflate import inflate
 from training import flops
 from training.optimizer import make_optimizer
@@ -48,6 +49,7 @@ def make_plan(config: ConfigDict, mesh: jax.sharding.Mesh, open_stage: OpenStage
     without_remat.model.remat = False
     plain = open_stage(without_remat)
   tx = make_optimizer(config.steps, **config.optim)
+  open_step(config, stage, tx)  # refuses what is wrong in its options
   shard = lambda tree: with_shardings(tree, fsdp(tree, mesh, config.shard_above))
   params = parameter_shapes(stage)
   trained, frozen = partition(params, config.trainable)
@@ -76,6 +78,23 @@ def initialise(plan: Plan, parent: Params, key: Key) -> tuple[State, Params]:
   return jax.jit(split, out_shardings=(_shardings(plan.state), _shardings(plan.frozen)))(params)
 
 
+def open_step(config: ConfigDict, stage: Stage, tx: optax.GradientTransformation):
+  """The step of a config: see `make_step`."""
+  return make_step(
+    stage.apply,
+    stage.process,
+    tx,
+    steps=config.steps,
+    ema_decay=config.ema_decay,
+    drop_text=config.drop_text,
+    accumulate=config.accumulate,
+    times=loss.times(stage.process, config.high_noise, **config.log_snr),
+    weight=loss.weights(stage.process, **config.loss),
+    spike=config.guard.spike,
+    make_condition=stage.make_condition,
+  )
+
+
 def lower_step(plan: Plan, key: jax.Array | jax.ShapeDtypeStruct):
   """The lowered step for the mesh of the plan, and its floating-point operations without
   rematerialisation.
@@ -83,15 +102,11 @@ def lower_step(plan: Plan, key: jax.Array | jax.ShapeDtypeStruct):
   The step takes the frozen parameters in the shapes that `cast_frozen` returns.
   """
   config = plan.config
-  options = {k: config[k] for k in ('steps', 'ema_decay', 'drop_text', 'accumulate', 'high_noise')}
-  options |= {'spike': config.guard.spike}
   frozen = cast_frozen(plan)
 
   def trace(stage):
     step = jax.jit(
-      make_step(
-        stage.apply, stage.process, plan.tx, make_condition=stage.make_condition, **options
-      ),
+      open_step(config, stage, plan.tx),
       donate_argnums=0,
       out_shardings=(_shardings(plan.state), replicated(plan.mesh)),
     )

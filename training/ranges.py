@@ -43,6 +43,7 @@ RANGES = {
   'drop_text': (0, 1),
   'accumulate': COUNT,
   'high_noise': (POSITIVE, LARGEST),
+  'log_snr.mean': (-20, 30),
   'sampling.steps': COUNT,
   'sampling.window': COUNT,
   'sampling.at_once': COUNT,

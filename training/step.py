@@ -17,6 +17,8 @@ from training.state import State
 
 # (params, x_t, t, condition) -> the prediction that the process asks for: eps, v or x_0.
 Apply = Callable[[Params, Video, Time, Condition], Float['b ...']]
+# Of the times of training, or of the weights of their losses: `diffusion.loss` makes both.
+OfTimes = Callable[[Float[' b']], Float[' b']]
 # (key, x_0, batch) -> the condition, of which a part may be computed from the clean video.
 MakeCondition = Callable[[Key, Video, dict], Condition]
 
@@ -40,7 +42,8 @@ def make_step(
   ema_decay: float,
   drop_text: float,
   accumulate: int,
-  high_noise: float = 1.0,
+  times: OfTimes = lambda u: u,
+  weight: OfTimes = jnp.ones_like,
   spike: float = 0.0,
   make_condition: MakeCondition = condition_on_text,
 ):
@@ -51,34 +54,32 @@ def make_step(
   examples is dropped, for classifier-free guidance.
 
   The gradient is averaged over `accumulate` microbatches; the random draws do not depend on how
-  many there are.  Times are drawn from Beta(high_noise, 1), which is uniform at 1 and favours high
-  noise above 1.  `training.guard` leaves out updates that it finds unsound, for which it needs
-  `spike`. Parameters are averaged with `ema_decay`, and with less of it early in a run of this many
-  `steps`, as `training.average` says; the metric `ema_decay` is the decay at this step.
+  many there are.  `times` maps numbers in [0, 1) to times, and `weight` maps times to the weights
+  of the squared errors there.  `training.guard` leaves out updates that it finds unsound, for which
+  it needs `spike`.  Parameters are averaged with `ema_decay`, and with less of it early in a run of
+  this many `steps`, as `training.average` says; the metric `ema_decay` is the decay at this step.
 
   A batch may have `stop`, an array of bools.  The metric `stop` says whether any of them is true,
   so that all processes learn at the same step that one of them got a signal.
   """
-  gradient = make_gradient(apply, process, accumulate)
+  gradient = make_gradient(apply, process, accumulate, weight)
 
   def step(state: State, frozen: Params, batch, key: Key):
-    example = draw(
-      batch, jax.random.fold_in(key, state.step), drop_text, high_noise, make_condition
-    )
+    example = draw(batch, jax.random.fold_in(key, state.step), drop_text, times, make_condition)
     loss, grads = gradient(state.params, frozen, example)
     grad_norm = optax.tree.norm(grads)
     sound, remembered = guard.judge(state.guard, loss, grad_norm, spike)
     updates, opt = tx.update(grads, state.opt, state.params)
     params = optax.apply_updates(state.params, updates)
-    weight = average.weight(state.step - state.guard['skipped'], steps, ema_decay)
-    ema = optax.incremental_update(params, state.ema, weight)
+    new = average.weight(state.step - state.guard['skipped'], steps, ema_decay)
+    ema = optax.incremental_update(params, state.ema, new)
     params, ema, opt = guard.chosen(sound, (params, ema, opt), (state.params, state.ema, state.opt))
     metrics = {
       'loss': loss,
       'grad_norm': grad_norm,
       'param_norm': optax.tree.norm(params),
       'update_norm': jnp.where(sound, optax.tree.norm(updates), 0.0),
-      'ema_decay': 1 - weight,
+      'ema_decay': 1 - new,
       'skipped': remembered['skipped'],
       'in_a_row': remembered['in_a_row'],
       'stop': jnp.any(batch.get('stop', False)),
@@ -88,7 +89,7 @@ def make_step(
   return step
 
 
-def make_gradient(apply: Apply, process: Process, accumulate: int):
+def make_gradient(apply: Apply, process: Process, accumulate: int, weight: OfTimes):
   """Returns `gradient(params, frozen, example) -> (loss, gradient)`.
 
   example: what `draw` returns.  Both results are means over `accumulate` microbatches of it.
@@ -97,7 +98,7 @@ def make_gradient(apply: Apply, process: Process, accumulate: int):
   def loss(params, frozen, part):
     x0, t, eps, cond = part
     predicted = apply(merge(params, frozen), process.corrupt(x0, t, eps), t, cond)
-    return jnp.mean(squared_error(process, predicted, x0, t, eps))
+    return jnp.mean(weight(t) * squared_error(process, predicted, x0, t, eps))
 
   def gradient(params, frozen, example):
     loss_and_grad = jax.value_and_grad(loss)
@@ -117,7 +118,7 @@ def draw(
   batch,
   key: Key,
   drop_text: float,
-  high_noise: float = 1.0,
+  times: OfTimes = lambda u: u,
   make_condition: MakeCondition = condition_on_text,
 ) -> tuple[Video, Time, Video, Condition]:
   """The clean video, time, noise and condition of every example of the batch.
@@ -129,7 +130,7 @@ def draw(
   b = len(x0)
   key_t, key_order, key_eps, key_drop = jax.random.split(key, 4)
   t = (jax.random.uniform(key_t) + jnp.arange(b) / b) % 1
-  t = jax.random.permutation(key_order, t) ** (1 / high_noise)  # by the inverse CDF of Beta
+  t = times(jax.random.permutation(key_order, t))
   eps = jax.random.normal(key_eps, x0.shape)
   cond = make_condition(jax.random.fold_in(key, 4), x0, batch)
   return x0, t, eps, cond.without_text(jax.random.bernoulli(key_drop, drop_text, (b,)))

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from core.params import names, partition
+from diffusion.loss import times
 from diffusion.process import Process, per_example
 from stunet.inflate import TEMPORAL
 from stunet.unet import STUNet
@@ -26,7 +27,8 @@ BATCH = {
   'text': jnp.asarray(RNG.normal(size=(8, 5, 3)), jnp.float32),
   'text_mask': jnp.asarray([[True] * 3 + [False] * 2] * 8),
 }
-OPTIONS = dict(steps=100, ema_decay=0.99, drop_text=0.1, accumulate=1, high_noise=2.0)
+TIMES = times(PROCESS, high_noise=2.0)
+OPTIONS = dict(steps=100, ema_decay=0.99, drop_text=0.1, accumulate=1, times=TIMES)
 
 
 def linear(params, x, t, cond):
@@ -61,7 +63,7 @@ drawn = jax.jit(draw, static_argnums=(2, 3))
 def test_a_step_goes_down_the_gradient_of_the_loss():
   state = start(SGD).replace(step=jnp.int32(7))
   got, metrics = jitted(SGD)(state, {}, BATCH, KEY)
-  example = drawn(BATCH, jax.random.fold_in(KEY, 7), 0.1, 2.0)
+  example = drawn(BATCH, jax.random.fold_in(KEY, 7), 0.1, TIMES)
   loss, grads = jax.jit(jax.value_and_grad(loss_by_hand))(state.params, example)
   want = {name: state.params[name] - 0.1 * grads[name] for name in grads}
   jax.tree.map(
@@ -85,7 +87,7 @@ def test_steps_lower_the_loss_of_a_fixed_batch_to_the_least():
   tx = optax.adam(0.05)
   losses = jax.jit(make_evaluation(linear, PROCESS, times=4))
   evaluate = lambda params: losses(params, BATCH, KEY, 0).mean()
-  state, step = start(tx), jitted(tx, high_noise=1.0)
+  state, step = start(tx), jitted(tx, times=times(PROCESS))
   assert evaluate(state.params) > 1
   for _ in range(60):
     state, _ = step(state, {}, BATCH, KEY)
@@ -180,7 +182,7 @@ def test_times_are_evenly_spread_and_in_no_order(high_noise):
   """In their distribution: of Beta(k, 1), the share of times below t is t^k."""
   firsts = set()
   for seed in range(3):
-    _, t, _, _ = drawn(small_batch(64), jax.random.key(seed), 0.1, high_noise)
+    _, t, _, _ = drawn(small_batch(64), jax.random.key(seed), 0.1, times(PROCESS, high_noise))
     assert 0 <= t.min() <= t.max() < 1
     share = np.sort(t) ** high_noise
     np.testing.assert_allclose(np.diff(share), 1 / 64, atol=1e-6)
