@@ -222,7 +222,7 @@ def test_super_resolution_is_trained_in_two_stages(tmp_path):
   }
   image, both = tmp_path / 'ssr_image', tmp_path / 'ssr'
   changes, config = few | {'data.frames': 1}, 'configs/ssr_image.py:tiny'
-  runs.finished(runs.start(image, changes, config=config, before=NO_SAMPLES), image)
+  runs.finished(runs.start(image, changes, config=config), image)
   run = runs.start(both, few, config='configs/ssr.py:tiny', options=[f'--config.init_from={image}'])
   runs.finished(run, both)
 
