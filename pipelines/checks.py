@@ -53,7 +53,8 @@ def require_requests(prompts: Sequence[str], seed: int, video_numbers: Sequence[
 
 
 def require_condition(condition: Condition, stage: Stage, config: ConfigDict, side: int) -> None:
-  """UserError unless the condition has the fields with which the base model's stage is sampled.
+  """UserError unless the condition has the fields with which the base model's stage is sampled, in
+  the shapes that the stage declares.
 
   side: of the videos that the pipeline returns; a masked video has the same.
   """
@@ -67,6 +68,9 @@ def require_condition(condition: Condition, stage: Stage, config: ConfigDict, si
     raise UserError(f'Got a condition with {", ".join(unknown)}; {others}.')
   if missing := sorted(required - present):
     raise UserError(f'The condition lacks {", ".join(missing)}, which this model requires.')
+  for name in sorted(required):
+    shape = (1, *stage.required_condition[name].shape)
+    _require_shape(name, getattr(condition, name), shape)
   if (condition.mask is None) != (condition.masked_video is None):
     raise UserError('Got one of mask and masked_video; allowed are both or none.')
   if condition.mask is not None:

@@ -1,7 +1,9 @@
 """What a pipeline refuses: one line, before anything is compiled or loaded."""
 
+import dataclasses
 import re
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from configs import t2v, t2v_masked
 from core.condition import Condition
 from diffusion.sampling import InitialVideo
 from pipelines import Pipeline
+from pipelines.checks import require_condition
 from pipelines.model import Model
 from tests.conftest import SMALL
 from tests.scripts import save
@@ -109,3 +112,15 @@ def test_numpy_arrays_and_floats_are_taken(workdirs):
     ['a'], initial_video=InitialVideo(jnp.asarray(VIDEO), jnp.asarray(0.5))
   )
   np.testing.assert_array_equal(first, again)
+
+
+def test_a_required_field_has_the_shape_that_the_stage_declares(pipeline):
+  base = pipeline.base
+  low_res = jax.ShapeDtypeStruct((FRAMES, 2, 2, 3), jnp.float32)
+  fields = {**base.stage.required_condition, 'low_res': low_res}
+  stage = dataclasses.replace(base.stage, required_condition=fields)
+  condition = lambda side: Condition(low_res=np.zeros((1, FRAMES, side, side, 3), np.float32))
+  require_condition(condition(2), stage, base.config, SIDE)
+  message = 'Got low_res of shape (1, 4, 4, 4, 3); allowed is (1, 4, 2, 2, 3).'
+  with pytest.raises(ValueError, match=re.escape(message)):
+    require_condition(condition(4), stage, base.config, SIDE)
