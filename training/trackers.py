@@ -15,8 +15,6 @@ import jax
 from core.errors import UserError
 from core.folder import new_file
 
-TRACKERS = ('trackio', 'wandb')
-
 
 @dataclasses.dataclass(frozen=True)
 class Tracker:
@@ -59,7 +57,7 @@ def open_tracker(
   if not name or jax.process_index() > 0:
     return None
   shown = run or workdir.resolve().name
-  return {'trackio': _trackio, 'wandb': _wandb}[name](workdir, config, project, shown)
+  return TRACKERS[name](workdir, config, project, shown)
 
 
 def _wandb(workdir: pathlib.Path, config: dict, project: str, name: str) -> Tracker:
@@ -109,6 +107,9 @@ def _trackio(workdir: pathlib.Path, config: dict, project: str, name: str) -> Tr
     write_video=write_video,
     close=lambda failed: run.finish(),
   )
+
+
+TRACKERS = {'trackio': _trackio, 'wandb': _wandb}  # (workdir, config, project, name) -> Tracker
 
 
 def _identifier(workdir: pathlib.Path, name: str) -> str:
