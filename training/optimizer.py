@@ -6,7 +6,6 @@ import optax.contrib
 
 from core.errors import UserError
 
-OPTIMIZERS = ('adafactor', 'adamw', 'muon')
 DECAYS = ('constant', 'cosine')
 # The layers between pixels and features, whose update by Muon is not better than by AdamW.
 OUTERMOST = ('conv_in', 'conv_out')
@@ -30,42 +29,57 @@ def make_optimizer(
   The learning rate rises linearly over `warmup` steps, and then stays constant or falls to zero
   along a cosine.  Gradients are clipped to the global norm `clip`.  Weight decay is scaled by the
   learning rate, and is not applied to biases, norms and positions, which have fewer than two axes
-  longer than one.  Adafactor (Shazeer & Stern, 2018) has no first moment, and a factored second
-  one; it ignores b1, b2 and eps.
-
-  Muon (Jordan et al., 2024) orthogonalises the momentum of every kernel between two layers, as a
-  matrix from all inputs of an output to the outputs, and scales it by 0.2 sqrt(max(n, m)) so that
-  its RMS is about that of an update of AdamW and the same learning rates fit (Liu et al., 2025,
-  "Muon is scalable for LLM training", Eq. 4).  All other parameters, and
-  those of the `OUTERMOST` layers, are updated by AdamW with Nesterov momentum and without weight
-  decay.  Muon's momentum is 0.95; b1, b2 and eps belong to AdamW.
+  longer than one.
   """
   schedule = rate(steps, learning_rate=learning_rate, warmup=warmup, decay=decay)
-  if name == 'adamw':
-    scale = optax.adamw(schedule, b1, b2, eps, weight_decay=weight_decay, mask=decayed)
-  elif name == 'adafactor':
-    # This is optax.adafactor with another weight decay: there the learning rate does not scale it,
-    # and 0.01 is a lot.
-    scale = optax.chain(
-      optax.scale_by_factored_rms(),
-      optax.clip_by_block_rms(1.0),
-      optax.add_decayed_weights(weight_decay, decayed),
-      optax.scale_by_learning_rate(schedule),
-    )
-  elif name == 'muon':
-    scale = optax.contrib.muon(
-      schedule,
-      weight_decay=weight_decay,
-      adam_b1=b1,
-      adam_b2=b2,
-      adam_eps_root=0.0,
-      eps=eps,
-      muon_weight_dimension_numbers=matrices,
-      consistent_rms=0.2,
-    )
-  else:
+  if name not in OPTIMIZERS:
     raise UserError(f'optim.name is {name!r}; allowed are {", ".join(OPTIMIZERS)}.')
+  scale = OPTIMIZERS[name](schedule, weight_decay, b1, b2, eps)
   return optax.chain(optax.clip_by_global_norm(clip), scale)
+
+
+def _adafactor(schedule, weight_decay, b1, b2, eps):
+  """Adafactor (Shazeer & Stern, 2018), which has no first moment, and a factored second one.
+
+  It ignores b1, b2 and eps.  Weight decay differs from that of optax.adafactor: there the learning
+  rate does not scale it, and 0.01 is a lot.
+  """
+  return optax.chain(
+    optax.scale_by_factored_rms(),
+    optax.clip_by_block_rms(1.0),
+    optax.add_decayed_weights(weight_decay, decayed),
+    optax.scale_by_learning_rate(schedule),
+  )
+
+
+def _adamw(schedule, weight_decay, b1, b2, eps):
+  """AdamW (Loshchilov & Hutter, 2019)."""
+  return optax.adamw(schedule, b1, b2, eps, weight_decay=weight_decay, mask=decayed)
+
+
+def _muon(schedule, weight_decay, b1, b2, eps):
+  """Muon (Jordan et al., 2024).
+
+  It orthogonalises the momentum of every kernel between two layers, as a matrix from all inputs of
+  an output to the outputs, and scales it by 0.2 sqrt(max(n, m)), so that its RMS is about that of
+  an update of AdamW and the same learning rates fit (Liu et al., 2025, "Muon is scalable for LLM
+  training", Eq. 4).  All other parameters, and those of the `OUTERMOST` layers, are updated by
+  AdamW with Nesterov momentum and without weight decay.  Muon's momentum is 0.95; b1, b2 and eps
+  belong to AdamW.
+  """
+  return optax.contrib.muon(
+    schedule,
+    weight_decay=weight_decay,
+    adam_b1=b1,
+    adam_b2=b2,
+    adam_eps_root=0.0,
+    eps=eps,
+    muon_weight_dimension_numbers=matrices,
+    consistent_rms=0.2,
+  )
+
+
+OPTIMIZERS = {'adafactor': _adafactor, 'adamw': _adamw, 'muon': _muon}
 
 
 def rate(steps: int, *, learning_rate: float, warmup: int, decay: str) -> optax.Schedule:
