@@ -43,7 +43,7 @@ def damage(folder: pathlib.Path) -> str:
     runs.finished(runs.start(workdir), workdir)
     text = runs.log(workdir).read_text()
     reported = (
-      f'checkpoints/{runs.STEPS} is damaged' in text or 'checkpoints/old is not a whole' in text
+      f'checkpoints/{runs.STEPS} is damaged' in text or 'checkpoints/old is not a complete' in text
     )
     runs.require(reported, f'{way}: not reported')
     runs.require(

@@ -86,7 +86,7 @@ class Model:
   def generate(
     self, cond: Condition, keys: Keys, initial_video: InitialVideo | None = None
   ) -> Iterator[Float['t h w c']]:
-    """A video for each key, 1 to `batch` of them, in [-1, 1] and whole on every device.
+    """A video for each key, 1 to `batch` of them, in [-1, 1] and replicated on every device.
 
     A condition or an initial video in a batch of one is that of all videos.  If there are several
     processes, all call this together, with the same inputs.

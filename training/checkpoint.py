@@ -149,19 +149,19 @@ def latest_step(workdir: pathlib.Path, *, shared: bool = False) -> int:
 
   UserError if there is none.
   """
-  whole, damaged = _whole_and_damaged(workdir)
+  complete, damaged = _complete_and_damaged(workdir)
   if shared:
-    whole = from_first(whole)
-  if whole is None:
+    complete = from_first(complete)
+  if complete is None:
     state = 'only damaged checkpoints' if damaged else 'no checkpoint yet'
     raise UserError(f'{workdir} holds {state}.')
   if jax.process_index() == 0:
     for path, problem in damaged.items():
-      print(f'{path} is damaged: {problem}.  {whole} is used.', file=sys.stderr)
-  return whole
+      print(f'{path} is damaged: {problem}.  {complete} is used.', file=sys.stderr)
+  return complete
 
 
-def _whole_and_damaged(workdir: pathlib.Path) -> tuple[int | None, dict[pathlib.Path, str]]:
+def _complete_and_damaged(workdir: pathlib.Path) -> tuple[int | None, dict[pathlib.Path, str]]:
   """The step of the latest intact checkpoint, and what is wrong with each later one."""
   saved, damaged = steps(workdir), {}
   for step in saved:
@@ -172,7 +172,7 @@ def _whole_and_damaged(workdir: pathlib.Path) -> tuple[int | None, dict[pathlib.
       problem = f'{error.filename} is missing'
     # A run that is still training may have removed it.
     if (problem or not path.is_dir()) and steps(workdir) != saved:
-      return _whole_and_damaged(workdir)
+      return _complete_and_damaged(workdir)
     if not problem:
       return step, damaged
     damaged[path] = problem

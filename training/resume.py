@@ -78,7 +78,7 @@ def restore(
   """
   path = checkpoint.folder(workdir)
   for stray in integrity.strays(path):
-    log(f'{stray} is not a whole checkpoint; it is not used.')
+    log(f'{stray} is not a complete checkpoint; it is not used.')
   saved, damaged = None, {}
   for step in from_first(checkpoint.steps(workdir)):
     saved, problem = _restored(path / str(step), state)
@@ -89,8 +89,8 @@ def restore(
     problems = '; '.join(f'{n}: {textwrap.shorten(text, 100)}' for n, text in damaged.items())
     problems = textwrap.shorten(problems, 300)
     raise UserError(
-      f'All checkpoints in {path} are damaged: {problems}.  They are left there.  Put a whole one '
-      'in their place; or begin at step 0, by --start_over here, or in another --workdir.'
+      f'All checkpoints in {path} are damaged: {problems}.  They are left there.  Put a complete '
+      'one in their place; or begin at step 0, by --start_over here, or in another --workdir.'
     )
   for step, problem in damaged.items():
     where = integrity.set_aside(path / str(step))
@@ -162,7 +162,7 @@ def _readable(path: pathlib.Path) -> Iterator[None]:
     number = getattr(error, 'errno', None)
     unknown = isinstance(error, MemoryError) or number in _ENVIRONMENT
     if unknown or any(status in str(error) for status in _STATUSES):
-      raise UserFileError(f'{path} cannot be read here, and may be whole: {reason}.') from error
+      raise UserFileError(f'{path} cannot be read here, and may be complete: {reason}.') from error
     raise UserError(f'it cannot be read: {reason}') from error
 
 

@@ -15,7 +15,7 @@ from training.state import State
 
 @pytest.fixture(scope='module')
 def two(tmp_path_factory):
-  """A workdir with two whole checkpoints, 1 and 2."""
+  """A workdir with two complete checkpoints, 1 and 2."""
   path = tmp_path_factory.mktemp('two')
   saved(path, *(state(seed=i, step=i) for i in (1, 2)))
   return path
@@ -98,7 +98,7 @@ def test_a_folder_that_is_no_checkpoint_is_logged_and_stays(workdir):
   (workdir / 'checkpoints/2').rename(workdir / 'checkpoints/two')
   step, (messages,) = restored(workdir)
   assert step == 1
-  assert messages == f'{workdir}/checkpoints/two is not a whole checkpoint; it is not used.'
+  assert messages == f'{workdir}/checkpoints/two is not a complete checkpoint; it is not used.'
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_is_refused_every_time(workdir):
@@ -189,7 +189,7 @@ def test_another_kind_is_refused_before_what_is_damaged_is_moved(workdir):
 def test_what_cannot_be_read_here_is_not_called_damaged(workdir, monkeypatch, error):
   monkeypatch.setattr(integrity, 'compare', mock.Mock(side_effect=error))
   before = files(workdir)
-  with pytest.raises(ValueError, match=r'checkpoints/2 cannot be read here, and may be whole: '):
+  with pytest.raises(ValueError, match=r'checkpoints/2 cannot be read here, and may be complete: '):
     restored(workdir)
   assert files(workdir) == before
 
