@@ -17,8 +17,9 @@ from training.state import State
 
 # (params, x_t, t, condition) -> the prediction that the process asks for: eps, v or x_0.
 Apply = Callable[[Params, Video, Time, Condition], Float['b ...']]
-# Of the times of training, or of the weights of their losses: `diffusion.loss` makes both.
-OfTimes = Callable[[Float[' b']], Float[' b']]
+# `diffusion.loss` makes both: from numbers in [0, 1) to times, and from times to weights of losses.
+ToTimes = Callable[[Float[' b']], Time]
+ToWeights = Callable[[Time], Float[' b']]
 # (key, x_0, batch) -> the condition, of which a part may be computed from the clean video.
 MakeCondition = Callable[[Key, Video, dict], Condition]
 
@@ -42,8 +43,8 @@ def make_step(
   ema_decay: float,
   drop_text: float,
   accumulate: int,
-  times: OfTimes = lambda u: u,
-  weight: OfTimes = jnp.ones_like,
+  times: ToTimes = lambda u: u,
+  weight: ToWeights = jnp.ones_like,
   spike: float = 0.0,
   make_condition: MakeCondition = condition_on_text,
 ):
@@ -71,15 +72,15 @@ def make_step(
     sound, remembered = guard.judge(state.guard, loss, grad_norm, spike)
     updates, opt = tx.update(grads, state.opt, state.params)
     params = optax.apply_updates(state.params, updates)
-    new = average.weight(state.step - state.guard['skipped'], steps, ema_decay)
-    ema = optax.incremental_update(params, state.ema, new)
+    new_weight = average.weight(state.step - state.guard['skipped'], steps, ema_decay)
+    ema = optax.incremental_update(params, state.ema, new_weight)
     params, ema, opt = guard.chosen(sound, (params, ema, opt), (state.params, state.ema, state.opt))
     metrics = {
       'loss': loss,
       'grad_norm': grad_norm,
       'param_norm': optax.tree.norm(params),
       'update_norm': jnp.where(sound, optax.tree.norm(updates), 0.0),
-      'ema_decay': 1 - new,
+      'ema_decay': 1 - new_weight,
       'skipped': remembered['skipped'],
       'in_a_row': remembered['in_a_row'],
       'stop': jnp.any(batch.get('stop', False)),
@@ -89,7 +90,7 @@ def make_step(
   return step
 
 
-def make_gradient(apply: Apply, process: Process, accumulate: int, weight: OfTimes):
+def make_gradient(apply: Apply, process: Process, accumulate: int, weight: ToWeights):
   """Returns `gradient(params, frozen, example) -> (loss, gradient)`.
 
   example: what `draw` returns.  Both results are means over `accumulate` microbatches of it.
@@ -118,7 +119,7 @@ def draw(
   batch,
   key: Key,
   drop_text: float,
-  times: OfTimes = lambda u: u,
+  times: ToTimes = lambda u: u,
   make_condition: MakeCondition = condition_on_text,
 ) -> tuple[Video, Time, Video, Condition]:
   """The clean video, time, noise and condition of every example of the batch.
