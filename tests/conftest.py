@@ -76,15 +76,17 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-  """What is there stays, and little of what tracing makes is garbage: to look for it as often as by
-  default takes a seventh of the time of tracing."""
+  """Makes garbage collection rare, and exempts all that exists from it.
+
+  Tracing makes little garbage; collecting as often as by default takes a seventh of its time.
+  """
   gc.freeze()
   gc.set_threshold(100_000, 50, 100)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item, nextitem):
-  """Runs a test within `TIME_LIMIT`: nothing that it waits for can stop all the others."""
+  """Runs a test within `TIME_LIMIT`, so that one that hangs does not stop all the others."""
 
   def give_up(number, frame):
     raise TimeoutError(f'The test took longer than {TIME_LIMIT} s.')
@@ -104,14 +106,16 @@ def _children():
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
-  """Kills the processes that a failed test has started, which would wait for each other.  What a
-  fixture has started, a browser for one, serves other tests."""
+  """Kills the processes that a failed test has started, which may wait for each other forever.
+
+  Those that a fixture started before, such as a browser, go on: other tests use them.
+  """
   before = _children()
   try:
     return (yield)
   except BaseException:
     for child in _children() - before:
-      with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+      with contextlib.suppress(psutil.NoSuchProcess):
         if 'resource_tracker' not in ' '.join(child.cmdline()):
           child.kill()
     raise
