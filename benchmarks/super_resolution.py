@@ -150,11 +150,11 @@ def main() -> None:
     if output.suffix != '.png':
       raise UserError(f'Got --output={output}; allowed is a name that ends in .png.')
     video.check_writable(output)
-  trained = super_resolution_config(f.workdir)
+  trained = super_resolution_config(workdir := pathlib.Path(f.workdir))
   size = trained.data.shorter_side or trained.data.size  # whole frames, not the crops of training
   low_res = ConfigDict({'frames': f.frames, 'size': size // trained.degrade.factor})
   options = {key: f[key].value for key in ('aug_level', 'steps', 'window')}
-  upscaler = find_super_resolution(f.workdir, low_res, **options)
+  upscaler = find_super_resolution(workdir, low_res, **options)
   d = upscaler.config.data
   d.update(shorter_side=0, crop='center')
 

@@ -1,9 +1,9 @@
 """The network of super-resolution: an STUNet conditioned on the low-resolution video.
 
-The network is the same as for other stages; only its input differs.  It embeds the
-noise level of the low-resolution video.  Its config has the arrangement of the Efficient U-Net
-(Imagen, App. B.1): it downsamples first, has most blocks at low resolution and no self-attention,
-so that it can be trained on crops and applied to whole frames.
+The network is the same as for other stages; only its input differs.  It embeds the noise level of
+the low-resolution video.  Its config has the arrangement of the Efficient U-Net (Imagen, App. B.1):
+it downsamples first, has most blocks at low resolution and no self-attention, so that it can be
+trained on crops and applied to whole frames.
 """
 
 from collections.abc import Callable
