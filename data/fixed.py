@@ -3,6 +3,7 @@
 import numpy as np
 
 from core.errors import UserError
+from data.pipeline import draw
 
 
 class Fixed:
@@ -24,6 +25,4 @@ class Fixed:
   def __getitem__(self, i) -> dict:
     """An example of the other source."""
     index = int(i) * len(self._source) // self._count
-    if hasattr(self._source, 'draw'):
-      return self._source.draw(index, np.random.default_rng(index))
-    return self._source[index]
+    return draw(self._source, index, np.random.default_rng(index))

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from core.errors import UserError
+from data.pipeline import draw
 
 Mask = Bool[np.ndarray, 't h w']
 Shape = tuple[int, int, int]  # t h w
@@ -101,8 +102,7 @@ class Masked:
 
   def draw(self, index, rng: np.random.Generator) -> dict:
     """The example `index`, with its window in time and space and its mask drawn with `rng`."""
-    draw = getattr(self._source, 'draw', lambda i, rng: self._source[i])
-    example = draw(index, rng)
+    example = draw(self._source, index, rng)
     kind = self._names[rng.choice(len(self._names), p=self._probabilities)]
     return example | {'mask': KINDS[kind](example['video'].shape[:3], rng)}
 

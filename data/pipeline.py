@@ -61,6 +61,11 @@ def open_source(
   return dataset.Videos(source, split=split, min_side=min_side, **window)
 
 
+def draw(source, index, rng: np.random.Generator) -> dict:
+  """The example `index` of a data source, with its window drawn with `rng` if it draws one."""
+  return source.draw(index, rng) if hasattr(source, 'draw') else source[index]
+
+
 def _require_folder(source: str) -> None:
   if not source or not pathlib.Path(source).is_dir():  # '' is no folder, though the path of one
     raise UserError(
@@ -193,14 +198,14 @@ class _Batches(grain.DatasetIterator):
 
 def _stream(source, seed: int, shuffle: bool, collect: bool) -> grain.MapDataset:
   """The examples of all epochs, each drawn with its own random numbers."""
-  draw = functools.partial(_draw, source, collect)
+  read = functools.partial(_read, source, collect)
   order = grain.MapDataset.range(len(source)).seed(seed)
-  return (order.shuffle() if shuffle else order).random_map(draw).repeat()
+  return (order.shuffle() if shuffle else order).random_map(read).repeat()
 
 
-def _draw(source, collect: bool, i, rng: np.random.Generator) -> dict:
+def _read(source, collect: bool, i, rng: np.random.Generator) -> dict:
   try:
-    return source.draw(i, rng) if hasattr(source, 'draw') else source[i]
+    return draw(source, i, rng)
   except Exception as error:
     error.add_note(f'while reading record {int(i)} of {source}')
     raise
