@@ -18,7 +18,6 @@ A video model needs an image model that is right: one whose error is at most 0.0
 
 import dataclasses
 import functools
-import json
 import pathlib
 
 import jax
@@ -38,6 +37,7 @@ from diffusion.sampling import video_keys
 from evaluation.shapes.judge import judge
 from pipelines.checkpoints import Checkpoint, find_base
 from pipelines.model import Model
+from training import account
 from training.step import pixels
 
 LOG_SNRS = (-4.0, -3.0, -2.0, -1.0, 2.0)
@@ -119,7 +119,7 @@ def seconds_of_steps(workdir: pathlib.Path) -> float:
   metrics = workdir / 'metrics.jsonl'
   if not metrics.exists():
     return float('nan')
-  return sum(json.loads(line).get('seconds/step', 0.0) for line in metrics.open(encoding='utf-8'))
+  return sum(start.seconds.get('step', 0.0) for start in account.starts(metrics))
 
 
 def table(outcomes: dict[str, Outcome]) -> str:

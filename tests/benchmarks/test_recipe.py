@@ -1,12 +1,13 @@
 """Image models of moving shapes are judged by what they draw."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
 from benchmarks import recipe
-from benchmarks.recipe import LOG_SNRS, assess, swapped, table
+from benchmarks.recipe import LOG_SNRS, assess, seconds_of_steps, swapped, table
 from data import synthetic
 from pipelines.checkpoints import find_base
 from pipelines.model import Model
@@ -50,3 +51,17 @@ def test_a_swapped_word_is_another_shape(i):
   assert (other.colour, other.motion, other.background) == (
     scene.colour, scene.motion, scene.background
   )  # fmt: skip
+
+
+def test_seconds_are_those_of_every_start(tmp_path):
+  """Within a start, the account grows from line to line."""
+  lines = [
+    {'step': 0, 'started': 100.0},
+    {'step': 10, 'seconds/step': 3.0},
+    {'step': 20, 'seconds/step': 6.0},
+    {'step': 20, 'started': 200.0},
+    {'step': 30, 'seconds/step': 4.0},
+  ]
+  assert np.isnan(seconds_of_steps(tmp_path))
+  (tmp_path / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+  assert seconds_of_steps(tmp_path) == 10.0
