@@ -46,23 +46,23 @@ def get_config(stage, *scale):
 
 @functools.cache
 def traced(stage, scale):
-  """The shapes of a network's answer, and of its parameters.
+  """The shapes of a network's output, and of its parameters.
 
-  To trace a network takes seconds, so the answer is that which is computed while the parameters
+  To trace a network takes seconds, so the output is that which is computed while the parameters
   are initialised.
   """
-  config, answers = get_config(stage, scale), []
+  config, outputs = get_config(stage, scale), []
 
   def keep(call, args, kwargs, context):
-    answer = call(*args, **kwargs)
+    output = call(*args, **kwargs)
     if isinstance(context.module, STUNet) and context.method_name == '__call__':
-      answers.append(jax.ShapeDtypeStruct(answer.shape, answer.dtype))
-    return answer
+      outputs.append(jax.ShapeDtypeStruct(output.shape, output.dtype))
+    return output
 
   with nn.intercept_methods(keep):
     params = jax.eval_shape(open_stage(config).init, jax.random.key(0), *inputs(config))
-  (answer,) = answers
-  return answer, params
+  (output,) = outputs
+  return output, params
 
 
 def shapes(stage, scale):

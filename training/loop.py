@@ -34,7 +34,7 @@ def run(
 
   step: returns the next state and the metrics of the step, which devices may still be computing.
   read_metrics: gets the number of a step and its metrics, waits for them, and returns whether the
-    run must stop.  All processes have to get the same answer at the same step.
+    run must stop.  All processes have to get the same result at the same step.
   hooks: called in this order, before the first step too.
 
   The metrics of a step are read while the next one runs, or before hooks that are due, so that no

@@ -30,11 +30,11 @@ def test_network_is_the_x0_of_its_prediction(prediction):
   process, xt, x0 = Process(prediction=prediction), normal(2, 2, 3, 3, 3), normal(2, 2, 3, 3, 3)
   right = process.target(x0, T, process.eps_from(xt, T, x0))
   learned = jnp.full_like(right, 0.3)
-  for answer in (right, jnp.concatenate([right, learned], -1)):
-    denoiser = network(lambda params, xt, t, cond: params['answer'], {'answer': answer}, process)
+  for output in (right, jnp.concatenate([right, learned], -1)):
+    denoiser = network(lambda params, xt, t, cond: params['output'], {'output': output}, process)
     got = denoiser(xt, T, condition())
     np.testing.assert_allclose(got[..., :3], x0, atol=2e-5)
-    np.testing.assert_array_equal(got[..., 3:], answer[..., 3:])
+    np.testing.assert_array_equal(got[..., 3:], output[..., 3:])
 
 
 def test_a_learned_variance_is_that_of_the_text_and_no_change_of_x0_touches_it():
@@ -61,11 +61,11 @@ def test_a_learned_variance_is_that_of_the_text_and_no_change_of_x0_touches_it()
 @pytest.mark.parametrize('prediction', ['eps', 'v', 'x0'])
 def test_guidance_is_the_same_in_every_prediction(prediction):
   process, xt, cond, scale = Process(prediction=prediction), normal(2, 2, 3, 3, 1), condition(), 7.5
-  answer = guided(network(predict, PARAMS, process), scale)(xt, T, cond)
+  output = guided(network(predict, PARAMS, process), scale)(xt, T, cond)
   with_text, without = (predict(PARAMS, xt, T, c) for c in (cond, cond.without_text()))
   guided_prediction = without + scale * (with_text - without)
   wanted = process.x0_from(xt, T, guided_prediction)
-  np.testing.assert_allclose(answer, wanted, rtol=1e-5, atol=1e-4)
+  np.testing.assert_allclose(output, wanted, rtol=1e-5, atol=1e-4)
 
 
 def test_guidance_calls_the_network_once():
@@ -87,31 +87,31 @@ def test_guidance_by_one_is_the_denoiser():
 
 
 def test_clipping():
-  def answers(xt, t, cond):
+  def triple(xt, t, cond):
     return 3 * xt
 
   xt = jnp.linspace(-1, 1, 8).reshape(2, 1, 2, 2, 1)
-  np.testing.assert_array_equal(clipped(answers)(xt, T, None), np.clip(3 * xt, -1, 1))
-  np.testing.assert_array_equal(clipped(answers, 2.0)(xt, T, None), np.clip(3 * xt, -2, 2))
+  np.testing.assert_array_equal(clipped(triple)(xt, T, None), np.clip(3 * xt, -1, 1))
+  np.testing.assert_array_equal(clipped(triple, 2.0)(xt, T, None), np.clip(3 * xt, -2, 2))
 
 
 @pytest.mark.parametrize('cap', [float('inf'), 1.5])
 def test_dynamic_thresholding(cap):
   scale = jnp.float32([0.1, 1, 4]).reshape(3, 1, 1, 1, 1)  # below 1, about 1, far beyond the cap
   xt = scale * normal(3, 2, 5, 5, 3)
-  answer = dynamically_thresholded(lambda xt, t, cond: xt, 0.9, cap)(xt, T, None)
-  for x0, got in zip(np.asarray(xt, np.float64), answer):
+  output = dynamically_thresholded(lambda xt, t, cond: xt, 0.9, cap)(xt, T, None)
+  for x0, got in zip(np.asarray(xt, np.float64), output):
     s = min(max(np.quantile(np.abs(x0), 0.9), 1), cap)
     np.testing.assert_allclose(got, np.clip(x0, -s, s) / s, rtol=1e-5)
-  assert jnp.abs(answer).max() <= 1
-  np.testing.assert_array_equal(answer[0], xt[0])
+  assert jnp.abs(output).max() <= 1
+  np.testing.assert_array_equal(output[0], xt[0])
 
 
 def test_given_pixels_replace_those_of_x0():
   xt, video = normal(2, 2, 3, 3, 1), normal(2, 2, 3, 3, 1, seed=5)
   mask = jnp.zeros((2, 2, 3, 3, 1)).at[:, 0].set(1.0).at[:, 1, 0].set(0.5)
   cond = Condition.from_mask(video, mask)
-  answer = composited(lambda xt, t, cond: 2 * xt)(xt, T, cond)
-  np.testing.assert_array_equal(answer[:, 0], video[:, 0])
-  np.testing.assert_allclose(answer[:, 1, 0], (video[:, 1, 0] + 2 * xt[:, 1, 0]) / 2, rtol=1e-5)
-  np.testing.assert_array_equal(answer[:, 1, 1:], 2 * xt[:, 1, 1:])
+  output = composited(lambda xt, t, cond: 2 * xt)(xt, T, cond)
+  np.testing.assert_array_equal(output[:, 0], video[:, 0])
+  np.testing.assert_allclose(output[:, 1, 0], (video[:, 1, 0] + 2 * xt[:, 1, 0]) / 2, rtol=1e-5)
+  np.testing.assert_array_equal(output[:, 1, 1:], 2 * xt[:, 1, 1:])

@@ -1,10 +1,10 @@
 """Complete trajectories of diffusers' schedulers, reproduced by this project's samplers.
 
-The network of the goldens answers  x i / (i + 1)  at step i of 1000, which is time (i + 1) / 1000.
+The network of the goldens outputs  x i / (i + 1)  at step i of 1000, which is time (i + 1) / 1000.
 Where diffusers differs, it does in what a sampler is called with:
 
 - `final_sigmas_type='sigma_min'` ends at step 0, time 1/1000; all others end at time 0.
-- DDIM spaced by 'linspace' steps to i - 100 and takes the answer for that at the next i.
+- DDIM spaced by 'linspace' steps to i - 100 and takes the output for that at the next i.
 - DDIM takes the noise of the unclipped x0 together with the clipped x0 (`as_diffusers_clips`).
 - Euler is DDIM on x_t / alpha.
 """

@@ -91,18 +91,18 @@ def test_preserves_variance_and_is_finite_everywhere(schedule, shift):
 def test_the_target_leads_back_to_x0(schedule, prediction):
   process, (x0, eps) = Process(schedule, prediction=prediction), draws()
   xt = process.corrupt(x0, EVERYWHERE, eps)
-  answer = process.x0_from(xt, EVERYWHERE, process.target(x0, EVERYWHERE, eps))
+  output = process.x0_from(xt, EVERYWHERE, process.target(x0, EVERYWHERE, eps))
   # An eps prediction has to be divided by alpha: rounding grows by as much.
   scale = 1 / process.alpha(EVERYWHERE) if prediction == 'eps' else jnp.ones(41)
-  error = jnp.abs(answer - x0).max(axis=(1, 2, 3, 4))
+  error = jnp.abs(output - x0).max(axis=(1, 2, 3, 4))
   assert (error < 1e-6 * scale).all()
 
 
 @pytest.mark.parametrize('schedule', SCHEDULES)
 def test_x_t_and_x0_lead_back_to_eps(schedule):
   process, (x0, eps) = Process(schedule), draws()
-  answer = process.eps_from(process.corrupt(x0, EVERYWHERE, eps), EVERYWHERE, x0)
-  error = jnp.abs(answer - eps).max(axis=(1, 2, 3, 4))
+  output = process.eps_from(process.corrupt(x0, EVERYWHERE, eps), EVERYWHERE, x0)
+  error = jnp.abs(output - eps).max(axis=(1, 2, 3, 4))
   assert (error[1:] < 1e-6 / process.sigma(EVERYWHERE)[1:]).all()
 
 
@@ -120,6 +120,6 @@ def test_algebra_of_bfloat16_is_float32(prediction):
   short = [a.astype(jnp.bfloat16) for a in draws((3, 1, 2, 2, 1))]
   long = [a.astype(jnp.float32) for a in short]
   for f in (process.corrupt, process.target, process.x0_from, process.eps_from):
-    answer = f(short[0], t, short[1])
-    assert answer.dtype == jnp.float32
-    np.testing.assert_array_equal(answer, f(long[0], t, long[1]))
+    output = f(short[0], t, short[1])
+    assert output.dtype == jnp.float32
+    np.testing.assert_array_equal(output, f(long[0], t, long[1]))

@@ -222,10 +222,10 @@ def test_every_step_is_reported(sample):
       exact(process, S), COND, x, process, sampler.times(5), keys=KEYS, on_step=seen.append
     )
   )
-  answer = run(jnp.ones((4, 1, 1, 1, 1), jnp.bfloat16))
+  output = run(jnp.ones((4, 1, 1, 1, 1), jnp.bfloat16))
   jax.effects_barrier()
   assert sorted(seen) == [0, 1, 2, 3, 4]
-  assert answer.dtype == jnp.float32
+  assert output.dtype == jnp.float32
 
 
 @pytest.mark.parametrize('sample', [sampler.ddim, DDPM_S, sampler.dpmpp_2m])
@@ -237,5 +237,5 @@ def test_ends_at_the_answer(sample):
     return jnp.where(t[0] < 0.11, known, 100 * jnp.sin(xt))
 
   xt = jax.random.normal(jax.random.key(2), known.shape)
-  answer = sample(denoiser, COND, xt, process, sampler.times(10), keys=KEYS)
-  np.testing.assert_allclose(answer, known, atol=1e-4)
+  output = sample(denoiser, COND, xt, process, sampler.times(10), keys=KEYS)
+  np.testing.assert_allclose(output, known, atol=1e-4)

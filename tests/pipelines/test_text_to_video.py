@@ -15,7 +15,7 @@ PROCESS = Process('cosine', 0.0, 'x0')
 
 
 def pull(params, xt, t, cond):
-  """A network that answers its text's mean, more surely the later it is."""
+  """A network that outputs its text's mean, more surely the later it is."""
   text = jnp.mean(cond.text * cond.text_mask[..., None], axis=(1, 2))
   return params['w'] * per_example(text, xt) + 0.2 * jnp.tanh(xt) * per_example(t, xt)
 

@@ -32,7 +32,7 @@ def test_what_is_made_together_are_the_prompts_and_more_where_devices_would_idle
 
 
 # The prediction depends on the noisy video, the time, and every condition of a stage.
-def answer(params, xt, t, cond):
+def output(params, xt, t, cond):
   conditions = [*cond.videos.values(), cond.noise_level]
   means = sum(jnp.mean(x, range(1, x.ndim)) for x in conditions if x is not None)
   return 0.3 * xt + (t + means)[:, None, None, None, None]
@@ -44,7 +44,7 @@ def test_the_evaluation_loss_is_that_of_the_clips_on_every_mesh(stage, clips):
   config = importlib.import_module(f'configs.{stage}').get_config('tiny')
   config.update({'evaluate_batch': clips, 'evaluate_times': 2})
   config.data.update({'size': 8, 'frames': 1 if stage == 't2i' else 4})
-  stage, rng = dataclasses.replace(open_stage(config), apply=answer), np.random.default_rng(0)
+  stage, rng = dataclasses.replace(open_stage(config), apply=output), np.random.default_rng(0)
   d, n, width = config.data, config.text.tokens, config.text.width
   batch = {
     'video': rng.integers(0, 256, (clips, d.frames, d.size, d.size, 3), np.uint8),

@@ -206,13 +206,13 @@ def test_pixels_are_from_minus_one_to_one():
 
 
 def test_evaluation_is_the_mean_over_times_and_the_same_each_time():
-  """A network that answers zero has the loss  E v^2 = alpha^2 + sigma^2 = 1  for black frames."""
+  """A network that outputs zero has the loss  E v^2 = alpha^2 + sigma^2 = 1  for black frames."""
   zero = jax.jit(make_evaluation(lambda params, x, t, cond: 0 * x, PROCESS, times=8))
   black = {**BATCH, 'video': jnp.zeros((8, 8, 8, 8, 3), jnp.uint8)}
   assert zero({}, black, KEY, 0).shape == (8,)
   np.testing.assert_allclose(zero({}, black, KEY, 0).mean(), 1, atol=0.02)
 
-  # One that answers its time is right by chance alone:  E (v - t)^2 = 1 + E t^2 - 2 E t E v.
+  # One that outputs its time is right by chance alone:  E (v - t)^2 = 1 + E t^2 - 2 E t E v.
   timed = jax.jit(make_evaluation(lambda p, x, t, c: 0 * x + per_example(t, x), PROCESS, times=8))
   t = (np.arange(8) + 0.5) / 8
   v = np.sin(np.pi / 2 * t)  # of black, which is -1:  alpha eps - sigma x0
