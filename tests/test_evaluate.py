@@ -267,3 +267,7 @@ def test_bad_input_is_one_line(run, tmp_path, argv, message):
   assert ' '.join(message.split()) in err
   assert err.count('\n') == 1
   assert list(tmp_path.iterdir()) == []
+
+
+def test_every_metric_has_a_verb(evaluate):
+  assert scores.METRICS.keys() <= evaluate.VERBS.keys()
