@@ -59,7 +59,7 @@ def find_base(
     raise UserError(f'{workdir} upscales videos; allowed is a model that makes them of texts.')
   if masked and kind is not masked_text_to_video:
     raise UserError(
-      f'{workdir} is not a model that is given part of a video; configs/t2v_masked.py trains one.'
+      f'{workdir} is not conditioned on masked videos; a model of configs/t2v_masked.py is.'
     )
   config.data.frames = config.data.frames if frames is None else frames
   return _found(workdir, config, sampling)

@@ -27,7 +27,7 @@ KEPT = 2  # levels of 255 by which what is given may differ
 
 @pytest.fixture(scope='module')
 def models(tmp_path_factory):
-  """Video models of 8 frames, one of which is given part of a video, and super-resolution."""
+  """Video models of 8 frames, one conditioned on masked videos, and super-resolution."""
   folder = tmp_path_factory.mktemp('runs')
   for name, stage in (('t2v', t2v), ('t2v_masked', t2v_masked)):
     config = stage.get_config('tiny')
@@ -282,13 +282,13 @@ def test_every_other_verb_needs_a_prompt(run, monkeypatch, neon, verb):
   assert err == 'error: Got no prompt; --prompt=TEXT or --prompts_file=FILE is needed.\n'
 
 
-def test_a_model_that_is_given_nothing_completes_no_video(run, models, files):
+def test_a_model_without_that_condition_completes_no_video(run, models, files):
   argv = (f'--image={files}/image.png', f'--workdir={models}/t2v')
   code, _, err = run('image_to_video', *argv)
   assert code == 2
   assert err == (
-    f'error: {models}/t2v is not a model that is given part of a video; '
-    'configs/t2v_masked.py trains one.\n'
+    f'error: {models}/t2v is not conditioned on masked videos; '
+    'a model of configs/t2v_masked.py is.\n'
   )
 
 
