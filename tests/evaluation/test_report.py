@@ -156,7 +156,7 @@ def test_scores_are_in_tables_with_marks_where_protocols_differ(tmp_path):
   assert len(report.attributes('table')) == 2
   assert report.text.count('†') == 2  # in the row, and in the note
   assert 'clips differ' in report.text
-  assert 'c.json is no score: it has a list, not keys' in report.text
+  assert 'c.json is not a JSON object.' in report.text
   assert 'protocol of fvd, step 20' in report.text
   assert 'step 20 †' in report.text
 
