@@ -1,11 +1,14 @@
-"""Line charts and strips of frames, drawn with Pillow."""
+"""Line charts and strips of frames, drawn with Pillow, and their files."""
 
+import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from core.video import Pixels
+from core.errors import UserError
+from core.folder import new_file
+from core.video import Pixels, check_writable
 from evaluation.curves import ticks
 
 COLOURS = (
@@ -19,6 +22,22 @@ _INK, _GRID, _PAPER = (50, 50, 50), (226, 226, 226), (255, 255, 255)
 _FINE = 4  # charts are drawn this many times larger and reduced, as Pillow's lines have hard edges
 
 Curve = Sequence[tuple[float, float]]
+
+
+def require_png(output: str | pathlib.Path) -> pathlib.Path:
+  """The path of an image that is to be saved.  UserError unless it ends in .png, and OSError if it
+  cannot be written."""
+  path = pathlib.Path(output)
+  if path.suffix != '.png':
+    raise UserError(f'Got --output={path}; allowed is a name that ends in .png.')
+  check_writable(path)
+  return path
+
+
+def save(image: Image.Image, path: pathlib.Path) -> None:
+  """Writes the image as a whole or not at all."""
+  with new_file(path) as file:
+    image.save(file, 'PNG')
 
 
 def line_chart(

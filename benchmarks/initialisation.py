@@ -29,7 +29,7 @@ from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
 from benchmarks import chart
-from core import command, video, writable
+from core import command, writable
 from core.condition import Condition
 from core.errors import UserError
 from core.folder import new_file
@@ -148,16 +148,12 @@ def picture(outcomes: dict[str, Outcome], prompts: Sequence[str]):
 
 
 def main() -> None:
-  config, output = flags.FLAGS.config, pathlib.Path(flags.FLAGS.output)
-  if output.suffix != '.png':
-    raise UserError(f'Got --output={output}; allowed is a name that ends in .png.')
-  video.check_writable(output)
+  config, output = flags.FLAGS.config, chart.require_png(flags.FLAGS.output)
   writable.require_file(output.with_suffix('.json'))
   facts = circumstances()
   print(*(f'{name}: {value}' for name, value in facts.items()), sep='\n')
   outcomes = compare(config)
-  with new_file(output) as file:
-    picture(outcomes, config.sample_prompts).save(file, 'PNG')
+  chart.save(picture(outcomes, config.sample_prompts), output)
   numbers = {name: outcome.losses for name, outcome in outcomes.items()}
   (metric,) = {outcome.metric for outcome in outcomes.values()}
   record = {**facts, metric: numbers, 'config': json.loads(config.to_json())}

@@ -27,9 +27,9 @@ from absl import flags
 from jaxtyping import UInt8
 from PIL import Image
 
+from benchmarks import chart
 from core import command, video
 from core.errors import UserError
-from core.folder import new_file
 from data import synthetic
 from data.pipeline import SHAPES
 from diffusion.denoiser import network
@@ -150,11 +150,7 @@ def picture(outcomes: dict[str, Outcome], columns: int = 20) -> Image.Image:
 
 def main() -> None:
   f = flags.FLAGS
-  output = f.output and pathlib.Path(f.output)
-  if output:
-    if output.suffix != '.png':
-      raise UserError(f'Got --output={output}; allowed is a name that ends in .png.')
-    video.check_writable(output)
+  output = f.output and chart.require_png(f.output)
   checkpoints = {workdir: find_base(workdir, steps=f.steps) for workdir in f.workdirs}
   for workdir, one in checkpoints.items():
     if one.config.stage != 't2i':
@@ -162,8 +158,7 @@ def main() -> None:
   outcomes = {name: assess(one, f.frames, f.images, f.seed) for name, one in checkpoints.items()}
   print(table(outcomes))
   if output:
-    with new_file(output) as file:
-      picture(outcomes).save(file, 'PNG')
+    chart.save(picture(outcomes), output)
     print(output)
 
 

@@ -33,7 +33,6 @@ from benchmarks import chart
 from core import command, video
 from core.condition import Condition
 from core.errors import UserError
-from core.folder import new_file
 from core.typing import Float, Params
 from data import synthetic
 from data.pipeline import SHAPES
@@ -147,10 +146,7 @@ def picture(
 
 
 def main() -> None:
-  f, output = flags.FLAGS, pathlib.Path(flags.FLAGS.output)
-  if output.suffix != '.png':
-    raise UserError(f'Got --output={output}; allowed is a name that ends in .png.')
-  video.check_writable(output)
+  f, output = flags.FLAGS, chart.require_png(flags.FLAGS.output)
   config = super_resolution_config(ssr := pathlib.Path(f.ssr_workdir))
   _, params, _ = checkpoint.load(ssr)
   overlaps = config.sampling.overlap if f.overlap is None else f.overlap, 0
@@ -173,8 +169,7 @@ def main() -> None:
   print('| overlap | high resolution | low resolution, same pairs |', '|---|---|---|', sep='\n')
   for overlap, border in at_border.items():
     print(f'| {overlap} | {ratio(changes[overlap], border):.3f} | {ratio(before, border):.3f} |')
-  with new_file(output) as file:
-    picture(changes, at_border).save(file, 'PNG')
+  chart.save(picture(changes, at_border), output)
   print(output)
 
 

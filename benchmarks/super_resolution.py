@@ -30,8 +30,6 @@ from tqdm import tqdm
 from benchmarks import chart
 from core import command, video
 from core.condition import Condition
-from core.errors import UserError
-from core.folder import new_file
 from core.typing import Float, Video
 from data.pipeline import batches, open_source
 from diffusion.sampling import video_keys
@@ -145,11 +143,7 @@ def picture(outcomes: dict[str, Outcome]) -> Image.Image:
 
 def main() -> None:
   f = flags.FLAGS
-  output = f.output and pathlib.Path(f.output)
-  if output:
-    if output.suffix != '.png':
-      raise UserError(f'Got --output={output}; allowed is a name that ends in .png.')
-    video.check_writable(output)
+  output = f.output and chart.require_png(f.output)
   trained = super_resolution_config(workdir := pathlib.Path(f.workdir))
   size = trained.data.shorter_side or trained.data.size  # whole frames, not the crops of training
   low_res = ConfigDict({'frames': f.frames, 'size': size // trained.degrade.factor})
@@ -171,8 +165,7 @@ def main() -> None:
   outcomes = {name: compare(enlarge, source, **options) for name, source in sources.items()}
   print(table(outcomes))
   if output:
-    with new_file(output) as file:
-      picture(outcomes).save(file, 'PNG')
+    chart.save(picture(outcomes), output)
     print(output)
 
 
