@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from einops import rearrange, reduce, repeat
 
 from core.typing import Bool, Float, Frames, Video
+from stunet.convolution import convolve
 
 ACTIVATIONS = {'gelu': lambda x: nn.gelu(x, approximate=False), 'silu': nn.silu}
 
@@ -92,10 +93,8 @@ class Conv2D(nn.Module):
     shape = (self.size, self.size, x.shape[-1], self.features)
     kernel = self.param('kernel', self.kernel_init, shape)
     bias = self.param('bias', zeros, (self.features,))
-    x = jax.lax.conv_general_dilated(
-      x.astype(self.dtype), kernel.astype(self.dtype), (self.stride, self.stride), 'SAME',
-      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    )  # fmt: skip
+    x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+    x = convolve(x, kernel, (self.stride, self.stride), 'SAME', ('NHWC', 'HWIO', 'NHWC'))
     return self.add_bias(x, bias)
 
 
@@ -135,12 +134,7 @@ class Conv1D(nn.Module):
     x = jnp.concatenate([x[:, :1], x, x[:, -1:]], 1).astype(self.dtype)
     x, kernel = rearrange(x, 'b t h w c -> (b h w) t c'), kernel[:, 0].astype(self.dtype)
 
-    def conv(x, kernel):
-      layout = ('NWC', 'WIO', 'NWC')
-      return jax.lax.conv_general_dilated(
-        x, kernel, (self.stride,), 'VALID', dimension_numbers=layout
-      )
-
+    conv = lambda x, kernel: convolve(x, kernel, (self.stride,), 'VALID', ('NWC', 'WIO', 'NWC'))
     if self.repeats == 1:
       x = conv(x, kernel)
     else:
