@@ -6,7 +6,8 @@ import optax.contrib
 
 from core.errors import UserError
 
-DECAYS = ('constant', 'cosine')
+DECAYS = ('constant', 'cosine', 'wsd')
+STABLE = 0.6  # the part of a run with 'wsd' before the rate falls
 # The layers between pixels and features, whose update by Muon is not better than by AdamW.
 OUTERMOST = ('conv_in', 'conv_out')
 
@@ -26,10 +27,11 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
   """An optax chain for a run of `steps` steps; the keywords are the keys of `config.optim`.
 
-  The learning rate rises linearly over `warmup` steps, and then stays constant or falls to zero
-  along a cosine.  Gradients are clipped to the global norm `clip`.  Weight decay is scaled by the
-  learning rate, and is not applied to biases, norms and positions, which have fewer than two axes
-  longer than one.
+  The learning rate rises linearly over `warmup` steps, and then stays constant, falls to zero along
+  a cosine, or stays constant for the first `STABLE` of the run and then falls to zero linearly
+  ('wsd', warmup, stable, decay: Hu et al., 2024, "MiniCPM").  Gradients are clipped to the global
+  norm `clip`.  Weight decay is scaled by the learning rate, and is not applied to biases, norms and
+  positions, which have fewer than two axes longer than one.
   """
   schedule = rate(steps, learning_rate=learning_rate, warmup=warmup, decay=decay)
   if name not in OPTIMIZERS:
@@ -86,10 +88,14 @@ def rate(steps: int, *, learning_rate: float, warmup: int, decay: str) -> optax.
   """The learning rate as a function of the step."""
   if decay not in DECAYS:
     raise UserError(f'optim.decay is {decay!r}; allowed are {", ".join(DECAYS)}.')
-  if decay == 'constant':
-    after = optax.constant_schedule(learning_rate)
-  else:
-    after = optax.cosine_decay_schedule(learning_rate, max(1, steps - warmup))
+  match decay:
+    case 'constant':
+      after = optax.constant_schedule(learning_rate)
+    case 'cosine':
+      after = optax.cosine_decay_schedule(learning_rate, max(1, steps - warmup))
+    case 'wsd':
+      falling = max(1, round((1 - STABLE) * steps))
+      after = optax.linear_schedule(learning_rate, 0.0, falling, steps - falling - warmup)
   return optax.join_schedules([optax.linear_schedule(0.0, learning_rate, warmup), after], [warmup])
 
 

@@ -52,6 +52,12 @@ def test_the_rate_rises_then_falls_along_a_cosine_to_zero_at_the_last_step():
   np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 
 
+def test_the_rate_rises_then_stays_then_falls_linearly_to_zero_at_the_last_step():
+  schedule = rate(100, learning_rate=2.0, warmup=10, decay='wsd')
+  got = [float(schedule(step)) for step in (0, 5, 10, 60, 70, 80, 100, 1000)]
+  np.testing.assert_allclose(got, [0, 1, 2, 2, 1.5, 1, 0, 0], rtol=1e-5, atol=1e-6)
+
+
 def test_without_warmup_the_first_step_has_the_whole_rate():
   assert float(rate(10, learning_rate=2.0, warmup=0, decay='constant')(0)) == 2
   assert float(rate(10, learning_rate=2.0, warmup=0, decay='cosine')(0)) == 2
