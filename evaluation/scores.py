@@ -11,12 +11,14 @@ import numpy as np
 
 from core.errors import UserError
 from data import synthetic
+from data.pipeline import SHAPES
 from evaluation import feature_statistics
 from evaluation.clips import Reading, batched, clips
 from evaluation.features.networks import ClipNetwork, FeatureNetwork, open_clip, open_features
 from evaluation.folder import Folder, open_folder
 from evaluation.motion import motion_score, summary
 from evaluation.shapes.judge import judge
+from evaluation.shapes.steadiness import means, steadiness
 
 # The default length of a clip; the other metrics read all frames of a video.
 FRAMES = {'fvd': 16, 'inception_score': 16, 'clip_score': 16}
@@ -124,20 +126,36 @@ def clip_score(videos: Folder, settings: Settings) -> dict:
 def shapes(videos: Folder, settings: Settings) -> dict:
   """The share of videos whose moving shapes are those of the prompt, judged by pixels.
 
+  `all` is the share for which every fact is right.  `steadiness` is the mean of what
+  `shapes.steadiness` measures, and `steadiness_of_truth` that of held-out clips in this format.
   UserError where a prompt does not describe a scene of moving shapes.
   """
   scenes = {scene.caption: scene for scene in synthetic.SCENES}
   prompts, reading, skipped, rows = videos.prompts(), settings.reading('shapes'), {}, []
   if unknown := [prompt for prompt in prompts.values() if prompt not in scenes]:
     raise UserError(f'Got the prompt {unknown[0]!r}; allowed are those as {next(iter(scenes))!r}.')
-  for file, verdict in _clips(videos, reading, judge, settings, skipped):
-    scene = scenes[prompts[file]]
+  shape = ()
+  for file, clip in _clips(videos, reading, np.asarray, settings, skipped):
+    scene, verdict, shape = scenes[prompts[file]], judge(clip), clip.shape
     row = {fact: [getattr(scene, fact), getattr(verdict, fact)] for fact in FACTS}
-    rows.append({'file': file, 'caption': scene.caption, **row})
+    rows.append({'file': file, 'caption': scene.caption, **row, **steadiness(clip, scene.motion)})
   rows.sort(key=lambda row: row['file'])
-  score = {fact: sum(row[fact][0] == row[fact][1] for row in rows) / len(rows) for fact in FACTS}
+  right = [{fact: row[fact][0] == row[fact][1] for fact in FACTS} for row in rows]
+  score = {fact: sum(facts[fact] for facts in right) / len(rows) for fact in FACTS}
+  score['all'] = sum(all(facts.values()) for facts in right) / len(rows)
+  score['steadiness'] = means(rows)
+  score['steadiness_of_truth'] = means(_true_steadiness(len(rows), shape))
   result = _result('shapes', videos, score, settings, reading, len(rows), skipped)
   return result | {'videos': rows}
+
+
+def _true_steadiness(count: int, shape: tuple[int, ...]) -> Iterator[dict[str, float]]:
+  """That of so many held-out clips, as long and as large as one of this shape, `t h w 3`."""
+  frames, size = shape[0], min(shape[1:3])
+  for i in range(count):
+    fps = frames / synthetic.DURATION
+    clip = synthetic.clip(i, size=size, frames=frames, fps=fps, seed=SHAPES['test'])
+    yield steadiness(clip['video'], clip['facts'].motion)
 
 
 def motion(videos: Folder, settings: Settings) -> dict:

@@ -39,11 +39,16 @@ def judge(video: UInt8[np.ndarray, 't h w 3']) -> Verdict:
 
 def centres(video: UInt8[np.ndarray, 't h w 3']) -> Float[np.ndarray, 't 2']:
   """The centre (x, y) of the shape in fractions of the side; NaN where there is no shape."""
-  _, ground, core = _colours(video)
-  if core is None:
+  if (cover := coverage(video)) is None:
     return np.full((len(video), 2), np.nan)
-  _, x, y = _path(_cover(video, ground, core))
+  _, x, y = _path(cover)
   return np.stack([x, y], -1)
+
+
+def coverage(video: UInt8[np.ndarray, 't h w 3']) -> Float[np.ndarray, 't h w'] | None:
+  """The part of each pixel that the shape covers, from 0 to 1; None without a shape."""
+  _, ground, core = _colours(video)
+  return None if core is None else _cover(video, ground, core)
 
 
 def _colours(video):

@@ -209,7 +209,9 @@ def test_shapes_are_what_their_prompts_say(tmp_path):
   index = tmp_path / 'index.jsonl'
   index.write_text('\n'.join(map(json.dumps, lines)))
   result = scores.shapes(open_folder(tmp_path), Settings())
-  assert result['score']['colour'] == 5 / 6
+  assert result['score']['colour'] == result['score']['all'] == 5 / 6
+  assert result['score']['steadiness']['flicker'] == 0
+  assert result['score']['steadiness_of_truth']['jitter'] < 0.1
   assert result['videos'][5]['colour'] == [other.colour, clips[5]['facts'].colour]
   index.write_text('\n'.join(json.dumps(line | {'prompt': 'a cat'}) for line in lines))
   with pytest.raises(ValueError, match="Got the prompt 'a cat'; allowed are those as 'a red"):
