@@ -1,0 +1,109 @@
+r"""Writes the model card of an exported model: how it was made, its curves and its scores.
+
+  python -m training.export --workdir=runs/t2v --out=checkpoints/demo/t2v
+  python -m benchmarks.model_card --workdir=runs/t2v --model=checkpoints/demo/t2v \
+    --config_name=configs/t2v.py:demo --scores=runs/shapes.json
+
+`README.md` and `curves.png` are written to the folder of the model.
+"""
+
+import json
+import math
+import os
+import pathlib
+import platform
+import subprocess
+
+import jax
+from absl import flags
+from ml_collections import ConfigDict
+
+from benchmarks import chart
+from core import command
+from core.errors import UserError
+from core.folder import new_file
+from core.params import count, partition
+from evaluation import curves
+from evaluation.protocol import flatten
+from pipelines.stages import open_stage
+from training import account, checkpoint
+from training.plan import parameter_shapes
+
+COMMIT = ['git', 'rev-parse', '--short', 'HEAD']
+PARTS = 60  # of a run, over each of which the loss is averaged
+
+
+def card(workdir: pathlib.Path, config_name: str, scores: list[dict], commit: str) -> str:
+  """The text of the model card of the run in a workdir.
+
+  scores: files of scores, as `evaluation.protocol` describes them.
+  """
+  config = checkpoint.load_config(workdir)
+  params = parameter_shapes(open_stage(config))
+  trained, _ = partition(params, config.trainable)
+  step = checkpoint.latest_step(workdir)
+  starts = list(account.starts(workdir / 'metrics.jsonl'))
+  hours = sum(start.seconds.get('step', 0.0) for start in starts) / 3600
+  measured = curves.read(workdir / 'metrics.jsonl')
+  parent = config.init_from and f' --config.init_from=runs/{pathlib.Path(config.init_from).name}'
+  rows = {
+    'stage': config.stage,
+    'frames': video_format(config),
+    'parameters': f'{count(params):,}, of which {count(trained):,} were trained',
+    'command': f'`python train.py --config={config_name} --workdir=runs/{workdir.name}{parent}`',
+    'commit': commit,
+    'steps': f'{step:,} of {config.steps:,}, with {config.loader.batch} clips in each',
+    'time': f'{hours:.2f} hours of steps, in which other work shared the machine',
+    'machine': f'{os.cpu_count()} CPU cores ({platform.machine()}), JAX {jax.__version__}',
+    'loss': f'{measured["evaluation_loss"][-1][1]:.4f} (`evaluation_loss`)',
+  }
+  for one in scores:
+    numbers = {name: x for name, x in flatten(one['score']).items() if x is not None}
+    text = ', '.join(f'{name} {x:.3g}' for name, x in numbers.items() if math.isfinite(x))
+    rows[one['metric']] = f'{text}; {one["protocol"].get("clips", "50 each")} clips'
+  lines = [f'# Model card: {workdir.name}', '', '| | |', '|---|---|']
+  lines += [f'| {name} | {value} |' for name, value in rows.items()]
+  lines += ['', 'It knows the moving shapes of `data/synthetic.py` alone.', '']
+  lines += ['![The losses of training and of held-out clips, over steps](curves.png)', '']
+  return '\n'.join(lines)
+
+
+def video_format(config: ConfigDict) -> str:
+  """How long and how large the videos are."""
+  d = config.data
+  return f'{d.frames} of {d.size}x{d.size} pixels at {d.fps:g} a second'
+
+
+def losses(workdir: pathlib.Path) -> dict[str, chart.Curve]:
+  """The logarithms of both losses over steps; that of training is averaged over parts of them."""
+  measured = curves.read(workdir / 'metrics.jsonl')
+  loss = measured['loss']
+  size = max(1, len(loss) // PARTS)
+  parts = [loss[i : i + size] for i in range(0, len(loss), size)]
+  mean = lambda part: (part[-1][0], math.log10(sum(value for _, value in part) / len(part)))
+  held_out = [(step, math.log10(value)) for step, value in measured['evaluation_loss']]
+  return {'training': [mean(part) for part in parts], 'held out': held_out}
+
+
+def main() -> None:
+  f = flags.FLAGS
+  workdir, model = pathlib.Path(f.workdir), pathlib.Path(f.model)
+  if not (model / 'config.json').is_file():
+    raise UserError(f'{model} is no exported model: it has no config.json.')
+  scores = [json.loads(pathlib.Path(file).read_text('utf-8')) for file in f.scores]
+  commit = f.commit or subprocess.run(COMMIT, capture_output=True, text=True).stdout.strip()
+  text = card(workdir, f.config_name, scores, commit)
+  image = chart.line_chart(losses(workdir), x_label='step', y_label='log10 of the loss')
+  chart.save(image, model / 'curves.png')
+  with new_file(model / 'README.md') as file:
+    file.write_text(text, 'utf-8')
+  print(text)
+
+
+if __name__ == '__main__':
+  flags.DEFINE_string('workdir', None, 'Workdir of the run.', required=True)
+  flags.DEFINE_string('model', None, 'Folder of the exported model.', required=True)
+  flags.DEFINE_string('config_name', None, 'Config and scale of the run.', required=True)
+  flags.DEFINE_list('scores', [], 'Files of scores, .json.')
+  flags.DEFINE_string('commit', '', 'Commit of the run; that of this folder by default.')
+  command.run(main)
