@@ -12,6 +12,7 @@ weights that are zero at first.
 scale        parameters  trained  hardware     time          result
 tiny               360k     360k  2 CPU cores  minutes       for tests
 demo_sparse       6.01M    6.01M  2 CPU cores  40 minutes *  demo goes on from it
+demo_between      6.01M    6.01M  2 CPU cores  30 minutes *  frames between keyframes
 demo              6.01M    6.01M  2 CPU cores  20 minutes *  loss 0.017; inpainting is right in 92%
 if_m               445M     445M                             not run
 if_l              1.14B    1.14B                             not run
@@ -36,6 +37,26 @@ SCALES = {
     },
   ),
   'demo_sparse': merge(models.DEMO_SPARSE, {'steps': 1600}),
+  # Temporal super-resolution, for `benchmarks/at_once.py`: all of a window of 20 frames from every
+  # fourth, with as many frames in all as the video model gets after `demo_sparse`.
+  'demo_between': merge(
+    models.DEMO_VIDEO,
+    {
+      'steps': 800,
+      'data': {'frames': 20},
+      'loader': {'batch': 8},
+      'masks': {
+        'keyframes': 1.0,
+        'first_frame': 0.0,
+        'first_and_last_frame': 0.0,
+        'box': 0.0,
+        'tube': 0.0,
+        'border': 0.0,
+        'region': 0.0,
+        'nothing': 0.0,
+      },
+    },
+  ),
   'demo': merge(models.DEMO_VIDEO, {'steps': 800}),
   'if_m': merge(deepfloyd.IF_M, _IF),
   'if_l': merge(deepfloyd.IF_L, _IF),

@@ -17,6 +17,7 @@ Mask = Bool[np.ndarray, 't h w']
 Shape = tuple[int, int, int]  # t h w
 
 MIN_SIDE, MAX_SIDE = 0.25, 0.75  # sides of a hidden region
+KEYFRAME_STEP = 4  # frames
 MAX_BORDER = 0.35  # width of a hidden border
 
 
@@ -31,6 +32,13 @@ def first_and_last_frame(shape: Shape, rng: np.random.Generator) -> Mask:
   """Interpolation: the first and the last frame are given."""
   mask = first_frame(shape, rng)
   mask[-1] = True
+  return mask
+
+
+def keyframes(shape: Shape, rng: np.random.Generator | None = None) -> Mask:
+  """Temporal super-resolution: every `KEYFRAME_STEP`-th frame is given, from the first on."""
+  mask = np.zeros(shape, bool)
+  mask[::KEYFRAME_STEP] = True
   return mask
 
 
@@ -74,7 +82,7 @@ def nothing(shape: Shape, rng: np.random.Generator) -> Mask:
 
 KINDS: dict[str, Callable[[Shape, np.random.Generator], Mask]] = {
   kind.__name__: kind
-  for kind in (first_frame, first_and_last_frame, box, tube, border, region, nothing)
+  for kind in (first_frame, first_and_last_frame, keyframes, box, tube, border, region, nothing)
 }
 
 

@@ -19,7 +19,7 @@ def test_a_mask_is_as_large_as_the_clip_and_of_its_random_numbers(kind):
   assert first.shape == SHAPE
   assert first.dtype == bool
   np.testing.assert_array_equal(first, again)
-  fixed = {'first_frame', 'first_and_last_frame', 'nothing'}
+  fixed = {'first_frame', 'first_and_last_frame', 'keyframes', 'nothing'}
   assert np.array_equal(first, other) == (kind in fixed)
 
 
@@ -29,9 +29,11 @@ def test_a_mask_of_one_frame_is_a_mask(kind):
 
 
 def test_whole_frames():
-  (first,), (both,), (none,) = (
-    drawn(kind, 1) for kind in ('first_frame', 'first_and_last_frame', 'nothing')
+  (first,), (both,), (keys,), (none,) = (
+    drawn(kind, 1) for kind in ('first_frame', 'first_and_last_frame', 'keyframes', 'nothing')
   )
+  assert keys.all((1, 2)).tolist() == 3 * [True, False, False, False]
+  assert keys.sum() == keys[::4].size
   assert first.all((1, 2)).tolist() == [True] + 11 * [False]
   assert both.all((1, 2)).tolist() == [True] + 10 * [False] + [True]
   assert first[1:].sum() == both[1:-1].sum() == none.sum() == 0
