@@ -132,13 +132,13 @@ def test_the_mask_is_where_the_colour_is_rather_than_the_background():
     ('moving down', (0, 1)),
   ],
 )
-def test_moving_crosses_much_of_the_frame_at_constant_speed(motion, way):
+def test_moving_crosses_the_frame_at_constant_speed(motion, way):
   for drawn in clips(motion, 5, size=64):
     path = centre(drawn['mask'])
     line = path[:1] + np.linspace(0, 1, 80)[:, None] * (path[-1] - path[0])
     np.testing.assert_allclose(path, line, atol=1 / 64)
     moved = path[-1] - path[0]
-    assert moved @ way > 0.35
+    assert moved @ way > 0.22
     assert abs(moved @ way[::-1]) < 0.02
 
 
