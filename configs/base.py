@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 # `stunet/adapters.py` define what these names are.
 TEMPORAL = (r'(.*/)?temporal[^/]*/.*',)
 ADAPTERS = (r'(.*/)?adapter/.*',)
+ALL_BUT_TEACHER = (r'(?!teacher/).*',)
 
 
 def get_config() -> ConfigDict:
@@ -73,6 +74,7 @@ def get_config() -> ConfigDict:
   c.masks = ConfigDict()  # data.masks.Masked, in stage t2v_masked alone
   c.style = ConfigDict()  # the picture and the rank of adapters, in stage style alone
   c.degrade = ConfigDict()  # ssr.degrade.make_degrade, in super-resolution alone
+  c.distill = ConfigDict()  # its stage, steps and guidance, in stage distill alone
   c.residual = False  # in super-resolution: whether the network predicts x0 - the upsampled frames
 
   c.optim = ConfigDict(  # training.optimizer.make_optimizer
@@ -80,7 +82,7 @@ def get_config() -> ConfigDict:
       'name': 'adamw',  # or 'adafactor', which ignores b1, b2 and eps, or 'muon'
       'learning_rate': 1e-4,  # after the warm-up
       'warmup': 100,  # steps over which the rate rises linearly from 0
-      'decay': 'constant',  # the rate after the warm-up; 'cosine' ends at 0
+      'decay': 'constant',  # the rate after the warm-up; 'cosine' and 'wsd' end at 0
       'clip': 1.0,  # the largest global norm of gradients
       'weight_decay': 0.0,
       'b1': 0.9,
@@ -101,6 +103,10 @@ def get_config() -> ConfigDict:
       'std': 0.0,
     }
   )
+  # diffusion.loss.less_noisy: half of the inputs have less noise than at the time that the network
+  # is given, by up to this difference of log-SNRs.  It is for an image model that is to become a
+  # video model.
+  c.less_noisy = 0.0
   c.loss = ConfigDict(  # diffusion.loss.weights
     {
       'error': '',  # whose squared error is the loss: 'x0', 'v' or 'eps'; '' is the prediction's

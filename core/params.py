@@ -10,6 +10,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from core.errors import UserError
 from core.typing import Params
 
+TEACHER = 'teacher'  # the tree of a teacher's parameters, which training alone has
+
 
 def names(params: Params) -> dict[str, Any]:
   """The parameters by full name, as `{'down0_unit0/spatial/conv1/kernel': array, ...}`."""

@@ -71,3 +71,19 @@ def times(
   edge = jax.scipy.special.ndtr(3.0)
   # The log-SNR falls with time.
   return lambda u: process.time(mean + std * jax.scipy.special.ndtri(edge + (1 - 2 * edge) * u))
+
+
+def less_noisy(process: Process, largest: float = 0.0) -> Callable[[Float[' b'], Time], Time]:
+  """The times of the inputs of a network, from numbers in [0, 1) and the times on which the network
+  is conditioned.
+
+  For half of the numbers the two are the same.  For the others the log-SNR of the input is higher,
+  by up to `largest`.
+
+  All frames of a clip show nearly the same content, so that a clip of n frames says as much of it
+  as one frame whose log-SNR is higher by log(n).  An image model that is to become a video model
+  must draw what n frames show, conditioned on the time of each.
+  """
+  if not largest:
+    return lambda u, t: t
+  return lambda u, t: process.time(process.log_snr(t) + largest * jnp.maximum(2 * u - 1, 0))

@@ -15,14 +15,17 @@ from ml_collections import ConfigDict
 
 from core.condition import Condition
 from core.errors import UserError
-from core.params import cast_kernels
+from core.params import TEACHER, cast_kernels
 from core.sharding import replicate
 from core.typing import Bool, Float, Key, Params, Video
 from data.masks import Masked
 from data.pictures import Picture
 from data.pipeline import SYNTHETIC, open_source, splits
+from diffusion import distillation
+from diffusion.denoiser import composited, guided, network
 from diffusion.process import Process
 from diffusion.sampler import OnStep
+from diffusion.sampling import THRESHOLDS
 from pipelines.cascade import make_super_resolution
 from pipelines.text_to_video import make_text_to_video
 from ssr.degrade import downsample, make_degrade
@@ -125,6 +128,36 @@ def super_resolution(
   )
 
 
+def distilled(config: ConfigDict, on_step: OnStep | None, mesh: jax.sharding.Mesh | None) -> Stage:
+  """A student of a model of another stage: see `diffusion.distillation`.
+
+  The teacher's parameters are in a tree of their own, `TEACHER`, among the student's.  They are
+  frozen, and no checkpoint or export of a model has them.
+  """
+  s, d = config.sampling, config.distill
+  if d.stage not in STAGES or d.stage == config.stage:
+    raise UserError(f'distill.stage is {d.stage!r}; allowed is the stage of the teacher.')
+  stage = STAGES[d.stage](config, on_step, mesh)
+  process = stage.process
+  times = distillation.step_times(process, s.spacing, d.steps, d.teacher_steps)
+  threshold = THRESHOLDS[s.get('threshold', 'static')]
+
+  def init(key, *inputs):
+    params = stage.init(key, *inputs)
+    return {**params, TEACHER: params}
+
+  def apply(params, *inputs):
+    return stage.apply({name: p for name, p in params.items() if name != TEACHER}, *inputs)
+
+  def target(params, x0, eps, t, cond):
+    teacher = threshold(guided(network(stage.apply, params[TEACHER], process), d.guidance))
+    teacher = teacher if cond.mask is None else composited(teacher)
+    return distillation.make_target(teacher, process, times, d.teacher_steps)(x0, eps, t, cond)
+
+  to_times = distillation.to_times(times, d.teacher_steps)
+  return dataclasses.replace(stage, init=init, apply=apply, target=target, times=to_times)
+
+
 STAGES = {
   't2i': text_to_video,
   't2v': text_to_video,
@@ -132,6 +165,7 @@ STAGES = {
   'style': style,
   'ssr_image': super_resolution,
   'ssr': super_resolution,
+  'distill': distilled,
 }
 
 
@@ -245,7 +279,8 @@ def _text(config: ConfigDict) -> Shapes:
 def super_resolution_config(workdir: pathlib.Path) -> ConfigDict:
   """The config of the model there; ValueError unless it is one of super-resolution."""
   config = checkpoint.load_config(workdir)
-  if STAGES.get(config.get('stage')) is not super_resolution:
+  stage = config.distill.stage if config.get('distill') else config.get('stage')
+  if STAGES.get(stage) is not super_resolution:
     raise UserError(f'{workdir} is not a model of super-resolution.')
   return config
 

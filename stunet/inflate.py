@@ -1,8 +1,9 @@
 """Inflation: the parameters of a video model from those of an image model."""
 
+import jax
 import jax.numpy as jnp
 
-from core.params import names, nest, transplant
+from core.params import TEACHER, names, nest, transplant
 from core.typing import Params
 from stunet.adapters import ADAPTERS
 
@@ -15,8 +16,13 @@ def inflate(image: Params, video: Params) -> Params:
 
   Where the first convolution of the video model has more input channels, for a condition, their
   part of the kernel is zero (Sec. 4.2).  `image` can also be a video model, of which the temporal
-  parameters are taken too.  UserError, with a list of names, where parameters do not fit.
+  parameters are taken too.  If `video` has a teacher, `image` is that as well.  UserError, with a
+  list of names, where parameters do not fit.
   """
+  if TEACHER in video:
+    student = {name: p for name, p in video.items() if name != TEACHER}
+    teacher = jax.tree.map(jnp.copy, inflate(image, video[TEACHER]))
+    return {**inflate(image, student), TEACHER: teacher}
   image, video_names = names(image), names(video)
   kernel = image.get('conv_in/kernel')
   wider = video_names.get('conv_in/kernel')

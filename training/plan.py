@@ -88,8 +88,10 @@ def open_step(config: ConfigDict, stage: Stage, tx: optax.GradientTransformation
     ema_decay=config.ema_decay,
     drop_text=config.drop_text,
     accumulate=config.accumulate,
-    times=loss.times(stage.process, config.high_noise, **config.log_snr),
+    times=stage.times or loss.times(stage.process, config.high_noise, **config.log_snr),
+    target=stage.target,
     weight=loss.weights(stage.process, **config.loss),
+    less_noisy=loss.less_noisy(stage.process, config.less_noisy),
     spike=config.guard.spike,
     make_condition=stage.make_condition,
   )
@@ -148,7 +150,7 @@ def parameter_shapes(stage: Stage) -> Params:
 
 def _init(stage, key):
   one = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), with_batch(stage.batch, 1))
-  x0, t, _, cond = draw(one, key, 0.0, make_condition=stage.make_condition)
+  x0, t, _, _, cond = draw(one, key, 0.0, make_condition=stage.make_condition)
   return stage.init(key, x0, t, cond)
 
 

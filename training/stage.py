@@ -11,7 +11,7 @@ from core.condition import Condition
 from core.typing import Params
 from diffusion.process import Process
 from diffusion.sampling import Generate
-from training.step import Apply, MakeCondition
+from training.step import Apply, MakeCondition, Target, ToTimes, clean
 
 Shapes = Mapping[str, jax.ShapeDtypeStruct]  # of one example or one video, without the batch axis
 
@@ -41,6 +41,8 @@ class Stage:
   generate: Generate
   # From a batch of examples to the titles and the condition of the samples in training.
   sample_inputs: Callable[[dict], tuple[Sequence[str], Condition]]
+  target: Target = clean
+  times: ToTimes | None = None  # the distribution of the times of training; None is the config's
 
 
 def with_batch(shapes: Shapes, size: int) -> dict[str, jax.ShapeDtypeStruct]:

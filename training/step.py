@@ -20,8 +20,18 @@ Apply = Callable[[Params, Video, Time, Condition], Float['b ...']]
 # `diffusion.loss` makes both: from numbers in [0, 1) to times, and from times to weights of losses.
 ToTimes = Callable[[Float[' b']], Time]
 ToWeights = Callable[[Time], Float[' b']]
+ToInputs = Callable[
+  [Float[' b'], Time], Time
+]  # to the times of inputs: `diffusion.loss.less_noisy`
 # (key, x_0, batch) -> the condition, of which a part may be computed from the clean video.
 MakeCondition = Callable[[Key, Video, dict], Condition]
+# (frozen parameters, x_0, eps, t, condition) -> the x_0 and the eps that the network is to predict.
+Target = Callable[[Params, Video, Video, Time, Condition], tuple[Video, Video]]
+
+
+def clean(frozen: Params, x0: Video, eps: Video, t: Time, cond: Condition) -> tuple[Video, Video]:
+  """The target of a network that is trained on data: the clean video and the noise."""
+  return x0, eps
 
 
 def condition_on_text(key: Key, x0: Video, batch: dict) -> Condition:
@@ -45,6 +55,8 @@ def make_step(
   accumulate: int,
   times: ToTimes = lambda u: u,
   weight: ToWeights = jnp.ones_like,
+  less_noisy: ToInputs = lambda u, t: t,
+  target: Target = clean,
   spike: float = 0.0,
   make_condition: MakeCondition = condition_on_text,
 ):
@@ -56,17 +68,21 @@ def make_step(
 
   The gradient is averaged over `accumulate` microbatches; the random draws do not depend on how
   many there are.  `times` maps numbers in [0, 1) to times, and `weight` maps times to the weights
-  of the squared errors there.  `training.guard` leaves out updates that it finds unsound, for which
-  it needs `spike`.  Parameters are averaged with `ema_decay`, and with less of it early in a run of
-  this many `steps`, as `training.average` says; the metric `ema_decay` is the decay at this step.
+  of the squared errors there.  `less_noisy` maps them to the times of the inputs, if those are not
+  those on which the network is conditioned, and `target` maps the clean video to the one that the
+  network is to predict, if that is another.  `training.guard` leaves out updates that it finds
+  unsound, for which it needs `spike`.  Parameters are averaged with `ema_decay`, and with less of
+  it early in a run of this many `steps`, as `training.average` says; the metric `ema_decay` is the
+  decay at this step.
 
   A batch may have `stop`, an array of bools.  The metric `stop` says whether any of them is true,
   so that all processes learn at the same step that one of them got a signal.
   """
-  gradient = make_gradient(apply, process, accumulate, weight)
+  gradient = make_gradient(apply, process, accumulate, weight, target)
 
   def step(state: State, frozen: Params, batch, key: Key):
-    example = draw(batch, jax.random.fold_in(key, state.step), drop_text, times, make_condition)
+    key = jax.random.fold_in(key, state.step)
+    example = draw(batch, key, drop_text, times, make_condition, less_noisy)
     loss, grads = gradient(state.params, frozen, example)
     grad_norm = optax.tree.norm(grads)
     sound, remembered = guard.judge(state.guard, loss, grad_norm, spike)
@@ -90,15 +106,18 @@ def make_step(
   return step
 
 
-def make_gradient(apply: Apply, process: Process, accumulate: int, weight: ToWeights):
+def make_gradient(
+  apply: Apply, process: Process, accumulate: int, weight: ToWeights, target: Target = clean
+):
   """Returns `gradient(params, frozen, example) -> (loss, gradient)`.
 
   example: what `draw` returns.  Both results are means over `accumulate` microbatches of it.
   """
 
   def loss(params, frozen, part):
-    x0, t, eps, cond = part
-    predicted = apply(merge(params, frozen), process.corrupt(x0, t, eps), t, cond)
+    x0, given, t, eps, cond = part
+    predicted = apply(merge(params, frozen), process.corrupt(x0, t, eps), given, cond)
+    x0, eps = target(frozen, x0, eps, t, cond)
     return jnp.mean(weight(t) * squared_error(process, predicted, x0, t, eps))
 
   def gradient(params, frozen, example):
@@ -121,8 +140,10 @@ def draw(
   drop_text: float,
   times: ToTimes = lambda u: u,
   make_condition: MakeCondition = condition_on_text,
-) -> tuple[Video, Time, Video, Condition]:
-  """The clean video, time, noise and condition of every example of the batch.
+  less_noisy: ToInputs = lambda u, t: t,
+) -> tuple[Video, Time, Time, Video, Condition]:
+  """Of every example of the batch the clean video, the time on which the network is conditioned,
+  the time of its input, the noise and the condition.
 
   Times are stratified: evenly spaced over the batch (Kingma et al., 2021, App. I.1), and then
   mapped to their distribution.
@@ -134,4 +155,5 @@ def draw(
   t = times(jax.random.permutation(key_order, t))
   eps = jax.random.normal(key_eps, x0.shape)
   cond = make_condition(jax.random.fold_in(key, 4), x0, batch)
-  return x0, t, eps, cond.without_text(jax.random.bernoulli(key_drop, drop_text, (b,)))
+  of_input = less_noisy(jax.random.uniform(jax.random.fold_in(key, 5), (b,)), t)
+  return x0, t, of_input, eps, cond.without_text(jax.random.bernoulli(key_drop, drop_text, (b,)))

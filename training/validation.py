@@ -19,7 +19,15 @@ from diffusion.loss import squared_error
 from diffusion.process import Process
 from text.encoder import Encoder
 from training.stage import Stage
-from training.step import Apply, MakeCondition, condition_on_text, pixels
+from training.step import (
+  Apply,
+  MakeCondition,
+  Target,
+  ToTimes,
+  clean,
+  condition_on_text,
+  pixels,
+)
 
 HELD_OUT = 'evaluation_loss'  # the metric on clips that are not trained on
 TRAINED_ON = 'evaluation_loss_on_training_data'  # the metric if there are no held-out clips
@@ -112,7 +120,12 @@ def make_losses(
   same in all processes.
   """
   evaluate = make_evaluation(
-    stage.apply, stage.process, times=config.evaluate_times, make_condition=stage.make_condition
+    stage.apply,
+    stage.process,
+    times=config.evaluate_times,
+    make_condition=stage.make_condition,
+    to_times=stage.times or (lambda u: u),
+    target=stage.target,
   )
   of_clips = lambda *inputs: evaluate(*inputs)[: config.evaluate_batch]
   return jax.jit(of_clips, out_shardings=replicated(mesh))
@@ -124,10 +137,13 @@ def make_evaluation(
   *,
   times: int,
   make_condition: MakeCondition = condition_on_text,
+  to_times: ToTimes = lambda u: u,
+  target: Target = clean,
 ):
   """Returns `evaluate(params, batch, key, number) -> losses`, one of each example, to be jitted.
 
-  A loss is the mean over this many evenly spaced times.  Noise depends on the key, the number of
+  A loss is the mean over this many times, to which `to_times` maps evenly spaced numbers in [0, 1).
+   Noise depends on the key, the number of
   the batch and the place of an example in it, not on how many examples follow, so that losses on
   fixed batches can be compared.
   """
@@ -138,10 +154,11 @@ def make_evaluation(
     cond = make_condition(jax.random.fold_in(key, times), x0, batch)
 
     def loss_at(i):
-      t = jnp.full(len(x0), (i + 0.5) / times)
+      t = to_times(jnp.full(len(x0), (i + 0.5) / times))
       eps = jax.random.normal(jax.random.fold_in(key, i), x0.shape)
       predicted = apply(params, process.corrupt(x0, t, eps), t, cond)
-      return squared_error(process, predicted, x0, t, eps)
+      wanted, noise = target(params, x0, eps, t, cond)
+      return squared_error(process, predicted, wanted, t, noise)
 
     return jnp.mean(jax.lax.map(loss_at, jnp.arange(times)), axis=0)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
-from diffusion.loss import squared_error, times, weights
+from diffusion.loss import less_noisy, squared_error, times, weights
 from diffusion.process import Process
 
 
@@ -80,3 +80,17 @@ def test_the_log_snr_of_drawn_times_is_normal(schedule):
 def test_times_of_beta_are_its_quantiles():
   u = jnp.linspace(0, 0.99, 8)
   np.testing.assert_allclose(times(Process(), high_noise=2.0)(u) ** 2, u, atol=1e-6)
+
+
+def test_half_of_the_inputs_are_less_noisy_than_at_the_time_of_the_network():
+  process = Process(shift=-4.0)
+  t = process.time(jnp.full(101, -3.0))
+  of_inputs = less_noisy(process, 4.0)(jnp.linspace(0, 1, 101), t)
+  got = process.log_snr(of_inputs)
+  np.testing.assert_allclose(got[:51], -3.0, atol=1e-3)
+  np.testing.assert_allclose(got[50:], np.linspace(-3, 1, 51), atol=2e-3)
+
+
+def test_by_default_the_network_is_given_the_time_of_its_input():
+  t = jnp.linspace(0, 1, 5)
+  np.testing.assert_array_equal(less_noisy(Process())(t, t), t)

@@ -49,7 +49,7 @@ def jitted(tx, **options):
 
 
 def loss_by_hand(params, example):
-  x0, t, eps, cond = example
+  x0, _, t, eps, cond = example
   angle = np.pi / 2 * per_example(t, x0)  # the cosine schedule
   alpha, sigma = jnp.cos(angle), jnp.sin(angle)
   error = linear(params, alpha * x0 + sigma * eps, t, cond) - (alpha * eps - sigma * x0)
@@ -182,7 +182,7 @@ def test_times_are_evenly_spread_and_in_no_order(high_noise):
   """In their distribution: of Beta(k, 1), the share of times below t is t^k."""
   firsts = set()
   for seed in range(3):
-    _, t, _, _ = drawn(small_batch(64), jax.random.key(seed), 0.1, times(PROCESS, high_noise))
+    _, t, *_ = drawn(small_batch(64), jax.random.key(seed), 0.1, times(PROCESS, high_noise))
     assert 0 <= t.min() <= t.max() < 1
     share = np.sort(t) ** high_noise
     np.testing.assert_allclose(np.diff(share), 1 / 64, atol=1e-6)
@@ -192,7 +192,7 @@ def test_times_are_evenly_spread_and_in_no_order(high_noise):
 
 
 def test_noise_is_normal_and_differs_everywhere():
-  _, _, eps, _ = drawn(small_batch(4000), KEY, 0.1)
+  *_, eps, _ = drawn(small_batch(4000), KEY, 0.1)
   assert abs(eps.mean()) < 0.04
   assert abs(eps.std() - 1) < 0.03
   assert np.unique(eps).size > 0.99 * eps.size

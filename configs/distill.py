@@ -1,0 +1,105 @@
+r"""Few steps: a student of a video model or of super-resolution, without guidance.
+
+Meng et al., 2023; Salimans & Ho, 2022: see `diffusion/distillation.py`.  `--config.init_from` is
+the workdir of the teacher, which may be a student itself.  All parameters are trained.
+
+  python train.py --config=configs/distill.py:demo --workdir=runs/t2v_8 --config.init_from=runs/t2v
+  python train.py --config=configs/distill.py:demo_4 --workdir=runs/t2v_4 \
+    --config.init_from=runs/t2v_8
+  python train.py --config=configs/distill.py:demo_ssr --workdir=runs/ssr_4 \
+    --config.init_from=runs/ssr
+
+scale      parameters  trained  hardware     time          result
+tiny             719k     360k  2 CPU cores  minutes       for tests
+demo            12.0M    6.00M  2 CPU cores  20 minutes *  8 steps
+demo_4          12.0M    6.00M  2 CPU cores  20 minutes *  4 steps
+demo_ssr        9.77M    4.89M  2 CPU cores  10 minutes *  4 steps
+paper           10.9B    5.45B                             not run
+paper_ssr       1.62B     811M                             not run
+
+* An estimate from the CPU time of single steps.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base, models
+from configs.scales import at_scale, merge
+
+
+def _few(stage: str, steps: int, teacher_steps: int, guidance: float) -> dict:
+  """A student of so many steps, each of which stands for several steps of its teacher."""
+  return {
+    'distill': {
+      'stage': stage,
+      'steps': steps,
+      'teacher_steps': teacher_steps,
+      'guidance': guidance,
+    },
+    'sampling': {'sampler': 'ddim', 'steps': steps, 'guidance': 1.0},
+    'drop_text': 0.0,  # the student is sampled without guidance
+    'high_noise': 1.0,
+    'log_snr': {'std': 0.0},
+  }
+
+
+_DEMO = merge(
+  models.DEMO_VIDEO,
+  {
+    'steps': 300,
+    'loader': {'batch': 2},
+    'optim': {'learning_rate': 1e-3, 'warmup': 30},
+    'ema_decay': 0.98,
+  },
+)
+
+SCALES = {
+  'tiny': merge(
+    models.TINY,
+    _few('t2v', 4, 2, 2.0),
+    {
+      'data': {'size': 16, 'frames': 16},
+      'loader': {'batch': 4},
+    },
+  ),
+  'demo': merge(_DEMO, _few('t2v', 8, 4, 2.0)),
+  'demo_4': merge(_DEMO, _few('t2v', 4, 2, 1.0)),
+  'demo_ssr': merge(
+    models.DEMO_SSR,
+    _few('ssr', 4, 2, 1.0),
+    {
+      'steps': 400,
+      'loader': {'batch': 4},
+      'optim': {'learning_rate': 5e-4},
+      'ema_decay': 0.99,
+    },
+  ),
+  'paper': merge(
+    models.PAPER,
+    _few('t2v', 8, 4, 6.0),
+    {
+      'steps': 20_000,
+      'mesh': (('data', 1), ('fsdp', -1)),
+      'loader': {'batch': 128},
+    },
+  ),
+  'paper_ssr': merge(models.PAPER_SSR, _few('ssr', 4, 4, 4.0), {'steps': 20_000}),
+}
+
+
+def get_config(scale: str = 'tiny') -> ConfigDict:
+  """The config at a scale: `--config=configs/distill.py:demo`."""
+  c = base.get_config()
+  if scale.endswith('ssr'):
+    c = base.super_resolution(c)
+  c.stage = 'distill'
+  c.model.temporal = True
+  c.trainable = base.ALL_BUT_TEACHER
+  c.distill.update(
+    {
+      'stage': 't2v',  # of the teacher
+      'steps': 8,  # of the student, as many as `sampling.steps`
+      'teacher_steps': 4,  # of the teacher, for each of the student
+      'guidance': 3.0,  # the scale of guidance of the teacher
+    }
+  )
+  return at_scale(c, scale, SCALES)
