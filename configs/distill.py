@@ -11,8 +11,8 @@ the workdir of the teacher, which may be a student itself.  All parameters are t
 
 scale      parameters  trained  hardware     time          result
 tiny             719k     360k  2 CPU cores  minutes       for tests
-demo            12.0M    6.00M  2 CPU cores  20 minutes *  8 steps
-demo_4          12.0M    6.00M  2 CPU cores  20 minutes *  4 steps
+demo            11.1M    5.57M  2 CPU cores  20 minutes *  8 steps
+demo_4          11.1M    5.57M  2 CPU cores  20 minutes *  4 steps
 demo_ssr        9.77M    4.89M  2 CPU cores  10 minutes *  4 steps
 paper           10.9B    5.45B                             not run
 paper_ssr       1.62B     811M                             not run

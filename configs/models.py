@@ -41,17 +41,17 @@ TINY_SSR = merge(
 # ---- demo: the models that ship.  80 frames of 32x32 pixels, trained on two CPU cores.
 
 DEMO = {
-  # The stem turns 2x2 pixels into channels, and the two coarsest levels have most of the units: a
-  # CPU convolves few pixels with many features faster than many pixels with few features.
-  # Frames attend to one another from 8x8 pixels down.  With temporal attention at 2x2 pixels alone,
-  # a frame knows too little of where a shape is in other frames to keep it in place.
+  # The stem turns 2x2 pixels into channels, and the two coarser levels have most of the units: a
+  # CPU convolves few pixels with many features faster than many pixels with few features.  A shape
+  # is a few cells of 8x8, where text and frame attend to one another.
+  # Frames attend to one another from 8x8 pixels down.
   'model': {
-    'channels': (32, 64, 96, 128),
-    'down_units': (0, 0, 1, 1),
-    'up_units': (1, 1, 1, 1),
-    'attention': ('none', 'none', 'joint', 'joint'),
-    'temporal_strides': (1, 1, 2, 2),
-    'temporal_attentions': (0, 1, 1, 2),
+    'channels': (48, 64, 96),
+    'down_units': (1, 2, 2),
+    'up_units': (2, 2, 2),
+    'attention': ('none', 'joint', 'joint'),
+    'temporal_strides': (1, 2, 2),
+    'temporal_attentions': (0, 1, 1),
     'temporal_scale_shift': True,
     'patch': 2,
     'resample': 'conv',
@@ -62,27 +62,31 @@ DEMO = {
     'activation': 'silu',
   },
   # The network predicts the clean frame.  That is easier for a small network than predicting noise,
-  # which has many more dimensions (Li & He, 2025, "Back to Basics").
-  # A clip shows its content in 80 frames, so its motion is decided at a lower log-SNR than the
-  # content of a single frame is.  The shift moves most training times there.
+  # which has many more dimensions (Li & He, 2025, "Back to Basics").  The loss is the error of v,
+  # which weighs little noise more, where edges are decided.
   'schedule': {'shift': -4.0, 'prediction': 'x0'},
+  'loss': {'error': 'v', 'largest': 5.0},
   'text': {'tokens': 12},
   'optim': {
-    'learning_rate': 2e-3,
+    'name': 'muon',
+    'learning_rate': 4e-3,
     'warmup': 100,
-    'decay': 'cosine',
+    'decay': 'wsd',
     'weight_decay': 0.01,
     'b2': 0.99,  # with 0.999, the second moment lags behind at this rate, and the loss jumps
-    'clip': 0.25,
+    'clip': 0.5,
   },
-  'sampling': {'steps': 40},
+  'sampling': {'steps': 40, 'guidance': 2.0},
 }
 DEMO_VIDEO = merge(
   DEMO,
   {
-    'loader': {'batch': 4},
-    'optim': {'learning_rate': 5e-4},
-    'ema_decay': 0.998,
+    # A clip shows its content in 80 frames, so that content and motion are decided at a lower
+    # log-SNR than those of a single frame are.
+    'log_snr': {'mean': -4.0, 'std': 2.25},
+    'loader': {'batch': 2},
+    'optim': {'learning_rate': 1e-3},
+    'ema_decay': 0.995,
     'evaluate_every': 500,
     'evaluate_batch': 4,
     'sample_every': 2000,
@@ -97,8 +101,8 @@ DEMO_SPARSE = merge(
   {
     'model': {'frame_step': 4.0},
     'data': {'frames': 20, 'fps': 4.0},
-    'loader': {'batch': 16},
-    'optim': {'learning_rate': 1e-3, 'warmup': 200},
+    'loader': {'batch': 8},
+    'optim': {'learning_rate': 4e-3},
   },
 )
 # From 32x32 to 128x128 pixels, trained on crops of 64x64.  Most units are where there are fewest
@@ -123,7 +127,7 @@ DEMO_SSR = {
   'degrade': {'level': 0.25},
   'text': {'tokens': 12},
   'data': {'size': 64, 'shorter_side': 128},
-  'optim': {'learning_rate': 1e-3, 'warmup': 100, 'decay': 'cosine', 'weight_decay': 0.01},
+  'optim': {'name': 'muon', 'learning_rate': 2e-3, 'decay': 'wsd', 'weight_decay': 0.01},
   'sampling': {'steps': 8, 'aug_level': 0.05, 'overlap': 3},
   'evaluate_every': 500,
   'sample_every': 1000,

@@ -11,7 +11,7 @@ stays as it is.
 
 scale  parameters  trained  hardware     time         result
 tiny         390k    91.5k  2 CPU cores  minutes      for tests
-demo        3.48M     293k  2 CPU cores  2 minutes *  100% of videos have the look
+demo        3.25M     345k  2 CPU cores  2 minutes *  100% of videos have the look
 if_m         377M    5.69M                            not run
 if_l         945M    9.31M                            not run
 if_xl       4.32B    20.2M                            not run
@@ -46,7 +46,8 @@ SCALES = {
     models.DEMO,
     {
       'steps': 150,
-      'high_noise': 0.4,
+      'log_snr': {'mean': -1.5, 'std': 1.75},
+      'optim': {'name': 'adamw', 'learning_rate': 2e-3, 'decay': 'cosine'},
       'data': {'frames': 1},
       'loader': {'batch': 16},
       'ema_decay': 0.98,

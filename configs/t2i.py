@@ -4,7 +4,7 @@ r"""Text to image: the image model, which is trained from nothing on single fram
 
 scale  parameters  trained  hardware        time      result
 tiny         298k     298k  2 CPU cores     minutes   for tests
-demo        3.19M    3.19M  2 CPU cores     1 hour *  loss 0.052
+demo        2.90M    2.90M  2 CPU cores     1 hour *  loss 0.052
 paper       4.20B    4.20B  256 TPU v4 [1]  unknown   not run
 if_m         372M     372M                            not run
 if_l         935M     935M                            not run
@@ -34,11 +34,14 @@ SCALES = {
   'demo': merge(
     models.DEMO,
     {
-      'steps': 5000,
-      'high_noise': 0.4,  # which shape it is is decided at little noise, which the shift makes rare
+      'steps': 8000,
+      'log_snr': {'mean': -1.5, 'std': 1.75},  # where the form of a shape is decided
+      'less_noisy': 4.4,  # log(80), for the 80 frames of the video model
       'data': {'frames': 1},
-      'loader': {'batch': 32},
-      'ema_decay': 0.999,
+      'loader': {'batch': 16},
+      'ema_decay': 0.998,
+      'evaluate_every': 1000,
+      'sample_every': 4000,
     },
   ),
   'paper': merge(

@@ -9,8 +9,8 @@ every fourth frame of many clips first (`demo_sparse`), and continues from there
 
 scale        parameters  trained  hardware     time            result
 tiny               360k    61.2k  2 CPU cores  minutes         for tests
-demo_sparse       6.00M    2.82M  2 CPU cores  45 minutes *    demo goes on from it
-demo              6.00M    2.82M  2 CPU cores  20 minutes *    loss 0.020; 80% of motions are right
+demo_sparse       5.57M    2.67M  2 CPU cores  45 minutes *    demo goes on from it
+demo              5.57M    2.67M  2 CPU cores  20 minutes *    loss 0.020; 80% of motions are right
 paper             5.45B    1.25B  128 TPU v5p  28 h, forecast  not run
 if_m               445M    73.1M                               not run
 if_l              1.14B     203M                               not run
@@ -37,11 +37,10 @@ SCALES = {
   'demo_sparse': merge(
     models.DEMO_SPARSE,
     {
-      'steps': 2600,
-      'high_noise': 2.0,  # what moves where is decided at high noise, by the caption
+      'steps': 1500,
     },
   ),
-  'demo': merge(models.DEMO_VIDEO, {'steps': 1200}),
+  'demo': merge(models.DEMO_VIDEO, {'steps': 800}),
   'paper': merge(
     models.PAPER,
     {

@@ -11,9 +11,9 @@ weights that are zero at first.
 
 scale        parameters  trained  hardware     time          result
 tiny               360k     360k  2 CPU cores  minutes       for tests
-demo_sparse       6.01M    6.01M  2 CPU cores  40 minutes *  demo goes on from it
-demo_between      6.01M    6.01M  2 CPU cores  30 minutes *  frames between keyframes
-demo              6.01M    6.01M  2 CPU cores  20 minutes *  loss 0.017; inpainting is right in 92%
+demo_sparse       5.58M    5.58M  2 CPU cores  40 minutes *  demo goes on from it
+demo_between      5.58M    5.58M  2 CPU cores  30 minutes *  frames between keyframes
+demo              5.58M    5.58M  2 CPU cores  20 minutes *  loss 0.017; inpainting is right in 92%
 if_m               445M     445M                             not run
 if_l              1.14B    1.14B                             not run
 if_xl             5.29B    5.29B                             not run
@@ -36,7 +36,7 @@ SCALES = {
       'loader': {'batch': 4},
     },
   ),
-  'demo_sparse': merge(models.DEMO_SPARSE, {'steps': 1600}),
+  'demo_sparse': merge(models.DEMO_SPARSE, {'steps': 500, 'optim': {'learning_rate': 1.5e-3}}),
   # Temporal super-resolution, for `benchmarks/at_once.py`: all of a window of 20 frames from every
   # fourth, with as many frames in all as the video model gets after `demo_sparse`.
   'demo_between': merge(
@@ -55,9 +55,10 @@ SCALES = {
         'region': 0.0,
         'nothing': 0.0,
       },
+      'optim': {'learning_rate': 4e-3},
     },
   ),
-  'demo': merge(models.DEMO_VIDEO, {'steps': 800}),
+  'demo': merge(models.DEMO_VIDEO, {'steps': 300, 'optim': {'learning_rate': 7e-4}}),
   'if_m': merge(deepfloyd.IF_M, _IF),
   'if_l': merge(deepfloyd.IF_L, _IF),
   'if_xl': merge(deepfloyd.IF_XL, _IF),

@@ -197,7 +197,7 @@ _DISTANCES = dict(zip(SHAPES, (_circle, _square, _triangle, _ring, _cross)))
 
 def _geometry(motion: str, rng: np.random.Generator) -> dict:
   """A random geometry for this motion, which keeps the whole shape in the frame at all times."""
-  radius = rng.uniform(0.16, 0.20)
+  radius = rng.uniform(0.22, 0.27)
   position = _random_position(rng, REACH * radius)
   match motion.split():
     case 'moving', direction:
@@ -207,7 +207,7 @@ def _geometry(motion: str, rng: np.random.Generator) -> dict:
       start, end = (tuple(v if i == axis else position[i] for i in (0, 1)) for v in ends)
       return dict(start=start, end=end, radii=(radius, radius))
     case ['growing' | 'shrinking']:
-      small = rng.uniform(0.10, 0.13)
+      small = rng.uniform(0.12, 0.14)
       large = small * rng.uniform(2.2, 2.6)
       radii = (small, large) if motion == 'growing' else (large, small)
       place = _random_position(rng, REACH * large)
@@ -218,7 +218,7 @@ def _geometry(motion: str, rng: np.random.Generator) -> dict:
       return dict(start=place, end=place, radii=(radius, radius), angle=angle, turns=turns)
     case ['bouncing']:
       floor = (position[0], 1 - MARGIN - REACH * radius - rng.uniform(0, 0.05))
-      leap, bounces = rng.uniform(0.30, 0.40), rng.uniform(2, 3)
+      leap, bounces = rng.uniform(0.25, 0.32), rng.uniform(2, 3)
       return dict(start=floor, end=floor, radii=(radius, radius), leap=leap, bounces=bounces)
     case _:
       return dict(start=position, end=position, radii=(radius, radius))
