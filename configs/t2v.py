@@ -37,10 +37,10 @@ SCALES = {
   'demo_sparse': merge(
     models.DEMO_SPARSE,
     {
-      'steps': 1500,
+      'steps': 1200,
     },
   ),
-  'demo': merge(models.DEMO_VIDEO, {'steps': 800}),
+  'demo': merge(models.DEMO_VIDEO, {'steps': 600}),
   'paper': merge(
     models.PAPER,
     {

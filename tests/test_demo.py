@@ -37,7 +37,7 @@ def test_the_video_model_grew_from_the_image_model():
   assert all('temporal' in name for name in grown.keys() - image.keys())
 
 
-@pytest.mark.parametrize('name', ['blueprint', 'neon'])
+@pytest.mark.parametrize('name', ['blueprint', 'neon', 'papercut'])
 def test_a_style_moves_the_spatial_weights_of_the_video_model_alone(name):
   _, params, _ = checkpoint.load(ROOT / 'checkpoints/demo/t2v')
   loaded = style.load(ROOT / f'checkpoints/demo/styles/{name}.npz')

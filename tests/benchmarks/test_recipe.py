@@ -39,7 +39,7 @@ def test_a_model_that_knows_the_answer_has_no_error(monkeypatch):
   assert outcome.seen == [1.0, 1.0]
   assert outcome.obeyed == 0.0  # the frames show their own shapes
   assert outcome.shares == {'colour': 1.0, 'background': 1.0, 'shape': 1.0}
-  assert '| a | 5,000 |' in table({'a': outcome})
+  assert '| a | 8,000 |' in table({'a': outcome})
 
 
 @pytest.mark.parametrize('i', range(8))
