@@ -5,7 +5,7 @@ trained.  The first convolution gets input channels for the given pixels and the
 weights that are zero at first.
 
   python train.py --config=configs/t2v_masked.py:demo_sparse --workdir=runs/t2v_masked_sparse \
-    --config.init_from=runs/t2v
+    --config.init_from=runs/t2v_sparse
   python train.py --config=configs/t2v_masked.py:demo --workdir=runs/t2v_masked \
     --config.init_from=runs/t2v_masked_sparse
 
@@ -36,7 +36,7 @@ SCALES = {
       'loader': {'batch': 4},
     },
   ),
-  'demo_sparse': merge(models.DEMO_SPARSE, {'steps': 500, 'optim': {'learning_rate': 1.5e-3}}),
+  'demo_sparse': merge(models.DEMO_SPARSE, {'steps': 350, 'optim': {'learning_rate': 1.5e-3}}),
   # Temporal super-resolution, for `benchmarks/at_once.py`: all of a window of 20 frames from every
   # fourth, with as many frames in all as the video model gets after `demo_sparse`.
   'demo_between': merge(
@@ -58,7 +58,14 @@ SCALES = {
       'optim': {'learning_rate': 4e-3},
     },
   ),
-  'demo': merge(models.DEMO_VIDEO, {'steps': 300, 'optim': {'learning_rate': 7e-4}}),
+  'demo': merge(
+    models.DEMO_VIDEO,
+    {
+      'steps': 150,
+      'optim': {'learning_rate': 7e-4, 'warmup': 30},
+      'ema_decay': 0.98,
+    },
+  ),
   'if_m': merge(deepfloyd.IF_M, _IF),
   'if_l': merge(deepfloyd.IF_L, _IF),
   'if_xl': merge(deepfloyd.IF_XL, _IF),
