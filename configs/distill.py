@@ -11,13 +11,11 @@ the workdir of the teacher, which may be a student itself.  All parameters are t
 
 scale      parameters  trained  hardware     time          result
 tiny             719k     360k  2 CPU cores  minutes       for tests
-demo            11.1M    5.57M  2 CPU cores  20 minutes *  8 steps
-demo_4          11.1M    5.57M  2 CPU cores  20 minutes *  4 steps
-demo_ssr        9.77M    4.89M  2 CPU cores  10 minutes *  4 steps
+demo            11.1M    5.57M                             8 steps; not run
+demo_4          11.1M    5.57M                             4 steps; not run
+demo_ssr        9.77M    4.89M                             4 steps; not run
 paper           10.9B    5.45B                             not run
 paper_ssr       1.62B     811M                             not run
-
-* An estimate from the CPU time of single steps.
 """
 
 from ml_collections import ConfigDict

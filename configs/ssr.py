@@ -7,13 +7,14 @@ Only its temporal layers are trained, on crops of short windows (Lumiere, Sec. 3
 
 scale  parameters  trained  hardware     time            result
 tiny         313k    61.2k  2 CPU cores  minutes         for tests
-demo        4.89M     810k  2 CPU cores  4 minutes *     loss 0.007; 3.6 dB above bicubic
+demo        4.89M     810k  1 CPU core   7 minutes *     loss 0.006; 5.3 dB above bicubic
 paper        811M     139M  128 TPU v5p  18 h, forecast  not run
 if_m         579M    96.7M                               not run
 if_l        1.51B     268M                               not run
 if_xl       1.51B     268M                               not run
 
-* An estimate from the CPU time of single steps.  A loss is `evaluation_loss` in metrics.jsonl.
+* Of steps, on one core of an AMD EPYC whose other core was busy.  A loss is `evaluation_loss` in
+  metrics.jsonl.
 """
 
 from ml_collections import ConfigDict

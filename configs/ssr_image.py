@@ -4,13 +4,13 @@ r"""The image model of super-resolution, trained from nothing on crops of high-r
 
 scale  parameters  trained  hardware        time         result
 tiny         252k     252k  2 CPU cores     minutes      for tests
-demo        4.08M    4.08M  2 CPU cores     5 minutes *  ssr:demo goes on from it
+demo        4.08M    4.08M  1 CPU core      17 min *     ssr:demo goes on from it
 paper        672M     672M  128 TPU v4 [1]  unknown      not run
 if_m         482M     482M                               not run
 if_l        1.24B    1.24B                               not run
 if_xl       1.24B    1.24B                               not run
 
-* An estimate from the CPU time of single steps.
+* Of steps, on one core of an AMD EPYC whose other core was busy.
 """
 
 from ml_collections import ConfigDict

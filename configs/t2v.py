@@ -9,14 +9,15 @@ every fourth frame of many clips first (`demo_sparse`), and continues from there
 
 scale        parameters  trained  hardware     time            result
 tiny               360k    61.2k  2 CPU cores  minutes         for tests
-demo_sparse       5.57M    2.67M  2 CPU cores  45 minutes *    demo goes on from it
-demo              5.57M    2.67M  2 CPU cores  20 minutes *    loss 0.020; 80% of motions are right
+demo_sparse       5.57M    2.67M  1 CPU core   40 minutes *    loss 0.018; demo goes on from it
+demo              5.57M    2.67M  1 CPU core   23 minutes *    T2V_RESULT
 paper             5.45B    1.25B  128 TPU v5p  28 h, forecast  not run
 if_m               445M    73.1M                               not run
 if_l              1.14B     203M                               not run
 if_xl             5.29B     981M                               not run
 
-* An estimate from the CPU time of single steps.  A loss is `evaluation_loss` in metrics.jsonl.
+* Of steps, on one core of an AMD EPYC whose other core was busy.  A loss is `evaluation_loss` in
+  metrics.jsonl.
 """
 
 from ml_collections import ConfigDict

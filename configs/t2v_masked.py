@@ -11,14 +11,15 @@ weights that are zero at first.
 
 scale        parameters  trained  hardware     time          result
 tiny               360k     360k  2 CPU cores  minutes       for tests
-demo_sparse       5.58M    5.58M  2 CPU cores  40 minutes *  demo goes on from it
-demo_between      5.58M    5.58M  2 CPU cores  30 minutes *  frames between keyframes
-demo              5.58M    5.58M  2 CPU cores  20 minutes *  loss 0.017; inpainting is right in 92%
+demo_sparse       5.58M    5.58M  1 CPU core   17 minutes *  demo goes on from it
+demo_between      5.58M    5.58M                             frames between keyframes; not run
+demo              5.58M    5.58M  1 CPU core   8 minutes *   MASKED_RESULT
 if_m               445M     445M                             not run
 if_l              1.14B    1.14B                             not run
 if_xl             5.29B    5.29B                             not run
 
-* An estimate from the CPU time of single steps.  A loss is `evaluation_loss` in metrics.jsonl.
+* Of steps, on one core of an AMD EPYC whose other core was busy.  A loss is `evaluation_loss` in
+  metrics.jsonl.
 """
 
 from ml_collections import ConfigDict
