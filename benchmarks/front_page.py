@@ -19,12 +19,12 @@ from pipelines import Pipeline
 
 PROMPTS = (
   'a red circle moving right on a black background',
-  'a yellow circle bouncing on a navy background',
+  'a yellow triangle bouncing on a navy background',
   'a cyan ring growing on a black background',
-  'a magenta circle moving up on a navy background',
-  'a green circle shrinking on a white background',
-  'a blue circle moving down on a white background',
-  'a white circle bouncing on a gray background',
+  'a magenta cross moving up on a navy background',
+  'a green square shrinking on a white background',
+  'a blue triangle moving down on a white background',
+  'a white cross bouncing on a gray background',
   'a magenta square moving left on a white background',
 )
 # Videos of the gallery.

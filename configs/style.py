@@ -11,7 +11,7 @@ stays as it is.
 
 scale  parameters  trained  hardware     time         result
 tiny         390k    91.5k  2 CPU cores  minutes      for tests
-demo        3.25M     345k  1 CPU core   2 minutes *  STYLE_RESULT
+demo        3.25M     345k  1 CPU core   1 minute *  three styles ship
 if_m         377M    5.69M                            not run
 if_l         945M    9.31M                            not run
 if_xl       4.32B    20.2M                            not run
