@@ -5,6 +5,7 @@ from typing import Any
 import flax
 import flax.linen as nn
 import jax
+from jax.extend.core import jaxprs_in_params
 
 from core.sharding import shard_activations
 from core.typing import Float, Video
@@ -66,5 +67,8 @@ def save_products(primitive, *inputs, **params) -> bool:
   The results of convolutions and dense layers are saved.  Norms, activations and the products of
   attention, whose size grows with the square of the number of pixels, are computed again.
   """
+  convolution = 'conv_general_dilated'
+  # A convolution is within a function that has its own gradient: stunet/convolution.py.
+  within = {inner.primitive.name for jaxpr in jaxprs_in_params(params) for inner in jaxpr.eqns}
   dense = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-  return primitive.name == 'conv_general_dilated' or dense(primitive, *inputs, **params)
+  return convolution in {primitive.name, *within} or dense(primitive, *inputs, **params)

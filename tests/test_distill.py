@@ -5,20 +5,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import train
 from configs import distill, t2v
 from core.condition import Condition
 from core.params import TEACHER, names
 from pipelines.checkpoints import find_base
 from pipelines.model import Model
+from pipelines.stages import open_stage
 from stunet.unet import STUNet
 from tests.oracles import random_params
+from tests.scripts import script
 from tests.tiny_run import SMALLEST, changed
 from training import arrays, checkpoint
 from training.export import export, write_model
 from training.phases import Clock
 
-SMALL = SMALLEST | {'scores.metrics': (), 'evaluate_batch': 8, 'loader.batch': 8}
+SMALL = SMALLEST | {'scores.metrics': ()}
 
 
 @pytest.fixture(scope='module')
@@ -36,7 +37,8 @@ def workdirs(tmp_path_factory):
   student.update_from_flattened_dict(SMALL)
   student.update(init_from=str(folder / 'teacher'), steps=2, save_every=1)
   student.distill.update(steps=2, teacher_steps=2)
-  with pytest.MonkeyPatch.context() as patch:  # to compile what makes samples takes long
+  with script('train') as train, pytest.MonkeyPatch.context() as patch:
+    # To compile what makes samples takes long.
     patch.setattr(train, 'make_write_samples', lambda *args: lambda params, step: None)
     train.train(student, folder / 'student', Clock())
   return folder / 'teacher', folder / 'student'
@@ -71,4 +73,4 @@ def test_a_stage_that_is_no_teacher_is_refused():
   for stage in ('distill', 'video'):
     config.distill.stage = stage
     with pytest.raises(ValueError, match=f'distill.stage is {stage!r}; allowed is the stage of'):
-      train.open_stage(config)
+      open_stage(config)

@@ -83,7 +83,7 @@ def test_what_is_called_succeeds(run, config):
     ),
     (
       ('--test_config=configs/none.py:tiny',),
-      'error: --test_config=configs/none.py: there is no such file; allowed are configs/ssr.py, ',
+      'error: --test_config=configs/none.py: there is no such file; allowed are configs/',
     ),
     (('--test_steps=8',), "error: Unknown command line flag 'test_steps'"),
     (('--steps=8',), 'error: Unknown flag --steps: did you mean --test_config.steps?'),
