@@ -14,7 +14,7 @@ from data import synthetic
 FLOOR = 0.1  # a smaller coverage counts as noise
 PERIODS = {'square': np.pi / 2, 'triangle': 2 * np.pi / 3, 'cross': np.pi / 2}  # of angles
 
-_DISTANCES = synthetic._DISTANCES  # as the renderer draws them
+
 # With radius 1.
 _AREAS = {'circle': 3.142, 'square': 2.822, 'triangle': 1.871, 'ring': 2.513, 'cross': 2.766}
 
@@ -58,7 +58,7 @@ def draw(shape: str, poses, size: int) -> Float[np.ndarray, 't h w']:
   x, y = (pixels - x) / radius, (pixels[:, None] - y) / radius
   if shape in PERIODS:
     x, y = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
-  return np.clip(0.5 - _DISTANCES[shape](x, y) * (radius * size), 0, 1)
+  return np.clip(0.5 - synthetic.DISTANCES[shape](x, y) * (radius * size), 0, 1)
 
 
 def soften(cover, blur: float):

@@ -25,7 +25,7 @@ from configs.scales import at_scale, merge
 
 
 def _few(stage: str, steps: int, teacher_steps: int, guidance: float) -> dict:
-  """A student of so many steps, each of which stands for several steps of its teacher."""
+  """The changes for a student of `steps` sampling steps, each trained to match `teacher_steps`."""
   return {
     'distill': {
       'stage': stage,

@@ -161,7 +161,7 @@ def render(
   if facts.angle or facts.turns:
     x, y = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
   # The coverage of a pixel falls from 1 to 0 across an edge one pixel wide.
-  cover = np.clip(0.5 - _DISTANCES[facts.shape](x, y) * (radius * size), 0, 1)
+  cover = np.clip(0.5 - DISTANCES[facts.shape](x, y) * (radius * size), 0, 1)
 
   back = np.array(BACKGROUNDS[facts.background], np.float32)
   fore = np.array(COLOURS[facts.colour], np.float32)
@@ -192,7 +192,7 @@ def _cross(x, y):
 
 
 # Signed distance to the edge of a shape of radius 1 about the origin, negative inside.
-_DISTANCES = dict(zip(SHAPES, (_circle, _square, _triangle, _ring, _cross)))
+DISTANCES = dict(zip(SHAPES, (_circle, _square, _triangle, _ring, _cross)))
 
 
 def _geometry(motion: str, rng: np.random.Generator) -> dict:

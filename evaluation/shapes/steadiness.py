@@ -65,7 +65,7 @@ def _jitter(cover, motion) -> float:
 
 
 def _paths(motion: str, frames: int):
-  """The functions of time, `t k`, of which a path of this motion is a sum, for each frequency."""
+  """Bases for least squares, `t k`: a path of this motion is linear in one, for each frequency."""
   u = np.arange(frames) / frames
   one = np.ones(frames)
   match motion.split():

@@ -1,4 +1,4 @@
-"""Frames between keyframes: windows that cover a video, and what is given in them."""
+"""Temporal super-resolution: its windows cover a video, and keyframes are kept."""
 
 import itertools
 from types import SimpleNamespace

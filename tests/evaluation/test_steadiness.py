@@ -49,7 +49,7 @@ def test_a_shape_that_moves_does_not_stand_still_nor_does_another_path_fit():
 
 
 def test_overlap_falls_with_the_part_of_the_shape_that_changes():
-  """A square of 10 pixels, of which every other frame has 9 columns: 90 of 100 pixels stay."""
+  """A square of 10x10 pixels loses one column in every other frame: the overlap is 90 / 100."""
   video = np.zeros((10, 32, 32, 3), np.uint8)
   video[:, 10:20, 10:20] = 255
   video[::2, 10:20, 19] = 0
