@@ -56,6 +56,11 @@ def merge(*parts: Params) -> Params:
   return nest(named)
 
 
+def without_teacher(params: Params) -> Params:
+  """The parameters of the model itself."""
+  return {name: p for name, p in params.items() if name != TEACHER}
+
+
 def cast_kernels(params: Params, dtype: str) -> Params:
   """The parameters with every kernel cast to `dtype`, in which the network computes.
 

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from core.condition import Condition
 from core.errors import UserError
-from core.params import TEACHER, cast_kernels
+from core.params import TEACHER, cast_kernels, without_teacher
 from core.sharding import replicate
 from core.typing import Bool, Float, Key, Params, Video
 from data.masks import Masked
@@ -147,7 +147,7 @@ def distilled(config: ConfigDict, on_step: OnStep | None, mesh: jax.sharding.Mes
     return {**params, TEACHER: params}
 
   def apply(params, *inputs):
-    return stage.apply({name: p for name, p in params.items() if name != TEACHER}, *inputs)
+    return stage.apply(without_teacher(params), *inputs)
 
   def target(params, x0, eps, t, cond):
     teacher = threshold(guided(network(stage.apply, params[TEACHER], process), d.guidance))

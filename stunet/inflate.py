@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from core.params import TEACHER, names, nest, transplant
+from core.params import TEACHER, names, nest, transplant, without_teacher
 from core.typing import Params
 from stunet.adapters import ADAPTERS
 
@@ -20,9 +20,8 @@ def inflate(image: Params, video: Params) -> Params:
   list of names, where parameters do not fit.
   """
   if TEACHER in video:
-    student = {name: p for name, p in video.items() if name != TEACHER}
     teacher = jax.tree.map(jnp.copy, inflate(image, video[TEACHER]))
-    return {**inflate(image, student), TEACHER: teacher}
+    return {**inflate(image, without_teacher(video)), TEACHER: teacher}
   image, video_names = names(image), names(video)
   kernel = image.get('conv_in/kernel')
   wider = video_names.get('conv_in/kernel')

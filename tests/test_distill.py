@@ -7,7 +7,8 @@ import pytest
 
 from configs import distill, t2v
 from core.condition import Condition
-from core.params import TEACHER, names
+from core.params import TEACHER, count, names
+from core.sharding import make_mesh, replicated
 from pipelines.checkpoints import find_base
 from pipelines.model import Model
 from pipelines.stages import open_stage
@@ -15,9 +16,10 @@ from stunet.unet import STUNet
 from tests.oracles import random_params
 from tests.scripts import script
 from tests.tiny_run import SMALLEST, changed
-from training import arrays, checkpoint
+from training import arrays, checkpoint, compile_for
 from training.export import export, write_model
 from training.phases import Clock
+from training.slices import GENERATIONS, Slice
 
 SMALL = SMALLEST | {'scores.metrics': ()}
 
@@ -66,6 +68,16 @@ def test_a_student_is_exported_and_sampled_without_its_teacher(workdirs, tmp_pat
   [video] = model.generate(model.encode(['a red circle growing on a black background']), keys)
   assert video.shape == (4, 8, 8, 3)
   assert np.isfinite(video).all()
+
+
+def test_the_forecast_of_a_student_has_no_teacher(workdirs, monkeypatch):
+  _, student = workdirs
+  config, params, _ = checkpoint.load(student)
+  on = Slice('v5p:1x1x1', GENERATIONS['v5p'], jax.devices()[:1])
+  monkeypatch.setattr(compile_for, 'forecast', lambda *args: {})  # of programs for TPUs alone
+  sharding = replicated(make_mesh((('data', 1),), on.devices))
+  program = compile_for.forecast_sampling(config, open_stage(config), on, 1, sharding)
+  assert program['parameters'] == count(params)
 
 
 def test_a_stage_that_is_no_teacher_is_refused():

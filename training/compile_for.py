@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from core.condition import Condition
 from core.folder import new_file
-from core.params import cast_kernels, count
+from core.params import cast_kernels, count, without_teacher
 from core.sharding import make_mesh, replicated
 from training import flops
 from training.forecast import fitting, forecast
@@ -62,7 +62,7 @@ def forecast_sampling(
   require_in_range(config)
   started, mesh = time.monotonic(), sharding.mesh
   cond = with_sharding(Condition(**with_batch(stage.required_condition, batch)), sharding)
-  params = parameter_shapes(stage)
+  params = without_teacher(parameter_shapes(stage))
   params = jax.eval_shape(lambda params: cast_kernels(params, config.model.dtype), params)
   params = with_sharding(params, replicated(mesh))
   with jax.set_mesh(mesh):
