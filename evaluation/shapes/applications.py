@@ -17,6 +17,7 @@ from pipelines import conditional
 
 NEAR = 3 / 32  # the largest distance of a centre from its correct place, in sides
 STILL = 2  # levels of 255 up to which pixels count as still
+CONSTANT_SPEED = ('moving', 'spinning')  # how the names of these motions begin
 MARGIN = 2 / 32  # between a shape and the edge of the box that covers it, in sides
 
 Pixels = UInt8[np.ndarray, 't h w 3']
@@ -30,17 +31,27 @@ class Task:
   prompt: str
   condition: Condition  # without the text
   initial_video: InitialVideo | None
-  score: Callable[[Pixels], dict[str, bool]]  # criterion -> whether it is met
+  # Of a criterion, whether it is met; of a measure, its value in levels of 255.
+  score: Callable[[Pixels], dict[str, bool | float]]
 
 
 def image_to_video(clip: dict) -> Task:
-  """Continues the first frame of the clip as its caption describes."""
+  """Continues the first frame of the clip as its caption describes.
+
+  Where the motion has a constant speed, the mean absolute change of pixels is measured too: from
+  the given frame to the next, and from frame to frame on average.  They are equal in clips of the
+  dataset.  A model that does not continue what it is given makes a larger first step.
+  """
   facts = clip['facts']
 
   def score(pixels):
     verdict = judge(pixels)
     same = (verdict.colour, verdict.shape) == (facts.colour, facts.shape)
-    return {'colour and shape': same, 'motion': verdict.motion == facts.motion}
+    met = {'colour and shape': same, 'motion': verdict.motion == facts.motion}
+    if not facts.motion.startswith(CONSTANT_SPEED):
+      return met
+    steps = np.abs(np.diff(pixels.astype(np.float32), axis=0)).mean((1, 2, 3))
+    return met | {'first step': float(steps[0]), 'mean step': float(steps.mean())}
 
   condition = conditional.image_to_video(clip['video'][:1], len(clip['video']))
   return Task(facts.caption, condition, None, score)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 
@@ -82,12 +83,14 @@ def applications(
       results.append(task.score(pixels))
       row = {'application': application.name, 'clip': i, 'prompt': task.prompt}
       rows.append(row | results[-1])
-    shares = {key: float(np.mean([result[key] for result in results])) for key in results[0]}
-    score[application.name] = shares
+    keys = dict.fromkeys(itertools.chain(*results))  # a measure may apply to some clips alone
+    means = {key: float(np.mean([r[key] for r in results if key in r])) for key in keys}
+    score[application.name] = means
     clip_format = {'frames': d.frames, 'size': d.size, 'fps': d.fps, 'clips': clips}
     options = pipeline.base.config.sampling.to_dict() | {'seed': SEED, 'jax': jax.__version__}
     protocol[application.name] = clip_format | options | application.protocol
-    print(f'{application.name}: ' + ', '.join(f'{key} {x:.1%}' for key, x in shares.items()))
+    shown = {key: f'{x:.2f}' if 'step' in key else f'{x:.1%}' for key, x in means.items()}
+    print(f'{application.name}: ' + ', '.join(f'{key} {x}' for key, x in shown.items()))
   result = {'metric': 'applications', 'of': models, 'score': score, 'protocol': protocol}
   return result | {'clips': rows}
 

@@ -57,6 +57,19 @@ def test_the_truth_scores(task_of, criterion):
   assert share(task_of, lambda clip: clip['video'], criterion) >= 0.95
 
 
+def test_a_jump_from_the_given_frame_is_a_large_first_step():
+  def first_and_mean(made_of):
+    scores = [image_to_video(clip).score(made_of(clip)) for clip in CLIPS]
+    steps = [(s['first step'], s['mean step']) for s in scores if 'first step' in s]
+    return np.mean(steps, 0)
+
+  first, mean = first_and_mean(lambda clip: clip['video'])
+  assert 0.9 * mean <= first <= 1.1 * mean
+  jump = lambda clip: np.concatenate([clip['video'][:1], np.roll(clip['video'][1:], 5, axis=2)])
+  first, mean = first_and_mean(jump)
+  assert first > 2 * mean
+
+
 def test_what_is_of_another_colour_or_shape_does_not_score():
   for kind in ('colour', 'shape'):
     made_of = lambda clip, kind=kind: drawn(clip, **{kind: other(clip, kind)})
