@@ -50,7 +50,7 @@ from training.phases import Clock, watched
 from training.plan import lower_step, make_plan
 from training.ranges import require_in_range
 from training.samples import make_write_samples, videos_at_once
-from training.start import open_state, require_same_texts
+from training.start import open_state, require_parent
 from training.state import State
 from training.stops import catching_signals
 from training.trackers import open_tracker, require_tracker
@@ -188,7 +188,7 @@ def require_valid(config: ConfigDict, workdir: pathlib.Path, *, start_over: bool
   if not start_over:
     resume.require_checkpoints(workdir)
   if config.init_from and not checkpoint.steps(workdir):  # a run that is resumed needs no parent
-    require_same_texts(pathlib.Path(config.init_from), config)
+    require_parent(pathlib.Path(config.init_from), config)
 
 
 def use_compilation_cache(workdir: pathlib.Path) -> None:

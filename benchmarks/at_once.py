@@ -10,7 +10,8 @@ Three models make videos of the same prompts, from the same image model:
                network of masked videos trained on such frames, makes those in between.  It sees 20
                frames at a time, as such models do, and a window begins with the last keyframe of
                the one before;
-  alone        the image model makes every frame, all from the same noise.
+  alone        the image model makes every frame, each from its own noise.  From the same noise it
+               would make a still video.
 
 The table has the shares of videos that show what their prompts say and how steady they are, as
 `evaluate.py shapes` has them.  The picture has the X-T slices of some prompts.
@@ -42,6 +43,7 @@ from pipelines.model import Model
 
 Clip = UInt8[np.ndarray, 't h w 3']
 Make = Callable[[str, int], Clip]  # (prompt, number of the video) -> all its frames
+_NONE = Condition()
 FIRST_PROMPT = 1000  # the seed of the first prompt
 
 
@@ -50,7 +52,9 @@ def open_model(base: Checkpoint, batch: int = 1) -> Model:
   return Model.open(base.config, batch).with_params(base.load())
 
 
-def generated(model: Model, prompts: Sequence[str], numbers, condition=Condition()) -> Clip:  # noqa: B008
+def generated(
+  model: Model, prompts: Sequence[str], numbers, condition=_NONE
+) -> UInt8[np.ndarray, 'n t h w 3']:
   """The videos of the prompts, uint8 `n t h w 3`, each from the key of its number."""
   keys = video_keys(0, jnp.asarray(numbers))
   made = model.generate(model.encode(prompts, condition), keys)
@@ -63,22 +67,22 @@ def at_once(model: Model, prompt: str, number: int) -> Clip:
 
 
 def alone(model: Model, frames: int, prompt: str, number: int) -> Clip:
-  """Every frame without the others, all from the same noise."""
-  image = generated(model, [prompt], [number])[0]
-  return np.repeat(image, frames, 0)
+  """Every frame without the others."""
+  numbers = number * frames + np.arange(frames)
+  return generated(model, [prompt] * frames, numbers)[:, 0]
 
 
 def in_between(keys: Model, between: Model, frames: int, prompt: str, number: int) -> Clip:
   """Keyframes, and then the frames in between, in windows one after the other."""
   first = generated(keys, [prompt], [number])[0]
   window = between.config.data.frames
-  known = np.zeros((frames, *first.shape[1:]), np.uint8)
-  known[::KEYFRAME_STEP] = first
-  result = known.copy()
+  masked_video = np.zeros((frames, *first.shape[1:]), np.uint8)
+  masked_video[::KEYFRAME_STEP] = first
+  result = masked_video.copy()
   for start in starts(frames, window):
     part = slice(start, start + window)
     mask = keyframes((window, *first.shape[1:3]))[None, ..., None]
-    clip = video.to_float(known[part])[None]
+    clip = video.to_float(masked_video[part])[None]
     condition = Condition.from_mask(jnp.asarray(clip), jnp.asarray(mask, jnp.float32))
     result[part] = generated(between, [prompt], [number], condition)[0]
   return result
@@ -90,7 +94,7 @@ def starts(frames: int, window: int) -> list[int]:
   return [*range(0, frames - window, window - KEYFRAME_STEP), frames - window]
 
 
-def rows(name: str, clips: Sequence[Clip], scenes: Sequence[synthetic.Scene]) -> str:
+def row(name: str, clips: Sequence[Clip], scenes: Sequence[synthetic.Scene]) -> str:
   """One row of the table."""
   verdicts = [judge(clip) for clip in clips]
   right = [[getattr(v, f) == getattr(s, f) for f in FACTS] for v, s in zip(verdicts, scenes)]
@@ -104,12 +108,22 @@ def main() -> None:
   f = flags.FLAGS
   output = f.output and chart.require_png(f.output)
   bases = {
-    name: find_base(f[f'{name}workdir'].value) for name in ('', 'image_', 'keyframes_', 'between_')
+    name: find_base(f[f'{name}workdir'].value, masked=name == 'between_')
+    for name in ('', 'image_', 'keyframes_', 'between_')
   }
   frames = bases[''].config.data.frames
   if bases['keyframes_'].config.data.frames * KEYFRAME_STEP != frames:
     raise UserError(f'The keyframes have to be every {KEYFRAME_STEP}th of {frames} frames.')
-  models = {name: open_model(base) for name, base in bases.items()}
+  if (image_frames := bases['image_'].config.data.frames) != 1:
+    raise UserError(f'{f.image_workdir} makes {image_frames} frames; allowed is an image model.')
+  if (window := bases['between_'].config.data.frames) % KEYFRAME_STEP or window > frames:
+    raise UserError(
+      f'{f.between_workdir} makes {window} frames at a time; allowed are multiples of '
+      f'{KEYFRAME_STEP} up to {frames}.'
+    )
+  models = {
+    name: open_model(base, frames if name == 'image_' else 1) for name, base in bases.items()
+  }
   methods: dict[str, Make] = {
     'at once': functools.partial(at_once, models['']),
     'keyframes': functools.partial(in_between, models['keyframes_'], models['between_'], frames),
@@ -121,7 +135,7 @@ def main() -> None:
   shown = []
   for name, make in methods.items():
     clips = [make(scene.caption, i) for i, scene in enumerate(tqdm(scenes, desc=name))]
-    print(rows(name, clips, scenes), flush=True)
+    print(row(name, clips, scenes), flush=True)
     shown.append([(f'{name}: {s.caption}', clip) for s, clip in zip(scenes, clips)][: f.shown])
   if output:
     slices = [one for those in zip(*shown) for one in those]  # the methods of a prompt together

@@ -2,70 +2,75 @@ r"""Writes the model card of an exported model: how it was made, its curves and 
 
   python -m training.export --workdir=runs/t2v --out=checkpoints/demo/t2v
   python -m benchmarks.model_card --workdir=runs/t2v --model=checkpoints/demo/t2v \
-    --config_name=configs/t2v.py:demo --scores=runs/shapes.json
+    --config_name=configs/t2v.py:demo --commit=39d38ec --machine='1 core of an AMD EPYC' \
+    --scores=runs/shapes.json
 
 `README.md` and `curves.png` are written to the folder of the model.
 """
 
 import json
 import math
-import os
 import pathlib
-import platform
-import subprocess
 
-import jax
 from absl import flags
 from ml_collections import ConfigDict
 
 from benchmarks import chart
+from benchmarks.recipe import seconds_of_steps
 from core import command
 from core.errors import UserError
 from core.folder import new_file
-from core.params import count, partition
+from core.params import count, partition, without_teacher
 from evaluation import curves
 from evaluation.protocol import flatten
 from pipelines.stages import open_stage
-from training import account, checkpoint
+from training import checkpoint
 from training.plan import parameter_shapes
 
-COMMIT = ['git', 'rev-parse', '--short', 'HEAD']
 PARTS = 60  # of a run, over each of which the loss is averaged
 
 
-def card(workdir: pathlib.Path, config_name: str, scores: list[dict], commit: str) -> str:
+def card(
+  workdir: pathlib.Path, config_name: str, scores: list[dict], commit: str, machine: str
+) -> str:
   """The text of the model card of the run in a workdir.
 
   scores: files of scores, as `evaluation.protocol` describes them.
+  commit, machine: with which, and on which, the run was trained.
   """
   config = checkpoint.load_config(workdir)
   params = parameter_shapes(open_stage(config))
+  parameters = count(without_teacher(params))
   trained, _ = partition(params, config.trainable)
   step = checkpoint.latest_step(workdir)
-  starts = list(account.starts(workdir / 'metrics.jsonl'))
-  hours = sum(start.seconds.get('step', 0.0) for start in starts) / 3600
   measured = curves.read(workdir / 'metrics.jsonl')
+  held_out = next(name for name in measured if name.startswith('evaluation_loss'))
   parent = config.init_from and f' --config.init_from=runs/{pathlib.Path(config.init_from).name}'
   rows = {
     'stage': config.stage,
     'frames': video_format(config),
-    'parameters': f'{count(params):,}, of which {count(trained):,} were trained',
+    'parameters': f'{parameters:,}, of which {count(trained):,} were trained',
     'command': f'`python train.py --config={config_name} --workdir=runs/{workdir.name}{parent}`',
     'commit': commit,
     'steps': f'{step:,} of {config.steps:,}, with {config.loader.batch} clips in each',
-    'time': f'{hours:.2f} hours of steps, in which other work shared the machine',
-    'machine': f'{os.cpu_count()} CPU cores ({platform.machine()}), JAX {jax.__version__}',
-    'loss': f'{measured["evaluation_loss"][-1][1]:.4f} (`evaluation_loss`)',
+    'time': f'{seconds_of_steps(workdir) / 3600:.2f} hours of steps',
+    'machine': machine,
+    'loss': f'{measured[held_out][-1][1]:.4f} (`{held_out}`)',
   }
   for one in scores:
     numbers = {name: x for name, x in flatten(one['score']).items() if x is not None}
     text = ', '.join(f'{name} {x:.3g}' for name, x in numbers.items() if math.isfinite(x))
-    rows[one['metric']] = f'{text}; {one["protocol"].get("clips", "50 each")} clips'
+    rows[one['metric']] = f'{text}; {clips_of(one["protocol"])} clips'
   lines = [f'# Model card: {workdir.name}', '', '| | |', '|---|---|']
   lines += [f'| {name} | {value} |' for name, value in rows.items()]
-  lines += ['', 'It knows the moving shapes of `data/synthetic.py` alone.', '']
+  lines += ['', 'It was trained on the moving shapes of `data/synthetic.py` alone.', '']
   lines += ['![The losses of training and of held-out clips, over steps](curves.png)', '']
   return '\n'.join(lines)
+
+
+def clips_of(protocol: dict) -> int:
+  """The number of clips of a score; of several scores together, that of each."""
+  return protocol['clips'] if 'clips' in protocol else next(iter(protocol.values()))['clips']
 
 
 def video_format(config: ConfigDict) -> str:
@@ -81,7 +86,8 @@ def losses(workdir: pathlib.Path) -> dict[str, chart.Curve]:
   size = max(1, len(loss) // PARTS)
   parts = [loss[i : i + size] for i in range(0, len(loss), size)]
   mean = lambda part: (part[-1][0], math.log10(sum(value for _, value in part) / len(part)))
-  held_out = [(step, math.log10(value)) for step, value in measured['evaluation_loss']]
+  curve = next(values for name, values in measured.items() if name.startswith('evaluation_loss'))
+  held_out = [(step, math.log10(value)) for step, value in curve]
   return {'training': [mean(part) for part in parts], 'held out': held_out}
 
 
@@ -91,8 +97,7 @@ def main() -> None:
   if not (model / 'config.json').is_file():
     raise UserError(f'{model} is no exported model: it has no config.json.')
   scores = [json.loads(pathlib.Path(file).read_text('utf-8')) for file in f.scores]
-  commit = f.commit or subprocess.run(COMMIT, capture_output=True, text=True).stdout.strip()
-  text = card(workdir, f.config_name, scores, commit)
+  text = card(workdir, f.config_name, scores, f.commit, f.machine)
   image = chart.line_chart(losses(workdir), x_label='step', y_label='log10 of the loss')
   chart.save(image, model / 'curves.png')
   with new_file(model / 'README.md') as file:
@@ -105,5 +110,6 @@ if __name__ == '__main__':
   flags.DEFINE_string('model', None, 'Folder of the exported model.', required=True)
   flags.DEFINE_string('config_name', None, 'Config and scale of the run.', required=True)
   flags.DEFINE_list('scores', [], 'Files of scores, .json.')
-  flags.DEFINE_string('commit', '', 'Commit of the run; that of this folder by default.')
+  flags.DEFINE_string('commit', None, 'Commit of the run.', required=True)
+  flags.DEFINE_string('machine', None, 'Machine of the run.', required=True)
   command.run(main)

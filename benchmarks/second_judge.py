@@ -6,7 +6,8 @@ r"""Judges clips of moving shapes by drawing them again: what they show is what 
 The folder has videos of five seconds and an index of their prompts.  The command prints the shares
 of videos that show what their prompts say, and lists the others.
 
-This judge is a check of `evaluation.shapes`, of which it uses nothing.  Every frame becomes an
+This judge is a check of `evaluation.shapes`, of which it uses nothing but the renderer of the
+dataset, `data.synthetic`.  Every frame becomes an
 image of coverage: how far each pixel is from the background's colour to the shape's.  Every shape
 of `data.synthetic` is then drawn over some frames, with the place, radius, angle and blur of least
 squares, and the one with the least error is the shape.  It is fitted to all frames, and the motion
@@ -31,6 +32,8 @@ from evaluation.folder import open_folder
 
 WORDS = ('colour', 'shape', 'motion', 'background')
 NONE = 'none'
+
+SMALLEST_SIDE = 8  # pixels
 
 # Colours: distances in RGB, in levels of 255.
 BACKGROUND_ERROR = 40.0  # from the median of the frames' edges to the colour that is named
@@ -75,7 +78,8 @@ class Path:
 def judge(video: UInt8[np.ndarray, 't h w 3']) -> synthetic.Scene:
   """The facts that a clip of five seconds shows; 'none' for those that fit no word.
 
-  Frames are square, at least 8, and evenly spaced: frame i is at 5 i / t seconds.
+  Frames are square, of `SMALLEST_SIDE` pixels or more, and evenly spaced: frame i is at 5 i / t
+  seconds.
   """
   background, colour, cover = _colours(video.astype(np.float32))
   shape, blur = _shape(cover)
@@ -255,6 +259,12 @@ def main() -> None:
   folder = open_folder(flags.FLAGS.videos)
   prompts, skipped = folder.prompts(), {}
   videos = dict(clips(folder, Reading(0), np.asarray, skip=skipped.__setitem__))
+  for file, clip in videos.items():
+    _, h, w, _ = clip.shape
+    if h != w or h < SMALLEST_SIDE:
+      raise UserError(
+        f'{file} has frames of {w}x{h}; allowed are squares of {SMALLEST_SIDE} or more.'
+      )
   for file, reason in skipped.items():
     print(f'skipped {file}: {reason}')
   print(report([*videos.values()], [parse(prompts[file]) for file in videos]))

@@ -103,9 +103,9 @@ def get_config() -> ConfigDict:
       'std': 0.0,
     }
   )
-  # diffusion.loss.less_noisy: half of the inputs have less noise than at the time that the network
-  # is given, by up to this difference of log-SNRs.  It is for an image model that is to become a
-  # video model.
+  # diffusion.loss.less_noisy: half of the inputs have less noise than at the time on which the
+  # network is conditioned, by up to this difference of log-SNRs.  It is for an image model that is
+  # to become a video model.
   c.less_noisy = 0.0
   c.loss = ConfigDict(  # diffusion.loss.weights
     {

@@ -25,17 +25,15 @@ from configs.scales import at_scale, merge
 
 
 def _few(stage: str, steps: int, teacher_steps: int, guidance: float) -> dict:
-  """The changes for a student of `steps` sampling steps, each trained to match `teacher_steps`."""
+  """The changes for a student of so many sampling steps, each of which does `teacher_steps`."""
   return {
     'distill': {
       'stage': stage,
-      'steps': steps,
       'teacher_steps': teacher_steps,
       'guidance': guidance,
     },
     'sampling': {'sampler': 'ddim', 'steps': steps, 'guidance': 1.0},
     'drop_text': 0.0,  # the student is sampled without guidance
-    'high_noise': 1.0,
     'log_snr': {'std': 0.0},
   }
 
@@ -95,8 +93,7 @@ def get_config(scale: str = 'tiny') -> ConfigDict:
   c.distill.update(
     {
       'stage': 't2v',  # of the teacher
-      'steps': 8,  # of the student, as many as `sampling.steps`
-      'teacher_steps': 4,  # of the teacher, for each of the student
+      'teacher_steps': 4,  # for each of the student, of which there are `sampling.steps`
       'guidance': 3.0,  # the scale of guidance of the teacher
     }
   )

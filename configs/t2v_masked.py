@@ -86,6 +86,7 @@ def get_config(scale: str = 'tiny') -> ConfigDict:
       'box': 1.0,
       'tube': 2.0,
       'border': 1.0,
+      'keyframes': 0.0,  # temporal super-resolution
       'region': 2.0,
       'nothing': 1.0,
     }

@@ -219,6 +219,7 @@ def _geometry(motion: str, rng: np.random.Generator) -> dict:
     case ['bouncing']:
       floor = (position[0], 1 - MARGIN - REACH * radius - rng.uniform(0, 0.05))
       leap, bounces = rng.uniform(0.25, 0.32), rng.uniform(2, 3)
+      leap = min(leap, floor[1] - MARGIN - REACH * radius)
       return dict(start=floor, end=floor, radii=(radius, radius), leap=leap, bounces=bounces)
     case _:
       return dict(start=position, end=position, radii=(radius, radius))

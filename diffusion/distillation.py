@@ -10,30 +10,36 @@ the times at which it was trained.
 from collections.abc import Callable
 
 import jax.numpy as jnp
+import numpy as np
 
 from core.condition import Condition
 from core.errors import UserError
 from core.typing import Float, Time, Video
 from diffusion.denoiser import Denoiser
 from diffusion.process import Process, per_example
-from diffusion.sampler import Times
+from diffusion.sampler import Times, coefficients
 from diffusion.sampling import SPACINGS
 
-# (x0, eps, t, condition) -> the x0 and the eps that the network is to predict, of the same x_t.
-Target = Callable[[Video, Video, Time, Condition], tuple[Video, Video]]
+# (x0, eps, t, condition) -> the x0 and the eps that the student is to predict, of the same x_t.
+StudentTarget = Callable[[Video, Video, Time, Condition], tuple[Video, Video]]
 
 
 def step_times(process: Process, spacing: str, steps: int, teacher_steps: int) -> Times:
   """The times of all steps of the teacher, from 1 to 0; every `teacher_steps`-th is one of the
   student's, of which there are `steps`.
 
-  UserError for fewer than one step of either.
+  UserError for fewer than one step of either, and for a spacing of which this is not true.
   """
   if steps < 1 or teacher_steps < 1:
+    raise UserError(f'Got {steps} steps of {teacher_steps} of the teacher; allowed is 1 or more.')
+  space = SPACINGS[spacing]
+  times = space(process, steps * teacher_steps)
+  if not np.allclose(times[::teacher_steps], space(process, steps), atol=1e-4):
     raise UserError(
-      f'Got distill.steps={steps} and distill.teacher_steps={teacher_steps}; allowed is 1 or more.'
+      f'sampling.spacing is {spacing}, whose times for {steps} steps are not among those for '
+      f'{steps * teacher_steps}; allowed are those that are even.'
     )
-  return SPACINGS[spacing](process, steps * teacher_steps)
+  return times
 
 
 def to_times(times: Times, teacher_steps: int) -> Callable[[Float[' b']], Time]:
@@ -43,7 +49,9 @@ def to_times(times: Times, teacher_steps: int) -> Callable[[Float[' b']], Time]:
   return lambda u: starts[jnp.minimum(jnp.int32(u * len(starts)), len(starts) - 1)]
 
 
-def make_target(teacher: Denoiser, process: Process, times: Times, teacher_steps: int) -> Target:
+def make_target(
+  teacher: Denoiser, process: Process, times: Times, teacher_steps: int
+) -> StudentTarget:
   """Returns `target(x0, eps, t, cond) -> (x0, eps)`, for times t that `to_times` returns.
 
   With the x0 that it returns, one step of DDIM goes from x_t to where `teacher_steps` steps of the
@@ -51,22 +59,18 @@ def make_target(teacher: Denoiser, process: Process, times: Times, teacher_steps
   """
   starts = times[:-1:teacher_steps]
 
+  def factors(t, s, x):  # of x_t and of x0 in a step of DDIM
+    return (per_example(factor, x) for factor in coefficients(process, t, s))
+
   def target(x0, eps, t, cond):
     first = jnp.argmin(jnp.abs(t[:, None] - starts[None]), -1) * teacher_steps
     xt = x = process.corrupt(x0, t, eps)
     for i in range(teacher_steps):  # not a loop, in which XLA's CPU backend is slow at convolutions
       start, end = times[first + i], times[first + i + 1]
-      keep, add = _ddim(process, start, end, x)
+      keep, add = factors(start, end, x)
       x = keep * x + add * teacher(x, start, cond)[..., : x.shape[-1]]
-    keep, add = _ddim(process, t, times[first + teacher_steps], x)
+    keep, add = factors(t, times[first + teacher_steps], x)
     x0 = (x - keep * xt) / add
     return x0, process.eps_from(xt, t, x0)
 
   return target
-
-
-def _ddim(process, t, s, x):
-  """The factors of x_t and of x0 in a step of DDIM from t to s: see `diffusion.sampler`."""
-  keep = process.sigma(s) / process.sigma(t)
-  add = -process.alpha(s) * jnp.expm1((process.log_snr(t) - process.log_snr(s)) / 2)
-  return per_example(keep, x), per_example(add, x)

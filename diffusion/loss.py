@@ -83,7 +83,11 @@ def less_noisy(process: Process, largest: float = 0.0) -> Callable[[Float[' b'],
   All frames of a clip show nearly the same content, so that a clip of n frames says as much of it
   as one frame whose log-SNR is higher by log(n).  An image model that is to become a video model
   must draw what n frames show, conditioned on the time of each.
+
+  UserError unless the network predicts x0.
   """
   if not largest:
     return lambda u, t: t
+  if process.prediction != 'x0':  # v and eps are of the noise of the input, whose time is unknown
+    raise UserError(f'less_noisy needs schedule.prediction=x0, and got {process.prediction}.')
   return lambda u, t: process.time(process.log_snr(t) + largest * jnp.maximum(2 * u - 1, 0))

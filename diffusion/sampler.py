@@ -175,7 +175,7 @@ def dpmpp_2m(
   before = jnp.concatenate([h[:1], h[:-1]])
   second_order = (jnp.arange(len(h)) > 0) & (times[1:] > 0) & (before > 0)
   weight = jnp.where(second_order, 0.5 * h / jnp.where(before > 0, before, 1.0), 0.0)
-  scale_xt, scale_x0 = _coefficients(process, times, keep=jnp.ones_like(h))
+  scale_xt, scale_x0 = coefficients(process, times[:-1], times[1:])
 
   def step(carry, i, t, scale_xt, scale_x0, weight):
     xt, before = carry
@@ -205,16 +205,17 @@ def _first_order(
     mean = scale_xt * xt + scale_x0 * x0
     return mean + std(xt, learned, *inputs) * draw(keys, i, xt) if std else mean
 
-  coefficients = (*_coefficients(process, times, keep), *inputs)
-  return _scan(step, xt.astype(jnp.float32), times, on_step, coefficients)
+  factors = coefficients(process, times[:-1], times[1:], keep)
+  return _scan(step, xt.astype(jnp.float32), times, on_step, (*factors, *inputs))
 
 
-def _coefficients(process, times, keep):
-  """The factors of x_t and of x_0 in each step, as at the top of this file."""
-  sigma = process.sigma(times)
-  scale_xt = keep * sigma[1:] / sigma[:-1]
-  scale_x0 = process.alpha(times[1:]) * (1 - keep * jnp.exp(-_half_growth(process, times)))
-  return scale_xt, scale_x0
+def coefficients(
+  process: Process, t: Times, s: Times, keep: Float['...'] | float = 1.0
+) -> tuple[Float['...'], Float['...']]:
+  """The factors of x_t and of x_0 in steps from times t to s, as at the top of this file."""
+  scale_xt = keep * process.sigma(s) / process.sigma(t)
+  h = (process.log_snr(s) - process.log_snr(t)) / 2
+  return scale_xt, process.alpha(s) * (1 - keep * jnp.exp(-h))
 
 
 def _half_growth(process, times):

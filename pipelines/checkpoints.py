@@ -18,6 +18,7 @@ from pipelines.stages import (
   super_resolution_config,
 )
 from training import checkpoint
+from training.stage import model_stage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +55,7 @@ def find_base(
   """
   workdir = pathlib.Path(workdir)
   config = checkpoint.load_config(workdir)
-  kind = STAGES.get(config.get('stage'))
+  kind = STAGES.get(model_stage(config))
   if kind is super_resolution:
     raise UserError(f'{workdir} upscales videos; allowed is a model that makes them of texts.')
   if masked and kind is not masked_text_to_video:

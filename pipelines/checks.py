@@ -1,4 +1,4 @@
-"""What `Pipeline` refuses before anything is compiled: UserError says what is allowed."""
+"""What pipelines and stages refuse before anything is compiled: UserError says what is allowed."""
 
 import numbers
 from collections.abc import Sequence
@@ -20,6 +20,11 @@ OPTIONS = ('guidance', 'sampler', 'spacing', 'steps', 'threshold')  # of samplin
 def require_options(config: ConfigDict, changes: dict) -> None:
   """UserError unless these changes to `config.sampling` have its keys, types and ranges."""
   allowed = {*OPTIONS, *config.sampling.keys()}
+  if config.get('distill') and (changed := sorted(changes.keys() & {*OPTIONS})):
+    raise UserError(
+      f'Got {", ".join(changed)} for a student of {config.sampling.steps} steps, which are part of '
+      'what it has learned; its teacher takes them.'
+    )
   if unknown := changes.keys() - allowed:
     raise UserError(
       f'Got the sampling options {", ".join(sorted(unknown))}; allowed are '
@@ -30,6 +35,23 @@ def require_options(config: ConfigDict, changes: dict) -> None:
     if not isinstance(value, numbers.Real if kind is float else kind):
       raise UserError(f'Got {key}={value!r}; allowed is a value of type {kind.__name__}.')
   require_in_range(ConfigDict({'sampling': changes}))
+
+
+def require_student(config: ConfigDict) -> None:
+  """UserError for what a student cannot have."""
+  s = config.sampling
+  if (s.sampler, s.guidance) != ('ddim', 1.0):
+    raise UserError(
+      f'Got sampling.sampler={s.sampler} and sampling.guidance={s.guidance:g}; a student needs '
+      'ddim and 1.  The scale of guidance of its teacher is distill.guidance.'
+    )
+  if config.schedule.prediction == 'eps':  # at t = 1, eps says nothing of the clean video
+    raise UserError('Got schedule.prediction=eps; allowed in distillation are v and x0.')
+  if config.less_noisy or config.log_snr.std or config.high_noise != 1:
+    raise UserError(
+      'A student is trained at the times of its steps; allowed are less_noisy=0, log_snr.std=0 and '
+      'high_noise=1.'
+    )
 
 
 def require_requests(prompts: Sequence[str], seed: int, video_numbers: Sequence[int]) -> None:
@@ -82,6 +104,8 @@ def require_condition(condition: Condition, stage: Stage, config: ConfigDict, si
 def require_initial_video(initial_video: InitialVideo, config: ConfigDict) -> None:
   """UserError unless the video has the shape of the base model's and its strength is a time."""
   d = config.data
+  if config.get('distill'):
+    raise UserError('A student of few steps starts from noise alone; its teacher takes a video.')
   _require_shape('initial_video', initial_video.video, (1, d.frames, d.size, d.size, 3))
   if not 0 <= float(initial_video.strength) <= 1:
     raise UserError(f'Got strength={float(initial_video.strength):g}; allowed is 0 to 1.')

@@ -27,6 +27,7 @@ from diffusion.process import Process
 from diffusion.sampler import OnStep
 from diffusion.sampling import THRESHOLDS
 from pipelines.cascade import make_super_resolution
+from pipelines.checks import require_student
 from pipelines.text_to_video import make_text_to_video
 from ssr.degrade import downsample, make_degrade
 from ssr.model import adding_low_res, with_upsampled_low_res
@@ -35,7 +36,7 @@ from stunet.unet import STUNet
 from text.encoder import open_encoder
 from training import checkpoint
 from training.monitor import log
-from training.stage import Data, Shapes, Stage
+from training.stage import Data, Shapes, Stage, model_stage
 from training.step import Apply, condition_on_text, pixels
 
 Init = Callable[..., Params]  # (key, xt, t, cond) -> params
@@ -132,14 +133,16 @@ def distilled(config: ConfigDict, on_step: OnStep | None, mesh: jax.sharding.Mes
   """A student of a model of another stage: see `diffusion.distillation`.
 
   The teacher's parameters are in a tree of their own, `TEACHER`, among the student's.  They are
-  frozen, and no checkpoint or export of a model has them.
+  frozen, so that the workdir has them once; exports do not have them.
   """
   s, d = config.sampling, config.distill
   if d.stage not in STAGES or d.stage == config.stage:
-    raise UserError(f'distill.stage is {d.stage!r}; allowed is the stage of the teacher.')
+    teachers = ', '.join(sorted(STAGES.keys() - {config.stage}))
+    raise UserError(f'distill.stage is {d.stage!r}; allowed is that of the teacher: {teachers}.')
+  require_student(config)
   stage = STAGES[d.stage](config, on_step, mesh)
   process = stage.process
-  times = distillation.step_times(process, s.spacing, d.steps, d.teacher_steps)
+  times = distillation.step_times(process, s.spacing, s.steps, d.teacher_steps)
   threshold = THRESHOLDS[s.get('threshold', 'static')]
 
   def init(key, *inputs):
@@ -279,8 +282,7 @@ def _text(config: ConfigDict) -> Shapes:
 def super_resolution_config(workdir: pathlib.Path) -> ConfigDict:
   """The config of the model there; ValueError unless it is one of super-resolution."""
   config = checkpoint.load_config(workdir)
-  stage = config.distill.stage if config.get('distill') else config.get('stage')
-  if STAGES.get(stage) is not super_resolution:
+  if STAGES.get(model_stage(config)) is not super_resolution:
     raise UserError(f'{workdir} is not a model of super-resolution.')
   return config
 

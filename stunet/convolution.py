@@ -65,7 +65,10 @@ def _backward(strides, padding, layout, saved, gradient):
 
   def in_parts(x, gradient):
     parts = [slice(i, i + size) for i in range(0, len(x), size)]
-    return functools.reduce(jnp.add, [kernel_gradient(x[part], gradient[part]) for part in parts])
+    of_parts = [kernel_gradient(x[part], gradient[part]) for part in parts]
+    # As a whole, the sum is in float32 whatever the type of its terms.
+    total = functools.reduce(jnp.add, [part.astype(jnp.float32) for part in of_parts])
+    return total.astype(kernel.dtype)
 
   of_x_needed, of_kernel_needed = needed.value
   if of_x_needed:

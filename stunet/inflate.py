@@ -16,11 +16,11 @@ def inflate(image: Params, video: Params) -> Params:
 
   Where the first convolution of the video model has more input channels, for a condition, their
   part of the kernel is zero (Sec. 4.2).  `image` can also be a video model, of which the temporal
-  parameters are taken too.  If `video` has a teacher, `image` is that as well.  UserError, with a
-  list of names, where parameters do not fit.
+  parameters are taken too.  If `video` has a teacher, `image` is that as well, and has all its
+  parameters.  UserError, with a list of names, where parameters do not fit.
   """
   if TEACHER in video:
-    teacher = jax.tree.map(jnp.copy, inflate(image, video[TEACHER]))
+    teacher = jax.tree.map(jnp.copy, transplant(image, video[TEACHER], new=()))
     return {**inflate(image, without_teacher(video)), TEACHER: teacher}
   image, video_names = names(image), names(video)
   kernel = image.get('conv_in/kernel')

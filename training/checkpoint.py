@@ -37,13 +37,15 @@ def check_config(workdir: pathlib.Path, config: ConfigDict) -> None:
   """UserError, which says what resumes it, if the workdir holds a run of another config.
 
   The keys that may change are those that do not change what is trained: the number of steps, the
-  devices, how often things happen, how videos are sampled and scored, and where metrics go.
+  devices, how often things happen, how videos are sampled and scored, and where metrics go.  How
+  videos are sampled is what a student is trained for.
   """
   if not (workdir / 'config.json').exists():
     return
   new = json.loads(config.to_json())
   free = {'steps', 'mesh', 'shard_above', 'keep', 'keep_best', 'watchdog', 'scores', 'sampling'}
   free |= {'evaluate_clips', 'tracker'}  # which old workdirs do not have
+  free -= {'sampling'} if new.get('distill') else set()
   free = free & new.keys() | {k for k in new if k.endswith('_every')}
   new, old = (flatten_dict(c, sep='.') for c in (new, _read_config(workdir)))
   fixed = {k for k in new.keys() | old.keys() if k.split('.')[0] not in free}

@@ -94,7 +94,7 @@ def rate(steps: int, *, learning_rate: float, warmup: int, decay: str) -> optax.
     case 'cosine':
       after = optax.cosine_decay_schedule(learning_rate, max(1, steps - warmup))
     case 'wsd':
-      falling = max(1, round((1 - STABLE) * steps))
+      falling = max(1, min(round((1 - STABLE) * steps), steps - warmup))
       after = optax.linear_schedule(learning_rate, 0.0, falling, steps - falling - warmup)
   return optax.join_schedules([optax.linear_schedule(0.0, learning_rate, warmup), after], [warmup])
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
 from core.condition import Condition
 from core.typing import Params
@@ -14,6 +15,11 @@ from diffusion.sampling import Generate
 from training.step import Apply, MakeCondition, Target, ToTimes, clean
 
 Shapes = Mapping[str, jax.ShapeDtypeStruct]  # of one example or one video, without the batch axis
+
+
+def model_stage(config: ConfigDict) -> str | None:
+  """The stage of the model that the config trains: of a student, that of its teacher."""
+  return (config.get('distill') or config).get('stage')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,10 +3,12 @@
 `config.init_from` is the workdir of the parent.
 """
 
+import json
 import pathlib
 from collections.abc import Iterator
 
 import jax
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from core.errors import UserError
@@ -16,6 +18,7 @@ from training import checkpoint, resume
 from training.monitor import log
 from training.phases import Clock
 from training.plan import Plan, initialise
+from training.stage import model_stage
 from training.state import State
 
 
@@ -55,6 +58,35 @@ def load_parent(config: ConfigDict, mesh: jax.sharding.Mesh) -> Params:
   shardings = lambda shapes: fsdp(shapes, mesh, config.shard_above)
   _, params, _ = checkpoint.load(pathlib.Path(config.init_from), shardings)
   return params
+
+
+def require_parent(workdir: pathlib.Path, config: ConfigDict) -> None:
+  """UserError unless the model in the workdir can be the parent of a run of this config."""
+  require_same_texts(workdir, config)
+  if config.get('distill'):
+    require_teacher(workdir, config)
+
+
+def require_teacher(workdir: pathlib.Path, config: ConfigDict) -> None:
+  """UserError unless a student of this config computes what the model in the workdir does."""
+  old, new = map(_teacher_settings, (checkpoint.load_config(workdir), config))
+  if differ := sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)):
+    has = ', '.join(f'{key}={old[key]}' if key in old else f'no {key}' for key in differ)
+    raise UserError(f'{workdir} cannot be the teacher of this student, because it has {has}.')
+
+
+def _teacher_settings(config: ConfigDict) -> dict:
+  """The keys that say what a model computes, which its student has to share.
+
+  Configs of earlier versions lack keys that are empty.
+  """
+  keys = ('schedule', 'model', 'residual', 'degrade')
+  settings = {key: config[key] for key in keys if config.get(key)}
+  named = flatten_dict(json.loads(ConfigDict(settings).to_json()), sep='.')
+  # What changes no more than rounding, and what only training uses.
+  for key in ('model.dtype', 'model.remat', 'degrade.level'):
+    named.pop(key, None)
+  return {'stage': model_stage(config)} | {key: value for key, value in named.items() if value}
 
 
 def require_same_texts(workdir: pathlib.Path, config: ConfigDict) -> None:

@@ -20,9 +20,8 @@ Apply = Callable[[Params, Video, Time, Condition], Float['b ...']]
 # `diffusion.loss` makes both: from numbers in [0, 1) to times, and from times to weights of losses.
 ToTimes = Callable[[Float[' b']], Time]
 ToWeights = Callable[[Time], Float[' b']]
-ToInputs = Callable[
-  [Float[' b'], Time], Time
-]  # to the times of inputs: `diffusion.loss.less_noisy`
+# From numbers and times to the times of inputs: `diffusion.loss.less_noisy`.
+ToInputs = Callable[[Float[' b'], Time], Time]
 # (key, x_0, batch) -> the condition, of which a part may be computed from the clean video.
 MakeCondition = Callable[[Key, Video, dict], Condition]
 # (frozen parameters, x_0, eps, t, condition) -> the x_0 and the eps that the network is to predict.
@@ -115,8 +114,8 @@ def make_gradient(
   """
 
   def loss(params, frozen, part):
-    x0, given, t, eps, cond = part
-    predicted = apply(merge(params, frozen), process.corrupt(x0, t, eps), given, cond)
+    x0, conditioned, t, eps, cond = part
+    predicted = apply(merge(params, frozen), process.corrupt(x0, t, eps), conditioned, cond)
     x0, eps = target(frozen, x0, eps, t, cond)
     return jnp.mean(weight(t) * squared_error(process, predicted, x0, t, eps))
 

@@ -143,9 +143,8 @@ def make_evaluation(
   """Returns `evaluate(params, batch, key, number) -> losses`, one of each example, to be jitted.
 
   A loss is the mean over this many times, to which `to_times` maps evenly spaced numbers in [0, 1).
-   Noise depends on the key, the number of
-  the batch and the place of an example in it, not on how many examples follow, so that losses on
-  fixed batches can be compared.
+  Noise depends on the key, the number of the batch and the place of an example in it, not on how
+  many examples follow, so that losses on fixed batches can be compared.
   """
 
   def evaluate(params: Params, batch, key: Key, number: Int['']) -> Float[' b']:

@@ -24,7 +24,8 @@ def steadiness(video: UInt8[np.ndarray, 't h w 3'], motion: str) -> dict[str, fl
 
   motion: the one that the caption says, whose path is fitted.
 
-  The numbers are NaN where they do not apply to the motion, and where there is no shape.
+  The numbers are NaN where they do not apply to the motion, where there is no shape, and for a
+  single frame.
 
   overlap: the mean intersection over union of the shape with itself in the next frame, if it
     stands still.
@@ -34,7 +35,7 @@ def steadiness(video: UInt8[np.ndarray, 't h w 3'], motion: str) -> dict[str, fl
   """
   measured = dict.fromkeys(NAMES, np.nan)
   cover = coverage(video)
-  if cover is None:
+  if cover is None or len(video) < 2:
     return measured
   measured['flicker'] = _flicker(video, cover)
   if motion == 'standing still':

@@ -19,15 +19,15 @@ def test_windows_cover_all_frames_and_begin_with_the_last_keyframe_before(frames
     assert before < start <= before + window - KEYFRAME_STEP
 
 
-def test_keyframes_are_given_and_frames_between_are_generated(monkeypatch):
+def test_keyframes_are_kept_and_frames_between_are_generated(monkeypatch):
   """Models that count: keyframes have the values 1, 2, ..., and the others become 200."""
   first = np.arange(1, 21, dtype=np.uint8)[:, None, None, None] * np.ones((8, 8, 3), np.uint8)
-  given = []
+  masks = []
 
   def generated(model, prompts, numbers, condition=None):
     if model == 'keyframes':
       return first[None]
-    given.append(np.asarray(condition.mask)[0, :, 0, 0, 0])
+    masks.append(np.asarray(condition.mask)[0, :, 0, 0, 0])
     clip = np.round((np.asarray(condition.masked_video) + 1) * 127.5).astype(np.uint8)
     return np.where(np.asarray(condition.mask) > 0, clip, np.uint8(200))
 
@@ -36,6 +36,6 @@ def test_keyframes_are_given_and_frames_between_are_generated(monkeypatch):
   video = at_once.in_between('keyframes', between, 80, 'a prompt', 0)
   np.testing.assert_array_equal(video[::4], first)
   assert (np.delete(video, np.s_[::4], axis=0) == 200).all()
-  assert len(given) == 5
-  for mask in given:
+  assert len(masks) == 5
+  for mask in masks:
     np.testing.assert_array_equal(mask, np.arange(20) % 4 == 0)

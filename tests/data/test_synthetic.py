@@ -109,6 +109,14 @@ def test_the_whole_shape_is_always_in_the_frame():
     assert np.abs(drawn['video'][:, 0, 0].astype(int) - back).max() == 0
 
 
+def test_the_highest_leaps_stay_in_the_frame():
+  for index in range(20_000):
+    facts = synthetic.facts(index)
+    if facts.motion == 'bouncing':
+      top = facts.start[1] - facts.leap - synthetic.REACH * facts.radii[0]
+      assert top >= synthetic.MARGIN - 1e-9, facts
+
+
 def test_the_mask_is_where_the_colour_is_rather_than_the_background():
   for index in range(20):
     drawn = clip(index, **FORMAT)

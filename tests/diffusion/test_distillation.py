@@ -9,6 +9,7 @@ from core.condition import Condition
 from diffusion.distillation import make_target, step_times, to_times
 from diffusion.process import Process
 from diffusion.sampler import ddim
+from diffusion.sampling import SPACINGS
 
 KEYS = jax.random.split(jax.random.key(0), 1)
 
@@ -18,11 +19,10 @@ def teacher(xt, t, cond):
   return jnp.tanh(xt + t[:, None, None, None, None])
 
 
-@pytest.mark.parametrize('prediction', ['x0', 'v', 'eps'])
 @pytest.mark.parametrize('shift', [0.0, -4.0])
-def test_a_step_with_the_target_goes_where_the_steps_of_the_teacher_go(prediction, shift):
+def test_a_step_with_the_target_goes_where_the_steps_of_the_teacher_go(shift):
   """The sampler is the reference: its steps of the teacher, and its one step with the target."""
-  process = Process('cosine', shift, prediction)
+  process = Process('cosine', shift)
   times = step_times(process, 'even_angles', 4, 3)
   target = make_target(teacher, process, times, 3)
   x0, eps = jax.random.normal(jax.random.key(1), (2, 4, 2, 3, 3, 1))
@@ -61,3 +61,12 @@ def test_times_of_training_are_those_at_which_a_step_of_the_student_starts():
 def test_no_steps_are_refused(steps, teacher_steps):
   with pytest.raises(ValueError, match='allowed is 1 or more'):
     step_times(Process(), 'even_angles', steps, teacher_steps)
+
+
+def test_the_times_of_a_student_are_those_at_which_it_is_sampled():
+  process = Process('cosine', -1.0)
+  for name in ('even_angles', 'even_times'):
+    times = step_times(process, name, 8, 4)
+    np.testing.assert_allclose(times[::4], SPACINGS[name](process, 8), atol=1e-4)
+  with pytest.raises(ValueError, match='leading, whose times for 8 steps are not among those'):
+    step_times(process, 'leading', 8, 4)

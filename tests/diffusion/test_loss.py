@@ -83,7 +83,7 @@ def test_times_of_beta_are_its_quantiles():
 
 
 def test_half_of_the_inputs_are_less_noisy_than_at_the_time_of_the_network():
-  process = Process(shift=-4.0)
+  process = Process(shift=-4.0, prediction='x0')
   t = process.time(jnp.full(101, -3.0))
   of_inputs = less_noisy(process, 4.0)(jnp.linspace(0, 1, 101), t)
   got = process.log_snr(of_inputs)
@@ -91,6 +91,11 @@ def test_half_of_the_inputs_are_less_noisy_than_at_the_time_of_the_network():
   np.testing.assert_allclose(got[50:], np.linspace(-3, 1, 51), atol=2e-3)
 
 
-def test_by_default_the_network_is_given_the_time_of_its_input():
+def test_v_of_an_input_of_another_time_is_refused():
+  with pytest.raises(UserError, match=r'less_noisy needs schedule.prediction=x0, and got v'):
+    less_noisy(Process(prediction='v'), 4.0)
+
+
+def test_by_default_the_network_is_conditioned_on_the_time_of_its_input():
   t = jnp.linspace(0, 1, 5)
   np.testing.assert_array_equal(less_noisy(Process())(t, t), t)

@@ -44,6 +44,17 @@ def test_the_result_has_the_same_bits_and_the_gradients_are_the_same(case):
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
 
 
+def test_parts_in_bfloat16_are_added_without_rounding():
+  x, kernel, options = arrays('frames')
+  low = lambda a: a.astype(jnp.bfloat16)
+  gradient = lambda run, x, k: jax.jit(jax.grad(lambda k: loss(run, x, k, options)))(k)
+  got, as_a_whole = (gradient(run, low(x), low(kernel)) for run in (convolve, plain))
+  exact = gradient(plain, low(x).astype(jnp.float32), low(kernel).astype(jnp.float32))
+  error = lambda g: float(jnp.linalg.norm(g - exact) / jnp.linalg.norm(exact))
+  assert got.dtype == jnp.bfloat16
+  assert error(got) <= 1.2 * error(as_a_whole) + 1e-3
+
+
 @pytest.mark.parametrize(('which', 'convolutions'), [(0, 2), (1, 2), ((0, 1), 3)])
 def test_no_gradient_is_computed_that_is_not_needed(which, convolutions):
   """One convolution for the result, and one for each gradient: in one part for so few frames."""

@@ -58,6 +58,12 @@ def test_the_rate_rises_then_stays_then_falls_linearly_to_zero_at_the_last_step(
   np.testing.assert_allclose(got, [0, 1, 2, 2, 1.5, 1, 0, 0], rtol=1e-5, atol=1e-6)
 
 
+def test_a_warmup_longer_than_the_stable_part_is_followed_by_the_fall():
+  schedule = rate(100, learning_rate=2.0, warmup=80, decay='wsd')
+  got = [float(schedule(step)) for step in (0, 40, 80, 90, 100)]
+  np.testing.assert_allclose(got, [0, 1, 2, 1, 0], rtol=1e-5, atol=1e-6)
+
+
 def test_without_warmup_the_first_step_has_the_whole_rate():
   assert float(rate(10, learning_rate=2.0, warmup=0, decay='constant')(0)) == 2
   assert float(rate(10, learning_rate=2.0, warmup=0, decay='cosine')(0)) == 2

@@ -63,6 +63,12 @@ def test_flicker_is_the_change_of_the_background():
   assert 4 * 3 / 32 < measured['flicker'] < 4 * 3 / 20
 
 
+def test_nothing_applies_to_a_single_frame():
+  clip = synthetic.clip(0, size=32, frames=1, fps=16)['video']
+  for motion in ('standing still', 'moving up'):
+    assert not np.isfinite([*steadiness(clip, motion).values()]).any()
+
+
 def test_without_a_shape_nothing_applies():
   measured = steadiness(np.zeros((8, 32, 32, 3), np.uint8), 'growing')
   assert all(np.isnan(value) for value in measured.values())
