@@ -14,6 +14,7 @@ from core.typing import Float
 # XLA's CPU backend contracts over many pixels slowly: one core computes the gradient of a kernel
 # of 48 features on 320 frames of 16x16 pixels at 36 GFLOP/s, and at 90 in parts of 16 frames.  In
 # parts of another number of frames than a multiple of four it may be as slow as 26.
+# `python -m benchmarks.kernel_gradients` measures it.
 PIXELS = 4096  # of a part
 MOST_PARTS = 32  # parts are not a loop, in which XLA's CPU backend convolves 50 times more slowly
 
