@@ -128,7 +128,7 @@ DEMO_SSR = {
   'text': {'tokens': 12},
   'data': {'size': 64, 'shorter_side': 128},
   'optim': {'name': 'muon', 'learning_rate': 2e-3, 'decay': 'wsd', 'weight_decay': 0.01},
-  'sampling': {'steps': 8, 'aug_level': 0.05, 'overlap': 3},
+  'sampling': {'steps': 4, 'aug_level': 0.05, 'overlap': 3},
   'evaluate_every': 500,
   'sample_every': 1000,
 }
