@@ -28,7 +28,7 @@ from benchmarks import chart
 from core import command, video
 from core.errors import UserError
 from data import synthetic
-from data.pipeline import SHAPES
+from data.pipeline import SHAPES, motion_weights
 from diffusion.sampling import video_keys
 from pipelines.checkpoints import find_base
 from pipelines.model import Model
@@ -42,7 +42,7 @@ def indices(split: str, captions: set[str], length: int) -> dict[str, list[int]]
   """For each caption, which of the first `length` clips of a split it describes."""
   numbers = {caption: [] for caption in captions}
   for i in range(length):
-    caption = synthetic.facts(i, SHAPES[split]).caption
+    caption = synthetic.facts(i, SHAPES[split], motion_weights(split)).caption
     if caption in numbers:
       numbers[caption].append(i)
   return numbers
@@ -51,7 +51,8 @@ def indices(split: str, captions: set[str], length: int) -> dict[str, list[int]]
 def clips(numbers: list[int], d: ConfigDict, split: str) -> Clips:
   """These clips of a split, in the format of the config `d` of data."""
   options = dict(size=d.size, frames=d.frames, fps=d.fps, seed=SHAPES[split])
-  return np.stack([synthetic.clip(i, **options)['video'] for i in numbers])
+  weights = motion_weights(split)
+  return np.stack([synthetic.clip(i, weights=weights, **options)['video'] for i in numbers])
 
 
 def distances(a: Clips, b: Clips) -> np.ndarray:

@@ -10,7 +10,7 @@ import gc
 import pathlib
 import signal
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import grain
 import numpy as np
@@ -32,6 +32,11 @@ def splits(source: str) -> list[str]:
     return sorted(SHAPES)
   _require_folder(source)
   return dataset.splits(source)
+
+
+def motion_weights(split: str) -> Mapping[str, int]:
+  """How often motions are drawn in a split of the moving shapes: evenly, except for training."""
+  return synthetic.TRAINING_WEIGHTS if split == 'train' else synthetic.EVEN
 
 
 def open_source(
@@ -56,7 +61,7 @@ def open_source(
   if source == SYNTHETIC:
     if split not in SHAPES:
       raise UserError(f'Got split={split!r}; moving shapes have {sorted(SHAPES)}.')
-    return synthetic.MovingShapes(**window, seed=SHAPES[split])
+    return synthetic.MovingShapes(**window, seed=SHAPES[split], weights=motion_weights(split))
   _require_folder(source)
   return dataset.Videos(source, split=split, min_side=min_side, **window)
 

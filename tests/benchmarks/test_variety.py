@@ -16,11 +16,11 @@ def test_distances_are_root_mean_squares_over_all_pixels():
 
 
 def test_a_copied_clip_is_nearest_among_those_that_its_caption_describes():
-  captions = {synthetic.facts(i).caption for i in (3, 7)}
-  numbers = variety.indices('train', captions, 2000)
-  assert numbers[synthetic.facts(3).caption][0] == 3
-  assert all(synthetic.facts(i).caption == c for c, those in numbers.items() for i in those)
-  those = numbers[synthetic.facts(7).caption]
+  caption = lambda i: synthetic.facts(i, weights=synthetic.TRAINING_WEIGHTS).caption
+  numbers = variety.indices('train', {caption(3), caption(7)}, 2000)
+  assert numbers[caption(3)][0] == 3
+  assert all(caption(i) == c for c, those in numbers.items() for i in those)
+  those = numbers[caption(7)]
   clips = variety.clips(those, t2v.get_config('tiny').data, 'train')
   nearest = variety.distances(clips[:1], clips)[0]
   assert nearest[0] == 0

@@ -53,6 +53,14 @@ def test_the_grammar_is_drawn_evenly():
     assert (np.abs(got - 3000 * p) < 4 * np.sqrt(3000 * p)).all()
 
 
+def test_weights_say_how_often_motions_are_drawn():
+  weights = {'spinning': 3, 'bouncing': 2}
+  count = collections.Counter(synthetic.facts(i, weights=weights).motion for i in range(3000))
+  p = np.array([weights.get(motion, 1) for motion in MOTIONS]) / 12
+  got = np.array([count[motion] for motion in MOTIONS])
+  assert (np.abs(got - 3000 * p) < 4 * np.sqrt(3000 * p)).all()
+
+
 def test_a_clip_is_a_function_of_its_index_and_seed():
   a, b = clip(5, **FORMAT), clip(5, **FORMAT)
   np.testing.assert_array_equal(a['video'], b['video'])
