@@ -76,7 +76,7 @@ DEMO = {
     'b2': 0.99,  # with 0.999, the second moment lags behind at this rate, and the loss jumps
     'clip': 0.5,
   },
-  'sampling': {'steps': 40, 'guidance': 2.0},
+  'sampling': {'steps': 16, 'guidance': 2.0},
 }
 DEMO_VIDEO = merge(
   DEMO,
