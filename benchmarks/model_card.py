@@ -1,16 +1,17 @@
 r"""Writes the model card of an exported model: how it was made, its curves and its scores.
 
   python -m training.export --workdir=runs/t2v --out=checkpoints/demo/t2v
-  python -m benchmarks.model_card --workdir=runs/t2v --model=checkpoints/demo/t2v \
+  python -m benchmarks.model_card --workdir=runs/t2v --output=checkpoints/demo/t2v/README.md \
     --config_name=configs/t2v.py:demo --commit=39d38ec --machine='1 core of an AMD EPYC' \
     --scores=runs/shapes.json
 
-`README.md` and `curves.png` are written to the folder of the model.
+The curves are written beside the card: `curves.png`, or `NAME_curves.png` for a card `NAME.md`.
 """
 
 import json
 import math
 import pathlib
+import shlex
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -31,12 +32,18 @@ PARTS = 60  # of a run, over each of which the loss is averaged
 
 
 def card(
-  workdir: pathlib.Path, config_name: str, scores: list[dict], commit: str, machine: str
+  workdir: pathlib.Path,
+  config_name: str,
+  scores: list[dict],
+  commit: str,
+  machine: str,
+  image: str,
 ) -> str:
   """The text of the model card of the run in a workdir.
 
   scores: files of scores, as `evaluation.protocol` describes them.
   commit, machine: with which, and on which, the run was trained.
+  image: the name of the file of the curves.
   """
   config = checkpoint.load_config(workdir)
   params = parameter_shapes(open_stage(config))
@@ -45,12 +52,17 @@ def card(
   step = checkpoint.latest_step(workdir)
   measured = curves.read(workdir / 'metrics.jsonl')
   held_out = next(name for name in measured if name.startswith('evaluation_loss'))
-  parent = config.init_from and f' --config.init_from=runs/{pathlib.Path(config.init_from).name}'
+  flags_of = {'config': config_name, 'workdir': f'runs/{workdir.name}'}
+  if config.init_from:
+    flags_of['config.init_from'] = f'runs/{pathlib.Path(config.init_from).name}'
+  for key in ('image', 'descriptor') if config.style else ():
+    flags_of[f'config.style.{key}'] = config.style[key]
+  command_line = shlex.join(['python', 'train.py', *(f'--{k}={v}' for k, v in flags_of.items())])
   rows = {
     'stage': config.stage,
     'frames': video_format(config),
     'parameters': f'{parameters:,}, of which {count(trained):,} were trained',
-    'command': f'`python train.py --config={config_name} --workdir=runs/{workdir.name}{parent}`',
+    'command': f'`{command_line}`',
     'commit': commit,
     'steps': f'{step:,} of {config.steps:,}, with {config.loader.batch} clips in each',
     'time': f'{seconds_of_steps(workdir) / 3600:.2f} hours of steps',
@@ -63,8 +75,9 @@ def card(
     rows[one['metric']] = f'{text}; {clips_of(one["protocol"])} clips'
   lines = [f'# Model card: {workdir.name}', '', '| | |', '|---|---|']
   lines += [f'| {name} | {value} |' for name, value in rows.items()]
-  lines += ['', 'It was trained on the moving shapes of `data/synthetic.py` alone.', '']
-  lines += ['![The losses of training and of held-out clips, over steps](curves.png)', '']
+  data = 'one picture' if config.style else 'the moving shapes of `data/synthetic.py`'
+  lines += ['', f'It was trained on {data} alone.', '']
+  lines += [f'![The losses of training and of held-out clips, over steps]({image})', '']
   return '\n'.join(lines)
 
 
@@ -93,21 +106,22 @@ def losses(workdir: pathlib.Path) -> dict[str, chart.Curve]:
 
 def main() -> None:
   f = flags.FLAGS
-  workdir, model = pathlib.Path(f.workdir), pathlib.Path(f.model)
-  if not (model / 'config.json').is_file():
-    raise UserError(f'{model} is no exported model: it has no config.json.')
+  workdir, output = pathlib.Path(f.workdir), pathlib.Path(f.output)
+  if output.suffix != '.md' or not output.parent.is_dir():
+    raise UserError(f'--output={output}: allowed is a .md file in a folder that exists.')
+  curves_file = 'curves.png' if output.stem == 'README' else f'{output.stem}_curves.png'
   scores = [json.loads(pathlib.Path(file).read_text('utf-8')) for file in f.scores]
-  text = card(workdir, f.config_name, scores, f.commit, f.machine)
+  text = card(workdir, f.config_name, scores, f.commit, f.machine, curves_file)
   image = chart.line_chart(losses(workdir), x_label='step', y_label='log10 of the loss')
-  chart.save(image, model / 'curves.png')
-  with new_file(model / 'README.md') as file:
+  chart.save(image, output.parent / curves_file)
+  with new_file(output) as file:
     file.write_text(text, 'utf-8')
   print(text)
 
 
 if __name__ == '__main__':
   flags.DEFINE_string('workdir', None, 'Workdir of the run.', required=True)
-  flags.DEFINE_string('model', None, 'Folder of the exported model.', required=True)
+  flags.DEFINE_string('output', None, 'File of the card, .md.', required=True)
   flags.DEFINE_string('config_name', None, 'Config and scale of the run.', required=True)
   flags.DEFINE_list('scores', [], 'Files of scores, .json.')
   flags.DEFINE_string('commit', None, 'Commit of the run.', required=True)
