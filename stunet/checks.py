@@ -31,6 +31,8 @@ def check_config(model: nn.Module) -> None:
       f'temporal_strides begins with {model.temporal_strides[0]}; it must be 1, because nothing '
       'is resampled before level 0.'
     )
+  if model.frame_step != int(model.frame_step) or model.frame_step < 1:
+    raise UserError(f'frame_step is {model.frame_step:g}; allowed are whole numbers from 1.')
   for i in range(levels):
     _check_level(model, i)
 

@@ -47,7 +47,7 @@ class Modulation(nn.Module):
   """
 
   waves: int  # cosines along each side of a frame; with 1, scale and shift are the same everywhere
-  frame_step: float
+  frame_step: int
   activation: str
   dtype: str
 
@@ -81,7 +81,7 @@ class TemporalConv(nn.Module):
   groups: int
   activation: str
   dtype: str
-  frame_step: float = 1.0
+  frame_step: int = 1
 
   @nn.compact
   def __call__(self, x: Video, emb: Float['b d'] | None = None) -> Video:
@@ -114,7 +114,7 @@ class TemporalAttention(nn.Module):
   groups: int
   activation: str
   dtype: str
-  frame_step: float = 1.0
+  frame_step: int = 1
 
   @nn.compact
   def __call__(self, x: Video, emb: Float['b d'] | None = None) -> Video:
@@ -174,7 +174,7 @@ def frame_rms(x: Video) -> Float['b t 1 1 1']:
   return jnp.sqrt(square + 1e-8).astype(x.dtype)
 
 
-def frame_positions(t: int, d: int, step: float = 1.0) -> Float['t d']:
+def frame_positions(t: int, d: int, step: int = 1) -> Float['t d']:
   """Sinusoidal encoding of the indices of frames (Vaswani et al., 2017), for any number of frames.
 
   step: the difference between the indices of adjacent frames.

@@ -63,6 +63,9 @@ class STUNet(nn.Module):
   `temporal_strides[i]`, after the one in space; a TemporalConv after every unit except at the
   coarsest level; and `temporal_attentions[i]` TemporalAttentions after every unit of level i, which
   in the paper are only at the coarsest.  With small frames, finer levels can afford them too.
+
+  A model can be trained on every `frame_step`-th frame of clips first.  These frames are resampled
+  by as much less, so that the coarser levels get the same frames of a clip in either case.
   """
 
   channels: Sequence[int]  # of each level, the finest first
@@ -82,9 +85,7 @@ class STUNet(nn.Module):
   emb_features: int = 0  # 0: four times the channels of the finest level
   noise_level_embedding: bool = False  # whether the condition's noise level is embedded
   temporal_scale_shift: bool = False  # whether time, text and position modulate temporal blocks
-  frame_step: float = (
-    1.0  # between positions of adjacent frames: 4 for every fourth frame of a clip
-  )
+  frame_step: int = 1  # 4 for a video of every fourth frame of a clip
   groups: int = 32
   activation: str = 'gelu'
   residual_scale: float = 1.0  # of a ResBlock's sum; 1/sqrt 2 in DeepFloyd IF's upscalers
@@ -95,7 +96,7 @@ class STUNet(nn.Module):
   @property
   def temporal_factor(self) -> int:
     """The number of frames that share one frame of the coarsest level."""
-    return math.prod(self.temporal_strides) if self.temporal else 1
+    return math.prod(stride for stride, _ in self._levels_in_time()) if self.temporal else 1
 
   def check_frames(self, frames: int) -> None:
     """UserError unless a clip may have so many frames: one, or a multiple of the factor."""
@@ -107,7 +108,7 @@ class STUNet(nn.Module):
     checks.check_config(self)
     checks.check_inputs(self, x, cond)
     # A single frame is not resampled in time.
-    strides = self.temporal_strides if x.shape[1] > 1 else (1,) * len(self.channels)
+    strides = [stride if x.shape[1] > 1 else 1 for stride, _ in self._levels_in_time()]
     coarsest = len(self.channels) - 1
     embedded = self._embed(t, cond)
 
@@ -143,6 +144,18 @@ class STUNet(nn.Module):
     x = ACTIVATIONS[self.activation](per_frame(norm_out)(x))  # b t0 h0 w0 k
     x = per_frame(conv_out)(x)  # b t0 h0 w0 k
     return pixel_shuffle(x.astype(jnp.float32), self.patch)  # b t h w o
+
+  def _levels_in_time(self) -> list[tuple[int, int]]:
+    """Of each level, the stride on entering it and the step between positions of its frames.
+
+    Strides are divided by the frame step, the finest first, until nothing of it is left.
+    """
+    levels, step = [], int(self.frame_step)
+    for stride in self.temporal_strides:
+      shared = math.gcd(stride, step)
+      step //= shared
+      levels.append((stride // shared, step))
+    return levels
 
   def _embed(self, t, cond):
     """The embeddings of the time and of the condition.
@@ -181,7 +194,7 @@ class STUNet(nn.Module):
       groups=self.groups,
       activation=self.activation,
       dtype=self.dtype,
-      frame_step=self.frame_step,
+      frame_step=self._levels_in_time()[i][1],
       name=name,
     )
 

@@ -41,7 +41,7 @@ class Unit(nn.Module):
   groups: int
   activation: str
   dtype: str
-  frame_step: float
+  frame_step: int
 
   @nn.compact
   def __call__(self, x: Video, embedded: Embedded) -> Float['b t h w f']:

@@ -127,11 +127,11 @@ def test_a_frame_is_encoded_by_its_index_whatever_the_length():
 
 
 def test_every_fourth_frame_has_the_position_that_it_has_in_the_whole_clip():
-  np.testing.assert_allclose(frame_positions(20, 6, 4.0), positions(80, 6)[::4], atol=1e-5)
+  np.testing.assert_allclose(frame_positions(20, 6, 4), positions(80, 6)[::4], atol=1e-5)
   x = clip(3)
   for module in (CONV, ATTENTION):
     p, got = layer(module, x, EMB)
-    sparse = module.clone(frame_step=4.0)
+    sparse = module.clone(frame_step=4)
     assert relative_error(got(x, EMB), jax.jit(sparse.apply)({'params': p}, x, EMB)) > 1e-3
 
 

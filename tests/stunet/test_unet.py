@@ -103,6 +103,32 @@ def test_every_nth_frame_of_any_clip_is_the_image_models_output(inflated):
     assert relative_error(got[:, k * inflated.n], wanted[:, k]) <= 1e-5
 
 
+def test_of_every_fourth_frame_the_coarse_levels_compute_what_they_do_of_all():
+  """A model of all frames, whose finest level is still the image model's and whose resampling in
+  time is new, gets every frame four times: it has the output of the model of every fourth frame."""
+  options = FEW | {
+    'channels': (16, 16, 32), 'down_units': (1, 1, 1), 'up_units': (1, 1, 1),
+    'attention': ('none', 'joint', 'joint'), 'temporal_strides': (1, 4, 2),
+    'temporal_attentions': (0, 1, 1), 'temporal_scale_shift': True,
+  }  # fmt: skip
+  every, fourth = STUNet(**options), STUNet(**options, frame_step=4)
+  assert (every.temporal_factor, fourth.temporal_factor) == (8, 2)
+  x, t, cond = inputs(frames=4)
+  shapes = shapes_of(fourth, x, t, cond)
+  assert jax.tree.map(jnp.shape, shapes) == jax.tree.map(
+    jnp.shape, shapes_of(every, jnp.repeat(x, 4, 1), t, cond)
+  )
+  params = names(random_params(shapes))
+  first = fresh(fourth, x, t, cond, select=lambda params: params)
+  at_init = (r'(down|up)0_.*/temporal.*', r'temporal_(down|up).*')
+  params = nest({n: names(first)[n] if matches(n, at_init) else p for n, p in params.items()})
+  want = jax.jit(fourth.apply)({'params': params}, x, t, cond)
+  got = jax.jit(every.apply)({'params': params}, jnp.repeat(x, 4, 1), t, cond)
+  assert relative_error(want[:, 0], want[:, 1]) > 0.1
+  for k in range(4):
+    assert relative_error(got[:, k::4], want) <= 1e-5
+
+
 @pytest.mark.parametrize('inflated', [next(iter(VARIANTS.values()))], indirect=True, ids=['N=2'])
 def test_one_frame_is_the_image_models_output(inflated):
   assert relative_error(inflated.apply(inflated.x[:, :1]), inflated.image[:, :1]) <= 1e-5
