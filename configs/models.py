@@ -99,7 +99,7 @@ DEMO_VIDEO = merge(
 DEMO_SPARSE = merge(
   DEMO_VIDEO,
   {
-    'model': {'frame_step': 4.0},
+    'model': {'frame_step': 4},
     'data': {'frames': 20, 'fps': 4.0},
     'loader': {'batch': 8},
     'optim': {'learning_rate': 4e-3},

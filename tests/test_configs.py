@@ -239,7 +239,7 @@ def test_a_model_of_few_frames_becomes_that_of_all(stage):
   same = lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype)
   assert jax.tree.all(jax.tree.map(same, shapes(stage, 'demo_sparse'), shapes(stage, 'demo')))
   sparse, all_ = (get_config(stage, scale) for scale in ('demo_sparse', 'demo'))
-  position_rate = lambda config: config.model.get('frame_step', 1.0) * config.data.fps
+  position_rate = lambda config: config.model.get('frame_step', 1) * config.data.fps
   assert position_rate(sparse) == position_rate(all_)
   assert sparse.data.frames / sparse.data.fps == all_.data.frames / all_.data.fps
 

@@ -133,7 +133,7 @@ def test_a_teacher_computes_what_its_student_does(workdirs):
   for parent in (teacher, student):
     require_parent(parent, config)
   for changes, key in (
-    ({'model.frame_step': 4.0}, 'it has no model.frame_step'),
+    ({'model.frame_step': 4}, 'it has no model.frame_step'),
     ({'schedule.shift': -1.0}, 'it has no schedule.shift'),
     ({'distill.stage': 't2i'}, 'stage=t2v'),
   ):
