@@ -168,7 +168,8 @@ def test_the_target_is_the_video_that_the_teacher_makes_with_guidance(stage):
   noise = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:]))(first)
   got, _ = opened.target(params, x0, noise, jnp.ones(1), cond)
 
-  sample = make_sample(opened.process, sampler='ddim', steps=3, threshold='dynamic')
+  options = dict(steps=3, threshold='dynamic', spacing=config.sampling.spacing)
+  sample = make_sample(opened.process, sampler='ddim', **options)
   teacher = guided(
     network(STAGES[stage](config, None, None).apply, params[TEACHER], opened.process), 2.5
   )
