@@ -19,6 +19,7 @@ from core.errors import UserError
 
 # isort: split
 import contextlib
+import functools
 import os
 import pathlib
 import shlex
@@ -53,6 +54,7 @@ from training.samples import make_write_samples, videos_at_once
 from training.start import open_state, require_parent
 from training.state import State
 from training.stops import catching_signals
+from training.texts import open_texts
 from training.trackers import open_tracker, require_tracker
 from training.validation import make_evaluate
 
@@ -119,7 +121,8 @@ def train(
   """
   require_valid(config, workdir, start_over=start_over)
   mesh = make_mesh(config.mesh)
-  plan = make_plan(config, mesh, open_stage)
+  encode = open_texts(config)
+  plan = make_plan(config, mesh, functools.partial(open_stage, encode=encode))
   if plan.frozen and not config.init_from:
     raise UserError('Frozen parameters need a trained model: --config.init_from=WORKDIR.')
   log(f'{count(plan.state.params):,} parameters to train, {count(plan.frozen):,} frozen')

@@ -50,6 +50,7 @@ def get_config() -> ConfigDict:
       'tokens': 16,  # the length of every text in tokens: shorter ones are padded, longer ones cut
       'width': 64,  # the number of features of a token
       'dtype': 'float32',  # in which T5 computes, and in which embeddings are cached
+      'stored_dtype': '',  # to which T5's embeddings are rounded, as text.embed does; '' is dtype
       'cache': '',  # a folder for the embeddings of captions by T5; '' is no cache
       'mask_padding': False,  # whether attention leaves out padding; `hashed` always does
     }

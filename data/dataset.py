@@ -105,6 +105,29 @@ def splits(directory: str) -> list[str]:
   return sorted(integrity.open_builder(directory).info.splits)
 
 
+def shards(directory: str) -> dict[str, tuple[str, range]]:
+  """The split and the records of each shard of a dataset, by a name such as `train-00003`.
+
+  ValueError if a file of the dataset is missing or truncated.
+  """
+  builder = integrity.open_builder(directory)
+  named = {}
+  for split in sorted(builder.info.splits):
+    integrity.require_complete(builder, split)
+    first = 0
+    for number, length in enumerate(builder.info.splits[split].shard_lengths):
+      named[f'{split}-{number:05}'] = split, range(first, first + length)
+      first += length
+  return named
+
+
+def captions(directory: str, split: str, records: range) -> Iterator[str]:
+  """The captions of these records of a split."""
+  source = integrity.open_builder(directory).as_data_source(split=split)
+  for index in records:
+    yield source[index]['caption'].decode()
+
+
 class Videos:
   """A data source, as `data.pipeline` defines it, of random windows of a dataset's clips.
 

@@ -20,7 +20,6 @@ from diffusion.sampling import InitialVideo
 from pipelines.cascade import to_host, window_mesh
 from pipelines.stages import open_stage
 from pipelines.text_to_video import clip_mesh
-from text.encoder import open_encoder
 from training.stage import Stage
 
 Pixels = UInt8[np.ndarray, 't h w 3']
@@ -69,7 +68,7 @@ class Model:
     condition: Condition = Condition(),  # noqa: B008
   ) -> Condition:
     """The condition with the embedded prompts as its text."""
-    text, mask = map(jnp.asarray, open_encoder(**self.config.text)(prompts))
+    text, mask = map(jnp.asarray, self.stage.encode(prompts))
     return condition.replace(text=text, text_mask=mask)
 
   def place(self, tree):

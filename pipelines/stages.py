@@ -17,7 +17,7 @@ from core.condition import Condition
 from core.errors import UserError
 from core.params import TEACHER, cast_kernels, without_teacher
 from core.sharding import replicate
-from core.typing import Bool, Float, Key, Params, Video
+from core.typing import Key, Params, Video
 from data.masks import Masked
 from data.pictures import Picture
 from data.pipeline import SYNTHETIC, open_source, splits
@@ -28,12 +28,14 @@ from diffusion.sampler import OnStep
 from diffusion.sampling import THRESHOLDS
 from pipelines.cascade import make_super_resolution
 from pipelines.checks import require_student
+from pipelines.default_conditions import with_empty_mask, with_null_text
 from pipelines.text_to_video import make_text_to_video
 from ssr.degrade import downsample, make_degrade
 from ssr.model import adding_low_res, with_upsampled_low_res
 from stunet.adapters import add_adapters, merge_adapters
 from stunet.unet import STUNet
 from text.encoder import open_encoder
+from text.hashed import Encoder
 from training import checkpoint
 from training.monitor import log
 from training.stage import Data, Shapes, Stage, model_stage
@@ -43,31 +45,37 @@ Init = Callable[..., Params]  # (key, xt, t, cond) -> params
 
 
 def open_stage(
-  config: ConfigDict, on_step: OnStep | None = None, mesh: jax.sharding.Mesh | None = None
+  config: ConfigDict,
+  on_step: OnStep | None = None,
+  mesh: jax.sharding.Mesh | None = None,
+  encode: Encoder | None = None,
 ) -> Stage:
   """The stage of a config.  ValueError if a part of the config is wrong.
 
   on_step: called when a step of sampling is done: see `make_sample`.
   mesh: the devices over which super-resolution shards its windows.
+  encode: the encoder of its texts; by default the one that the config names, which is opened when a
+    text is first encoded.
   """
   if (name := config.get('stage')) not in STAGES:
     raise UserError(f'Unknown stage: {name!r}.  Allowed: {", ".join(sorted(STAGES))}.')
-  return STAGES[name](config, on_step, mesh)
+  encode = encode or (lambda texts: open_encoder(**config.text)(texts))
+  return STAGES[name](config, encode, on_step, mesh)
 
 
 def text_to_video(
-  config: ConfigDict, on_step: OnStep | None, mesh: jax.sharding.Mesh | None
+  config: ConfigDict, encode: Encoder, on_step: OnStep | None, mesh: jax.sharding.Mesh | None
 ) -> Stage:
   """Images or videos from texts."""
-  return _from_text(config, *open_network(config), on_step)
+  return _from_text(config, encode, *open_network(config, encode), on_step)
 
 
 def masked_text_to_video(
-  config: ConfigDict, on_step: OnStep | None, mesh: jax.sharding.Mesh | None
+  config: ConfigDict, encode: Encoder, on_step: OnStep | None, mesh: jax.sharding.Mesh | None
 ) -> Stage:
   """Videos from texts and from parts of a video, which a mask gives (Lumiere, Sec. 4.2)."""
-  init, apply = open_network(config)
-  stage = _from_text(config, init, with_empty_mask(apply), on_step)
+  init, apply = open_network(config, encode)
+  stage = _from_text(config, encode, init, with_empty_mask(apply), on_step)
   *shape, _ = stage.batch['video'].shape
   open_masked = lambda split: Masked(stage.data.open(split), config.masks.to_dict())
   return dataclasses.replace(
@@ -79,10 +87,12 @@ def masked_text_to_video(
   )
 
 
-def style(config: ConfigDict, on_step: OnStep | None, mesh: jax.sharding.Mesh | None) -> Stage:
+def style(
+  config: ConfigDict, encode: Encoder, on_step: OnStep | None, mesh: jax.sharding.Mesh | None
+) -> Stage:
   """Images in the style of one picture, from low-rank adapters unless their rank is 0 (Lumiere,
   Sec. 4.1)."""
-  init, apply = open_network(config)
+  init, apply = open_network(config, encode)
   s = config.style
   if s.rank:
     init = with_adapters(init, s.rank)
@@ -93,14 +103,14 @@ def style(config: ConfigDict, on_step: OnStep | None, mesh: jax.sharding.Mesh | 
     open=lambda split: Picture(pathlib.Path(s.image), caption, config.data.size, warn=log),
     endless=True,
   )
-  return dataclasses.replace(_from_text(config, init, apply, on_step), data=data)
+  return dataclasses.replace(_from_text(config, encode, init, apply, on_step), data=data)
 
 
 def super_resolution(
-  config: ConfigDict, on_step: OnStep | None, mesh: jax.sharding.Mesh | None
+  config: ConfigDict, encode: Encoder, on_step: OnStep | None, mesh: jax.sharding.Mesh | None
 ) -> Stage:
   """Images or videos from texts and low-resolution videos (Lumiere, Sec. 3.2)."""
-  init, apply = open_network(config)
+  init, apply = open_network(config, encode)
   process, d, factor = Process(**config.schedule), config.data, config.degrade.factor
   adding = config.get('residual', False)  # absent from workdirs of the first versions
   if adding and process.prediction != 'x0':
@@ -119,6 +129,7 @@ def super_resolution(
     init=with_upsampled_low_res(init),
     apply=apply,
     process=process,
+    encode=encode,
     data=_clips(config),
     batch={**_video(config), **_text(config)},
     make_condition=make_degrade(**config.degrade),
@@ -129,7 +140,9 @@ def super_resolution(
   )
 
 
-def distilled(config: ConfigDict, on_step: OnStep | None, mesh: jax.sharding.Mesh | None) -> Stage:
+def distilled(
+  config: ConfigDict, encode: Encoder, on_step: OnStep | None, mesh: jax.sharding.Mesh | None
+) -> Stage:
   """A student of a model of another stage: see `diffusion.distillation`.
 
   The teacher's parameters are in a tree of their own, `TEACHER`, among the student's.  They are
@@ -140,7 +153,7 @@ def distilled(config: ConfigDict, on_step: OnStep | None, mesh: jax.sharding.Mes
     teachers = ', '.join(sorted(STAGES.keys() - {config.stage}))
     raise UserError(f'distill.stage is {d.stage!r}; allowed is that of the teacher: {teachers}.')
   require_student(config)
-  stage = STAGES[d.stage](config, on_step, mesh)
+  stage = STAGES[d.stage](config, encode, on_step, mesh)
   process = stage.process
   times = distillation.step_times(process, s.spacing, s.steps, d.teacher_steps)
   threshold = THRESHOLDS[s.get('threshold', 'static')]
@@ -172,7 +185,9 @@ STAGES = {
 }
 
 
-def _from_text(config: ConfigDict, init: Init, apply: Apply, on_step: OnStep | None) -> Stage:
+def _from_text(
+  config: ConfigDict, encode: Encoder, init: Init, apply: Apply, on_step: OnStep | None
+) -> Stage:
   """The stage of a network whose videos are sampled from texts alone."""
   process = Process(**config.schedule)
   STUNet(**config.model).check_frames(config.data.frames)
@@ -180,12 +195,13 @@ def _from_text(config: ConfigDict, init: Init, apply: Apply, on_step: OnStep | N
 
   def sample_inputs(batch):
     prompts = config.sample_prompts
-    return prompts, Condition(*map(jnp.asarray, open_encoder(**config.text)(prompts)))
+    return prompts, Condition(*map(jnp.asarray, encode(prompts)))
 
   return Stage(
     init=init,
     apply=apply,
     process=process,
+    encode=encode,
     data=_clips(config),
     batch={**_video(config), **_text(config)},
     make_condition=condition_on_text,
@@ -196,7 +212,7 @@ def _from_text(config: ConfigDict, init: Init, apply: Apply, on_step: OnStep | N
   )
 
 
-def open_network(config: ConfigDict) -> tuple[Init, Apply]:
+def open_network(config: ConfigDict, encode: Encoder) -> tuple[Init, Apply]:
   """`init` and `apply` of the U-Net of a config, with its kernels cast to the dtype of products."""
   model = STUNet(**config.model)
   init = lambda key, *inputs: model.init(key, *inputs)['params']
@@ -209,39 +225,7 @@ def open_network(config: ConfigDict) -> tuple[Init, Apply]:
   # A program can be compiled for a text encoder that is not there yet, whose `source` is ''.
   if config.text.get('source', 'hashed') in ('', 'hashed'):
     return init, apply
-  return init, with_null_text(apply, *map(jnp.asarray, open_encoder(**config.text)([''])))
-
-
-def with_null_text(apply: Apply, null: Float['1 n d'], null_mask: Bool['1 n']) -> Apply:
-  """`apply(params, xt, t, cond)` of a network that gets the embedding `null` where the text is
-  dropped.
-
-  A pretrained text encoder has an embedding of the empty text.  Image models that were trained with
-  it got this embedding where the text was dropped (DeepFloyd IF).
-  """
-
-  def apply_with_null_text(params, xt, t, cond):
-    if cond.text_mask is None:
-      return apply(params, xt, t, cond)
-    dropped = ~cond.text_mask.any(-1)[:, None]
-    text = jnp.where(dropped[..., None], null.astype(cond.text.dtype), cond.text)
-    mask = cond.text_mask | dropped & null_mask
-    return apply(params, xt, t, cond.replace(text=text, text_mask=mask))
-
-  return apply_with_null_text
-
-
-def with_empty_mask(apply: Apply) -> Apply:
-  """`apply(params, xt, t, cond)` of a network conditioned on masked videos, with a mask of zeros if
-  the condition has none."""
-
-  def apply_with_mask(params, xt, t, cond):
-    if cond.mask is None:
-      mask = jnp.zeros((*xt.shape[:-1], 1), xt.dtype)
-      cond = cond.replace(masked_video=jnp.zeros_like(xt), mask=mask)
-    return apply(params, xt, t, cond)
-
-  return apply_with_mask
+  return init, with_null_text(apply, *map(jnp.asarray, encode([''])))
 
 
 def with_adapters(init: Init, rank: int) -> Init:

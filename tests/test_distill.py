@@ -14,7 +14,7 @@ from diffusion.sampling import InitialVideo, make_sample, video_keys
 from pipelines.checkpoints import find_base
 from pipelines.checks import require_initial_video
 from pipelines.model import Model
-from pipelines.stages import STAGES, open_stage
+from pipelines.stages import open_stage
 from stunet.unet import STUNet
 from tests.oracles import random_params
 from tests.scripts import script
@@ -170,9 +170,8 @@ def test_the_target_is_the_video_that_the_teacher_makes_with_guidance(stage):
 
   options = dict(steps=3, threshold='dynamic', spacing=config.sampling.spacing)
   sample = make_sample(opened.process, sampler='ddim', **options)
-  teacher = guided(
-    network(STAGES[stage](config, None, None).apply, params[TEACHER], opened.process), 2.5
-  )
+  config.stage = stage
+  teacher = guided(network(open_stage(config).apply, params[TEACHER], opened.process), 2.5)
   want = sample(teacher, cond, x0.shape[1:], keys)
   np.testing.assert_allclose(got, want, atol=1e-3)
   swapped = {**params[TEACHER], TEACHER: without_teacher(params)}

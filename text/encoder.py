@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Float, Shaped
 
 from core import weights
 from core.errors import UserError
@@ -23,7 +24,7 @@ from text.hashed import Encoder
 from text.t5 import T5Encoder, shapes
 
 DTYPES = ('bfloat16', 'float32')
-TEXTS = 16  # in every batch, so that T5 is compiled once for any number of texts
+STORED_DTYPES = ('bfloat16', 'float16', 'float32')
 MIN_SHARDED = 2**16  # parameters with fewer numbers are replicated
 SAMPLE_BYTES = 2**20  # from the beginning and the end of a file, which identify it
 
@@ -36,6 +37,7 @@ def open_encoder(
   dtype: str = 'float32',
   cache: str = '',
   mask_padding: bool = False,
+  stored_dtype: str = '',
 ) -> Encoder:
   """Returns `encode(texts) -> (text, mask)`: `b n d` embeddings in float32, and a mask (`b n`).
 
@@ -45,6 +47,8 @@ def open_encoder(
   cache: a folder that caches the embeddings of T5 and may be shared; no cache if empty.
   mask_padding: whether the mask is true only for the text's own tokens, and the embeddings of
     padding are zero.  `hashed` always does so.
+  stored_dtype: the dtype to which embeddings of T5 are rounded, so that they have the same bits as
+    embeddings that `text.embed` stored in it; `dtype` if empty.
 
   T5 is loaded, sharded over the devices of this process, when a text that is not in the cache is
   first encoded.  It attends only to the text's own tokens, but also returns embeddings of padding;
@@ -56,15 +60,17 @@ def open_encoder(
 
   ValueError if an argument is not allowed, or the folder is incomplete.
   """
-  return _opened(source, tokens, width, dtype, cache, mask_padding)
+  return _opened(source, tokens, width, dtype, cache, mask_padding, stored_dtype or dtype)
 
 
 @functools.cache
-def _opened(source, tokens, width, dtype, cache, mask_padding) -> Encoder:
+def _opened(source, tokens, width, dtype, cache, mask_padding, stored_dtype) -> Encoder:
   if source == 'hashed':
     return hashed.encoder(tokens, width)
   if dtype not in DTYPES:
     raise UserError(f'Got dtype={dtype}; allowed are {", ".join(DTYPES)}.')
+  if stored_dtype not in STORED_DTYPES:
+    raise UserError(f'Got stored_dtype={stored_dtype}; allowed are {", ".join(STORED_DTYPES)}.')
   if pathlib.Path(cache).is_file():
     raise UserError(f'Got cache={cache}, which is a file; allowed is a folder, which may be new.')
   if not source:
@@ -78,12 +84,12 @@ def _opened(source, tokens, width, dtype, cache, mask_padding) -> Encoder:
   tokenize = tokenizer.open_tokenizer(tokenizer.find(folder), tokens)
   embed = _lazy_embedder(model, files)
   if cache:
-    identity = _identity(folder, files, dtype)
+    identity = fingerprint(folder, files, dtype)
     embed = cached(embed, pathlib.Path(cache), identity, width, dtype, padding=not mask_padding)
 
   def encode(texts: Sequence[str]):
     ids, mask = tokenize(texts)
-    text = np.asarray(embed(ids, mask), np.float32)
+    text = _rounded(embed(ids, mask), stored_dtype)
     if mask_padding:
       return np.where(mask[..., None], text, np.float32(0)), mask
     return text, np.ones_like(mask)
@@ -136,18 +142,20 @@ def load(model: T5Encoder, files: dict[str, weights.Stored], devices: Sequence) 
 
 
 def embedder(model: T5Encoder, params: Params) -> Embed:
-  """Returns `embed(ids, mask)` for any number of texts, in the dtype of the model."""
+  """Returns `embed(ids, mask)` for any number of texts, in the dtype of the model.
+
+  Each text is embedded alone.  In a batch, the last bits of an embedding can depend on how many
+  texts there are and on the place of the text among them, because products of other shapes are
+  summed in other orders.
+  """
   apply = jax.jit(lambda params, ids, mask: model.apply({'params': params}, ids, mask))
   mesh = jax.tree.leaves(params)[0].sharding.mesh
 
   def embed(ids, mask):
     text = np.empty((*ids.shape, model.width), np.dtype(model.dtype))
-    for i in range(0, len(ids), TEXTS):
-      chunk = slice(i, i + TEXTS)
-      # Rows of the last chunk are repeated to fill it.
-      filled = [np.resize(x[chunk], (TEXTS, x.shape[1])) for x in (ids, mask)]
-      with jax.set_mesh(mesh):  # the caller may have set the mesh of training
-        text[chunk] = np.asarray(apply(params, *filled))[: len(ids) - i]
+    with jax.set_mesh(mesh):  # the caller may have set the mesh of training
+      for i in range(len(ids)):
+        text[i] = np.asarray(apply(params, ids[i : i + 1], mask[i : i + 1]))[0]
     return text
 
   return embed
@@ -165,8 +173,22 @@ def _lazy_embedder(model, files) -> Embed:
   return embed
 
 
-def _identity(folder, files, dtype) -> bytes:
-  """A digest that identifies the encoder, computed without reading all of its weights.
+def _rounded(text: Shaped[np.ndarray, 'b n d'], dtype: str) -> Float[np.ndarray, 'b n d']:
+  """Embeddings in float32, rounded to this dtype; UserError if it cannot represent them."""
+  with np.errstate(over='ignore'):
+    rounded = text.astype(np.dtype(dtype)).astype(np.float32)
+  if dtype == 'float16' and not np.isfinite(rounded).all():
+    raise UserError(
+      'An embedding is larger than the largest number of float16; allowed as stored_dtype are '
+      'bfloat16 and float32.'
+    )
+  return rounded
+
+
+def fingerprint(folder: pathlib.Path, files: dict[str, weights.Stored], dtype: str) -> bytes:
+  """A digest that identifies a T5 and its `dtype`, computed without reading all of its weights.
+
+  files: its tensors, as `open_t5` returns them.
 
   Training changes every weight, so two models of one size differ in any part of their files.
   """

@@ -5,7 +5,6 @@ from ml_collections import ConfigDict
 
 from core.sharding import rows
 from data.pipeline import batches
-from text.encoder import open_encoder
 from training.monitor import log
 from training.stage import Stage
 from training.validation import evaluation_rows, fixed_batches, open_validation
@@ -16,7 +15,7 @@ def open_batches(config: ConfigDict, stage: Stage, mesh: jax.sharding.Mesh):
 
   Each batch holds only the rows that the devices of this process need.
   """
-  encode, source = open_encoder(**config.text), stage.data.open('train')
+  encode, source = stage.encode, stage.data.open('train')
   validation = open_validation(config, stage, source)
   log(f'{len(source):,} examples to train on; {validation.metric} is of {validation.description}')
   clips = config.evaluate_batch

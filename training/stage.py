@@ -12,6 +12,7 @@ from core.condition import Condition
 from core.typing import Params
 from diffusion.process import Process
 from diffusion.sampling import Generate
+from text.hashed import Encoder
 from training.step import Apply, MakeCondition, Target, ToTimes, clean
 
 Shapes = Mapping[str, jax.ShapeDtypeStruct]  # of one example or one video, without the batch axis
@@ -39,6 +40,7 @@ class Stage:
   init: Callable[..., Params]  # (key, xt, t, cond) -> params
   apply: Apply
   process: Process
+  encode: Encoder  # of its texts: captions and prompts
   data: Data
   batch: Shapes  # the arrays of a training example, by their keys in a batch
   make_condition: MakeCondition  # (key, x_0, batch) -> the condition of training examples

@@ -9,12 +9,8 @@ import pytest
 
 from configs import t2v, t2v_masked
 from core.condition import Condition
-from pipelines.stages import (
-  STAGES,
-  condition_on_masked_video,
-  open_stage,
-  with_null_text,
-)
+from pipelines.default_conditions import with_null_text
+from pipelines.stages import STAGES, condition_on_masked_video, open_stage
 from stunet.inflate import inflate
 from tests.conftest import HAS_FUSION_EMITTERS_FLAG, ROOT, SMALL
 from tests.oracles import random_params
