@@ -15,7 +15,7 @@ def decoded(data: bytes) -> str:
 
   ValueError if it is in another encoding, with the line number of the first invalid byte.
   """
-  if data.startswith(_UTF_16) or b'\0' in data:
+  if is_utf_16(data) or b'\0' in data:
     raise UserError('it is UTF-16, or not text; allowed is UTF-8')
   try:
     return data.decode('utf-8-sig')
@@ -25,6 +25,11 @@ def decoded(data: bytes) -> str:
     raise UserError(
       f'line {line}: byte 0x{byte:02x} is not UTF-8, but perhaps Windows-1252; allowed is UTF-8'
     ) from error
+
+
+def is_utf_16(data: bytes) -> bool:
+  """Whether a file begins like text in UTF-16 or UTF-32: with their mark, or with a NUL."""
+  return data.startswith(_UTF_16) or b'\0' in data[:4]
 
 
 def lines(text: str) -> list[str]:

@@ -1,6 +1,6 @@
 """Builds a dataset from a folder of videos and their captions.
 
-python -m data.builder --videos=DIR --captions=FILE.jsonl --out=DIR
+python -m data.builder --videos=DIR --captions=FILE --out=DIR
 """
 
 import core.early  # noqa: F401
@@ -24,7 +24,7 @@ from absl import flags, logging
 from core import command, interrupt, unicode
 from core.folder import new_folder
 from core.writable import require_folder
-from data import captions, dataset, decode, splits
+from data import captions, dataset, decode, manifest, splits
 
 MAX_BYTES = 2**30  # of a file; the format of records allows at most twice that
 
@@ -39,7 +39,7 @@ class Probed:
 
 def build(
   videos: pathlib.Path,
-  lines: dict[str, captions.Line],
+  listed: manifest.Manifest,
   out: pathlib.Path,
   *,
   fps: float = 16.0,
@@ -49,17 +49,21 @@ def build(
   shards: int | None = None,
   workers: int = 2,
   overwrite: bool = False,
+  strict: bool = False,
 ) -> dict:
   """Writes a dataset to `out` and returns the report on it, which is also `out/report.json`.
 
-  Every file below `videos`, symbolic links included, that has a caption in `lines` is decoded once,
-  in `workers` processes.  A file is skipped, and reported with the reason, if it can't be decoded,
+  Every file below `videos`, symbolic links included, that has a caption in `listed` is decoded, in
+  `workers` processes.  A file is skipped, and reported with the reason, if it can't be decoded,
   if it has fewer than `min_frames` at `fps`, or if its shorter side has fewer than `min_side`
   pixels.  A damaged file is used up to the damage, and is reported too.
 
   validation: roughly the fraction of source videos that is held out as the split 'validation',
     among files whose line has no split: see `splits.assigned`.  Files with the same `source_video`
     have one source, and so have files with the same contents.
+
+  strict: whether an entry of the manifest that can't be used is a ValueError, raised before any
+    file is decoded.  Otherwise it is only reported.
 
   `out` appears when everything is written.  It may exist only if `overwrite` is set and it is a
   dataset.
@@ -71,7 +75,10 @@ def build(
       'more and --validation from 0 to less than 1.'
     )
   _require_free(out, overwrite)
-  lines, skipped = captions.match(videos, lines)
+  lines, skipped = captions.match(videos, listed.lines, listed.sidecars)
+  faults = [*listed.faults, *manifest.unusable(listed.lines, skipped)]
+  if strict:
+    manifest.require_none(faults, listed.name)
   if lines:  # a mistake shows here before hours of decoding
     stated = [line.split for line in lines.values()]
     splits.require_clips(shards, splits.max_clips(stated, validation))
@@ -91,7 +98,7 @@ def build(
     dataset.Clip(file, lines[file].caption, split, usable[file].facts)
     for file, split in zip(usable, assigned)
   ]
-  report = _report(clips, splits.in_several_splits(assigned, sources), skipped)
+  report = _report(clips, splits.in_several_splits(assigned, sources), skipped, faults)
   _write(videos, clips, out, shards, report)
   return report
 
@@ -109,7 +116,12 @@ def _sources(usable: dict[str, Probed], lines: dict[str, captions.Line]) -> list
   ]
 
 
-def _report(clips: Sequence[dataset.Clip], conflicts: Sequence[int], skipped: dict) -> dict:
+def _report(
+  clips: Sequence[dataset.Clip],
+  conflicts: Sequence[int],
+  skipped: dict[str, str],
+  faults: Sequence[manifest.Fault],
+) -> dict:
   """The report on a dataset.
 
   conflicts: the indices of clips whose source video is in several splits.
@@ -121,6 +133,10 @@ def _report(clips: Sequence[dataset.Clip], conflicts: Sequence[int], skipped: di
     **dataset.summary(clips),
     'in_several_splits': [unicode.escaped(clips[i].file) for i in conflicts],
     'damaged': {unicode.escaped(c.file): c.facts.fault for c in clips if c.facts.fault},
+    'manifest': {
+      'faults': dict(sorted(collections.Counter(fault.kind for fault in faults).items())),
+      'lines': [f'{fault.where}: {unicode.escaped(fault.reason)}' for fault in faults],
+    },
     'skipped': {unicode.escaped(file): reason for file, reason in sorted(skipped.items())},
   }
 
@@ -217,9 +233,9 @@ def _define_flags() -> None:
   )
   flags.DEFINE_string(
     'captions', None,
-    'File with one JSON object a line, such as {"file": "a/b.mp4", "caption": "a dog runs"}; '
-    'data/captions.py describes all keys.',
-    required=True,
+    'File with the caption of each video: .jsonl, with objects such as {"file": "a/b.mp4", '
+    '"caption": "a dog runs"}, or .csv, .tsv or .parquet with the same columns; docs/data.md '
+    'describes them.  By default, the caption of a/b.mp4 is read from a/b.txt or a/b.json.',
   )  # fmt: skip
   flags.DEFINE_string(
     'out', None, 'Folder to write the dataset to, for data.source of a config.', required=True
@@ -230,12 +246,17 @@ def _define_flags() -> None:
   flags.DEFINE_float(
     'validation', 0.0,
     'Fraction of source videos to hold out for validation, among those without a "split" in '
-    '--captions.',
+    'the captions.',
   )  # fmt: skip
   flags.DEFINE_integer('shards', None, 'Number of files of each split; by default TFDS chooses it.')
   flags.DEFINE_integer('workers', 2, 'Number of processes that decode videos.')
   flags.DEFINE_boolean(
     'overwrite', False, 'Whether to replace the dataset at --out, if there is one.'
+  )
+  flags.DEFINE_boolean(
+    'strict',
+    False,
+    'Whether one wrong line of the captions ends the command; it is only reported otherwise.',
   )
 
 
@@ -244,11 +265,15 @@ def main() -> None:
   values = flags.FLAGS
   out = pathlib.Path(values.out)
   options = (
-    'fps', 'min_frames', 'min_side', 'validation', 'shards', 'workers', 'overwrite'
+    'fps', 'min_frames', 'min_side', 'validation', 'shards', 'workers', 'overwrite', 'strict'
   )  # fmt: skip
+  videos = pathlib.Path(values.videos)
+  listed = (
+    manifest.read(pathlib.Path(values.captions)) if values.captions else manifest.beside(videos)
+  )
   report = build(
-    pathlib.Path(values.videos),
-    captions.read(pathlib.Path(values.captions)),
+    videos,
+    listed,
     out,
     **{name: values[name].value for name in options},
   )
@@ -261,6 +286,9 @@ def main() -> None:
     f'The least height is {report["least_height"]} pixels, the least width '
     f'{report["least_width"]}; the shortest clip has {report["shortest"]:g} seconds.'
   )
+  if faults := report['manifest']['faults']:
+    kinds = ', '.join(f'{count} {kind}' for kind, count in faults.items())
+    print(f'Lines of the captions that cannot be used: {kinds}; see manifest of the report.')
   if conflicts := report['in_several_splits']:
     print(
       f'{len(conflicts)} clips have a source video that the captions put into several splits: see '

@@ -79,7 +79,7 @@ def _require_folder(source: str) -> None:
   if not any(pathlib.Path(source, name).exists() for name in integrity.FILES):
     raise UserError(
       f'{source} is a folder without a dataset.  To make one of its videos, run  python -m '
-      f'data.builder --videos={source} --captions=FILE.jsonl --out=FOLDER  and name FOLDER here.'
+      f'data.builder --videos={source} --captions=FILE --out=FOLDER  and name FOLDER here.'
     )
 
 

@@ -78,7 +78,8 @@ def closure(required: list[Requirement]) -> set[str]:
 def test_requirements_are_what_the_code_imports():
   required = requirements('requirements.txt').keys()
   imported = distributions(p for p in SOURCES if 'tests' not in p.parts and p not in ELSEWHERE)
-  assert imported - requirements('requirements-tracking.txt').keys() == required - NOT_IMPORTED
+  optional = requirements('requirements-tracking.txt') | requirements('requirements-data.txt')
+  assert imported - optional.keys() == required - NOT_IMPORTED
 
 
 def test_tracking_requirements_are_what_one_file_imports():
@@ -88,10 +89,25 @@ def test_tracking_requirements_are_what_one_file_imports():
   assert distributions(importing) >= optional
 
 
+def test_data_requirements_are_what_the_builder_imports_where_it_needs_them():
+  optional = requirements('requirements-data.txt').keys()
+  importing = [
+    path for path in SOURCES if 'tests' not in path.parts and distributions([path]) & optional
+  ]
+  assert distributions(importing) >= optional
+  for path in importing:
+    assert path.parent == ROOT / 'data'
+    at_import = ast.Module(ast.parse(path.read_text('utf-8')).body, [])
+    names = {a.name for n in at_import.body if isinstance(n, ast.Import) for a in n.names}
+    names |= {n.module for n in at_import.body if isinstance(n, ast.ImportFrom)}
+    assert not {name.split('.')[0] for name in names} & optional, path
+
+
 def test_development_requirements_are_what_tests_import_besides():
   required = requirements('requirements-dev.txt').keys()
   imported = distributions(p for p in SOURCES if 'tests' in p.parts and p not in PARITY)
-  assert imported - requirements('requirements.txt').keys() == required - NOT_IMPORTED
+  known = requirements('requirements.txt') | requirements('requirements-data.txt')
+  assert imported - known.keys() == required - NOT_IMPORTED
 
 
 def test_parity_requirements_are_what_those_tests_import_besides():

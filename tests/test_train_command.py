@@ -99,7 +99,7 @@ def test_a_run_on_clips_says_what_its_evaluation_loss_is_of(train, tmp_path, cap
     ({'text.tokens': 0}, 'Got text.tokens=0; allowed is 1 or more.'),
     ({'seed': -1}, 'Got seed=-1; allowed is 0 to 4294967295.'),
     ({'data.source': '/none'}, "Got the source '/none'"),
-    ({'data.source': 'docs'}, 'python -m data.builder --videos=docs --captions=FILE.jsonl --out='),
+    ({'data.source': 'docs'}, 'python -m data.builder --videos=docs --captions=FILE --out='),
     ({'trainable': ('.*temporal.*',)}, 'Frozen parameters need a trained model'),
     ({'tracker.name': 'mlflow'}, "Got tracker.name='mlflow'"),
     ({'model.resample': 'pool'}, "resample is 'pool'"),

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from data import builder, captions, decode, timing
+from data.manifest import Manifest
 from tests.data.videos import encoded, numbered
 
 SLIDES = [0, 12, 24, 25, 65]  # seconds at which each is shown first; the last for 12
@@ -66,7 +67,9 @@ def test_slides_make_a_dataset(tmp_path):
   for container in ('gif', 'mov', 'matroska'):
     (tmp_path / 'videos' / container).write_bytes(slides(container))
     lines[container] = captions.Line('slides', 'train')
-  report = builder.build(tmp_path / 'videos', lines, tmp_path / 'out', min_frames=8, workers=1)
+  report = builder.build(
+    tmp_path / 'videos', Manifest(lines), tmp_path / 'out', min_frames=8, workers=1
+  )
   assert (report['written'], report['damaged'], report['skipped']) == (3, {}, {})
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from core import video
-from data import captions
+from data import manifest
 from evaluation.clips import Reading, clips
 from evaluation.folder import Folder, open_folder
 from tests.evaluation.conftest import numbered, refuse
@@ -76,7 +76,7 @@ def test_captions_are_read_as_the_builder_reads_them(tmp_path, line, prompt, nam
   (tmp_path / name).write_bytes(b'\xef\xbb\xbf' + text.encode() + b'\r\n\r\n')
   assert open_folder(tmp_path).prompts() == {'a.npy': prompt}
   if 'prompt' not in line:
-    assert captions.read(tmp_path / name)['a.npy'].caption == prompt
+    assert manifest.read(tmp_path / name).lines['a.npy'].caption == prompt
 
 
 @pytest.mark.parametrize(

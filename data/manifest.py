@@ -1,0 +1,257 @@
+"""Manifests: which videos have which captions, in a file or in small files beside the videos.
+
+A manifest is a UTF-8 file with one JSON object a line (.jsonl), a table whose first line names its
+columns (.csv and .tsv, where a quoted cell may have line feeds), or a Parquet file.  Its keys or
+columns are those of `captions.parse`.  Without a manifest, the caption of `clip.mp4` is the text of
+`clip.txt` or an object in `clip.json`.
+
+An entry that can't be used is a `Fault` with its place; the others are used.
+"""
+
+import csv
+import dataclasses
+import io
+import json
+import pathlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from core import files, unicode
+from core.errors import UserError, UserFileError
+from data import captions
+
+DELIMITERS = {'.csv': ',', '.tsv': '\t'}
+PARQUET = '.parquet'
+SIDECARS = ('.json', '.txt')
+BROKEN, ENCODING, DUPLICATE = 'broken line', 'bad encoding', 'duplicate'
+# The other kinds of faults, by the reason why `captions.match` can't use a line.
+UNUSABLE = {captions.MISSING: 'missing file', captions.BLANK: 'no caption'}
+ALLOWED = (
+  'allowed is one entry for each file, with texts "file", "caption" or "label" (or null) '
+  'and perhaps "split" and "source_video"'
+)
+_BAD_BYTE = re.compile('[\udc80-\udcff]')  # as Python decodes a byte that is not UTF-8
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+  """Why an entry of a manifest can't be used."""
+
+  where: str  # 'line 3', 'row 3', or the name of a sidecar file
+  kind: str
+  reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+  """The lines of a manifest by the path of the video, relative to the folder of videos."""
+
+  lines: dict[str, captions.Line]
+  faults: Sequence[Fault] = ()
+  name: str = 'the captions'
+  sidecars: frozenset[str] = frozenset()  # files with captions in the folder of videos
+
+
+def read(path: pathlib.Path) -> Manifest:
+  """The manifest in a file.
+
+  ValueError if nothing in it can be read: there is no such file, it is UTF-16, it is damaged
+  Parquet or pyarrow is missing, or a table has no column `file`.  The first of several entries for
+  one file is used, and the others are faults.
+  """
+  if not path.is_file():
+    raise UserError(
+      f'There is no file {path}; --captions is a .jsonl, .csv, .tsv or .parquet file, and is left '
+      'out where captions are in .txt or .json files beside the videos.'
+    )
+  suffix = path.suffix.lower()
+  if suffix == PARQUET:
+    entries = _parquet(path)
+  elif suffix in DELIMITERS:
+    entries = _table(path, _text(path), DELIMITERS[suffix])
+  else:
+    entries = _json_lines(_text(path))
+  return dataclasses.replace(_collected(entries), name=path.name)
+
+
+def beside(videos: pathlib.Path) -> Manifest:
+  """The captions in files beside the videos: for `a/clip.mp4`, in `a/clip.txt` or `a/clip.json`.
+
+  The .txt file has the caption, the .json file an object as in `captions.parse` without `file`.
+  """
+  if not videos.is_dir():
+    raise UserError(f'There is no folder {videos}; --videos is a folder of video files.')
+  present = sorted(files.below(videos, lambda folder, error: None))  # `captions.match` reports it
+  sidecars = {file for file in present if pathlib.PurePath(file).suffix in SIDECARS}
+  by_stem = {}
+  for file in (file for file in present if file not in sidecars):
+    by_stem.setdefault(str(pathlib.PurePosixPath(file).with_suffix('')), []).append(file)
+  lines, faults = {}, []
+  for sidecar in sorted(sidecars):
+    named = by_stem.get(str(pathlib.PurePosixPath(sidecar).with_suffix('')), ())
+    place = unicode.escaped(sidecar)
+    if not named:
+      faults.append(Fault(place, UNUSABLE[captions.MISSING], 'no video of the same name'))
+    elif named[0] in lines:  # by the .json file, which comes first
+      faults.append(Fault(place, DUPLICATE, 'the .json file has the caption already'))
+    else:
+      entry = _sidecar(videos / sidecar, place)
+      entries = ((place, {**entry, 'file': f} if isinstance(entry, dict) else entry) for f in named)
+      read = _collected(entries)
+      lines |= read.lines
+      faults += read.faults[:1]
+  return Manifest(lines, faults, sidecars=frozenset(sidecars))
+
+
+def unusable(lines: Mapping[str, captions.Line], reasons: Mapping[str, str]) -> Iterator[Fault]:
+  """The faults of the lines that `captions.match` can't use, in the order of the manifest."""
+  for file, line in lines.items():
+    if file in reasons:
+      kind = UNUSABLE.get(reasons[file], DUPLICATE)
+      yield Fault(line.where, kind, f'{unicode.escaped(file)}: {reasons[file]}')
+
+
+def require_none(faults: Sequence[Fault], name: str) -> None:
+  """Raises ValueError with the first fault of the manifest called `name`, if there is one."""
+  if faults:
+    more = f' ({len(faults) - 1} more lines are wrong)' if len(faults) > 1 else ''
+    raise UserError(f'{name}, {faults[0].where}: {faults[0].reason}; {ALLOWED}{more}.')
+
+
+# An entry's place, and either the entry or its fault.
+Entries = Iterator[tuple[str, object]]
+
+
+def _collected(entries: Entries) -> Manifest:
+  lines, faults = {}, []
+  for where, entry in entries:
+    if isinstance(entry, Fault):
+      faults.append(entry)
+      continue
+    try:
+      file, line = captions.parse(entry, where)
+    except ValueError as error:
+      faults.append(Fault(where, BROKEN, str(error)))
+      continue
+    if file in lines:
+      first = lines[file].where
+      faults.append(Fault(where, DUPLICATE, f'another line for {file!r}, which {first} has'))
+    else:
+      lines[file] = line
+  return Manifest(lines, faults)
+
+
+def _text(path: pathlib.Path) -> str:
+  """The text of a file, with a surrogate for each byte that is not UTF-8."""
+  try:
+    data = path.read_bytes()
+  except OSError as error:
+    raise UserFileError(f'Cannot read {path}: {error.strerror or error}.') from error
+  if unicode.is_utf_16(data):
+    raise UserError(f'{path.name}, it is UTF-16, or not text; allowed is UTF-8.')
+  return data.decode('utf-8-sig', 'surrogateescape')
+
+
+def _encoding_fault(where: str, text: str) -> Fault | None:
+  if not (match := _BAD_BYTE.search(text)):
+    return None
+  byte = ord(match[0]) - 0xDC00
+  return Fault(where, ENCODING, f'byte 0x{byte:02x} is not UTF-8, but perhaps Windows-1252')
+
+
+def _json_lines(text: str) -> Entries:
+  for number, line in enumerate(unicode.lines(text), 1):
+    if line.strip():
+      where = f'line {number}'
+      yield where, _encoding_fault(where, line) or _json(where, line)
+
+
+def _json(where: str, text: str) -> object:
+  try:
+    return json.loads(text)
+  except (ValueError, RecursionError) as error:
+    return Fault(where, BROKEN, f'no JSON: {error}')
+
+
+def _table(path: pathlib.Path, text: str, delimiter: str) -> Entries:
+  rows = _rows(text, delimiter)
+  _, header = next(rows, (0, []))
+  if not isinstance(header, list) or 'file' not in header or len({*header}) < len(header):
+    raise UserError(f'{path.name}, line 1: got {header!r}; allowed are names of columns: file, ...')
+  for number, cells in rows:
+    where = f'line {number}'
+    if isinstance(cells, csv.Error):
+      yield where, Fault(where, BROKEN, f'no row of a table: {cells}')
+    elif fault := _encoding_fault(where, ''.join(cells)):
+      yield where, fault
+    elif len(cells) != len(header):
+      reason = f'got {len(cells)} cells; the first line has {len(header)}'
+      yield where, Fault(where, BROKEN, reason)
+    else:
+      yield where, {column: cell for column, cell in zip(header, cells) if cell}
+
+
+def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | csv.Error]]:
+  """Each row with the number of its first line.
+
+  After an error, such as a quote that is never closed, reading goes on at the next line.
+  """
+  lines = list(io.StringIO(text, newline=''))
+  first = 0
+  while first < len(lines):
+    rest = (lines[i] for i in range(first, len(lines)))
+    reader = csv.reader(rest, delimiter=delimiter, strict=True)
+    begin, first = first, len(lines)
+    number = begin + 1
+    try:
+      for cells in reader:
+        if cells:
+          yield number, cells
+        number = begin + reader.line_num + 1
+    except csv.Error as error:
+      yield number, error
+      first = number
+
+
+def _parquet(path: pathlib.Path) -> Entries:
+  try:
+    import pyarrow
+    from pyarrow import parquet
+  except ModuleNotFoundError as error:
+    raise UserError(
+      f'To read {path} a package is needed: pip install -r requirements-data.txt'
+    ) from error
+  try:
+    file = parquet.ParquetFile(path)
+    if 'file' not in file.schema_arrow.names:
+      raise UserError(f'{path.name} has the columns {file.schema_arrow.names}; allowed: file, ...')
+    names = [n for n in file.schema_arrow.names if n in captions.KEYS]
+    number = 0
+    for batch in file.iter_batches(columns=names):
+      columns = [_values(pyarrow, column) for column in batch.columns]
+      for cells in zip(*columns):
+        number += 1
+        where = f'row {number}'
+        text = ''.join(cell for cell in cells if isinstance(cell, str))
+        entry = {name: cell for name, cell in zip(batch.schema.names, cells) if cell is not None}
+        yield where, _encoding_fault(where, text) or entry
+  except (pyarrow.ArrowException, OSError) as error:
+    raise UserError(f'{path} cannot be read as Parquet: {str(error).splitlines()[0]}') from error
+
+
+def _values(pyarrow, column) -> list:
+  """The cells of a column; Parquet does not check that texts are UTF-8."""
+  if not (pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type)):
+    return column.to_pylist()
+  cells = column.cast(pyarrow.large_binary()).to_pylist()
+  return [cell if cell is None else cell.decode('utf-8', 'surrogateescape') for cell in cells]
+
+
+def _sidecar(path: pathlib.Path, place: str) -> object:
+  try:
+    text = _text(path)
+  except (ValueError, OSError) as error:
+    return Fault(place, ENCODING, str(error))
+  if fault := _encoding_fault(place, text):
+    return fault
+  return _json(place, text) if path.suffix == '.json' else {'caption': text.strip()}
