@@ -4,11 +4,12 @@ Models process videos as floats in [-1, 1]; files have uint8.  The uint8 value u
 """
 
 import fractions
+import itertools
 import json
 import math
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import av
 import numpy as np
@@ -120,30 +121,46 @@ def _frames(video: Pixels, upscale: int) -> Iterator[UInt8[np.ndarray, 'h w 3']]
   return (upscaled(frame[None], upscale)[0] for frame in video)
 
 
-def _write_mp4(path, video, upscale, fps, metadata):
-  sides = [side * upscale for side in video.shape[1:3]]
-  even = [(0, side % 2) for side in sides]
+def encode_mp4(
+  path: Path,
+  frames: Iterable[UInt8[np.ndarray, 'h w 3']],
+  *,
+  fps: float,
+  crf: int = 15,
+  metadata: Mapping[str, str] | None = None,
+) -> None:
+  """Writes the frames, of which there is at least one, as `write` does; one is in memory at a time.
+
+  crf: x264's constant rate factor, from 0, lossless in 4:2:0, to 51; 6 more halve the file.
+  """
+  frames, metadata = iter(frames), metadata or {}
+  first = next(frames)
+  even = [(0, side % 2) for side in first.shape[:2]]
   # The index in front lets a browser play before it has the whole file.
   with av.open(str(path), 'w', format='mp4', options={'movflags': '+faststart'}) as container:
     container.metadata.update(title=metadata.get('prompt', ''), comment=json.dumps(metadata))
     # The output depends on the number of threads.  It also depends on uninitialised memory if x264
     # uses its macroblock tree.
-    options = {'crf': '15', 'threads': '4', 'x264-params': 'mbtree=0'}
+    options = {'crf': str(crf), 'threads': '4', 'x264-params': 'mbtree=0'}
     rate = fractions.Fraction(fps).limit_denominator(1001)
     stream = container.add_stream('libx264', rate=rate, options=options)
-    stream.height, stream.width = (n + sum(pad) for n, pad in zip(sides, even))
+    stream.height, stream.width = (n + sum(pad) for n, pad in zip(first.shape, even))
     stream.pix_fmt = 'yuv420p'
     # Without these tags, players guess the colour space from the size.
     codec = stream.codec_context
     codec.colorspace, codec.color_range = Colorspace.ITU709, ColorRange.MPEG
     codec.color_primaries, codec.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
-    for pixels in _frames(video, upscale):
+    for pixels in itertools.chain([first], frames):
       pixels = np.pad(pixels, [*even, (0, 0)], mode='edge')
       frame = av.VideoFrame.from_ndarray(pixels, format='rgb24').reformat(
         format='yuv420p', dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
       )
       container.mux(stream.encode(frame))
     container.mux(stream.encode())
+
+
+def _write_mp4(path, video, upscale, fps, metadata):
+  encode_mp4(path, _frames(video, upscale), fps=fps, metadata=metadata)
 
 
 def _write_gif(path, video, upscale, fps, metadata):
