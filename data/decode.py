@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 import math
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import av
 import numpy as np
@@ -116,11 +116,15 @@ def available(seconds: float, fps: float) -> int:
   return max(math.ceil((seconds - SLACK) * fps), 0)
 
 
-def probe(file: Source) -> Facts:
-  """The facts about a file, which is decoded completely; the errors are those of `decode`."""
+def probe(file: Source, see: Callable[[Frame], None] = lambda frame: None) -> Facts:
+  """The facts about a file, which is decoded completely; the errors are those of `decode`.
+
+  see: is called with each frame, in order of time.
+  """
   count, first, last, fault = 0, None, None, None
   try:
     for last in read(file):
+      see(last)
       count, first = count + 1, first or last
   except ValueError as error:
     if first is None:
