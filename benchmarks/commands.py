@@ -187,4 +187,6 @@ def _modules(folder: pathlib.Path):
   for name, (options, out) in calls.items():
     script = name.split()[0]
     words = (script,) if script.endswith('.py') else ('-m', script)
-    yield Command(name, (*words, *options, '--out={out}'), out)
+    # The builder keeps its work beside the dataset until that is complete.
+    resumes = name == 'data.builder'
+    yield Command(name, (*words, *options, '--out={out}'), out, resumes=resumes)

@@ -10,6 +10,7 @@ from core import files, unicode
 from core.errors import UserError
 
 MISSING = 'no such file'
+UNLISTED = 'no line in the captions'
 BLANK = 'neither caption nor label'
 KEYS = ('caption', 'file', 'label', 'source_video', 'split')
 
@@ -25,12 +26,18 @@ class Line:
 
 
 def match(
-  videos: pathlib.Path, lines: dict[str, Line], ignored: Collection[str] = ()
+  videos: pathlib.Path,
+  lines: dict[str, Line],
+  ignored: Collection[str] = (),
+  *,
+  blank: bool = False,
 ) -> tuple[dict[str, Line], dict[str, str]]:
   """The lines of the files that can be used, and why each of the others can't.
 
   The lines are sorted by the file's path on disk.  The others are all further files in the folder
   and in `lines`, except those that are `ignored`.
+
+  blank: whether lines without a caption can be used.
   """
   if not videos.is_dir():
     raise UserError(f'There is no folder {videos}; --videos is a folder of video files.')
@@ -47,10 +54,10 @@ def match(
       reasons[line] = f'another name of {file}, which has a line'
     else:
       usable[file] = lines[line]
-  reasons |= dict.fromkeys(present - usable.keys(), 'no line in the captions')
+  reasons |= dict.fromkeys(present - usable.keys(), UNLISTED)
   reasons |= dict.fromkeys(lines.keys() - matched.keys(), MISSING)
-  blank = [file for file, line in usable.items() if not line.caption]
-  reasons |= dict.fromkeys(blank, BLANK)
+  if not blank:
+    reasons |= {file: BLANK for file, line in usable.items() if not line.caption}
   return {file: usable[file] for file in sorted(usable.keys() - reasons.keys())}, reasons
 
 

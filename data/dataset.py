@@ -1,23 +1,25 @@
 """Videos and captions as a TFDS dataset of ArrayRecord shards, written and read without TensorFlow.
 
-A record contains a video's file unchanged, since any other encoding would lose quality or take many
-times the space, with its caption, length and size.
+A record contains a video's file unchanged, or a clip that `data.sources` cut from it, with its
+caption, length, size, place in the source and scores.
 """
 
 import collections
 import contextlib
 import dataclasses
+import hashlib
 import io
+import math
 import pathlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from core import unicode
 from core.errors import UserError
-from data import decode, integrity, sizes, transforms
+from data import decode, filters, integrity, sizes, transforms
 from data import splits as by_split
 
 
@@ -28,7 +30,13 @@ class Clip:
   file: str  # its path in the folder of videos
   caption: str
   split: str
-  facts: decode.Facts
+  facts: decode.Facts  # of the clip as it is stored
+  start: float = 0.0  # in seconds from the first frame of the file
+  source_video: str = ''  # clips with the same one are in the same split
+  captioner: str = ''  # the version of the program that wrote the caption, if one did
+  scores: filters.Scores | None = None
+  contents: str = ''  # the digest of the file when it was decoded
+  stored: Callable[[], bytes] | None = None  # reads the clip; None if the file is stored unchanged
 
 
 def write(videos: pathlib.Path, clips: Sequence[Clip], out: pathlib.Path, shards: int | None):
@@ -42,7 +50,7 @@ def write(videos: pathlib.Path, clips: Sequence[Clip], out: pathlib.Path, shards
   inner = out / 'tfds'  # TFDS writes to a folder of its own below this one
   builder = _Builder(videos, clips, data_dir=inner, file_format='array_record')
   config = tfds.download.DownloadConfig(num_shards=shards)
-  with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints that it downloads
+  with contextlib.redirect_stdout(io.StringIO()), _in_order():  # TFDS prints that it downloads
     builder.download_and_prepare(download_config=config)
   for file in pathlib.Path(builder.data_dir).iterdir():
     file.rename(out / file.name)
@@ -51,6 +59,23 @@ def write(videos: pathlib.Path, clips: Sequence[Clip], out: pathlib.Path, shards
   for clip in clips:
     sizes_by_split[clip.split].append((clip.facts.height, clip.facts.width))
   sizes.write(out, sizes_by_split)
+
+
+@contextlib.contextmanager
+def _in_order() -> Iterator[None]:
+  """A context in which TFDS writes equal records with equal bytes.
+
+  Protobuf's own order of the features in a record changes from process to process.
+  """
+  serializer = tfds.core.example_serializer.ExampleSerializer
+  original = serializer.serialize_example
+  serializer.serialize_example = lambda self, example: self.get_tf_example(
+    example
+  ).SerializeToString(deterministic=True)
+  try:
+    yield
+  finally:
+    serializer.serialize_example = original
 
 
 class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -73,10 +98,16 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       'seconds': np.float64,
       'height': np.int64,
       'width': np.int64,
+      'start': np.float64,
+      'source_video': tfds.features.Text(),
+      'captioner': tfds.features.Text(),
+      'motion': np.float64,
+      'frozen': np.float64,
+      'black': np.float64,
     }
     return tfds.core.DatasetInfo(
       builder=self,
-      description='Video files with captions, lengths and sizes.',
+      description='Clips with captions, lengths, sizes, places in their sources and scores.',
       features=tfds.features.FeaturesDict(features),
       metadata=tfds.core.MetadataDict(summary(self._clips)),
       disable_shuffling=True,
@@ -89,9 +120,29 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     for key, clip in enumerate(c for c in self._clips if c.split == split):
       facts = dataclasses.asdict(clip.facts)
       del facts['fault']
-      video = (self._videos / clip.file).read_bytes()
-      file = unicode.escaped(clip.file)
-      yield key, {'file': file, 'video': video, 'caption': clip.caption, **facts}
+      scores = dataclasses.asdict(clip.scores) if clip.scores else {}
+      yield (
+        key,
+        {
+          'file': unicode.escaped(clip.file),
+          'video': _contents(self._videos, clip),
+          'caption': clip.caption,
+          'start': clip.start,
+          'source_video': unicode.escaped(clip.source_video),
+          'captioner': clip.captioner,
+          **facts,
+          **{name: scores.get(name, math.nan) for name in ('motion', 'frozen', 'black')},
+        },
+      )
+
+
+def _contents(videos: pathlib.Path, clip: Clip) -> bytes:
+  if clip.stored:
+    return clip.stored()
+  contents = (videos / clip.file).read_bytes()
+  if clip.contents and hashlib.sha256(contents).hexdigest() != clip.contents:
+    raise UserError(f'{videos / clip.file} has changed since it was decoded; build again.')
+  return contents
 
 
 def summary(clips: Sequence[Clip]) -> dict[str, float | int]:

@@ -11,6 +11,7 @@ An entry that can't be used is a `Fault` with its place; the others are used.
 import csv
 import dataclasses
 import io
+import itertools
 import json
 import pathlib
 import re
@@ -74,10 +75,12 @@ def read(path: pathlib.Path) -> Manifest:
   return dataclasses.replace(_collected(entries), name=path.name)
 
 
-def beside(videos: pathlib.Path) -> Manifest:
+def beside(videos: pathlib.Path, *, blank: bool = False) -> Manifest:
   """The captions in files beside the videos: for `a/clip.mp4`, in `a/clip.txt` or `a/clip.json`.
 
   The .txt file has the caption, the .json file an object as in `captions.parse` without `file`.
+
+  blank: whether videos without such a file have lines, without captions.
   """
   if not videos.is_dir():
     raise UserError(f'There is no folder {videos}; --videos is a folder of video files.')
@@ -100,6 +103,9 @@ def beside(videos: pathlib.Path) -> Manifest:
       read = _collected(entries)
       lines |= read.lines
       faults += read.faults[:1]
+  if blank:
+    for file in itertools.chain(*by_stem.values()):
+      lines.setdefault(file, captions.Line(None, None, where=unicode.escaped(file)))
   return Manifest(lines, faults, sidecars=frozenset(sidecars))
 
 

@@ -12,8 +12,7 @@ import tensorflow_datasets as tfds
 from core import video
 from data import builder, dataset, manifest
 from data.captions import Line
-from data.manifest import Manifest
-from tests.data.videos import encoded, numbered
+from tests.data.videos import built, encoded, numbered
 
 FOLDER = pathlib.Path(os.environ.get('LUMIERE_DATA', 'none'), 'videos')
 needs_data = pytest.mark.skipif(not FOLDER.is_dir(), reason='LUMIERE_DATA is not set')
@@ -43,7 +42,7 @@ LINES = {
 
 def test_what_can_be_used_is_written_and_the_rest_reported(videos, tmp_path):
   out = tmp_path / 'out'
-  report = builder.build(videos, Manifest(LINES), out, fps=8.0, min_frames=16, workers=1)
+  report = built(videos, LINES, out, fps=8.0, min_frames=16, workers=1)
   assert json.loads((out / 'report.json').read_text()) == report
   assert report['written'] == 2
   assert report['skipped'] == {
@@ -58,8 +57,8 @@ def test_what_can_be_used_is_written_and_the_rest_reported(videos, tmp_path):
   assert not (tmp_path / 'out.incomplete').exists()
 
   with pytest.raises(ValueError, match='out exists already; --overwrite replaces'):
-    builder.build(videos, Manifest(LINES), out)
-  again = builder.build(videos, Manifest(LINES), out, min_frames=32, workers=1, overwrite=True)
+    built(videos, LINES, out)
+  again = built(videos, LINES, out, min_frames=32, workers=1, overwrite=True)
   assert again['written'] == len(dataset.Videos(str(out), size=8, frames=16, fps=8.0))
 
 
@@ -76,12 +75,12 @@ def test_small_clips_are_left_out_and_source_videos_held_out(tmp_path):
   lines |= {file: Line('a film', None, 'a film') for file in ('a1.mkv', 'a2.mkv')}
   lines['d.mkv'] = Line('a film', 'test')
   options = dict(fps=10.0, min_frames=8, workers=1)
-  report = builder.build(videos, Manifest(lines), tmp_path / 'all', **options)
+  report = built(videos, lines, tmp_path / 'all', **options)
   assert report['splits'] == {'test': 1, 'train': 6}
   assert (report['least_height'], report['least_width'], report['shortest']) == (16, 12, 1.0)
 
   options |= dict(min_side=13, validation=0.4)
-  report = builder.build(videos, Manifest(lines), tmp_path / 'out', **options)
+  report = built(videos, lines, tmp_path / 'out', **options)
   assert report['skipped'] == {'tall.mkv': '12 x 16 pixels; at least 13 are needed on each side'}
   assert (report['least_height'], report['least_width']) == (16, 24)
   opened = tfds.builder_from_directory(tmp_path / 'out')
@@ -99,7 +98,7 @@ def test_small_clips_are_left_out_and_source_videos_held_out(tmp_path):
 
   lines['a1.mkv'] = Line('a film', 'test', 'a film')
   lines['a2.mkv'] = Line('a film', 'train', 'a film')
-  report = builder.build(videos, Manifest(lines), tmp_path / 'third', **options)
+  report = built(videos, lines, tmp_path / 'third', **options)
   assert report['in_several_splits'] == ['a1.mkv', 'a2.mkv']
 
 
@@ -111,7 +110,7 @@ def clip():
 def small(folder, lines, out):
   """The report of a build, and the files and captions that it wrote."""
   lines = {file: Line(f'film {file}', 'train') for file in lines}
-  report = builder.build(folder, Manifest(lines), out, fps=8.0, min_frames=4, workers=1)
+  report = built(folder, lines, out, fps=8.0, min_frames=4, workers=1)
   assert json.loads((out / 'report.json').read_text('utf-8')) == report
   records = dataset.Videos(str(out), size=8, frames=4, fps=8.0)._records
   return report, {r['file'].decode(): r['caption'].decode() for r in records}
@@ -127,9 +126,7 @@ def test_names_that_are_not_utf_8_are_escaped(clip, tmp_path):
   (folder / 'b\udcff.gif').write_bytes(cut)
   (folder / 'note\udce9.txt').write_text('x')
   lines = {f: Line('a film', 'train') for f in ('a\udce9.mkv', 'b\udcff.gif', 'none\ud83d.mkv')}
-  report = builder.build(
-    folder, Manifest(lines), tmp_path / 'out', fps=8.0, min_frames=1, workers=1
-  )
+  report = built(folder, lines, tmp_path / 'out', fps=8.0, min_frames=1, workers=1)
   assert list(report['damaged']) == [r'b\xff.gif']
   assert report['skipped'] == {
     r'none\ud83d.mkv': 'no such file',
@@ -175,7 +172,7 @@ def test_accents_in_another_form_are_found(clip, tmp_path):
   assert report['skipped'] == {'cafe.mkv': 'no such file'}
 
 
-def test_a_failed_build_leaves_nothing(videos, tmp_path, monkeypatch):
+def test_a_failed_build_leaves_only_what_continues_it(videos, tmp_path, monkeypatch):
   def write(videos, clips, out, shards):
     (out / 'half').write_text('written')
     raise OSError('No space left on device')
@@ -183,34 +180,34 @@ def test_a_failed_build_leaves_nothing(videos, tmp_path, monkeypatch):
   monkeypatch.setattr(dataset, 'write', write)
   monkeypatch.chdir(tmp_path)
   with pytest.raises(OSError, match='No space left'):
-    builder.build(videos, Manifest(LINES), pathlib.Path('out'), min_frames=1, workers=1)
-  assert [p.name for p in tmp_path.iterdir()] == ['videos']
+    built(videos, LINES, pathlib.Path('out'), min_frames=1, workers=1)
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['out.parts', 'videos']
 
 
 def test_mistakes_are_reported(videos, tmp_path):
   out = tmp_path / 'out'
   with pytest.raises(ValueError, match=r'There is no folder .*none; --videos is'):
-    builder.build(tmp_path / 'none', Manifest(LINES), out)
+    built(tmp_path / 'none', LINES, out)
   with pytest.raises(ValueError, match='exists and is not a dataset; --overwrite replaces only'):
-    builder.build(videos, Manifest(LINES), videos, overwrite=True)
+    built(videos, LINES, videos, overwrite=True)
   with pytest.raises(ValueError, match='Got --fps=0; more than 0 is allowed'):
-    builder.build(videos, Manifest(LINES), out, fps=0.0)
-  for kwargs in ({'min_side': -1}, {'validation': 1.0}, {'validation': -0.1}):
-    with pytest.raises(
-      ValueError, match=r'Got --min_side=.* and --validation=.*; allowed are --min_side '
-    ):
-      builder.build(videos, Manifest(LINES), out, **kwargs)
+    built(videos, LINES, out, fps=0.0)
+  with pytest.raises(ValueError, match='Got --min_side=-1; 0 or more is allowed'):
+    built(videos, LINES, out, min_side=-1)
+  for name, value in (('validation', 1.0), ('validation', -0.1), ('workers', 0), ('shards', 0)):
+    with pytest.raises(ValueError, match=rf'Got --{name}={value:g}; '):
+      built(videos, LINES, out, **{name: value})
   with pytest.raises(
     ValueError, match=r'can be used: cut\.mkv: no line in the captions; .*; \.\.\.\.$'
   ):
-    builder.build(videos, Manifest({'none.mkv': LINES['none.mkv']}), out)
+    built(videos, {'none.mkv': LINES['none.mkv']}, out)
   assert not out.exists()
 
 
 def test_more_shards_than_clips_are_refused_before_any_is_decoded(videos, tmp_path, monkeypatch):
-  monkeypatch.setattr(builder, '_probed', None)
+  monkeypatch.setattr(builder, '_process', None)
   with pytest.raises(ValueError, match=r"Got 5 shards; 'train' has at most 4 clips, so 1\.\.4 are"):
-    builder.build(videos, Manifest(LINES), tmp_path / 'out', shards=5)
+    built(videos, LINES, tmp_path / 'out', shards=5)
   assert not (tmp_path / 'out').exists()
 
 
@@ -248,9 +245,7 @@ def test_real_files_are_written_or_skipped_with_a_reason(tmp_path):
   for file in REAL:
     shutil.copy(FOLDER / file, tmp_path / 'videos' / file)
   lines = {file: Line('a film', 'train') for file in REAL}
-  report = builder.build(
-    tmp_path / 'videos', Manifest(lines), tmp_path / 'out', min_frames=32, shards=2
-  )
+  report = built(tmp_path / 'videos', lines, tmp_path / 'out', min_frames=32, shards=2)
   assert report['written'] == 3
   assert list(report['damaged']) == ['decord__corrupted.mp4']
   assert report['damaged']['decord__corrupted.mp4'].startswith('damaged, after 28 frames')

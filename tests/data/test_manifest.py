@@ -7,7 +7,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from data import builder, captions, manifest
+from data import builder, captions, manifest, sources
 from data.captions import Line
 from data.manifest import Manifest
 
@@ -247,6 +247,6 @@ def test_a_strict_build_ends_at_the_first_fault_and_another_reports_it(tmp_path)
   listed = Manifest(lines, [manifest.Fault('line 3', 'broken line', 'no JSON')], name='list.csv')
   message = r'^list\.csv, line 3: no JSON; allowed is .* \(1 more lines are wrong\)\.$'
   with pytest.raises(ValueError, match=message):
-    builder.build(tmp_path, listed, tmp_path / 'out', strict=True)
+    builder.build(tmp_path, listed, tmp_path / 'out', sources.Options(), strict=True)
   faults = [*listed.faults, *manifest.unusable(lines, captions.match(tmp_path, lines)[1])]
   assert faults[1] == manifest.Fault('line 7', 'missing file', 'none.mp4: no such file')

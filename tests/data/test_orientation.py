@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from data import builder, captions, decode, orientation
-from data.manifest import Manifest
-from tests.data.videos import encoded, numbered, packed
+from data import captions, decode, orientation
+from tests.data.videos import built, encoded, numbered, packed
 
 # Where the first row and the first column of what is stored belong (Exif 2.3, Orientation).
 UPRIGHT = {
@@ -52,9 +51,7 @@ def test_pictures_with_exif_make_a_dataset(tmp_path):
   (tmp_path / 'videos').mkdir()
   (tmp_path / 'videos' / 'lapse.mkv').write_bytes(camera('matroska', 'mjpeg', 6))
   lines = {'lapse.mkv': captions.Line('clouds', 'train')}
-  report = builder.build(
-    tmp_path / 'videos', Manifest(lines), tmp_path / 'out', min_frames=8, workers=1
-  )
+  report = built(tmp_path / 'videos', lines, tmp_path / 'out', min_frames=8, workers=1)
   assert (report['written'], report['damaged'], report['skipped']) == (1, {}, {})
 
 

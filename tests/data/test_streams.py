@@ -9,8 +9,8 @@ import pytest
 from av.stream import Disposition
 
 from benchmarks import damage
-from data import builder, captions, decode, streams
-from data.manifest import Manifest
+from data import captions, decode, streams
+from tests.data.videos import built
 
 FILM = damage.film()
 # Codecs for which all, some and none of the changed bytes are detected: see docs/videos.md.
@@ -109,9 +109,7 @@ def test_a_dataset_holds_damaged_files_as_far_as_they_are_right(files, tmp_path)
   for name in ('MPEG-2', 'H.263', 'FFV1'):
     (tmp_path / 'videos' / name).write_bytes(damage.corrupted(files(name), rng)[0])
     lines[name] = captions.Line('a film', 'train')
-  report = builder.build(
-    tmp_path / 'videos', Manifest(lines), tmp_path / 'out', fps=25.0, min_frames=1, workers=1
-  )
+  report = built(tmp_path / 'videos', lines, tmp_path / 'out', fps=25.0, min_frames=1, workers=1)
   assert report['written'] == 3
   assert set(report['damaged']) == set(lines)
   assert 'slice CRC mismatch' in report['damaged']['FFV1']

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import builder, captions, decode, timing
-from data.manifest import Manifest
-from tests.data.videos import encoded, numbered
+from data import captions, decode, timing
+from tests.data.videos import built, encoded, numbered
 
 SLIDES = [0, 12, 24, 25, 65]  # seconds at which each is shown first; the last for 12
 LENGTHS = [12, 12, 1, 40, 12]
@@ -67,9 +66,7 @@ def test_slides_make_a_dataset(tmp_path):
   for container in ('gif', 'mov', 'matroska'):
     (tmp_path / 'videos' / container).write_bytes(slides(container))
     lines[container] = captions.Line('slides', 'train')
-  report = builder.build(
-    tmp_path / 'videos', Manifest(lines), tmp_path / 'out', min_frames=8, workers=1
-  )
+  report = built(tmp_path / 'videos', lines, tmp_path / 'out', min_frames=8, workers=1)
   assert (report['written'], report['damaged'], report['skipped']) == (3, {}, {})
 
 

@@ -1,11 +1,15 @@
 """Video files with known frames for tests."""
 
+import dataclasses
 import fractions
 import io
 import struct
 
 import av
 import numpy as np
+
+from data import builder, sources
+from data.manifest import Manifest
 
 
 def encoded(pictures, milliseconds, container='matroska', aspect=None, lossless='ffv1'):
@@ -53,3 +57,13 @@ def packed(packets, codec, container, pixels, shape, rate=12):
       packet.is_keyframe = True
       out.mux(packet)
   return file.getvalue()
+
+
+def built(folder, lines, out, **changes):
+  """The report on a dataset of these lines, with a clip of each file unless `seconds` is given.
+
+  changes: fields of `sources.Options`, and arguments of `builder.build`.
+  """
+  fields = {field.name for field in dataclasses.fields(sources.Options)}
+  options = sources.Options(**{name: changes.pop(name) for name in fields & changes.keys()})
+  return builder.build(folder, Manifest(lines), out, options, **{'workers': 1} | changes)

@@ -1,0 +1,177 @@
+"""Captions from a user's program, which gets batches of clips as lines of JSON.
+
+The program is started once.  For each line on its standard input
+
+    {"clips": [{"path": "/tmp/x/0.mp4", "caption": "from the manifest, or null"}, ...]}
+
+it writes one line to its standard output, with as many captions, of which null keeps the caption of
+the manifest, and a text that changes when the captions would:
+
+    {"version": "my-captioner 1.2", "captions": ["a dog runs", null]}
+
+Its standard error is left alone.  When its input ends, it ends too, with status 0.
+"""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import tqdm
+
+from core import interrupt, unicode
+from core.errors import UserError
+from data import progress, selection
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+  """A clip to be captioned."""
+
+  caption: str | None
+  path: pathlib.Path  # of the source
+  read: Callable[[], bytes] | None  # reads the clip, if it is not all of the source
+
+
+@dataclasses.dataclass(frozen=True)
+class Caption:
+  """A caption and the version of the program that wrote it, '' if the manifest has it."""
+
+  text: str | None
+  version: str
+
+
+@contextlib.contextmanager
+def started(command: str) -> Iterator[Callable[[Sequence[Asked]], list[Caption]]]:
+  """A function from a batch of clips to their captions, by the program that `command` starts.
+
+  The command is split like a shell does, but without a shell.  ValueError if it is no program, if
+  it ends early or with another status than 0, or if it writes another line than it should.
+  """
+  words = _words(command)
+  with interrupt.not_for_children():
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+  try:
+    yield lambda clips: _captions(process, command, clips)
+    process.stdin.close()
+    if process.wait():
+      raise UserError(f'--caption_command={command} ended with status {process.returncode}.')
+  finally:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+      with contextlib.suppress(OSError):  # it has not read all
+        pipe.close()
+
+
+def caption_all(
+  videos: pathlib.Path,
+  clips: Sequence[selection.Clip],
+  given: Mapping[str, str | None],
+  command: str,
+  batch: int,
+  work: progress.Progress,
+) -> dict[str, Caption]:
+  """The caption of each clip by its name, from `batch` clips at a time in their order.
+
+  given: the captions of the manifest, by file.
+
+  Captions that the same command has given before `work` was continued are not asked for again.
+  """
+  done = {
+    tuple(key): Caption(*caption)
+    for stored in work.batches
+    if stored['command'] == command
+    for key, caption in zip(stored['clips'], stored['captions'])
+  }
+  todo = [clip for clip in clips if _key(clip) not in done]
+  if not todo:
+    return {clip.name: done[_key(clip)] for clip in clips}
+  with (
+    started(command) as captions_of,
+    tqdm.tqdm(
+      total=len(clips), initial=len(clips) - len(todo), desc='captions', unit='clip'
+    ) as bar,
+  ):
+    for first in range(0, len(todo), batch):
+      part = todo[first : first + batch]
+      asked = [Asked(given[c.file], videos / c.file, _reader(c)) for c in part]
+      captions = captions_of(asked)
+      keys = [_key(clip) for clip in part]
+      work.add_batch(
+        {'command': command, 'clips': keys, 'captions': [[c.text, c.version] for c in captions]}
+      )
+      done |= zip(keys, captions)
+      bar.update(len(part))
+  return {clip.name: done[_key(clip)] for clip in clips}
+
+
+def _key(clip: selection.Clip) -> tuple[str, str, float]:
+  return clip.file, clip.source.contents, clip.segment.start
+
+
+def _reader(clip: selection.Clip) -> Callable[[], bytes] | None:
+  return clip.segment.encoded.read if clip.segment.encoded else None
+
+
+def require(command: str) -> None:
+  """Raises ValueError if the command does not begin with the name of a program."""
+  _words(command)
+
+
+def _words(command: str) -> list[str]:
+  try:
+    words = shlex.split(command)
+  except ValueError as error:
+    raise UserError(f'Got --caption_command={command}: {error}.') from error
+  if not words or not shutil.which(words[0]):
+    raise UserError(f'Got --caption_command={command}; allowed is a program and its arguments.')
+  return words
+
+
+def _captions(process, command: str, clips: Sequence[Asked]) -> list[Caption]:
+  with tempfile.TemporaryDirectory() as folder:
+    entries = []
+    for i, clip in enumerate(clips):
+      path = clip.path.absolute()
+      if clip.read:
+        path = pathlib.Path(folder, f'{i}.mp4')
+        path.write_bytes(clip.read())
+      entries.append({'path': str(path), 'caption': clip.caption})
+    line = json.dumps({'clips': entries}).encode() + b'\n'
+    try:
+      process.stdin.write(line)
+      process.stdin.flush()
+    except BrokenPipeError:
+      reply = b''
+    else:
+      reply = process.stdout.readline()
+  try:
+    return _parsed(reply, clips)
+  except (ValueError, TypeError, KeyError) as error:
+    got = repr(reply[:60].decode('utf-8', 'replace')) if reply else 'the end of its output'
+    raise UserError(
+      f'--caption_command={command}: got {got} for {len(clips)} clips; allowed is one line such as '
+      f'{{"version": "1.0", "captions": [...]}} with as many texts or nulls ({error}).'
+    ) from error
+
+
+def _parsed(reply: bytes, clips: Sequence[Asked]) -> list[Caption]:
+  value = json.loads(reply)
+  version, texts = value['version'], value['captions']
+  if not isinstance(version, str) or not isinstance(texts, list) or len(texts) != len(clips):
+    raise ValueError('another form')
+  captions = []
+  for clip, text in zip(clips, texts):
+    if text is None:
+      captions.append(Caption(clip.caption, ''))
+    elif isinstance(text, str):
+      captions.append(Caption(unicode.require(text).strip() or None, unicode.require(version)))
+    else:
+      raise ValueError(f'{text!r} is no text')
+  return captions

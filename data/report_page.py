@@ -1,0 +1,140 @@
+"""The report on a dataset as one HTML file, without scripts and without links to the network."""
+
+import base64
+import html
+import io
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from PIL import Image
+
+from core import unicode
+from data import decode, selection
+
+SHOWN = 24  # clips that are kept, and at most as many of each kind that is left out
+SIDE = 96  # pixels of the shorter side of a thumbnail
+BINS = 20
+_STYLE = """
+body { font: 15px system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; }
+table { border-collapse: collapse; } td, th { padding: .2rem .8rem .2rem 0; text-align: left; }
+figure { display: inline-block; margin: .3rem; width: 11rem; vertical-align: top; }
+figcaption { font-size: 12px; overflow-wrap: anywhere; } img { max-width: 100%; }
+svg { display: inline-block; margin: .5rem; } text { font: 11px system-ui, sans-serif; }
+.kept { fill: #2a7de1; } .out { fill: #d9822b; }
+"""
+
+
+def render(
+  videos: pathlib.Path, report: Mapping, chosen: selection.Selection, captions: Mapping[str, str]
+) -> str:
+  """The HTML of a report.
+
+  Thumbnails are the middle frames of clips at equal distances in the order of the dataset.
+
+  captions: of the clips that are kept, by `Clip.name`.
+  """
+  by_kind = {}
+  for clip in chosen.dropped:
+    kind, reason = chosen.left_out[clip.name]
+    by_kind.setdefault(kind, []).append((clip, reason))
+  kept = [(clip, captions[clip.name]) for clip in chosen.clips]
+  parts = [
+    '<h1>Dataset</h1>',
+    _table(
+      {'clips': report['written'], 'seconds': f'{report["seconds"]:,.1f}', **report['splits']}
+    ),
+    '<h2>Left out</h2>',
+    _table(report['reasons']) if report['reasons'] else '<p>Nothing.</p>',
+    '<h2>Lines of the captions that cannot be used</h2>',
+    _table(report['manifest']['faults']) if report['manifest']['faults'] else '<p>None.</p>',
+    '<h2>Histograms</h2>',
+    '<p><svg width="10" height="10"><rect class="kept" width="10" height="10"/></svg>kept '
+    '<svg width="10" height="10"><rect class="out" width="10" height="10"/></svg>left out</p>',
+    *_histograms(chosen),
+    '<h2>Kept</h2>',
+    _figures(videos, kept),
+  ]
+  for kind, clips in sorted(by_kind.items()):
+    parts += [f'<h2>Left out: {html.escape(kind)}</h2>', _figures(videos, clips)]
+  head = f'<meta charset="utf-8"><title>Dataset</title><style>{_STYLE}</style>'
+  body = '\n'.join(parts)
+  return unicode.escaped(
+    f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n'
+  )
+
+
+def _table(rows: Mapping[str, object]) -> str:
+  cells = (f'<tr><th>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>'
+           for k, v in rows.items())  # fmt: skip
+  return f'<table>{"".join(cells)}</table>'
+
+
+def _figures(videos: pathlib.Path, clips: Sequence[tuple[selection.Clip, str]]) -> str:
+  chosen = np.unique(np.linspace(0, len(clips) - 1, min(SHOWN, len(clips))).round().astype(int))
+  figures = []
+  for clip, text in (clips[i] for i in chosen):
+    picture = _thumbnail(videos / clip.file, clip)
+    caption = f'<b>{html.escape(clip.name)}</b><br>{html.escape(text)}'
+    figures.append(f'<figure>{picture}<figcaption>{caption}</figcaption></figure>')
+  return ''.join(figures)
+
+
+def _thumbnail(path: pathlib.Path, clip: selection.Clip) -> str:
+  middle = (clip.segment.start + clip.segment.end) / 2
+  shown = decode.pictures(path, start=middle, size=SIDE)
+  try:
+    pixels = next(shown)
+  except (ValueError, StopIteration):  # damage was found at another place when it was cut
+    return '<p>(no picture)</p>'
+  finally:
+    shown.close()
+  file = io.BytesIO()
+  Image.fromarray(np.ascontiguousarray(pixels)).save(file, 'JPEG', quality=75)
+  data = base64.b64encode(file.getvalue()).decode()
+  return f'<img alt="" src="data:image/jpeg;base64,{data}">'
+
+
+def _histograms(chosen: selection.Selection) -> list[str]:
+  """Charts of lengths, sizes and scores of the clips that are kept and of those left out."""
+  measures = {
+    'seconds': lambda segment: segment.end - segment.start,
+    'shorter side, pixels': lambda segment: min(segment.height, segment.width),
+    'motion, levels': lambda segment: segment.scores and segment.scores.motion,
+    'share of frozen frames': lambda segment: segment.scores and segment.scores.frozen,
+    'share of black frames': lambda segment: segment.scores and segment.scores.black,
+  }
+  charts = []
+  for title, measure in measures.items():
+    kept, dropped = (
+      [value for clip in clips if (value := measure(clip.segment)) is not None]
+      for clips in (chosen.clips, chosen.dropped)
+    )
+    charts.append(histogram(title, kept, dropped))
+  return charts
+
+
+def histogram(title: str, kept: Sequence[float | int], dropped: Sequence[float | int]) -> str:
+  """A chart of the numbers of values in `BINS` equal parts of their range, as SVG.
+
+  The bars of `dropped` stand on those of `kept`, and each has its numbers as a title.
+  """
+  values = [*kept, *dropped, 0.0][: max(len(kept) + len(dropped), 1)]
+  low, high = min(values), max(values)
+  high = high if high - low > 1e-6 * max(abs(high), 1) else low + 1  # bars need some width
+  edges = np.linspace(low, high, BINS + 1)
+  below, above = (np.histogram(part, edges)[0].tolist() for part in (kept, dropped))
+  most = max(1, *(a + b for a, b in zip(below, above)))
+  bars = []
+  for i, (a, b) in enumerate(zip(below, above)):
+    x, high, higher = 12 * i, 80 * a / most, 80 * (a + b) / most
+    label = f'<title>{edges[i]:.4g} to {edges[i + 1]:.4g}: {a} kept, {b} left out</title>'
+    bars.append(f'<g>{label}<rect class="kept" x="{x}" y="{100 - high:.1f}" width="11" '
+                f'height="{high:.1f}"/><rect class="out" x="{x}" y="{100 - higher:.1f}" '
+                f'width="11" height="{higher - high:.1f}"/></g>')  # fmt: skip
+  ends = (
+    f'<text x="0" y="114">{edges[0]:.4g}</text>'
+    f'<text x="{12 * BINS}" y="114" text-anchor="end">{edges[-1]:.4g}</text>'
+  )
+  name = f'<text x="0" y="12">{html.escape(title)} (highest bar: {most})</text>'
+  return f'<svg width="{12 * BINS}" height="120">{name}{"".join(bars)}{ends}</svg>'
