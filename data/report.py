@@ -55,9 +55,8 @@ def text(out: pathlib.Path, report: dict) -> str:
   """The lines that the builder prints about the dataset in `out`."""
   written = ', '.join(f'{count} {split}' for split, count in report['splits'].items())
   lines = [
-    f'{out}: written {report["written"]} ({written}), some from {len(report["damaged"])} '
-    f'damaged files; left out {len(report["skipped"])}; pictures and reasons in '
-    f'{out / "report.html"}',
+    f'{out}: written {report["written"]} ({written}) and left out {len(report["skipped"])}; '
+    f'{len(report["damaged"])} files are damaged; pictures and reasons in {out / "report.html"}',
     f'The least height is {report["least_height"]} pixels, the least width '
     f'{report["least_width"]}; the shortest clip has {report["shortest"]:g} seconds.',
   ]

@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 from core import video
 from data import builder, dataset, manifest
 from data.captions import Line
+from tests.data.test_scenes import panning
 from tests.data.videos import built, encoded, numbered
 
 FOLDER = pathlib.Path(os.environ.get('LUMIERE_DATA', 'none'), 'videos')
@@ -221,6 +222,31 @@ def test_the_command_tells_a_mistake_in_one_line(videos, tmp_path):
   assert ended.stderr.startswith('error: captions.jsonl, line 2: no JSON')
   assert ended.stderr.count('\n') == 1
   assert not (tmp_path / 'out').exists()
+
+
+def test_the_command_builds_from_captions_beside_the_videos(tmp_path):
+  """With its own limits: of two copies and a still video, one clip of each scene is written."""
+  videos = tmp_path / 'videos'
+  videos.mkdir()
+  two = np.concatenate([panning(0, 20), panning(1, 20)])
+  for name, pictures in {'a': two, 'b': two, 'still': panning(2, 20, step=0)}.items():
+    (videos / f'{name}.mkv').write_bytes(encoded(pictures, np.arange(len(pictures)) * 100))
+    (videos / f'{name}.txt').write_text(f'film {name}')
+  (videos / 'none.txt').write_text('no video')
+  out = tmp_path / 'out'
+  options = [f'--videos={videos}', f'--out={out}', '--min_frames=16', '--workers=1']
+  command = [sys.executable, '-m', 'data.builder', *options]
+  ended = subprocess.run(command, capture_output=True, text=True, check=True)
+  assert ended.stdout.splitlines() == [
+    f'{out}: written 2 (2 train) and left out 3; 0 files are damaged; pictures and reasons in '
+    f'{out / "report.html"}',
+    'The least height is 48 pixels, the least width 64; the shortest clip has 2 seconds.',
+    'Left out: 2 duplicate, 1 frozen.',
+    'Lines of the captions that cannot be used: 1 missing file; see manifest of the report.',
+  ]
+  records = dataset.Videos(str(out), size=8, frames=16, fps=16.0)._records
+  written = [(r['file'], r['caption'], round(float(r['start']), 2)) for r in records]
+  assert written == [(b'a.mkv', b'film a', 0.0), (b'a.mkv', b'film a', 2.0)]
 
 
 REAL = {

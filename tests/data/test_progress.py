@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from core import command
 from data import dataset, processes, progress, sources
@@ -64,6 +65,12 @@ def test_work_that_is_cut_at_any_byte_is_continued_to_the_same_dataset(
   report = built(videos, LINES, tmp_path / 'whole', **OPTIONS)
   assert report['written'] == 13
   assert set(report['splits']) == {'train', 'validation'}
+  opened = tfds.builder_from_directory(tmp_path / 'whole')
+  train, held_out = (
+    {record['file'] for record in opened.as_data_source(split=split)} for split in report['splits']
+  )
+  assert len(train) + len(held_out) == FILES - 1
+  assert not train & held_out
   expected = contents(tmp_path / 'whole')
 
   def fail(*arguments):
