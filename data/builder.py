@@ -97,15 +97,10 @@ def build(
   with progress.continued(out, videos, settings) as work:
     _process(videos, lines, options, workers, work)
     chosen = selection.select({file: work.done[file] for file in lines}, options.limits, unmatched)
-    given = {file: line.caption for file, line in lines.items()}
-    texts = {clip.name: captioner.Caption(given[clip.file], '') for clip in chosen.clips}
-    if caption_command:
-      texts = captioner.caption_all(
-        videos, chosen.clips, given, caption_command, caption_batch, work
-      )
-      chosen = selection.without_captions(chosen, {name: c.text for name, c in texts.items()})
     if not chosen.clips:
       progress.discard(out)
+    texts, chosen = captioner.captioned(videos, chosen, lines, caption_command, caption_batch, work)
+    if not chosen.clips:
       reasons = {name: reason for name, (_, reason) in chosen.left_out.items()}
       raise UserError(f'None of the files in {videos} can be used: {_listed(reasons)}.')
     names = selection.source_videos(chosen.clips, lines)

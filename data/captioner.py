@@ -26,7 +26,7 @@ import tqdm
 
 from core import interrupt, unicode
 from core.errors import UserError
-from data import progress, selection
+from data import captions, progress, selection
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +69,26 @@ def started(command: str) -> Iterator[Callable[[Sequence[Asked]], list[Caption]]
         pipe.close()
 
 
+def captioned(
+  videos: pathlib.Path,
+  chosen: selection.Selection,
+  lines: Mapping[str, captions.Line],
+  command: str,
+  batch: int,
+  work: progress.Progress,
+) -> tuple[dict[str, Caption], selection.Selection]:
+  """The captions of clips by their names, and the selection without the clips that have none.
+
+  They are those of the manifest if `command` is ''.
+  """
+  given = {clip.file: lines[clip.file].caption for clip in chosen.clips}
+  if not command:
+    return {clip.name: Caption(given[clip.file], '') for clip in chosen.clips}, chosen
+  texts = caption_all(videos, chosen.clips, given, command, batch, work)
+  texts_by_name = {name: caption.text for name, caption in texts.items()}
+  return texts, selection.without_captions(chosen, texts_by_name)
+
+
 def caption_all(
   videos: pathlib.Path,
   clips: Sequence[selection.Clip],
@@ -101,12 +121,12 @@ def caption_all(
     for first in range(0, len(todo), batch):
       part = todo[first : first + batch]
       asked = [Asked(given[c.file], videos / c.file, _reader(c)) for c in part]
-      captions = captions_of(asked)
+      replies = captions_of(asked)
       keys = [_key(clip) for clip in part]
       work.add_batch(
-        {'command': command, 'clips': keys, 'captions': [[c.text, c.version] for c in captions]}
+        {'command': command, 'clips': keys, 'captions': [[c.text, c.version] for c in replies]}
       )
-      done |= zip(keys, captions)
+      done |= zip(keys, replies)
       bar.update(len(part))
   return {clip.name: done[_key(clip)] for clip in clips}
 
@@ -166,12 +186,12 @@ def _parsed(reply: bytes, clips: Sequence[Asked]) -> list[Caption]:
   version, texts = value['version'], value['captions']
   if not isinstance(version, str) or not isinstance(texts, list) or len(texts) != len(clips):
     raise ValueError('another form')
-  captions = []
+  result = []
   for clip, text in zip(clips, texts):
     if text is None:
-      captions.append(Caption(clip.caption, ''))
+      result.append(Caption(clip.caption, ''))
     elif isinstance(text, str):
-      captions.append(Caption(unicode.require(text).strip() or None, unicode.require(version)))
+      result.append(Caption(unicode.require(text).strip() or None, unicode.require(version)))
     else:
       raise ValueError(f'{text!r} is no text')
-  return captions
+  return result
