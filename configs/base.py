@@ -8,7 +8,7 @@ a misspelt key is an error before anything is compiled.  `training/ranges.py` ha
 ranges of numbers.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 # Names of parameters, as regular expressions that match a whole name.  `stunet/inflate.py` and
 # `stunet/adapters.py` define what these names are.
@@ -58,12 +58,18 @@ def get_config() -> ConfigDict:
   c.data = ConfigDict(  # data.pipeline.open_source
     {
       'source': 'synthetic',  # moving shapes, or the folder of a dataset that data.builder wrote
-      'size': 32,  # the side of a frame in pixels
+      # The height and the width of a frame in pixels, as (72, 128), or the side of a square.  The
+      # type `object` allows both.
+      'size': FieldReference(32, field_type=object),
       'frames': 80,  # in a clip
       'fps': 16.0,  # frames per second
-      'crop': 'center',  # or 'random': which square of a frame is used
-      'shorter_side': 0,  # pixels to which a clip is resized before the crop; 0 is `size`
-      'min_side': 0,  # clips of a dataset with fewer pixels on their shorter side are left out
+      'crop': 'center',  # or 'random': which part of a frame is used
+      # Clips are resized until they cover a frame of the shape of `size` whose shorter side has so
+      # many pixels, and are then cropped; 0 is the shorter side of `size`.
+      'shorter_side': 0,
+      # Clips of a dataset that cannot cover a frame of that shape whose shorter side has so many
+      # pixels are left out.
+      'min_side': 0,
     }
   )
   c.loader = ConfigDict(  # data.pipeline.batches

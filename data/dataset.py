@@ -19,6 +19,7 @@ import tensorflow_datasets as tfds
 
 from core import unicode
 from core.errors import UserError
+from core.frame_size import Size
 from data import decode, filters, integrity, sizes, transforms
 from data import splits as by_split
 
@@ -182,9 +183,9 @@ def captions(directory: str, split: str, records: range) -> Iterator[str]:
 class Videos:
   """A data source, as `data.pipeline` defines it, of random windows of a dataset's clips.
 
-  A window is `frames` frames at `fps`, from a random start.  Frames are resized to `shorter_side`,
-  or to `size` if that is 0, and cropped to a square of side `size`: see `transforms.CROPS`.  Clips
-  whose shorter side is below `min_side` are left out.
+  A window is `frames` frames at `fps`, from a random start.  Frames are resized until they just
+  cover the size `transforms.uncropped`, and cropped to `size`: see `transforms.CROPS`.  Clips that
+  have fewer than `min_side` pixels are left out, as `sizes.large_enough` says.
 
   ValueError if the split or the crop is unknown, if the shortest clip is shorter than a window, if
   a clip would be enlarged (see `sizes`), or if a file of the dataset is missing or truncated (see
@@ -195,7 +196,7 @@ class Videos:
     self,
     directory: str,
     *,
-    size: int,
+    size: Size,
     frames: int,
     fps: float,
     split: str = 'train',
@@ -214,14 +215,16 @@ class Videos:
       )
     integrity.require_complete(builder, split)
     self._records = builder.as_data_source(split=split)
-    self._size, self._frames, self._fps = shorter_side or size, frames, fps
+    self._frames, self._fps = frames, fps
+    self._uncropped = transforms.uncropped(size, shorter_side)
     self._crop = transforms.crop(crop, size, shorter_side)
     self._record_indices = sizes.large_enough(
       directory,
       builder.info.metadata,
       split,
       len(self._records),
-      side=self._size,
+      size=size,
+      side=min(self._uncropped),
       min_side=min_side,
     )
 
@@ -239,7 +242,7 @@ class Videos:
     start = rng.uniform(0, max(record['seconds'] - self._frames / self._fps, 0))
     try:
       frames = decode.decode(
-        record['video'], fps=self._fps, start=start, count=self._frames, size=self._size
+        record['video'], fps=self._fps, start=start, count=self._frames, size=self._uncropped
       )
     except ValueError as error:  # the file was readable when the dataset was built
       raise UserError(f'{record["file"].decode()}, record {index}: {error}') from error

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from core.errors import UserError
+from core.frame_size import Size, height_width
 from data import animation, orientation, streams, timing, transforms
 from data.timing import SLACK, Frame
 
@@ -38,14 +39,15 @@ def decode(
   fps: float | None = 16.0,
   start: float = 0.0,
   count: int | None = None,
-  size: int | None = None,
+  size: Size | None = None,
 ) -> UInt8[np.ndarray, 't h w 3']:
   """The frames shown at the times `start + k / fps`, or if `fps` is None all stored frames from
   `start` on.
 
   Times are seconds from the first frame.  A frame is shown until the next one's presentation time,
-  and the last one for its duration.  Frames are rotated upright and have square pixels.  Their
-  shorter side is `size`, or if that is None they keep the size at which they are stored.
+  and the last one for its duration.  Frames are rotated upright and have square pixels.  They are
+  resized until they just cover frames of this `size`, as `transforms.covering` says; for a single
+  number that is their shorter side.  If it is None, they keep the size at which they are stored.
 
   Returns `count` frames, or if it is None all until the end of the file.  A damaged file ends where
   the damage begins; lost frames are not replaced by others.
@@ -94,7 +96,7 @@ def _first(frames: Iterator, count: int | None) -> tuple[list, ValueError | None
 
 
 def pictures(
-  file: Source, *, fps: float | None = 16.0, start: float = 0.0, size: int | None = None
+  file: Source, *, fps: float | None = 16.0, start: float = 0.0, size: Size | None = None
 ) -> Iterator[UInt8[np.ndarray, 'h w 3']]:
   """Yields the frames of `decode`.
 
@@ -217,11 +219,13 @@ def _sampled(frames: Iterator[Frame], fps: float | None, start: float) -> Iterat
     raise damage
 
 
-def _stored_shape(frame: Frame, size: int | None) -> tuple[int, int]:
-  """Height and width in square pixels before rotation; the shorter one is `size`, if given."""
+def _stored_shape(frame: Frame, size: Size | None) -> tuple[int, int]:
+  """Height and width in square pixels before rotation, after which they cover `size`, if given."""
   height, width = frame.image.height, max(round(frame.image.width * frame.aspect), 1)
-  if size:
-    height, width = transforms.shorter_side(height, width, size)
+  if size is not None:
+    cover = height_width(size)
+    transposed, *_ = orientation.of_frame(frame.image)
+    height, width = transforms.covering(height, width, cover[::-1] if transposed else cover)
   streams.require_pixels(width, height, MAX_PIXELS)
   return height, width
 

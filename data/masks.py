@@ -2,7 +2,7 @@
 
 A mask is true where the clip is given, and false where it is hidden and generated, like
 `Condition.mask`.  The mask that a user draws is the opposite: `pipelines.conditional` inverts it.
-Lengths are drawn as fractions of the frame's side.
+Lengths across and down are drawn as fractions of the frame's width and height.
 """
 
 from collections.abc import Callable, Mapping

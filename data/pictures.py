@@ -14,12 +14,13 @@ from jaxtyping import Bool, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from core.errors import UserError
+from core.frame_size import Size, height_width, largest_side, with_shorter_side
 from data import decode, pixel_values, transforms
 
 FITS = ('crop', 'pad')
 ANIMATIONS = ('AVIF', 'FLI', 'GIF', 'PNG', 'WEBP')  # formats whose further pictures are frames
 PREVIEW = 254  # the TIFF tag whose last bit marks a page as a preview of another page
-MIN_CROP = 0.5  # the smallest random crop, as a fraction of the picture's shorter side
+MIN_CROP = 0.5  # the smallest random crop, as a fraction of the sides of the largest
 
 
 def read_image(path: pathlib.Path, warn: pixel_values.Warn) -> UInt8[np.ndarray, '1 h w 3']:
@@ -36,40 +37,41 @@ def read_image(path: pathlib.Path, warn: pixel_values.Warn) -> UInt8[np.ndarray,
 
 
 class Picture:
-  """A data source of square crops, of random size and place, from one picture with one caption.
+  """A data source of crops from one picture with one caption.  They have a random place and a
+  random size of the aspect ratio of `size`, to which they are resized.
 
   warn: see `read_image`.
 
-  ValueError if a side has fewer than `size` pixels, because crops would have to be enlarged.
+  ValueError if the picture is smaller than `size`, because crops would have to be enlarged.
   """
 
   def __init__(
     self,
     path: pathlib.Path,
     caption: str,
-    size: int,
+    size: Size,
     length: int = 1_000_000,
     *,
     warn: pixel_values.Warn,
   ):
     self._picture = read_image(path, warn)
-    height, width = self._picture.shape[1:3]
-    if min(height, width) < size:
+    (height, width), (h, w) = self._picture.shape[1:3], height_width(size)
+    if height < h or width < w:
       raise UserError(
         f'{path} has {width} x {height} pixels; to train on it without enlarging it, at least '
-        f'{size} are needed on each side.'
+        f'{w} x {h} are needed.'
       )
-    self._caption, self._size, self._length = caption, size, length
+    self._caption, self._size, self._length = caption, (h, w), length
 
   def __len__(self) -> int:
     return self._length
 
   def draw(self, index, rng: np.random.Generator) -> dict:
     """`{'video': uint8 '1 h w 3', 'caption': str}`"""
-    shortest = min(self._picture.shape[1:3])
-    side = int(rng.integers(max(round(MIN_CROP * shortest), self._size), shortest + 1))
-    square = transforms.random_crop(self._picture, side, rng)
-    video = transforms.resample(square, self._size, self._size)
+    largest = int(largest_side(*self._picture.shape[1:3], self._size))
+    side = int(rng.integers(max(round(MIN_CROP * largest), min(self._size)), largest + 1))
+    part = transforms.random_crop(self._picture, with_shorter_side(self._size, side), rng)
+    video = transforms.resample(part, *self._size)
     return {'video': video, 'caption': self._caption}
 
 

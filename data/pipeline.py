@@ -17,6 +17,7 @@ import numpy as np
 
 from core import interrupt
 from core.errors import UserError
+from core.frame_size import Size
 from data import dataset, integrity, synthetic
 
 KILLED = 'terminated unexpectedly'  # in the message of Grain if a worker was killed
@@ -42,7 +43,7 @@ def motion_weights(split: str) -> Mapping[str, int]:
 def open_source(
   source: str,
   *,
-  size: int,
+  size: Size,
   frames: int,
   fps: float,
   split: str = 'train',
@@ -50,12 +51,12 @@ def open_source(
   shorter_side: int = 0,
   min_side: int = 0,
 ):
-  """The data source called `source`, of clips of `frames` frames of `size` x `size` pixels.
+  """The data source called `source`, of clips of `frames` frames of this size in pixels.
 
   source: 'synthetic' for the moving shapes, or the folder of a dataset that `data.builder` wrote.
-  crop: 'center' or 'random', from frames whose shorter side is `shorter_side`, or `size` if it is
-    0.
-  min_side: clips of a dataset whose shorter side is below it are left out; see `dataset.Videos`.
+  crop: 'center' or 'random', from frames that cover a rectangle of the same aspect ratio whose
+    shorter side is `shorter_side`, or that of `size` if it is 0.
+  min_side: clips of a dataset that are smaller are left out; see `dataset.Videos`.
   """
   window = dict(size=size, frames=frames, fps=fps, crop=crop, shorter_side=shorter_side)
   if source == SYNTHETIC:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from core.errors import UserError
+from core.frame_size import Size, largest_side
 
 FILE = 'sizes.npz'  # for each split, the height and width of every record, in order
 
@@ -30,13 +31,22 @@ def least(sizes: Sequence[tuple[int, int]]) -> dict[str, int]:
 
 
 def large_enough(
-  directory: str, metadata: Mapping, split: str, count: int, *, side: int, min_side: int
+  directory: str,
+  metadata: Mapping,
+  split: str,
+  count: int,
+  *,
+  size: Size,
+  side: int,
+  min_side: int,
 ) -> range | Int[np.ndarray, ' n']:
-  """The indices of the records whose shorter side has at least `min_side` pixels.
+  """The indices of the records in which a rectangle with the aspect ratio of `size` has a shorter
+  side of at least `min_side` pixels; for squares that is the shorter side of the record.
 
   metadata: the metadata of the dataset, which include the result of `least`.
   count: the number of records of the split.
-  side: the shorter side to which the records will be resized.
+  side: the shorter side of the rectangle of that aspect ratio which the records will be resized to
+    cover.
 
   ValueError if one of the records is smaller than `side`, if there is none, if the sizes can't be
   read, or if the dataset was built before sizes were recorded.
@@ -48,13 +58,13 @@ def large_enough(
       f'{directory} was built by an earlier version, which did not record the sizes of its clips; '
       'build it again with data.builder.'
     )
-  smallest = min(metadata['least_height'], metadata['least_width'])
+  smallest = largest_side(metadata['least_height'], metadata['least_width'], size)
   if smallest >= max(side, min_side):  # as usual: the file of sizes is not needed
     return range(count)
   path = pathlib.Path(directory, FILE)
   try:
     with np.load(path) as sizes:
-      sides = sizes[split].min(1)
+      sides = largest_side(*sizes[split].T, size)
     if len(sides) != count:
       raise UserError(f'it has {len(sides)} sizes for {count} clips of {split!r}')
   except Exception as error:  # NumPy and zipfile raise many kinds of errors

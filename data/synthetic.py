@@ -1,7 +1,8 @@
 """The moving shapes: a synthetic dataset of clips and captions, generated from an index.
 
-Lengths and positions are fractions of the frame's side, with x to the right and y down; times are
-in seconds.
+Lengths and positions are fractions of the frame's shorter side, with x to the right and y down.  So
+shapes keep their proportions in frames of any aspect ratio, in which they move over all of the
+longer side: in a frame that is twice as wide as high, x goes from 0 to 2.  Times are in seconds.
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from core.errors import UserError
+from core.frame_size import Size, height_width
 from data import transforms
 
 DURATION = 5.0  # seconds of a clip; a shorter clip is a window of it
@@ -95,15 +97,18 @@ def _scenes(weights: tuple[tuple[str, int], ...]) -> tuple[Scene, ...]:
   return tuple(scene for scene in SCENES for _ in range(times.get(scene.motion, 1)))
 
 
-def facts(index: int, seed: int = 0, weights: Mapping[str, int] = EVEN) -> Facts:
+def facts(
+  index: int, seed: int = 0, weights: Mapping[str, int] = EVEN, size: Size = 1
+) -> Facts:
   """The scene and the geometry of a clip, the same for the same arguments.
 
   weights: how often motions are drawn, relative to those that are not in it.
+  size: of the frames, whose aspect ratio alone matters, and for the geometry alone.
   """
   rng = _rng(_FACTS, seed, index)
   scenes = _scenes(tuple(weights.items()))
   scene = scenes[rng.integers(len(scenes))]
-  return Facts(**dataclasses.asdict(scene), **_geometry(scene.motion, rng))
+  return Facts(**dataclasses.asdict(scene), **_geometry(scene.motion, _extent(size), rng))
 
 
 def prompt(seed: int) -> Scene:
@@ -114,7 +119,7 @@ def prompt(seed: int) -> Scene:
 def clip(
   index: int,
   *,
-  size: int,
+  size: Size,
   frames: int,
   fps: float | int,
   seed: int = 0,
@@ -126,7 +131,7 @@ def clip(
   drawn at random; if they are longer, that is a ValueError.
   """
   spare = _spare(frames, fps)
-  drawn = facts(index, seed, weights)
+  drawn = facts(index, seed, weights, size)
   first = spare * _rng(_WINDOW, seed, index).random()
   video, mask = render(drawn, first + np.arange(frames) / fps, size)
   return {'video': video, 'mask': mask, 'caption': drawn.caption, 'facts': drawn}
@@ -135,13 +140,13 @@ def clip(
 class MovingShapes:
   """A data source, as `data.pipeline` defines it, of moving shapes.
 
-  Frames are rendered with the side `shorter_side`, or `size` if it is 0, and cropped to `size`: see
+  Frames are rendered in the size `transforms.uncropped`, and cropped to `size`: see
   `transforms.CROPS`.
   """
 
   def __init__(
     self,
-    size: int,
+    size: Size,
     frames: int,
     fps: float | int,
     length: int = 1_000_000,
@@ -151,9 +156,10 @@ class MovingShapes:
     weights: Mapping[str, int] = EVEN,
   ):
     _spare(frames, fps)
-    self._length, self._seed, self._size = length, seed, size
+    self._length, self._seed = length, seed
     self._crop = transforms.crop(crop, size, shorter_side)
-    self._format = dict(size=shorter_side or size, frames=frames, fps=fps, weights=weights)
+    uncropped = transforms.uncropped(size, shorter_side)
+    self._format = dict(size=uncropped, frames=frames, fps=fps, weights=weights)
 
   def __len__(self) -> int:
     return self._length
@@ -173,7 +179,7 @@ class MovingShapes:
 
 
 def render(
-  facts: Facts, times: Float[np.ndarray, ' t'], size: int
+  facts: Facts, times: Float[np.ndarray, ' t'], size: Size
 ) -> tuple[UInt8[np.ndarray, 't h w 3'], Bool[np.ndarray, 't h w']]:
   """The frames at `times` (seconds in [0, `DURATION`]), and the mask of the shape in them."""
   u = (times / DURATION).astype(np.float32)[:, None, None]
@@ -185,12 +191,14 @@ def render(
   y = facts.start[1] + (facts.end[1] - facts.start[1]) * u + arm * np.sin(angle)
   y = y - facts.leap * 4 * hop * (1 - hop)
 
-  pixels = (np.arange(size, dtype=np.float32) + 0.5) / size
-  x, y = (pixels - x) / radius, (pixels[:, None] - y) / radius
+  height, width = height_width(size)
+  side = min(height, width)
+  across, down = ((np.arange(n, dtype=np.float32) + 0.5) / side for n in (width, height))
+  x, y = (across - x) / radius, (down[:, None] - y) / radius
   if facts.angle or facts.turns:
     x, y = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
   # The coverage of a pixel falls from 1 to 0 across an edge one pixel wide.
-  cover = np.clip(0.5 - DISTANCES[facts.shape](x, y) * (radius * size), 0, 1)
+  cover = np.clip(0.5 - DISTANCES[facts.shape](x, y) * (radius * side), 0, 1)
 
   back = np.array(BACKGROUNDS[facts.background], np.float32)
   fore = np.array(COLOURS[facts.colour], np.float32)
@@ -224,29 +232,41 @@ def _cross(x, y):
 DISTANCES = dict(zip(SHAPES, (_circle, _square, _triangle, _ring, _cross)))
 
 
-def _geometry(motion: str, rng: np.random.Generator) -> dict:
-  """A random geometry for this motion, which keeps the whole shape in the frame at all times."""
+def _extent(size: Size) -> tuple[float, float]:
+  """The width and the height of frames, of which the smaller is 1."""
+  height, width = height_width(size)
+  side = min(height, width)
+  return width / side, height / side
+
+
+def _geometry(motion: str, extent: tuple[float, float], rng: np.random.Generator) -> dict:
+  """A random geometry for this motion, which keeps the whole shape in the frame at all times.
+
+  extent: the width and the height of the frame.
+  """
   radius = rng.uniform(0.22, 0.27)
-  position = _random_position(rng, REACH * radius)
+  position = _random_position(rng, extent, REACH * radius)
   match motion.split():
     case 'moving', direction:
       axis = direction in ('up', 'down')
       near, far = (MARGIN + REACH * radius + rng.uniform(0, 0.04, 2)).tolist()
-      ends = (near, 1 - far) if direction in ('right', 'down') else (1 - far, near)
+      far = extent[axis] - far
+      ends = (near, far) if direction in ('right', 'down') else (far, near)
       start, end = (tuple(v if i == axis else position[i] for i in (0, 1)) for v in ends)
       return dict(start=start, end=end, radii=(radius, radius))
     case ['growing' | 'shrinking']:
       small = rng.uniform(0.12, 0.14)
       large = small * rng.uniform(2.2, 2.6)
       radii = (small, large) if motion == 'growing' else (large, small)
-      place = _random_position(rng, REACH * large)
+      place = _random_position(rng, extent, REACH * large)
       return dict(start=place, end=place, radii=radii)
     case ['spinning']:
-      place, angle = _random_position(rng, (REACH + ARM) * radius), rng.uniform(0, 2 * np.pi)
+      place = _random_position(rng, extent, (REACH + ARM) * radius)
+      angle = rng.uniform(0, 2 * np.pi)
       turns = rng.uniform(1, 1.5) * (1, -1)[rng.integers(2)]
       return dict(start=place, end=place, radii=(radius, radius), angle=angle, turns=turns)
     case ['bouncing']:
-      floor = (position[0], 1 - MARGIN - REACH * radius - rng.uniform(0, 0.05))
+      floor = (position[0], extent[1] - MARGIN - REACH * radius - rng.uniform(0, 0.05))
       leap, bounces = rng.uniform(0.25, 0.32), rng.uniform(2, 3)
       leap = min(leap, floor[1] - MARGIN - REACH * radius)
       return dict(start=floor, end=floor, radii=(radius, radius), leap=leap, bounces=bounces)
@@ -254,8 +274,10 @@ def _geometry(motion: str, rng: np.random.Generator) -> dict:
       return dict(start=position, end=position, radii=(radius, radius))
 
 
-def _random_position(rng: np.random.Generator, reach: float) -> tuple[float, float]:
-  return tuple(rng.uniform(MARGIN + reach, 1 - MARGIN - reach, 2).tolist())
+def _random_position(
+  rng: np.random.Generator, extent: tuple[float, float], reach: float
+) -> tuple[float, float]:
+  return tuple(rng.uniform(MARGIN + reach, np.array(extent) - MARGIN - reach).tolist())
 
 
 def _spare(frames: int, fps: float | int) -> float:

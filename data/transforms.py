@@ -8,19 +8,25 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
 
 from core.errors import UserError
+from core.frame_size import Size, height_width, with_shorter_side
 
 Clip = UInt8[np.ndarray, 't h w c']
 
 
-def resize(frames: Clip, size: int) -> UInt8[np.ndarray, 't _ _ c']:
-  """The frames, resized with antialiasing to the shorter side `size`; the aspect ratio is kept."""
-  return resample(frames, *shorter_side(*frames.shape[1:3], size))
+def resize(frames: Clip, size: Size) -> UInt8[np.ndarray, 't _ _ c']:
+  """The frames, resized with antialiasing until they just cover frames of this size; the aspect
+  ratio is kept."""
+  return resample(frames, *covering(*frames.shape[1:3], size))
 
 
-def shorter_side(height: int, width: int, size: int) -> tuple[int, int]:
-  """The height and width of the same aspect ratio whose shorter side is `size`."""
-  scale = size / min(height, width)
-  return max(round(height * scale), size), max(round(width * scale), size)
+def covering(height: int, width: int, size: Size) -> tuple[int, int]:
+  """The least height and width of the same aspect ratio that cover frames of this size.
+
+  For squares, the shorter side is that of the square.
+  """
+  h, w = height_width(size)
+  scale = max(h / height, w / width)
+  return max(round(height * scale), h), max(round(width * scale), w)
 
 
 def resample(frames: Clip, height: int, width: int) -> UInt8[np.ndarray, 't {height} {width} c']:
@@ -69,43 +75,54 @@ def _taps(
   return indices, (weights / weights.sum(0)).astype(np.float32)
 
 
-def center_crop(frames: Clip, size: int) -> UInt8[np.ndarray, 't {size} {size} c']:
-  """The square of side `size` in the middle of the frames, which are at least that large."""
-  top, left = (spare // 2 for spare in _spare(frames, size))
-  return frames[:, top : top + size, left : left + size]
+def center_crop(frames: Clip, size: Size) -> UInt8[np.ndarray, 't h2 w2 c']:
+  """The middle, of this size, of the frames, which are at least that large."""
+  height, width = height_width(size)
+  top, left = (spare // 2 for spare in _spare(frames, height, width))
+  return frames[:, top : top + height, left : left + width]
 
 
 def random_crop(
-  frames: Clip, size: int, rng: np.random.Generator
-) -> UInt8[np.ndarray, 't {size} {size} c']:
-  """A square of side `size` at a uniformly random place, which is the same in all frames."""
-  top, left = (rng.integers(spare + 1) for spare in _spare(frames, size))
-  return frames[:, top : top + size, left : left + size]
+  frames: Clip, size: Size, rng: np.random.Generator
+) -> UInt8[np.ndarray, 't h2 w2 c']:
+  """A part of this size at a uniformly random place, which is the same in all frames."""
+  height, width = height_width(size)
+  top, left = (rng.integers(spare + 1) for spare in _spare(frames, height, width))
+  return frames[:, top : top + height, left : left + width]
 
 
 CROPS = {'center': lambda frames, size, rng: center_crop(frames, size), 'random': random_crop}
 
 
 def crop(
-  name: str, size: int, shorter_side: int = 0
+  name: str, size: Size, shorter_side: int = 0
 ) -> Callable[[Clip, np.random.Generator], Clip]:
-  """Returns `crop(frames, rng)`, which is `CROPS[name]` with squares of side `size`.
+  """Returns `crop(frames, rng)`, which is `CROPS[name]` to this size.
 
-  ValueError if the name is unknown, or if `shorter_side` is not 0 and below `size`.
+  ValueError if the name is unknown, or if `shorter_side` is not 0 and below that of `size`.
   """
   if name not in CROPS:
     raise UserError(f'Got crop={name!r}; allowed are {sorted(CROPS)}.')
-  if shorter_side and shorter_side < size:
+  if shorter_side and shorter_side < (least := min(height_width(size))):
     raise UserError(
-      f'Got shorter_side={shorter_side} for crops of size={size}; allowed is {size} or more, or 0.'
+      f'Got shorter_side={shorter_side} for crops of size={size}; allowed is {least} or more, or 0.'
     )
   return lambda frames, rng: CROPS[name](frames, size, rng)
 
 
-def _spare(frames: Clip, size: int) -> tuple[int, int]:
-  height, width = frames.shape[1:3]
-  if not 1 <= size <= min(height, width):
+def uncropped(size: Size, shorter_side: int = 0) -> tuple[int, int]:
+  """The size that frames have to cover before they are cropped to `size`.
+
+  It has the same aspect ratio, and a shorter side of `shorter_side` pixels, if that is not 0.
+  """
+  return with_shorter_side(size, shorter_side or min(height_width(size)))
+
+
+def _spare(frames: Clip, height: int, width: int) -> tuple[int, int]:
+  h, w = frames.shape[1:3]
+  if height > h or width > w:
     raise UserError(
-      f'Got size={size} for frames of {height} x {width}; 1..{min(height, width)} are allowed.'
+      f'Got crops of {height}x{width} pixels from frames of {h}x{w}; allowed are crops that fit '
+      'into them.'
     )
-  return height - size, width - size
+  return h - height, w - width

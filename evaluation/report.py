@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from core import files, unicode
 from core.errors import UserError
 from core.folder import new_file
+from core.frame_size import height_width
 from core.video import read_metadata
 from core.writable import require_file
 from evaluation import curves
@@ -101,11 +102,12 @@ def render(workdir: pathlib.Path, output: pathlib.Path) -> str:
 def _facts(config: Mapping, metrics: Mapping[str, curves.Points]) -> str:
   """The stage, the progress, the data and the losses of the run."""
   data = config.get('data', {})
+  size = 'x'.join(map(str, height_width(data['size']))) if 'size' in data else None
   last = max((points[-1][0] for points in metrics.values()), default=0)
   facts = {
     'stage': config.get('stage'),
     'step': f'{last:,} of {config.get("steps", 0):,}',
-    'videos': f'{data.get("frames")} frames of {data.get("size")} pixels, {data.get("source")}',
+    'videos': f'{data.get("frames")} frames of {size} pixels, {data.get("source")}',
     'initialised from': config.get('init_from'),
   }
   for name in ('loss', *EVALUATED):

@@ -151,7 +151,7 @@ def shapes(videos: Folder, settings: Settings) -> dict:
 
 def _true_steadiness(count: int, shape: tuple[int, ...]) -> Iterator[dict[str, float]]:
   """That of so many held-out clips, as long and as large as one of this shape, `t h w 3`."""
-  frames, size = shape[0], min(shape[1:3])
+  frames, size = shape[0], shape[1:3]
   for i in range(count):
     fps = frames / synthetic.DURATION
     clip = synthetic.clip(i, size=size, frames=frames, fps=fps, seed=SHAPES['test'])

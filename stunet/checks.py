@@ -4,6 +4,7 @@ import flax.linen as nn
 
 from core.condition import Condition
 from core.errors import UserError
+from core.frame_size import require_multiples
 from core.typing import Video
 from stunet.layers import ACTIVATIONS
 
@@ -61,8 +62,6 @@ def check_frames(frames: int, factor: int) -> None:
 def check_inputs(model: nn.Module, x: Video, cond: Condition) -> None:
   """UserError unless the STUNet can be applied to this video and condition."""
   check_frames(x.shape[1], model.temporal_factor)
-  size = x.shape[2:4]
-  if any(s % (n := model.patch * 2 ** (len(model.channels) - 1)) for s in size):
-    raise UserError(f'Frames of {size[0]}x{size[1]} pixels do not divide by {n}.')
+  require_multiples(x.shape[2:4], model.spatial_factor)
   if model.noise_level_embedding != (cond.noise_level is not None):
     raise UserError('The condition has a noise level if and only if the model embeds one.')

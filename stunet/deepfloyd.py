@@ -16,6 +16,7 @@ import numpy as np
 
 from core.condition import Condition
 from core.errors import UserError
+from core.frame_size import Size, height_width
 from core.params import names
 from core.typing import Params
 from stunet.unet import STUNet
@@ -96,11 +97,12 @@ def model_config(unet: Mapping[str, Any]) -> dict[str, Any]:
   }
 
 
-def unet_config(model: STUNet, text_width: int, size: int) -> dict[str, Any]:
+def unet_config(model: STUNet, text_width: int, size: Size) -> dict[str, Any]:
   """The inverse of `model_config`: the `config.json` of the spatial part of the model.
 
   text_width: the width of the text embeddings that the model is conditioned on.
-  size: the side of its images in pixels, from which diffusers takes the shape of the initial noise.
+  size: of its images in pixels, from which diffusers takes the shape of the initial noise: a number
+    if they are square, else [height, width].
 
   UserError where diffusers has no such model.
   """
@@ -110,11 +112,12 @@ def unet_config(model: STUNet, text_width: int, size: int) -> dict[str, Any]:
   _require('up_units', tuple(model.up_units), tuple(u + 1 for u in model.down_units))
   _require('attention of the coarsest level', model.attention[-1] == 'none', False)
   attends = [a != 'none' for a in model.attention]
+  height, width = height_width(size)
   scale, emb = 1 / model.residual_scale, model.emb_features or 4 * model.channels[0]
   return {
     '_class_name': 'UNet2DConditionModel',
     **{key: wanted for key, (wanted, _) in _SAME.items()},
-    'sample_size': size,
+    'sample_size': height if height == width else [height, width],
     'in_channels': 6 if model.noise_level_embedding else 3,
     'out_channels': model.out_channels,
     'block_out_channels': list(model.channels),
@@ -137,7 +140,7 @@ def unet_config(model: STUNet, text_width: int, size: int) -> dict[str, Any]:
 
 def shapes(model: STUNet, text_width: int) -> Params:
   """The parameters of the model for text embeddings of this width, as `jax.ShapeDtypeStruct`s."""
-  size = model.patch * 2 ** (len(model.channels) - 1)
+  size = model.spatial_factor
   video = jax.ShapeDtypeStruct((1, 1, size, size, 3), jnp.float32)
   t = jax.ShapeDtypeStruct((1,), jnp.float32)
   text = jax.ShapeDtypeStruct((1, 1, text_width), jnp.float32)

@@ -187,7 +187,9 @@ def frame_positions(t: int, d: int, step: int = 1) -> Float['t d']:
 def cosines(n: int, h: int, w: int) -> Float['k h w']:
   """The n^2 products of n cosines along the height and n along the width of a frame.
 
-  They are scaled so that their squares, summed over k, average to one.
+  Places are relative to the frame: the cosines are stretched with it, so that frames of another
+  size and shape than those of training have the same left, right, top and bottom.  They are scaled
+  so that their squares, summed over k, average to one.
   """
   along = lambda size: jnp.cos(jnp.pi * jnp.outer(jnp.arange(n), (jnp.arange(size) + 0.5) / size))
   places = rearrange(along(h), 'i h -> i 1 h 1') * rearrange(along(w), 'j w -> 1 j 1 w')

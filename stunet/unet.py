@@ -98,6 +98,11 @@ class STUNet(nn.Module):
     """The number of frames that share one frame of the coarsest level."""
     return math.prod(stride for stride, _ in self._levels_in_time()) if self.temporal else 1
 
+  @property
+  def spatial_factor(self) -> int:
+    """The pixels of a side that share one pixel of the coarsest level; it divides both sides."""
+    return self.patch * 2 ** (len(self.channels) - 1)
+
   def check_frames(self, frames: int) -> None:
     """UserError unless a clip may have so many frames: one, or a multiple of the factor."""
     checks.check_frames(frames, self.temporal_factor)

@@ -137,10 +137,10 @@ class Tiny:
     return self.x, self.t, self.cond
 
 
-def inputs(b=2, frames=4, seed=0):
-  """Noisy clips of 8x8 pixels, their times, and texts of which the last token is masked."""
+def inputs(b=2, frames=4, seed=0, size=(8, 8)):
+  """Noisy clips of that height and width, their times, and texts whose last token is masked."""
   rng = np.random.default_rng(seed)
-  x = jnp.asarray(rng.normal(size=(b, frames, 8, 8, 3)), jnp.float32)
+  x = jnp.asarray(rng.normal(size=(b, frames, *size, 3)), jnp.float32)
   text = jnp.asarray(rng.normal(size=(b, 3, 8)), jnp.float32)
   mask = jnp.asarray([[True, True, False]] * b)
   return x, jnp.linspace(0.2, 0.9, b), Condition(text, mask)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 import jax
 import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 from core import unicode
 from core.errors import UserError, UserFileError
@@ -80,7 +80,12 @@ def load_config(workdir: pathlib.Path) -> ConfigDict:
   unicode.require_path(workdir.absolute())
   if not (workdir / 'config.json').is_file():
     raise UserError(f'{workdir} is not a workdir: it has no config.json, as train.py writes one.')
-  return ConfigDict(_read_config(workdir))
+  config = _read_config(workdir)
+  if isinstance(data := config.get('data'), dict) and 'size' in data:
+    # Either kind of size may replace it, as in configs/base.py.
+    size = tuple(data['size']) if isinstance(data['size'], list) else data['size']
+    data['size'] = FieldReference(size, field_type=object)
+  return ConfigDict(config)
 
 
 def _read_config(workdir):

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from ml_collections import ConfigDict
 
 from core.errors import UserError
+from core.frame_size import height_width
 
 POSITIVE = math.ulp(0.0)  # the smallest number above 0
 BELOW_ONE = math.nextafter(1, 0)
@@ -74,6 +75,8 @@ def require_in_range(config: ConfigDict) -> None:
     if wrong:
       each = ' one whole number or more, each' if several else ''
       raise UserError(f'Got {key}={value}; allowed is{each} {_in_words(least, most)}.')
+    if key == 'data.size':
+      height_width(value)
 
 
 def _flat(config: Mapping, head: str) -> Iterator[tuple[str, object]]:

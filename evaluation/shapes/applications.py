@@ -15,10 +15,10 @@ from evaluation.shapes import looks
 from evaluation.shapes.judge import centres, judge
 from pipelines import conditional
 
-NEAR = 3 / 32  # the largest distance of a centre from its correct place, in sides
+NEAR = 3 / 32  # the largest distance of a centre from its correct place, in shorter sides
 STILL = 2  # levels of 255 up to which pixels count as still
 CONSTANT_SPEED = ('moving', 'spinning')  # how the names of these motions begin
-MARGIN = 2 / 32  # between a shape and the edge of the box that covers it, in sides
+MARGIN = 2 / 32  # between a shape and the edge of the box that covers it, in shorter sides
 
 Pixels = UInt8[np.ndarray, 't h w 3']
 Picture = UInt8[np.ndarray, 'h w 3']
@@ -126,15 +126,15 @@ def distance(a: Float[np.ndarray, 't 2'], b: Float[np.ndarray, 't 2']) -> float:
 
 def boxes(mask: Bool[np.ndarray, 't h w']) -> Bool[np.ndarray, 't h w']:
   """For every frame, a box around all pixels of the mask, with a margin of `MARGIN`."""
-  rows, columns = (_span(mask.any(axis), MARGIN) for axis in (2, 1))
+  margin = round(MARGIN * min(mask.shape[1:]))
+  rows, columns = (_span(mask.any(axis), margin) for axis in (2, 1))
   return rows[:, :, None] & columns[:, None, :]
 
 
 def _span(line, margin):
   """In each row of `t n`, true from the first to the last that is true, with a margin."""
   n = line.shape[1]
-  extra = round(margin * n)
-  first = line.argmax(1) - extra
-  last = n - 1 - line[:, ::-1].argmax(1) + extra
+  first = line.argmax(1) - margin
+  last = n - 1 - line[:, ::-1].argmax(1) + margin
   index = np.arange(n)
   return line.any(1)[:, None] & (first[:, None] <= index) & (index <= last[:, None])

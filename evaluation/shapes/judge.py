@@ -38,7 +38,8 @@ def judge(video: UInt8[np.ndarray, 't h w 3']) -> Verdict:
 
 
 def centres(video: UInt8[np.ndarray, 't h w 3']) -> Float[np.ndarray, 't 2']:
-  """The centre (x, y) of the shape in fractions of the side; NaN where there is no shape."""
+  """The centre (x, y) of the shape in fractions of the frame's shorter side; NaN where there is no
+  shape."""
   if (cover := coverage(video)) is None:
     return np.full((len(video), 2), np.nan)
   _, x, y = _path(cover)
@@ -119,15 +120,16 @@ def _motion(cover) -> str:
 
 
 def _path(cover):
-  """The area and the centre (x, y) of the shape in fractions of the frame, smoothed over time.
+  """The area and the centre (x, y) of the shape, smoothed over time; the frame's shorter side is 1.
 
   They are NaN near frames without the shape.
   """
   t, h, w = cover.shape
-  area = cover.sum((1, 2)) / (h * w)
+  side = min(h, w)
+  area = cover.sum((1, 2)) / (side * side)
   area = np.where(area <= 0.05 * np.median(area), np.nan, area)
-  x = cover.sum(1) @ (np.arange(w) + 0.5) / w / (area * h * w)
-  y = cover.sum(2) @ (np.arange(h) + 0.5) / h / (area * h * w)
+  x = cover.sum(1) @ (np.arange(w) + 0.5) / side / (area * side * side)
+  y = cover.sum(2) @ (np.arange(h) + 0.5) / side / (area * side * side)
   return tuple(_smooth(v, 1 + 2 * (t // 32)) for v in (area, x, y))
 
 
@@ -171,8 +173,9 @@ def _orbits(x, y) -> float:
 def _own_turns(cover, x, y) -> float:
   """The number of turns of the shape around its centre, by moments of 3- and 4-fold symmetry."""
   _, h, w = cover.shape
-  dx = (np.arange(w) + 0.5) / w - x[:, None, None]
-  dy = ((np.arange(h) + 0.5) / h)[:, None] - y[:, None, None]
+  side = min(h, w)
+  dx = (np.arange(w) + 0.5) / side - x[:, None, None]
+  dy = ((np.arange(h) + 0.5) / side)[:, None] - y[:, None, None]
   z = dx + 1j * dy
   most = 0.0
   for fold in (3, 4):

@@ -28,6 +28,17 @@ def test_a_mask_of_one_frame_is_a_mask(kind):
   assert masks.KINDS[kind]((1, 8, 8), np.random.default_rng(0)).shape == (1, 8, 8)
 
 
+@pytest.mark.parametrize('kind', sorted(masks.KINDS))
+def test_a_mask_is_stretched_with_the_frame(kind):
+  """Every third column of a frame that is three times as wide has its centre where a column of the
+  narrow frame has one, relative to the width; so have rows."""
+  t, h, w = SHAPE
+  for i in range(20):
+    draw = lambda *shape, seed=i: masks.KINDS[kind](shape, np.random.default_rng(seed))
+    np.testing.assert_array_equal(draw(t, h, 3 * w)[:, :, 1::3], draw(*SHAPE))
+    np.testing.assert_array_equal(draw(t, 3 * h, w)[:, 1::3], draw(*SHAPE))
+
+
 def test_whole_frames():
   (first,), (both,), (keys,), (none,) = (
     drawn(kind, 1) for kind in ('first_frame', 'first_and_last_frame', 'keyframes', 'nothing')

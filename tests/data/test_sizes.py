@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from data import dataset, decode, pipeline, sizes
+from data import dataset, decode, pipeline, sizes, transforms
 from tests.data.videos import encoded, turned
 
 FRAMES = 12
@@ -102,6 +102,28 @@ def test_smaller_clips_are_left_out(directory, min_side, left):
   assert all(source[i]['video'].shape == (4, 8, 8, 3) for i in range(len(left)))
 
 
+@pytest.mark.parametrize('size', [(8, 12), (8, 16), (20, 14), (12, 8), (24, 24)])
+def test_a_clip_is_read_where_frames_of_any_shape_are_cut_from_it(directory, size):
+  h, w = size
+  fit = [file for file, (_, shape) in CLIPS.items() if shape[0] >= h and shape[1] >= w]
+  small = [file for file in CLIPS if file not in fit]
+  if small:
+    with pytest.raises(ValueError, match=f'{len(small)} of the 5 clips .* would be enlarged'):
+      opened(directory, size=size)
+  source = opened(directory, size=size, min_side=min(size))
+  assert files(source) == fit
+  for i, file in enumerate(fit):
+    assert source[i]['video'].shape == (4, *size, 3)
+    if 'pixels' in file:  # not square ones: here they would be resized twice
+      continue
+    stored = decode.decode(CLIPS[file][0], fps=10.0, count=4)
+    inside = transforms.resample(stored, *transforms.covering(*stored.shape[1:3], size))
+    top, left = (inside.shape[1] - h) // 2, (inside.shape[2] - w) // 2
+    want = inside[:, top : top + h, left : left + w].astype(int)
+    # A rotated clip is resized before it is rotated, and values are rounded once between.
+    np.testing.assert_allclose(source[i]['video'], want, atol=1)
+
+
 def test_where_none_is_large_enough_the_largest_is_reported(directory):
   for kwargs in ({'size': 33}, {'size': 8, 'min_side': 33}):
     with pytest.raises(ValueError, match='none of the 5 clips') as error:
@@ -125,7 +147,7 @@ def test_damaged_sizes_are_refused_in_one_line(tmp_path):
   sizes.write(tmp_path, {'train': shapes})
   whole, reasons = (tmp_path / sizes.FILE).read_bytes(), set()
   read = lambda count: sizes.large_enough(
-    str(tmp_path), known, 'train', count, side=8, min_side=9
+    str(tmp_path), known, 'train', count, size=8, side=8, min_side=9
   )  # fmt: skip
   assert len(read(99)) == sum(min(shape) >= 9 for shape in shapes)
   for i in range(len(whole)):

@@ -1,4 +1,5 @@
 import collections
+import dataclasses
 import re
 
 import numpy as np
@@ -123,6 +124,43 @@ def test_the_highest_leaps_stay_in_the_frame():
     if facts.motion == 'bouncing':
       top = facts.start[1] - facts.leap - synthetic.REACH * facts.radii[0]
       assert top >= synthetic.MARGIN - 1e-9, facts
+
+
+@pytest.mark.parametrize('size', [(18, 32), (32, 18), (16, 64)])
+def test_the_whole_shape_is_always_in_frames_of_any_shape(size):
+  reached = []
+  for index in range(200):
+    mask = clip(index, size=size, frames=20, fps=4)['mask']
+    assert mask.any((1, 2)).all()
+    assert not mask[:, [0, -1]].any()
+    assert not mask[:, :, [0, -1]].any()
+    reached.append(mask.any(0))
+  share = np.mean(reached, 0)[1:-1, 1:-1]
+  assert (share > 0).mean() > 0.9  # shapes go everywhere
+
+
+@pytest.mark.parametrize('motion', MOTIONS)
+def test_a_shape_is_drawn_in_the_same_proportions_in_frames_of_any_shape(motion):
+  """A frame with half the height is the upper half of a square in which all lengths are halved."""
+  for index in range(3):
+    facts = next(f for i in range(10_000) if (f := synthetic.facts(i, index)).motion == motion)
+    half = {'radii': facts.radii, 'start': facts.start, 'end': facts.end}
+    half = {name: (a / 2, b / 2) for name, (a, b) in half.items()}
+    halved = dataclasses.replace(facts, **half, leap=facts.leap / 2)
+    wide, mask = render(facts, SECONDS[::8], (32, 64))
+    square, whole = render(halved, SECONDS[::8], 64)
+    assert np.abs(wide.astype(int) - square[:, :32]).max() <= 1
+    np.testing.assert_array_equal(mask, whole[:, :32])
+
+
+def test_a_scene_does_not_depend_on_the_shape_of_the_frame():
+  for index in range(100):
+    same = (synthetic.facts(index, size=size).caption for size in (1, 32, (9, 16)))
+    assert len({*same}) == 1
+  assert synthetic.facts(0, size=32) == synthetic.facts(0)
+  source = MovingShapes(size=(9, 16), frames=2, fps=2, shorter_side=18)
+  want = clip(7, size=(18, 32), frames=2, fps=2)['video'][:, 4:13, 8:24]
+  np.testing.assert_array_equal(source[7]['video'], want)
 
 
 def test_the_mask_is_where_the_colour_is_rather_than_the_background():

@@ -50,8 +50,41 @@ def test_frames_of_the_wanted_size_are_not_touched():
   [((720, 1280), (128, 228)), ((1280, 720), (228, 128)), ((9, 9), (128, 128))],
 )
 def test_the_shorter_side_has_the_size_and_the_other_keeps_the_proportion(shape, expected):
-  assert transforms.shorter_side(*shape, 128) == expected
+  assert transforms.covering(*shape, 128) == expected
   assert transforms.resize(noise(1, 30, 10, 3), 5).shape == (1, 15, 5, 3)
+
+
+@pytest.mark.parametrize('size', [(9, 16), (16, 9), (5, 5), 7])
+def test_frames_are_resized_until_they_just_cover_a_size(size):
+  height, width = size if isinstance(size, tuple) else (size, size)
+  for h, w in ((90, 160), (160, 90), (37, 100), (20, 20), (18, 16), (9, 16)):
+    got = transforms.covering(h, w, size)
+    # One side is that of the size, and the other is at least as long, in proportion.
+    assert got[0] == height or got[1] == width
+    assert got[0] >= height
+    assert got[1] >= width
+    assert abs(got[0] * w - got[1] * h) <= 0.5 * max(h, w)
+
+
+def test_the_uncropped_size_has_the_shape_of_the_crop():
+  assert transforms.uncropped((9, 16)) == (9, 16)
+  assert transforms.uncropped((9, 16), 18) == (18, 32)
+  assert transforms.uncropped((16, 9), 10) == (18, 10)  # 17.8, since crops must fit into it
+  assert transforms.uncropped(8, 12) == (12, 12)
+  with pytest.raises(ValueError, match=r'crops of size=\(9, 16\); allowed is 9 or more, or 0'):
+    transforms.crop('center', (9, 16), 8)
+
+
+def test_crops_that_are_not_square():
+  frames = np.arange(7 * 9, dtype=np.uint8).reshape(1, 7, 9, 1)
+  np.testing.assert_array_equal(transforms.center_crop(frames, (3, 5)), frames[:, 2:5, 2:7])
+  rng, places = np.random.default_rng(0), set()
+  for _ in range(100):
+    crop = transforms.random_crop(frames, (6, 7), rng)
+    top, left = divmod(int(crop[0, 0, 0, 0]), 9)
+    np.testing.assert_array_equal(crop, frames[:, top : top + 6, left : left + 7])
+    places.add((top, left))
+  assert places == {(top, left) for top in (0, 1) for left in (0, 1, 2)}
 
 
 def test_the_center_crop_is_in_the_center():
@@ -72,7 +105,7 @@ def test_random_crops_reach_every_place_and_keep_frames_together():
 
 
 def test_mistakes_are_reported():
-  with pytest.raises(ValueError, match=r'size=5 for frames of 4 x 6; 1\.\.4 are allowed'):
+  with pytest.raises(ValueError, match='Got crops of 5x5 pixels from frames of 4x6; allowed are c'):
     transforms.center_crop(noise(1, 4, 6, 3), 5)
-  with pytest.raises(ValueError, match=r'size=0 for frames of 4 x 6; 1\.\.4 are allowed'):
+  with pytest.raises(ValueError, match='Got frames of the size 0; allowed is a whole number, the'):
     transforms.random_crop(noise(1, 4, 6, 3), 0, np.random.default_rng(0))

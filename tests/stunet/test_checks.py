@@ -7,6 +7,25 @@ from stunet.unet import STUNet
 from tests.conftest import TINY, inputs
 
 
+@pytest.mark.parametrize(
+  ('size', 'nearest'),
+  [
+    ((72, 128), '64x128, 96x128'),
+    ((128, 72), '128x64, 128x96'),
+    ((40, 40), '32x32, 32x64, 64x32, 64x64'),
+    ((1, 64), '32x64'),
+  ],
+)
+def test_a_wrong_size_of_frames_is_refused_with_the_nearest(size, nearest):
+  model = STUNet(**TINY | {'patch': 16})
+  with pytest.raises(ValueError, match='do not divide') as error:
+    initialise(model, *inputs(size=size))
+  assert str(error.value) == (
+    f'Frames of {size[0]}x{size[1]} pixels do not divide by 32; allowed are heights and widths '
+    f'that are multiples of 32, of which the nearest are {nearest}.'
+  )
+
+
 def initialise(model, *inputs):
   return jax.eval_shape(model.init, jax.random.key(0), *inputs)
 
@@ -46,7 +65,11 @@ def test_a_wrong_number_of_frames_is_refused_with_the_nearest(frames, nearest):
     ({'activation': 'relu'}, "activation is 'relu'; allowed are gelu, silu."),
     ({'groups': 3}, 'Level 0 has 8 channels, which do not divide by groups=3.'),
     ({'head_features': 6}, 'Level 1 has 16 channels, which do not divide by head_features=6.'),
-    ({'patch': 3}, 'Frames of 8x8 pixels do not divide by 6.'),
+    (
+      {'patch': 3},
+      'Frames of 8x8 pixels do not divide by 6; allowed are heights and widths that are multiples '
+      'of 6, of which the nearest are 6x6, 6x12, 12x6, 12x12.',
+    ),
     (
       {'temporal_strides': (2, 2)},
       'temporal_strides begins with 2; it must be 1, because nothing is resampled before level 0.',

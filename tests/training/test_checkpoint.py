@@ -121,6 +121,18 @@ def test_the_config_is_written_and_read_back(tmp_path):
   assert checkpoint.load_config(tmp_path / 'new').to_dict() == CONFIG
 
 
+@pytest.mark.parametrize(('size', 'other'), [((16, 24), 8), (8, (16, 24))])
+def test_a_size_of_frames_is_read_back_and_either_kind_replaces_it(tmp_path, size, other):
+  for _ in range(2):  # the second is resumed
+    checkpoint.save_config(tmp_path, ConfigDict(CONFIG | {'data': {'size': size}}))
+  config = checkpoint.load_config(tmp_path)
+  assert config.data.size == size
+  config.data.update(size=other)
+  assert config.data.size == other
+  with pytest.raises(ValueError, match=r'another config: data\.size differ'):
+    checkpoint.save_config(tmp_path, config)
+
+
 def test_a_run_may_be_lengthened_and_moved_to_other_devices(tmp_path):
   checkpoint.save_config(tmp_path, ConfigDict(CONFIG))
   change = {'steps': 20, 'mesh': [], 'shard_above': 1, 'keep': 9, 'save_every': 1}
