@@ -16,6 +16,7 @@ from core.errors import UserError
 # isort: split
 import functools
 import pathlib
+import re
 import sys
 from collections.abc import Callable, Sequence
 
@@ -26,12 +27,13 @@ from tqdm import tqdm
 
 from core import command, video
 from core.condition import Condition
+from core.frame_size import height_width
 from core.typing import Params
 from core.usage import Verb
 from data import pictures, prompts
 from diffusion.sampling import SAMPLERS, SPACINGS, InitialVideo
 from pipelines import Pipeline, conditional, jobs, style
-from pipelines.checkpoints import Checkpoint, find_base, find_super_resolution
+from pipelines.checkpoints import Checkpoint, find_base, find_super_resolution, set_size
 from pipelines.forecast import forecast_videos
 from training.compile_for import report
 
@@ -103,8 +105,8 @@ _FIT = flags.DEFINE_enum(
   'fit',
   'crop',
   pictures.FITS,
-  'How images and videos are made square: by cropping the longer side, or by padding the shorter '
-  'one with black.',
+  'How images and videos of another shape fill the frame: by cropping what is beyond it, or by '
+  'padding with black what they leave free.',
 )
 _CLIP = flags.DEFINE_enum(
   'clip',
@@ -132,6 +134,17 @@ _SEED = flags.DEFINE_integer(
 )
 _NUM_FRAMES = flags.DEFINE_integer(
   'num_frames', None, "The number of frames.  The default is the model's.", lower_bound=1
+)
+_SIZE = flags.DEFINE_string(
+  'size',
+  None,
+  'The height and width of the videos in pixels, as in 64x128, after super-resolution if there is '
+  'one.  The default is that of training.',
+)
+flags.register_validator(
+  _SIZE,
+  lambda value: value is None or re.fullmatch('[1-9][0-9]{0,5}x[1-9][0-9]{0,5}', value) is not None,
+  'allowed are a height and a width in pixels, as in 64x128',
 )
 _SAMPLER = flags.DEFINE_enum(
   'sampler', None, sorted(SAMPLERS), "The sampler.  The default is the model's."
@@ -253,9 +266,9 @@ def _forecast() -> None:
 def image_to_video() -> None:
   """Makes videos whose first frame is --image."""
 
-  def condition(data, side):
+  def condition(data, size):
     image = pictures.read_image(_path('image'), _note)
-    image = pictures.fitted(image, side, side, _FIT.value)
+    image = pictures.fitted(image, *size, _FIT.value)
     return conditional.image_to_video(image, data.frames)
 
   _make(condition)
@@ -264,9 +277,9 @@ def image_to_video() -> None:
 def inpaint() -> None:
   """Makes videos from --video, of which the part that --mask or --box hides is generated."""
 
-  def condition(data, side):
+  def condition(data, size):
     clip = _read_clip(data)
-    return conditional.inpainting(*_fit(clip, _read_hidden(clip, data), side))
+    return conditional.inpainting(*_fit(clip, _read_hidden(clip, data), size))
 
   _make(condition)
 
@@ -274,13 +287,13 @@ def inpaint() -> None:
 def outpaint() -> None:
   """Makes videos from --video, around which a border is generated."""
 
-  def condition(data, side):
+  def condition(data, size):
     left, top, right, bottom = border = [int(n) for n in _PAD.value or (0, 0, 0, 0)]
-    height, width = side - top - bottom, side - left - right
+    height, width = size[0] - top - bottom, size[1] - left - right
     if not any(border) or min(height, width) < 1:
       raise UserError(
-        f'Got --pad={",".join(map(str, border))}; allowed is a border inside {side}x{side} pixels, '
-        'of one or more.'
+        f'Got --pad={",".join(map(str, border))}; allowed is a border inside {size[0]}x{size[1]} '
+        'pixels, of one or more.'
       )
     clip = pictures.fitted(_read_clip(data), height, width, _FIT.value)
     return conditional.outpainting(clip, *border)
@@ -291,9 +304,9 @@ def outpaint() -> None:
 def cinemagraph() -> None:
   """Makes videos of --image, of which the part that --mask or --box hides moves."""
 
-  def condition(data, side):
+  def condition(data, size):
     image = pictures.read_image(_path('image'), _note)
-    return conditional.cinemagraph(*_fit(image, _read_hidden(image, data), side), data.frames)
+    return conditional.cinemagraph(*_fit(image, _read_hidden(image, data), size), data.frames)
 
   _make(condition)
 
@@ -302,7 +315,7 @@ def edit() -> None:
   """Makes videos from --video, noised up to --strength, and in a style if --style names one."""
 
   def initial_video(data):
-    clip = pictures.fitted(_read_clip(data), data.size, data.size, _FIT.value)
+    clip = pictures.fitted(_read_clip(data), *height_width(data.size), _FIT.value)
     return InitialVideo(jnp.asarray(video.to_float(clip))[None], jnp.asarray(_STRENGTH.value))
 
   if _STYLE.value:
@@ -318,7 +331,7 @@ def stylize() -> None:
 
 
 def _make(
-  condition: Callable[[ConfigDict, int], Condition] | None = None,
+  condition: Callable[[ConfigDict, tuple[int, int]], Condition] | None = None,
   initial_video: Callable[[ConfigDict], InitialVideo] | None = None,
   change: Callable[[Params], Params] = lambda params: params,
   default_prompt: str | None = None,
@@ -326,19 +339,21 @@ def _make(
   """Makes the videos that the flags ask for.  All that can be wrong is refused before parameters
   are loaded, except for a style of another model.
 
-  condition: returns all but the text, for videos of a `config.data` with frames of this side.
+  condition: returns all but the text, for videos of a `config.data` with frames of this size, h w.
   initial_video: returns the video from which sampling starts, for a `config.data`.
   change: returns the parameters that are sampled, from those of the base model.
   """
   todo = _jobs(default_prompt)
   base = _find_base(masked=condition is not None)
   ssr = _find_super_resolution(base)
+  if _SIZE.value:
+    set_size(base, ssr, [int(n) for n in _SIZE.value.split('x')])
   batch, d = min(_BATCH.value, len(todo)), base.config.data
   pipeline = Pipeline.open(base, ssr, batch=batch, progress=sys.stderr.isatty())
-  jobs.require_room(todo, d.frames, pipeline.side, _UPSCALE.value)
+  jobs.require_room(todo, d.frames, pipeline.size, _UPSCALE.value)
   inputs = {'initial_video': initial_video and initial_video(d)}
   if condition:
-    inputs['condition'] = condition(d, pipeline.side)
+    inputs['condition'] = condition(d, pipeline.size)
   made_by = base.made_by(_SEED.value, ssr) | {'fps': d.fps} | _inputs()
   if not ssr and not _BASE_ONLY.value:
     workdir = base.workdir.absolute().with_name('ssr')
@@ -428,9 +443,9 @@ def _read_hidden(clip: conditional.Clip, data: ConfigDict) -> conditional.Hidden
   return pictures.read_mask(_path('mask'), clip, fps=data.fps, warn=_note)
 
 
-def _fit(clip: conditional.Clip, hidden: conditional.Hidden, side: int):
-  """A clip, and where it is hidden, with square frames of this side."""
-  size = side, side, _FIT.value
+def _fit(clip: conditional.Clip, hidden: conditional.Hidden, size: tuple[int, int]):
+  """A clip, and where it is hidden, with frames of this size, h w."""
+  size = *size, _FIT.value
   fitted = pictures.fitted_mask(hidden, *size)
   if hidden.any() and not fitted.any():
     _note(f'--fit={_FIT.value} cuts off all that is hidden: nothing is generated.')
@@ -451,7 +466,8 @@ def _note(note: str) -> None:
 
 PROMPTS = ('prompt', 'prompts_file', 'num_videos')
 FILES = ('output', 'upscale', 'xt_slice')
-SAMPLING = ('workdir', 'num_frames', 'sampler', 'spacing', 'steps', 'guidance', 'batch', 'seed')
+SAMPLING = ('workdir', 'num_frames', 'size', 'sampler', 'spacing', 'steps', 'guidance', 'batch')
+SAMPLING += ('seed',)
 SUPER_RESOLUTION = ('base_only', 'ssr_workdir', 'ssr_spacing', 'ssr_steps', 'ssr_guidance')
 SUPER_RESOLUTION += ('window', 'overlap', 'aug_level')
 FORECAST = ('compile_for', 'config', 'ssr_config')

@@ -21,6 +21,7 @@ from benchmarks.recipe import seconds_of_steps
 from core import command
 from core.errors import UserError
 from core.folder import new_file
+from core.frame_size import height_width
 from core.params import count, partition, without_teacher
 from evaluation import curves
 from evaluation.protocol import flatten
@@ -89,7 +90,8 @@ def clips_of(protocol: dict) -> int:
 def video_format(config: ConfigDict) -> str:
   """How long and how large the videos are."""
   d = config.data
-  return f'{d.frames} of {d.size}x{d.size} pixels at {d.fps:g} a second'
+  height, width = height_width(d.size)
+  return f'{d.frames} of {height}x{width} pixels at {d.fps:g} a second'
 
 
 def losses(workdir: pathlib.Path) -> dict[str, chart.Curve]:

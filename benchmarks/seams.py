@@ -33,13 +33,14 @@ from benchmarks import chart
 from core import command, video
 from core.condition import Condition
 from core.errors import UserError
+from core.frame_size import Size
 from core.typing import Float, Params
-from data import synthetic
+from data import synthetic, transforms
 from data.pipeline import SHAPES
 from diffusion.sampling import video_keys
 from pipelines import Pipeline
 from pipelines.model import Model
-from pipelines.stages import super_resolution_config
+from pipelines.stages import set_low_res_shape, super_resolution_config
 from ssr.multidiffusion import starts
 from training import checkpoint
 
@@ -86,8 +87,8 @@ def ratio(
   return float(pair_differences[:, at_border].mean() / inside)
 
 
-def from_model(workdir: pathlib.Path, frames: int, seed: int) -> tuple[LowRes, int]:
-  """Videos that a model generates for evaluation prompts, and the side of their frames."""
+def from_model(workdir: pathlib.Path, frames: int, seed: int) -> tuple[LowRes, Size]:
+  """Videos that a model generates for evaluation prompts, and the size of their frames."""
   model = Pipeline.load(workdir, frames=frames).base
 
   def low_res(i):
@@ -98,21 +99,21 @@ def from_model(workdir: pathlib.Path, frames: int, seed: int) -> tuple[LowRes, i
   return low_res, model.config.data.size
 
 
-def from_truth(frames: int, side: int) -> LowRes:
+def from_truth(frames: int, size: Size) -> LowRes:
   """Rendered moving shapes."""
 
   def low_res(i):
-    clip = synthetic.clip(i, size=side, frames=frames, fps=16, seed=SHAPES['test'])
+    clip = synthetic.clip(i, size=size, frames=frames, fps=16, seed=SHAPES['test'])
     return clip['caption'], jnp.asarray(video.to_float(clip['video']))
 
   return low_res
 
 
 def open_upscale(
-  config: ConfigDict, params: Params, frames: int, side: int, overlap: int, seed: int
+  config: ConfigDict, params: Params, frames: int, size: Size, overlap: int, seed: int
 ) -> Callable:
-  """Super-resolution of frames with this side, as `upscale(prompt, index, frames) -> video`."""
-  config.data.update(frames=frames, size=side * config.degrade.factor)
+  """Super-resolution of frames of this size, as `upscale(prompt, index, frames) -> video`."""
+  set_low_res_shape(config, ConfigDict({'frames': frames, 'size': size}))
   config.sampling.overlap = overlap
   model = Model.open_super_resolution(config).with_params(params)
 
@@ -152,11 +153,12 @@ def main() -> None:
   overlaps = config.sampling.overlap if f.overlap is None else f.overlap, 0
   at_border = {overlap: borders(f.frames, config.sampling.window, overlap) for overlap in overlaps}
   if f.low_res == 'truth':
-    side = (config.data.shorter_side or config.data.size) // config.degrade.factor
-    low_res = from_truth(f.frames, side)
+    size = transforms.uncropped(config.data.size, config.data.shorter_side)
+    size = [n // config.degrade.factor for n in size]
+    low_res = from_truth(f.frames, size)
   else:
-    low_res, side = from_model(pathlib.Path(f.workdir), f.frames, f.seed)
-  upscale = {o: open_upscale(config, params, f.frames, side, o, f.seed) for o in at_border}
+    low_res, size = from_model(pathlib.Path(f.workdir), f.frames, f.seed)
+  upscale = {o: open_upscale(config, params, f.frames, size, o, f.seed) for o in at_border}
 
   before, changes = [], {overlap: [] for overlap in at_border}
   for i in tqdm(range(f.videos), unit='video'):

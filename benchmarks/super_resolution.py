@@ -31,6 +31,7 @@ from benchmarks import chart
 from core import command, video
 from core.condition import Condition
 from core.typing import Float, Video
+from data import transforms
 from data.pipeline import batches, open_source
 from diffusion.sampling import video_keys
 from pipelines.checkpoints import find_super_resolution
@@ -145,8 +146,9 @@ def main() -> None:
   f = flags.FLAGS
   output = f.output and chart.require_png(f.output)
   trained = super_resolution_config(workdir := pathlib.Path(f.workdir))
-  size = trained.data.shorter_side or trained.data.size  # whole frames, not the crops of training
-  low_res = ConfigDict({'frames': f.frames, 'size': size // trained.degrade.factor})
+  # Whole frames, not the crops of training.
+  size = transforms.uncropped(trained.data.size, trained.data.shorter_side)
+  low_res = ConfigDict({'frames': f.frames, 'size': [n // trained.degrade.factor for n in size]})
   options = {key: f[key].value for key in ('aug_level', 'steps', 'window')}
   upscaler = find_super_resolution(workdir, low_res, **options)
   d = upscaler.config.data

@@ -1,6 +1,7 @@
 """Checkpoints to sample: their checks and their metadata, for which no parameter is read."""
 
 import dataclasses
+import math
 import pathlib
 import sys
 
@@ -8,6 +9,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from core.errors import UserError
+from core.frame_size import Size, height_width, require_multiples
 from core.typing import Params
 from pipelines.checks import require_options
 from pipelines.stages import (
@@ -17,6 +19,7 @@ from pipelines.stages import (
   super_resolution,
   super_resolution_config,
 )
+from stunet.unet import STUNet
 from training import checkpoint
 from training.stage import model_stage
 
@@ -73,6 +76,26 @@ def find_super_resolution(
   is another model."""
   workdir = pathlib.Path(workdir)
   return _found(workdir, set_low_res_shape(super_resolution_config(workdir), low_res), sampling)
+
+
+def set_size(base: Checkpoint, ssr: Checkpoint | None, size: Size) -> None:
+  """Changes the configs of the checkpoints, so that they make videos of this size, whatever that of
+  their training was.
+
+  size: of the videos that are returned, which super-resolution has made if there is `ssr`.
+
+  Both sides must be multiples of what the networks halve and what super-resolution enlarges: other
+  sizes are a UserError with the nearest that are allowed.  Convolutions and attention apply to any
+  size, and places in a frame are relative to it (`stunet.temporal.cosines`).
+  """
+  scale = ssr.config.degrade.factor if ssr else 1
+  factors = [scale * STUNet(**base.config.model).spatial_factor]
+  factors += [STUNet(**ssr.config.model).spatial_factor] if ssr else []
+  require_multiples(size, math.lcm(*factors))
+  height, width = height_width(size)
+  base.config.data.size = height // scale, width // scale
+  if ssr:
+    set_low_res_shape(ssr.config, base.config.data)
 
 
 def _found(workdir: pathlib.Path, config: ConfigDict, sampling: dict) -> Checkpoint:

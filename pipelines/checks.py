@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from core import unicode
 from core.condition import Condition
 from core.errors import UserError
+from core.frame_size import height_width
 from diffusion.sampling import InitialVideo
 from training.ranges import require_in_range
 from training.stage import Stage
@@ -74,11 +75,13 @@ def require_requests(prompts: Sequence[str], seed: int, video_numbers: Sequence[
       raise UserError(f'Got the {name} {value!r}; allowed is a whole number from 0 to {SEEDS - 1}.')
 
 
-def require_condition(condition: Condition, stage: Stage, config: ConfigDict, side: int) -> None:
+def require_condition(
+  condition: Condition, stage: Stage, config: ConfigDict, size: tuple[int, int]
+) -> None:
   """UserError unless the condition has the fields with which the base model's stage is sampled, in
   the shapes that the stage declares.
 
-  side: of the videos that the pipeline returns; a masked video has the same.
+  size: h w of the videos that the pipeline returns; a masked video has the same.
   """
   present = {name for name, value in vars(condition).items() if value is not None}
   if texts := sorted(present & {*FROM_PROMPT}):
@@ -96,7 +99,7 @@ def require_condition(condition: Condition, stage: Stage, config: ConfigDict, si
   if (condition.mask is None) != (condition.masked_video is None):
     raise UserError('Got one of mask and masked_video; allowed are both or none.')
   if condition.mask is not None:
-    shape = (1, config.data.frames, side, side)
+    shape = (1, config.data.frames, *size)
     _require_shape('mask', condition.mask, (*shape, 1))
     _require_shape('masked_video', condition.masked_video, (*shape, 3))
 
@@ -106,7 +109,7 @@ def require_initial_video(initial_video: InitialVideo, config: ConfigDict) -> No
   d = config.data
   if config.get('distill'):
     raise UserError('A student of few steps starts from noise alone; its teacher takes a video.')
-  _require_shape('initial_video', initial_video.video, (1, d.frames, d.size, d.size, 3))
+  _require_shape('initial_video', initial_video.video, (1, d.frames, *height_width(d.size), 3))
   if not 0 <= float(initial_video.strength) <= 1:
     raise UserError(f'Got strength={float(initial_video.strength):g}; allowed is 0 to 1.')
 

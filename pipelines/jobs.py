@@ -88,10 +88,13 @@ def of_list(prompts: Sequence[str], videos: int, folder: pathlib.Path) -> list[J
   return jobs
 
 
-def require_room(jobs: Sequence[Job], frames: int, side: int, upscale: int) -> None:
-  """Raises ValueError, with what is allowed, where videos of so many square frames can't be written
-  with every pixel as a square of the side `upscale`."""
-  sizes = {jobs[0].path: (frames, side, side), jobs[0].xt_slice: (1, frames, side)}
+def require_room(jobs: Sequence[Job], frames: int, size: tuple[int, int], upscale: int) -> None:
+  """Raises ValueError, with what is allowed, where videos can't be written with every pixel as a
+  square of the side `upscale`.
+
+  frames, size: the number of frames of each video, and their h w.
+  """
+  sizes = {jobs[0].path: (frames, *size), jobs[0].xt_slice: (1, frames, size[1])}
   for path, (n, height, width) in sizes.items():
     if path and (reason := capacity.fault(path, n, upscale * height, upscale * width)):
       most = capacity.max_upscale(path, n, height, width, upscale)

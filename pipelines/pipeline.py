@@ -11,10 +11,11 @@ from tqdm import tqdm
 
 from core.condition import Condition
 from core.errors import UserError
+from core.frame_size import Size, height_width
 from core.typing import Params
 from diffusion.sampling import InitialVideo, video_keys
 from pipelines.cascade import to_host
-from pipelines.checkpoints import Checkpoint, find_base, find_super_resolution
+from pipelines.checkpoints import Checkpoint, find_base, find_super_resolution, set_size
 from pipelines.checks import require_condition, require_initial_video, require_requests
 from pipelines.model import Model, Pixels
 
@@ -42,12 +43,14 @@ class Pipeline:
     *,
     batch: int = 1,
     frames: int | None = None,
+    size: Size | None = None,
     **sampling,
   ) -> 'Pipeline':
     """The models that were trained in these folders, with their parameters.
 
     batch: low-resolution videos that are generated together.
     frames, sampling: what differs from the base model's config, as steps=20 and guidance=4.0.
+    size: (height, width) of the videos, or the side of squares: see `checkpoints.set_size`.
 
     UserError if a folder has no such model or a setting is not allowed.
     """
@@ -55,6 +58,8 @@ class Pipeline:
       raise UserError(f'Got a batch of {batch} videos; allowed are 1 or more.')
     base = find_base(workdir, frames=frames, **sampling)
     ssr = find_super_resolution(ssr_workdir, base.config.data) if ssr_workdir else None
+    if size is not None:
+      set_size(base, ssr, size)
     pipeline = cls.open(base, ssr, batch=batch)
     return pipeline.load_params(base, ssr)
 
@@ -94,9 +99,9 @@ class Pipeline:
     return dataclasses.replace(self, base=self.base.with_params(params))
 
   @property
-  def side(self) -> int:
-    """The height and width of the videos."""
-    return (self.ssr or self.base).config.data.size
+  def size(self) -> tuple[int, int]:
+    """The height and the width of the videos."""
+    return height_width((self.ssr or self.base).config.data.size)
 
   def generate(
     self,
@@ -121,7 +126,7 @@ class Pipeline:
     """
     numbers = range(len(prompts)) if numbers is None else numbers
     require_requests(prompts, seed, numbers)
-    require_condition(condition, self.base.stage, self.base.config, self.side)
+    require_condition(condition, self.base.stage, self.base.config, self.size)
     if initial_video is not None:
       require_initial_video(initial_video, self.base.config)
     if not prompts:
@@ -162,7 +167,7 @@ class Pipeline:
       others = {name: None for name in vars(condition) if name not in taken}
       ssr_cond = self.ssr.place(condition.replace(**others))
       d = self.base.config.data
-      low_res = jnp.zeros((1, d.frames, d.size, d.size, 3))
+      low_res = jnp.zeros((1, d.frames, *height_width(d.size), 3))
       self.ssr.compile(self.ssr.encode([''], ssr_cond).replace(low_res=low_res), key)
       if base_cond.mask is not None:
         base_cond = base_cond.downsample_mask(self.ssr.config.degrade.factor)

@@ -6,6 +6,7 @@ the network (`make_condition`), and which fields a condition must have and may h
 """
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Callable
 
@@ -15,6 +16,7 @@ from ml_collections import ConfigDict
 
 from core.condition import Condition
 from core.errors import UserError
+from core.frame_size import height_width, require_multiples
 from core.params import TEACHER, cast_kernels, without_teacher
 from core.sharding import replicate
 from core.typing import Key, Params, Video
@@ -112,11 +114,13 @@ def super_resolution(
   """Images or videos from texts and low-resolution videos (Lumiere, Sec. 3.2)."""
   init, apply = open_network(config, encode)
   process, d, factor = Process(**config.schedule), config.data, config.degrade.factor
+  size = height, width = height_width(d.size)
+  require_multiples(size, math.lcm(factor, STUNet(**config.model).spatial_factor))
   adding = config.get('residual', False)  # absent from workdirs of the first versions
   if adding and process.prediction != 'x0':
     raise UserError(f'A residual is of x0, but the prediction is {process.prediction}.')
   apply = (adding_low_res if adding else with_upsampled_low_res)(apply)
-  low_res = (d.frames, d.size // factor, d.size // factor, 3)
+  low_res = (d.frames, height // factor, width // factor, 3)
   options = dict(mesh=mesh, on_step=on_step, augment=config.degrade.get('augment', 'small'))
 
   def sample_inputs(batch):
@@ -135,7 +139,7 @@ def super_resolution(
     make_condition=make_degrade(**config.degrade),
     required_condition={**_text(config), 'low_res': jax.ShapeDtypeStruct(low_res, jnp.float32)},
     optional_condition=('masked_video', 'mask'),
-    generate=make_super_resolution(apply, process, (d.size, d.size), **options, **config.sampling),
+    generate=make_super_resolution(apply, process, size, **options, **config.sampling),
     sample_inputs=sample_inputs,
   )
 
@@ -190,7 +194,9 @@ def _from_text(
 ) -> Stage:
   """The stage of a network whose videos are sampled from texts alone."""
   process = Process(**config.schedule)
-  STUNet(**config.model).check_frames(config.data.frames)
+  model = STUNet(**config.model)
+  model.check_frames(config.data.frames)
+  require_multiples(config.data.size, model.spatial_factor)
   shape = _video(config)['video'].shape
 
   def sample_inputs(batch):
@@ -252,7 +258,7 @@ def _clips(config: ConfigDict) -> Data:
 
 def _video(config: ConfigDict) -> Shapes:
   d = config.data
-  return {'video': jax.ShapeDtypeStruct((d.frames, d.size, d.size, 3), jnp.uint8)}
+  return {'video': jax.ShapeDtypeStruct((d.frames, *height_width(d.size), 3), jnp.uint8)}
 
 
 def _text(config: ConfigDict) -> Shapes:
@@ -273,5 +279,6 @@ def super_resolution_config(workdir: pathlib.Path) -> ConfigDict:
 
 def set_low_res_shape(config: ConfigDict, low_res: ConfigDict) -> ConfigDict:
   """The config of super-resolution, for whole videos of the size that this `config.data` says."""
-  config.data.update(frames=low_res.frames, size=low_res.size * config.degrade.factor)
+  height, width = (n * config.degrade.factor for n in height_width(low_res.size))
+  config.data.update(frames=low_res.frames, size=(height, width))
   return config

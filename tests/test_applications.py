@@ -99,7 +99,7 @@ def test_an_image_is_the_first_frame(made, files):
 
 
 @pytest.mark.parametrize(('fit', 'black'), [('crop', 0), ('pad', 6)])
-def test_a_photo_is_made_square(made, files, fit, black):
+def test_a_photo_fills_the_frame(made, files, fit, black):
   pixels = made('image_to_video', f'--image={files}/photo.png', f'--fit={fit}')
   rows = (pixels[0] == 0).all((1, 2))
   assert rows.sum() == black
@@ -124,7 +124,7 @@ def test_a_mask_that_is_cut_off_is_reported(run, capsys, fit, note):
   hidden[..., :4] = True
   with flagsaver.flagsaver(fit=fit):
     flags.FLAGS.mark_as_parsed()
-    fitted = sys.modules['sample']._fit(clip, hidden, 20)
+    fitted = sys.modules['sample']._fit(clip, hidden, (20, 20))
   assert fitted[1].any() == (fit == 'pad')
   assert capsys.readouterr().err == note
 

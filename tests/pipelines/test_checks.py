@@ -120,7 +120,7 @@ def test_a_required_field_has_the_shape_that_the_stage_declares(pipeline):
   fields = {**base.stage.required_condition, 'low_res': low_res}
   stage = dataclasses.replace(base.stage, required_condition=fields)
   condition = lambda side: Condition(low_res=np.zeros((1, FRAMES, side, side, 3), np.float32))
-  require_condition(condition(2), stage, base.config, SIDE)
+  require_condition(condition(2), stage, base.config, (SIDE, SIDE))
   message = 'Got low_res of shape (1, 4, 4, 4, 3); allowed is (1, 4, 2, 2, 3).'
   with pytest.raises(ValueError, match=re.escape(message)):
-    require_condition(condition(4), stage, base.config, SIDE)
+    require_condition(condition(4), stage, base.config, (SIDE, SIDE))

@@ -141,7 +141,7 @@ def test_trained_models_are_loaded_and_given_what_they_are_conditioned_on(tmp_pa
   mask[:, 0] = 1
   condition = Condition.from_mask(jnp.asarray(video.to_float(clip))[None], jnp.asarray(mask))
   [got] = pipeline.generate(['a red ring'], condition=condition)
-  assert got.shape == (2, side, side, 3) == (2, pipeline.side, pipeline.side, 3)
+  assert got.shape == (2, side, side, 3) == (2, *pipeline.size, 3)
   np.testing.assert_allclose(got[0], clip[0].astype(int), atol=1)
   start = InitialVideo(jnp.zeros((1, 2, SIDE, SIDE, 3)), jnp.asarray(0.5))
   [other] = pipeline.generate(['a red ring'], condition=condition, initial_video=start)

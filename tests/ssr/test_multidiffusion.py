@@ -19,14 +19,14 @@ from ssr.multidiffusion import coverage, over_windows, starts, weights
 MESH = (('data', -1), ('fsdp', 1))
 
 
-def example(frames, b=2, seed=0):
+def example(frames, b=2, seed=0, height=2, width=2):
   """Noisy videos of which all differs: times, texts, low-resolution frames and noise levels."""
   rng = np.random.default_rng(seed)
   normal = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
   text, mask = normal(b, 3, 4), jnp.asarray([[True, True, False]] * b)
   low_res, level = normal(b, frames, 1, 1, 3), jnp.linspace(0.1, 0.6, b)
   cond = Condition(text, mask, low_res=low_res, noise_level=level)
-  return normal(b, frames, 2, 2, 3), jnp.linspace(0.2, 0.9, b), cond
+  return normal(b, frames, height, width, 3), jnp.linspace(0.2, 0.9, b), cond
 
 
 def framewise(xt, t, cond):
@@ -107,6 +107,15 @@ def test_windows_are_the_video_nearest_to_all_answers(frames, window, overlap, s
   want = nearest_to_all(by_hand, *inputs, window, overlap)
   assert np.abs(want - by_hand(*inputs)).max() > 0.1  # what a window does not see matters
   np.testing.assert_allclose(jax.jit(got)(*inputs), want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(('height', 'width'), [(2, 5), (3, 1)])
+def test_frames_of_windows_have_any_shape(height, width):
+  inputs = example(9, height=height, width=width)
+  got = jax.jit(over_windows(together, window=4, overlap=1))(*inputs)
+  want = nearest_to_all(together, *inputs, window=4, overlap=1)
+  assert got.shape == (2, 9, height, width, 3)
+  np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
 @functools.cache
