@@ -97,9 +97,7 @@ def _scenes(weights: tuple[tuple[str, int], ...]) -> tuple[Scene, ...]:
   return tuple(scene for scene in SCENES for _ in range(times.get(scene.motion, 1)))
 
 
-def facts(
-  index: int, seed: int = 0, weights: Mapping[str, int] = EVEN, size: Size = 1
-) -> Facts:
+def facts(index: int, seed: int = 0, weights: Mapping[str, int] = EVEN, size: Size = 1) -> Facts:
   """The scene and the geometry of a clip, the same for the same arguments.
 
   weights: how often motions are drawn, relative to those that are not in it.

@@ -20,6 +20,7 @@ from einops import reduce
 
 from core.condition import Condition
 from core.errors import UserError
+from core.frame_size import require_multiples
 from core.typing import Float, Key, Time, Video
 from diffusion.process import Process
 
@@ -79,9 +80,7 @@ def augmented(cond: Condition, noise_level: Time, eps: Video, augment: str = 'sm
 
 def downsample(video: Video, factor: int) -> Float['b t h2 w2 c']:
   """The mean of every square of `factor` by `factor` pixels."""
-  height, width = video.shape[2:4]
-  if height % factor or width % factor:
-    raise UserError(f'Frames of {height}x{width} pixels do not divide by {factor}.')
+  require_multiples(video.shape[2:4], factor)
   return reduce(video, 'b t (h p) (w q) c -> b t h w c', 'mean', p=factor, q=factor)
 
 

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
+from PIL import Image
 
 from benchmarks import runs
 from configs import t2i, t2v
 from core import command, config_help
 from core.sharding import make_mesh, rows
 from data import dataset, decode
+from pipelines import Pipeline
 from pipelines.stages import open_stage
 from tests.chips import devices_of
 from tests.data.videos import encoded, numbered
@@ -103,7 +105,10 @@ def test_a_run_on_clips_says_what_its_evaluation_loss_is_of(train, tmp_path, cap
     ({'trainable': ('.*temporal.*',)}, 'Frozen parameters need a trained model'),
     ({'tracker.name': 'mlflow'}, "Got tracker.name='mlflow'"),
     ({'model.resample': 'pool'}, "resample is 'pool'"),
-    ({'model.patch': 3}, 'Frames of 8x8 pixels do not divide by 6.'),
+    ({'model.patch': 3}, 'Frames of 8x8 pixels do not divide by 6; allowed are '),
+    ({'data.size': (8, 9)}, 'of which the nearest are 8x8, 8x10.'),
+    ({'data.size': 'large'}, "Got frames of the size 'large'; allowed is a whole number"),
+    ({'data.size': (8, 8, 8)}, 'Got frames of the size (8, 8, 8); allowed is a whole number'),
     ({'loader.batch': 12}, 'Got a batch of 12 clips; allowed are multiples of 8 (data times'),
     ({'accumulate': 3}, 'Got a batch of 8 clips; allowed are multiples of 24 (accumulate=3 t'),
   ],
@@ -115,6 +120,26 @@ def test_a_wrong_config_is_refused_before_anything_is_made(train, tmp_path, chan
     train.train(config, tmp_path / 'run', Clock())
   assert message in str(error.value)
   assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_has_frames_of_any_shape(train, monkeypatch, tmp_path):
+  configs, workdir = [], tmp_path / 'run'
+  monkeypatch.setattr(train, 'run', lambda config, workdir: configs.append(config))
+  size = '--config.data.size=(8, 12)'
+  argv = ['train.py', '--config=configs/t2i.py:tiny', f'--workdir={workdir}', size]
+  monkeypatch.setattr(sys, 'argv', argv)
+  with flagsaver.flagsaver(), contextlib.suppress(SystemExit):
+    command.run(train.main)
+  [config] = configs
+  assert config.data.size == (8, 12)
+  with config.unlocked():
+    changed(config).update_from_flattened_dict(SMALLEST)
+  few = {'steps': 1, 'evaluate_every': 0, 'loader.batch': 8, 'evaluate_batch': 8}
+  few |= {'data.frames': 1, 'data.size': (8, 12), 'scores.metrics': ()}
+  config.update_from_flattened_dict(few)
+  train.train(config, workdir, Clock())
+  assert {np.asarray(Image.open(file)).shape for file in workdir.rglob('*.png')} == {(8, 12, 3)}
+  assert Pipeline.load(workdir, steps=1).size == (8, 12)
 
 
 @pytest.mark.parametrize('stage', ['t2v', 't2v_masked', 'ssr'])

@@ -9,6 +9,7 @@ import pytest
 
 from configs import t2v, t2v_masked
 from core.condition import Condition
+from core.frame_size import height_width
 from pipelines.default_conditions import with_null_text
 from pipelines.stages import STAGES, condition_on_masked_video, open_stage
 from stunet.inflate import inflate
@@ -88,13 +89,17 @@ def test_an_unknown_stage_is_named_with_those_that_there_are():
   assert str(error.value) == f"Unknown stage: 't2x'.  Allowed: {', '.join(sorted(STAGES))}."
 
 
+@pytest.mark.parametrize('size', [8, (8, 12)])
 @pytest.mark.parametrize('name', sorted(STAGES))
-def test_a_stage_declares_what_its_network_is_trained_on_and_sampled_with(name):
+def test_a_stage_declares_what_its_network_is_trained_on_and_sampled_with(name, size):
   """The declared batch makes a condition that the network takes, and so does the declared one of
   sampling."""
-  stage = open_stage(small(importlib.import_module(f'configs.{name}').get_config()))
+  config = small(importlib.import_module(f'configs.{name}').get_config())
+  config.data.size = size
+  stage = open_stage(config)
   x, batch = with_batch(stage.batch, 2)['video'], with_batch(stage.batch, 2)
   x = jax.ShapeDtypeStruct(x.shape, jnp.float32)
+  assert x.shape[2:4] == height_width(size)
   t = jax.ShapeDtypeStruct((2,), jnp.float32)
   cond = jax.eval_shape(stage.make_condition, KEY, x, batch)
   params = jax.eval_shape(stage.init, KEY, x, t, cond)

@@ -195,7 +195,11 @@ def test_what_is_drawn_is_by_the_key():
     (dict(level=1.5), 'Got a level of 1.5; allowed is 0 to 1.'),
     (dict(level=-0.1), 'Got a level of -0.1; allowed is 0 to 1.'),
     (dict(blur=-1.0), 'Got a blur of -1.0 pixels; allowed is 0 or more.'),
-    (dict(factor=3), 'Frames of 4x6 pixels do not divide by 3.'),
+    (
+      dict(factor=3),
+      'Frames of 4x6 pixels do not divide by 3; allowed are heights and '
+      'widths that are multiples of 3, of which the nearest are 3x6, 6x6.',
+    ),
   ],
 )
 def test_what_is_not_allowed_is_named(options, message):

@@ -47,8 +47,8 @@ def test_degraded_clips_are_judged_rightly():
   assert min(score.values()) >= 0.97, score
 
 
-def test_larger_and_slower_clips_are_judged_rightly():
-  for size, frames, fps in ((64, 80, 16), (32, 16, 3.2)):
+def test_larger_slower_and_wider_clips_are_judged_rightly():
+  for size, frames, fps in ((64, 80, 16), (32, 16, 3.2), ((24, 48), 40, 8), ((48, 24), 40, 8)):
     clips = (synthetic.clip(i, size=size, frames=frames, fps=fps) for i in range(30))
     score = accuracy((c['video'], c['facts']) for c in clips)
     assert min(score.values()) >= 0.96, score  # one of thirty
