@@ -29,7 +29,6 @@ RANGES = {
   'model.patch': COUNT,
   'model.pool_heads': COUNT,
   'model.temporal_strides': COUNT,
-  'model.frame_step': COUNT,
   'text.tokens': COUNT,
   'text.width': COUNT,
   'data.size': COUNT,
