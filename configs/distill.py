@@ -13,7 +13,7 @@ scale      parameters  trained  hardware     time          result
 tiny             719k     360k  2 CPU cores  minutes       for tests
 demo            11.1M    5.57M                             8 steps; not run
 demo_4          11.1M    5.57M                             4 steps; not run
-demo_ssr        9.77M    4.89M                             4 steps; not run
+demo_ssr        9.77M    4.89M  1 CPU core   10 minutes    4 steps; 0.7 dB below its teacher
 paper           10.9B    5.45B                             not run
 paper_ssr       1.62B     811M                             not run
 """
