@@ -6,8 +6,8 @@ r"""Judges clips of moving shapes by drawing them again: what they show is what 
 The folder has videos of five seconds and an index of their prompts.  The command prints the shares
 of videos that show what their prompts say, and lists the others.
 
-This judge is a check of `evaluation.shapes`, of which it uses nothing but the renderer of the
-dataset, `data.synthetic`.  Every frame becomes an
+This judge checks `evaluation.shapes`.  Both use the renderer of the dataset, `data.synthetic`, and
+share no other code.  Every frame becomes an
 image of coverage: how far each pixel is from the background's colour to the shape's.  Every shape
 of `data.synthetic` is then drawn over some frames, with the place, radius, angle and blur of least
 squares, and the one with the least error is the shape.  It is fitted to all frames, and the motion

@@ -4,8 +4,8 @@ The program is started once.  For each line on its standard input
 
     {"clips": [{"path": "/tmp/x/0.mp4", "caption": "from the manifest, or null"}, ...]}
 
-it writes one line to its standard output, with as many captions, of which null keeps the caption of
-the manifest, and a text that changes when the captions would:
+it writes one line to its standard output, with as many captions and its version.  Where a caption
+is null, that of the manifest is kept.  The version must change when the captions would:
 
     {"version": "my-captioner 1.2", "captions": ["a dog runs", null]}
 

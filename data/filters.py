@@ -1,4 +1,4 @@
-"""Scores of a clip, and the limits outside of which a clip is left out of a dataset."""
+"""Scores of a clip, and the limits that a clip of a dataset has to keep."""
 
 import dataclasses
 import math

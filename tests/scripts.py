@@ -109,3 +109,10 @@ def call(script, *argv, terminal=False) -> tuple[int, str, str]:
   ):
     command.run_verb(script.VERBS, script.__doc__)
   return exit.value.code or 0, out.getvalue(), err.getvalue()
+
+
+def call_verb(sample, models, verb, *argv):
+  """Calls a verb of `sample` with the model that it needs, and with a prompt if there is none."""
+  model = models / ('t2v' if verb in ('edit', 'stylize', 'text_to_video') else 't2v_masked')
+  prompt = [] if any(str(a).startswith('--prompt') for a in argv) else ['--prompt=a red ring']
+  return call(sample, verb, f'--workdir={model}', *prompt, *argv)

@@ -1,5 +1,6 @@
 """What `sample.py` makes of more than a prompt, with models of random weights."""
 
+import functools
 import os
 import pathlib
 import sys
@@ -16,7 +17,7 @@ from data import transforms
 from data.decode import decode
 from pipelines.checkpoints import Checkpoint
 from tests.conftest import SMALL
-from tests.scripts import call, save, save_style, script
+from tests.scripts import call, call_verb, save, save_style, script
 
 RNG = np.random.default_rng(0)
 FRAMES, SIDE = 8, 16
@@ -46,13 +47,7 @@ def models(tmp_path_factory):
 def run(models):
   """Runs a verb with the models it needs; returns exit status, stdout and stderr."""
   with script('sample') as sample:
-
-    def run(verb, *argv):
-      model = models / ('t2v' if verb in ('edit', 'stylize', 'text_to_video') else 't2v_masked')
-      prompt = [] if any(str(a).startswith('--prompt') for a in argv) else ['--prompt=a red ring']
-      return call(sample, verb, f'--workdir={model}', *prompt, *argv)
-
-    yield run
+    yield functools.partial(call_verb, sample, models)
 
 
 @pytest.fixture

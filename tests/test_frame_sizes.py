@@ -1,5 +1,6 @@
 """Videos of frames that are not square: every verb of `sample.py`, and a training."""
 
+import functools
 import os
 
 import numpy as np
@@ -12,7 +13,7 @@ from data import transforms
 from data.decode import decode
 from pipelines import Pipeline
 from tests.conftest import SMALL
-from tests.scripts import call, save, save_style, script
+from tests.scripts import call_verb, save, save_style, script
 
 RNG = np.random.default_rng(0)
 FRAMES, SIDE = 4, 8
@@ -37,12 +38,7 @@ def models(tmp_path_factory):
 def run(models):
   """Runs a verb with the model that it needs; returns exit status, stdout and stderr."""
   with script('sample') as sample:
-
-    def run(verb, *argv):
-      model = models / ('t2v' if verb in ('edit', 'stylize', 'text_to_video') else 't2v_masked')
-      return call(sample, verb, f'--workdir={model}', '--prompt=a red ring', *argv)
-
-    yield run
+    yield functools.partial(call_verb, sample, models)
 
 
 @pytest.fixture

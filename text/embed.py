@@ -60,7 +60,7 @@ def embed(
   host: int = 0,
   hosts: int = 1,
 ) -> str:
-  """Writes the missing embeddings of this host's share; returns a line on what is there.
+  """Writes the missing embeddings of this host's share; returns a line that says what was written.
 
   dataset: the folder of a dataset that `data.builder` wrote; `text.embeddings` describes the files.
   source: the folder of a T5 that `text.convert` wrote.
@@ -203,7 +203,7 @@ def _present(folder: pathlib.Path) -> set[int]:
 
 
 def _finish(folder: pathlib.Path, count: int, clips: int, parts: int) -> str:
-  """A line on what is there; if that is everything, it is also written down."""
+  """A line that says how many embeddings there are.  If none is missing, writes `complete.json`."""
   missing = parts - len(_present(folder))
   if missing:
     return f'{missing} of {parts} parts of {folder} are not there yet: other hosts write them.'
