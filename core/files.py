@@ -33,22 +33,26 @@ def below(folder: pathlib.Path, unreadable: Refuse = _refuse) -> Iterator[str]:
       continue
     entered.add(real)
     try:
-      with os.scandir(folder / name) as scan:
-        entries = sorted(scan, key=lambda entry: entry.name)
+      scan = os.scandir(folder / name)
     except OSError as error:
       unreadable(folder / name, error)
       continue
-    for entry in entries:
-      inner = f'{name}/{entry.name}' if name else entry.name
-      if not entry.is_symlink():
-        if entry.is_dir():
-          folders.append(inner)
-        elif entry.is_file():
+    inner_folders, inner_links = [], []
+    with scan:
+      for entry in scan:
+        inner = f'{name}/{entry.name}' if name else entry.name
+        if not entry.is_symlink():
+          if entry.is_dir():
+            inner_folders.append(inner)
+          elif entry.is_file():
+            yield inner
+        elif os.path.isdir(entry.path):
+          inner_links.append(inner)
+        elif os.path.isfile(entry.path):  # false for a link that is broken or circular
           yield inner
-      elif os.path.isdir(entry.path):
-        links.append(inner)
-      elif os.path.isfile(entry.path):  # false for a link that is broken or circular
-        yield inner
+    # Their order decides by which of several links a folder is entered.
+    folders += sorted(inner_folders)
+    links += sorted(inner_links)
 
 
 def composed(name: str) -> str:
@@ -62,33 +66,44 @@ def match_names(wanted: Collection[str], present: Collection[str]) -> dict[str, 
   A name matches the same name.  If there is none, it matches the only name that has the same NFC
   form, if there is exactly one.
   """
-  same = set(wanted) & set(present)
-  wanted_by_form, present_by_form = {}, {}
-  for names, by_form in ((wanted, wanted_by_form), (present, present_by_form)):
-    for name in set(names) - same:
-      by_form.setdefault(composed(name), []).append(name)
-  others = {
-    names[0]: present_by_form[form][0]
-    for form, names in wanted_by_form.items()
-    if len(names) == len(present_by_form.get(form, ())) == 1
-  }
-  return {name: name for name in same} | others
+  return {name: name for name in wanted if name in present} | _of_same_form(wanted, present)
+
+
+def _of_same_form(wanted: Collection[str], present: Collection[str]) -> dict[str, str]:
+  forms = {}
+  for name in wanted:
+    if name not in present:
+      forms.setdefault(composed(name), ([], []))[0].append(name)
+  for name in present if forms else ():
+    if name not in wanted and (names := forms.get(composed(name))):
+      names[1].append(name)
+  return {ours[0]: theirs[0] for ours, theirs in forms.values() if len(ours) == len(theirs) == 1}
 
 
 def resolve(
   folder: pathlib.Path, wanted: Collection[str], present: Collection[str]
 ) -> dict[str, str]:
-  """The present name for each wanted path: by `match_names`, or of the same file on disk.
+  """The present name for each wanted path: by `match_names`, or of the same file on disk."""
+  same = {name: name for name in wanted if name in present}
+  return same | other_names(folder, wanted, present)
+
+
+def other_names(
+  folder: pathlib.Path, wanted: Collection[str], present: Collection[str]
+) -> dict[str, str]:
+  """What `resolve` returns for the wanted paths that are not present by this name.
 
   If two links lead to one file, `below` lists it under only one of them, and `wanted` may have the
-  other.
+  other.  Besides the result, only the wanted paths without a present name are in memory.
   """
-  resolved = match_names(wanted, present)
-  if others := [name for name in {*wanted} - resolved.keys() if os.path.isfile(folder / name)]:
-    by_real_path = {os.path.realpath(folder / name): name for name in present}
-    real_paths = {name: os.path.realpath(folder / name) for name in others}
-    resolved |= {n: by_real_path[real] for n, real in real_paths.items() if real in by_real_path}
-  return resolved
+  resolved = _of_same_form(wanted, present)
+  left = [name for name in wanted if name not in present and name not in resolved]
+  real_paths = {n: os.path.realpath(folder / n) for n in left if os.path.isfile(folder / n)}
+  by_real_path = dict.fromkeys(real_paths.values())
+  for name in present if by_real_path else ():
+    if (real := os.path.realpath(folder / name)) in by_real_path:
+      by_real_path[real] = name
+  return resolved | {n: name for n, real in real_paths.items() if (name := by_real_path[real])}
 
 
 def digest(files: Iterable[pathlib.Path]) -> str:

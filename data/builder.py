@@ -8,31 +8,31 @@ from core.errors import UserError
 
 # isort: split
 import dataclasses
-import functools
+import itertools
 import pathlib
 from collections.abc import Mapping
 
-import tqdm
 from absl import flags, logging
 
 from core import command, unicode
 from core.folder import new_folder
 from core.writable import require_folder
 from data import (
+  beam,
   captioner,
   captions,
   dataset,
-  decode,
   filters,
   manifest,
-  processes,
+  processing,
   progress,
+  records,
   report,
   scenes,
   selection,
-  sources,
   splits,
 )
+from data.on_disk import Rows, Table
 from data.sources import Options
 
 FORMAT = 1  # of the results of a build; another one makes those of an unfinished build useless
@@ -51,6 +51,8 @@ def build(
   strict: bool = False,
   caption_command: str = '',
   caption_batch: int = 16,
+  beam_runner: str = '',
+  beam_options: str = '',
 ) -> dict:
   """Writes a dataset to `out` and returns the report on it, which is also `out/report.json`.
 
@@ -69,100 +71,59 @@ def build(
   caption_command: the program that writes the captions, which gets `caption_batch` clips at a time,
     or '' if the manifest has them: see `data.captioner`.
 
+  beam_runner: the runner of Apache Beam that decodes the files instead of processes of this
+    machine, or '', and further options of its pipeline: see `data.beam`.
+
   `out` appears when everything is written.  It may exist only if `overwrite` is set and it is a
   dataset.  If this ends before, the results so far stay beside `out`, and the same call continues
   from them: see `data.progress`.
   """
-  counts = {'workers': workers, 'shards': shards, 'caption_batch': caption_batch}
-  for name, value in counts.items():
-    if value is not None and value < 1:
-      raise UserError(f'Got --{name}={value}; 1 or more is allowed.')
+  _require_counts(workers=workers, shards=shards, caption_batch=caption_batch)
   if not 0 <= validation < 1:
     raise UserError(f'Got --validation={validation:g}; allowed is 0 to less than 1.')
   if caption_command:
     captioner.require(caption_command)
+  if beam_runner:
+    beam.require(beam_runner, beam_options)
   _require_free(out, overwrite)
   lines, unmatched = captions.match(
     videos, listed.lines, listed.sidecars, blank=bool(caption_command)
   )
-  faults = [*listed.faults, *manifest.unusable(listed.lines, unmatched)]
+  faults = Rows(itertools.chain(listed.faults, manifest.unusable(listed.lines, unmatched)))
   if strict:
     manifest.require_none(faults, listed.name)
   if not lines:
     raise UserError(f'None of the files in {videos} can be used: {_listed(unmatched)}.')
   if not options.seconds:  # a mistake shows here before hours of decoding
-    stated = [line.split for line in lines.values()]
+    stated = (line.split for line in lines.values())
     splits.require_clips(shards, splits.max_clips(stated, validation))
   settings = {'format': FORMAT, 'videos': str(videos.absolute()), **dataclasses.asdict(options)}
   with progress.continued(out, videos, settings) as work:
-    _process(videos, lines, options, workers, work)
-    chosen = selection.select({file: work.done[file] for file in lines}, options.limits, unmatched)
-    if not chosen.clips:
+    processing.process(
+      videos, lines, options, work,
+      workers=workers, beam_runner=beam_runner, beam_options=beam_options,
+    )  # fmt: skip
+    for file in [file for file in work.done if file not in lines]:  # of an earlier manifest
+      del work.done[file]
+    chosen = selection.select(work.done, options.limits, unmatched)
+    if not any(chosen.clips()):
       progress.discard(out)
     texts, chosen = captioner.captioned(videos, chosen, lines, caption_command, caption_batch, work)
-    if not chosen.clips:
-      reasons = {name: reason for name, (_, reason) in chosen.left_out.items()}
+    if not any(chosen.clips()):
+      reasons = Table((name, reason) for name, (_, reason) in chosen.left_out.items())
       raise UserError(f'None of the files in {videos} can be used: {_listed(reasons)}.')
-    names = selection.source_videos(chosen.clips, lines)
-    assigned = splits.assign([lines[clip.file].split for clip in chosen.clips], names, validation)
-    clips = [
-      _record(clip, texts[clip.name], split, name, options.fps)
-      for clip, split, name in zip(chosen.clips, assigned, names)
-    ]
-    summary = report.summary(clips, splits.in_several_splits(assigned, names), chosen, faults)
+    clips, conflicts = records.made(chosen, lines, texts, validation, options.fps)
+    summary = report.summary(clips, conflicts, chosen, faults)
     with new_folder(out, replace=True) as incomplete:
       dataset.write(videos, clips, incomplete, shards)
-      shown = {name: caption.text for name, caption in texts.items()}
-      report.write(incomplete, summary, videos, chosen, shown)
+      report.write(incomplete, summary, videos, chosen, texts)
   return summary
 
 
-def _process(
-  videos: pathlib.Path,
-  lines: Mapping[str, captions.Line],
-  options: Options,
-  workers: int,
-  work: progress.Progress,
-) -> None:
-  """Adds the results of all files that are not done."""
-  todo = [file for file in lines if file not in work.done]
-  call = functools.partial(_result, videos, options)
-  with tqdm.tqdm(
-    total=len(lines), initial=len(lines) - len(todo), desc='decoding', unit='file'
-  ) as bar:
-    for file, done in processes.results(call, todo, workers) if todo else ():
-      version, result = done or (
-        progress.version_of(videos / file),
-        'decoding it crashes the process',
-      )
-      work.add(file, version, result)
-      bar.update()
-
-
-def _result(videos: pathlib.Path, options: Options, file: str):
-  """The version of a file, and what becomes of it."""
-  path = videos / file
-  return progress.version_of(path), sources.process(path, options)
-
-
-def _record(
-  clip: selection.Clip, caption: captioner.Caption, split: str, source_video: str, fps: float
-) -> dataset.Clip:
-  part = clip.segment
-  seconds = part.end - part.start if part.encoded is None else part.frames / fps
-  facts = decode.Facts(part.frames, seconds, part.height, part.width, clip.source.damage)
-  return dataset.Clip(
-    clip.file,
-    caption.text,
-    split,
-    facts,
-    start=part.start,
-    source_video=source_video,
-    captioner=caption.version,
-    scores=part.scores,
-    contents=clip.source.contents,
-    stored=part.encoded.read if part.encoded else None,
-  )
+def _require_counts(**counts: int | None) -> None:
+  for name, value in counts.items():
+    if value is not None and value < 1:
+      raise UserError(f'Got --{name}={value}; 1 or more is allowed.')
 
 
 def _require_free(out: pathlib.Path, overwrite: bool) -> None:
@@ -175,8 +136,8 @@ def _require_free(out: pathlib.Path, overwrite: bool) -> None:
   require_folder(out.parent)  # the finished dataset is renamed to `out` there
 
 
-def _listed(reasons: dict[str, str]) -> str:
-  shown = [f'{file}: {reason}' for file, reason in sorted(reasons.items())[:3]]
+def _listed(reasons: Mapping[str, str]) -> str:
+  shown = [f'{file}: {reason}' for file, reason in itertools.islice(reasons.items(), 3)]
   return '; '.join(shown + ['...'] * (len(reasons) > 3)) or 'it has no files'
 
 
@@ -250,6 +211,12 @@ def _define_flags() -> None:
   flags.DEFINE_integer(
     'caption_batch', 16, 'Number of clips that --caption_command gets at a time.'
   )
+  flags.DEFINE_string(
+    'beam_runner', '',
+    'Runner of Apache Beam that decodes videos in place of --workers, such as DataflowRunner, '
+    'FlinkRunner, SparkRunner or DirectRunner; docs/data.md says what it needs.',
+  )  # fmt: skip
+  flags.DEFINE_string('beam_options', '', "Options of Beam's pipeline, such as '--region=x --y=z'.")
   flags.DEFINE_boolean(
     'strict', False,
     'Whether one wrong line of the captions ends the command; otherwise it is only reported.',
@@ -274,6 +241,8 @@ def main() -> None:
     'strict',
     'caption_command',
     'caption_batch',
+    'beam_runner',
+    'beam_options',
   )
   result = build(videos, listed, out, options, **{name: values[name] for name in others})
   print(report.text(out, result))

@@ -14,6 +14,7 @@ Its standard error is left alone.  When its input ends, it ends too, with status
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import pathlib
 import shlex
@@ -27,6 +28,7 @@ import tqdm
 from core import interrupt, unicode
 from core.errors import UserError
 from data import captions, progress, selection
+from data.on_disk import Table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,59 +78,57 @@ def captioned(
   command: str,
   batch: int,
   work: progress.Progress,
-) -> tuple[dict[str, Caption], selection.Selection]:
+) -> tuple[Table[str, Caption], selection.Selection]:
   """The captions of clips by their names, and the selection without the clips that have none.
 
   They are those of the manifest if `command` is ''.
   """
-  given = {clip.file: lines[clip.file].caption for clip in chosen.clips}
   if not command:
-    return {clip.name: Caption(given[clip.file], '') for clip in chosen.clips}, chosen
-  texts = caption_all(videos, chosen.clips, given, command, batch, work)
-  texts_by_name = {name: caption.text for name, caption in texts.items()}
-  return texts, selection.without_captions(chosen, texts_by_name)
+    return Table(
+      (clip.name, Caption(lines[clip.file].caption, '')) for clip in chosen.clips()
+    ), chosen
+  _caption_all(videos, chosen, lines, command, batch, work)
+  texts = Table(
+    (clip.name, Caption(*work.captions[progress.caption_key(command, _key(clip))]))
+    for clip in chosen.clips()
+  )
+  return texts, selection.without_captions(chosen, texts)
 
 
-def caption_all(
+def _caption_all(
   videos: pathlib.Path,
-  clips: Sequence[selection.Clip],
-  given: Mapping[str, str | None],
+  chosen: selection.Selection,
+  lines: Mapping[str, captions.Line],
   command: str,
   batch: int,
   work: progress.Progress,
-) -> dict[str, Caption]:
-  """The caption of each clip by its name, from `batch` clips at a time in their order.
-
-  given: the captions of the manifest, by file.
+) -> None:
+  """Adds the caption of each clip to `work`, from `batch` clips at a time in their order.
 
   Captions that the same command has given before `work` was continued are not asked for again.
   """
-  done = {
-    tuple(key): Caption(*caption)
-    for stored in work.batches
-    if stored['command'] == command
-    for key, caption in zip(stored['clips'], stored['captions'])
-  }
-  todo = [clip for clip in clips if _key(clip) not in done]
-  if not todo:
-    return {clip.name: done[_key(clip)] for clip in clips}
-  with (
-    started(command) as captions_of,
-    tqdm.tqdm(
-      total=len(clips), initial=len(clips) - len(todo), desc='captions', unit='clip'
-    ) as bar,
-  ):
-    for first in range(0, len(todo), batch):
-      part = todo[first : first + batch]
-      asked = [Asked(given[c.file], videos / c.file, _reader(c)) for c in part]
-      replies = captions_of(asked)
-      keys = [_key(clip) for clip in part]
-      work.add_batch(
-        {'command': command, 'clips': keys, 'captions': [[c.text, c.version] for c in replies]}
+  todo = (
+    clip
+    for clip in chosen.clips()
+    if progress.caption_key(command, _key(clip)) not in work.captions
+  )
+  part = list(itertools.islice(todo, batch))
+  if not part:
+    return
+  with started(command) as captions_of, tqdm.tqdm(desc='captions', unit='clip') as bar:
+    while part:
+      replies = captions_of(
+        [Asked(lines[c.file].caption, videos / c.file, _reader(c)) for c in part]
       )
-      done |= zip(keys, replies)
+      work.add_batch(
+        {
+          'command': command,
+          'clips': [_key(clip) for clip in part],
+          'captions': [[c.text, c.version] for c in replies],
+        }
+      )
       bar.update(len(part))
-  return {clip.name: done[_key(clip)] for clip in clips}
+      part = list(itertools.islice(todo, batch))
 
 
 def _key(clip: selection.Clip) -> tuple[str, str, float]:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 
 from core import files, unicode
 from core.errors import UserError
+from data.on_disk import Table
 
 MISSING = 'no such file'
 UNLISTED = 'no line in the captions'
@@ -27,38 +28,43 @@ class Line:
 
 def match(
   videos: pathlib.Path,
-  lines: dict[str, Line],
+  lines: Mapping[str, Line],
   ignored: Collection[str] = (),
   *,
   blank: bool = False,
-) -> tuple[dict[str, Line], dict[str, str]]:
+) -> tuple[Table[str, Line], Table[str, str]]:
   """The lines of the files that can be used, and why each of the others can't.
 
-  The lines are sorted by the file's path on disk.  The others are all further files in the folder
-  and in `lines`, except those that are `ignored`.
+  The lines are by the file's path on disk.  The others are all further files in the folder and in
+  `lines`, except those that are `ignored`.
 
   blank: whether lines without a caption can be used.
   """
   if not videos.is_dir():
     raise UserError(f'There is no folder {videos}; --videos is a folder of video files.')
-  reasons = {}
+  usable, present, reasons = Table(), Table(), Table()
 
   def unreadable(folder: pathlib.Path, error: OSError) -> None:
     reasons[folder.relative_to(videos).as_posix()] = f'cannot be read: {error.strerror}'
 
-  present = set(files.below(videos, unreadable)) - set(ignored)
-  matched = files.resolve(videos, lines.keys(), present)
-  usable = {}
-  for line in sorted(matched, key=lambda line: (line != matched[line], line)):
-    if (file := matched[line]) in usable:
-      reasons[line] = f'another name of {file}, which has a line'
+  for file in files.below(videos, unreadable):
+    if file not in ignored:
+      present[file] = None
+  usable.update((file, line) for file, line in lines.items() if file in present)
+  others = files.other_names(videos, lines.keys(), present.keys())
+  for name in sorted(name for name in lines if name not in present):
+    if name not in others:
+      reasons[name] = MISSING
+    elif (file := others[name]) in usable:
+      reasons[name] = f'another name of {file}, which has a line'
     else:
-      usable[file] = lines[line]
-  reasons |= dict.fromkeys(present - usable.keys(), UNLISTED)
-  reasons |= dict.fromkeys(lines.keys() - matched.keys(), MISSING)
+      usable[file] = lines[name]
+  reasons.update((file, UNLISTED) for file in present if file not in usable)
   if not blank:
-    reasons |= {file: BLANK for file, line in usable.items() if not line.caption}
-  return {file: usable[file] for file in sorted(usable.keys() - reasons.keys())}, reasons
+    reasons.update((file, BLANK) for file, line in usable.items() if not line.caption)
+  for file in reasons:
+    usable.pop(file, None)
+  return usable, reasons
 
 
 def caption(line: Mapping[str, str | None]) -> str:

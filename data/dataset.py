@@ -4,6 +4,7 @@ A record contains a video's file unchanged, or a clip that `data.sources` cut fr
 caption, length, size, place in the source and scores.
 """
 
+import array
 import collections
 import contextlib
 import dataclasses
@@ -20,7 +21,7 @@ import tensorflow_datasets as tfds
 from core import unicode
 from core.errors import UserError
 from core.frame_size import Size
-from data import decode, filters, integrity, sizes, transforms
+from data import decode, filters, integrity, sizes, tfds_writer, transforms
 from data import splits as by_split
 
 
@@ -51,32 +52,15 @@ def write(videos: pathlib.Path, clips: Sequence[Clip], out: pathlib.Path, shards
   inner = out / 'tfds'  # TFDS writes to a folder of its own below this one
   builder = _Builder(videos, clips, data_dir=inner, file_format='array_record')
   config = tfds.download.DownloadConfig(num_shards=shards)
-  with contextlib.redirect_stdout(io.StringIO()), _in_order():  # TFDS prints that it downloads
+  with contextlib.redirect_stdout(io.StringIO()), tfds_writer.in_order():  # it prints, too
     builder.download_and_prepare(download_config=config)
   for file in pathlib.Path(builder.data_dir).iterdir():
     file.rename(out / file.name)
   shutil.rmtree(inner)
-  sizes_by_split = {clip.split: [] for clip in clips}
+  by_name = {}
   for clip in clips:
-    sizes_by_split[clip.split].append((clip.facts.height, clip.facts.width))
-  sizes.write(out, sizes_by_split)
-
-
-@contextlib.contextmanager
-def _in_order() -> Iterator[None]:
-  """A context in which TFDS writes equal records with equal bytes.
-
-  Protobuf's own order of the features in a record changes from process to process.
-  """
-  serializer = tfds.core.example_serializer.ExampleSerializer
-  original = serializer.serialize_example
-  serializer.serialize_example = lambda self, example: self.get_tf_example(
-    example
-  ).SerializeToString(deterministic=True)
-  try:
-    yield
-  finally:
-    serializer.serialize_example = original
+    by_name.setdefault(clip.split, array.array('i')).extend((clip.facts.height, clip.facts.width))
+  sizes.write(out, {s: np.array(pairs, np.int32).reshape(-1, 2) for s, pairs in by_name.items()})
 
 
 class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -147,9 +131,12 @@ def _contents(videos: pathlib.Path, clip: Clip) -> bytes:
 
 
 def summary(clips: Sequence[Clip]) -> dict[str, float | int]:
-  """`shortest`, the seconds of the shortest clip, and `sizes.least` of all clips."""
-  shortest = min(clip.facts.seconds for clip in clips)
-  return {'shortest': shortest} | sizes.least([(c.facts.height, c.facts.width) for c in clips])
+  """The seconds of the shortest clip, and the smallest height and width, perhaps of others."""
+  shortest, height, width = math.inf, math.inf, math.inf
+  for facts in (clip.facts for clip in clips):
+    shortest = min(shortest, facts.seconds)
+    height, width = min(height, facts.height), min(width, facts.width)
+  return {'shortest': shortest, 'least_height': height, 'least_width': width}
 
 
 def splits(directory: str) -> list[str]:

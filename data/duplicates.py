@@ -5,16 +5,22 @@ Functions", 2010, section 3.2.1: which of its lowest frequencies are above their
 changes with size, compression and brightness.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Shaped, UInt8, UInt32, UInt64
 
 LOW = 8  # frequencies along each side
 BITS = LOW * LOW - 1  # of a frame; the mean brightness is left out
 FRAMES = 4  # of a clip
 PIXELS = 32  # along each side
+WORDS = 4  # of 64 bits, in a hash
+KEY_BITS = 22  # hashes are compared if so many of their bits are equal: about 1 in 4 million
+BLOCK = 2**20  # hashes that are compared at once
 STRUCTURE = 4  # levels: the standard deviation below which a frame has too little to be compared
+
+Words = Shaped[np.ndarray, 'n 4']  # of unsigned integers, in the byte order of the hashes
 
 # The type-II discrete cosine transform in integers, so that hashes are equal on every machine.
 _FREQUENCIES, _POSITIONS = np.mgrid[:LOW, :PIXELS]
@@ -49,33 +55,95 @@ def of_earlier(hashes: Iterable[str], distance: int) -> Iterator[int | None]:
   distance: clips look alike if at most so many of their `FRAMES` times `BITS` bits differ.  Clips
     whose hash is '' look like no other.
 
-  Of bits that are divided into `distance` + 1 bands, one band is equal if at most `distance` bits
-  differ, so that only clips with an equal band are compared.
+  All hashes are read first, and about 100 bytes a clip are in memory.
   """
-  bands = np.array_split(np.arange(FRAMES * BITS), distance + 1)
-  kept, by_band = [], [{} for _ in bands]
-  for index, text in enumerate(hashes):
-    if not text:
-      yield None
-      continue
-    packed = np.frombuffer(bytes.fromhex(text), np.uint8)
-    bits = np.unpackbits(packed)[: FRAMES * BITS]
-    keys = [bits[band].tobytes() for band in bands]
-    similar = sorted({i for key, seen in zip(keys, by_band) for i in seen.get(key, ())})
-    match = _nearest(packed, [kept[i][1] for i in similar], distance)
-    if match is not None:
-      yield kept[similar[match]][0]
-      continue
-    for key, seen in zip(keys, by_band):
-      seen.setdefault(key, []).append(len(kept))
-    kept.append((index, packed))
-    yield None
+  packed, hashed = bytearray(), bytearray()
+  for text in hashes:
+    packed += bytes.fromhex(text)
+    hashed.append(bool(text))
+  match = _matches(np.frombuffer(packed, '>u8').reshape(-1, WORDS), distance)
+  positions = np.flatnonzero(np.frombuffer(hashed, bool))
+  numbers = iter(range(len(match)))
+  for present in hashed:
+    number = next(numbers) if present else 0
+    earlier = match[match[number]] if present else number  # of a copy of a clip that looks like it
+    yield int(positions[earlier]) if earlier != number else None
 
 
-def _nearest(packed: np.ndarray, others: Sequence[np.ndarray], distance: int) -> int | None:
-  """The first of the others from which at most `distance` bits differ."""
-  if not others:
-    return None
-  different = np.bitwise_count(np.stack(others) ^ packed).sum(1)
-  near = np.flatnonzero(different <= distance)
-  return int(near[0]) if len(near) else None
+def _matches(words: Words, distance: int) -> UInt32[np.ndarray, ' n']:
+  """For each hash, itself, the first equal one, or what `of_earlier` returns for distinct ones.
+
+  Time grows with the square of the number of clips that look alike, and otherwise almost linearly.
+  """
+  count, pairs, match = len(words), np.zeros(0, np.int64), _first_equal(words)
+  distinct = np.flatnonzero(match == np.arange(count, dtype=np.uint32)).astype(np.uint32)
+  for parts in _parts(distance) if distance else ():
+    key = _key(words, parts)[distinct]
+    order = np.argsort(key)
+    key = key[order]
+    order = distinct[order]
+    first = np.flatnonzero(key[1:] == key[:-1])
+    for step in itertools.count(1):
+      first = first[first + step < len(key)]
+      first = first[key[first] == key[first + step]]
+      if not len(first):
+        break
+      for block in _blocks(first):
+        one, other = order[block], order[block + step]
+        near = np.bitwise_count(words[one] ^ words[other]).sum(1) <= distance
+        one, other = one[near].astype(np.int64), other[near].astype(np.int64)
+        pairs = np.union1d(pairs, np.maximum(one, other) * count + np.minimum(one, other))
+  for pair in pairs:  # in the order of the later clips, and for each of its earlier ones
+    later, earlier = divmod(int(pair), count)
+    if match[later] == later and match[earlier] == earlier:
+      match[later] = earlier
+  return match
+
+
+def _first_equal(words: Words) -> UInt32[np.ndarray, ' n']:
+  """The index of the first hash that equals each one."""
+  result, mixed = np.arange(len(words), dtype=np.uint32), np.zeros(len(words), np.uint64)
+  for word in words.T:
+    mixed = mixed * np.uint64(0x9E3779B97F4A7C15) ^ word.astype(np.uint64)
+  order = np.argsort(mixed, kind='stable')
+  for block in _blocks(np.flatnonzero(mixed[order[1:]] == mixed[order[:-1]]) + 1):
+    equal = block[(words[order[block]] == words[order[block - 1]]).all(1)]
+    for at in equal:  # in ascending order
+      result[order[at]] = result[order[at - 1]]
+  return result
+
+
+def _parts(distance: int) -> Iterator[tuple[tuple[int, int], ...]]:
+  """Parts of the bits, of which one is equal in two hashes if at most `distance` bits differ.
+
+  Of bits that are divided into `distance` + k parts, k are equal, since every bit that differs is
+  in one part.  All choices of k, which is 1 or 2, are returned: a single part of few bits would
+  often be equal by chance.  See Manku et al., "Detecting Near-Duplicates for Web Crawling", 2007.
+  """
+  together = 1 if FRAMES * BITS // (distance + 1) >= KEY_BITS else 2
+  ends = np.linspace(0, FRAMES * BITS, distance + together + 1).astype(int)
+  yield from itertools.combinations(itertools.pairwise(ends.tolist()), together)
+
+
+def _key(words: Words, parts: Sequence[tuple[int, int]]) -> UInt64[np.ndarray, ' n']:
+  """A number from these bits of each hash, or from as many as it can have."""
+  key = np.zeros(len(words), np.uint64)
+  for start, end in parts:
+    end = min(end, start + 64 // len(parts))
+    key = key << np.uint64(end - start) | _bits(words, start, end)
+  return key
+
+
+def _bits(words: Words, start: int, end: int) -> UInt64[np.ndarray, ' n']:
+  """At most 64 bits of each hash, as a number."""
+  first, last = start // 64, (end - 1) // 64
+  value = words[:, last].astype(np.uint64) >> np.uint64(64 * (last + 1) - end)
+  if first < last:
+    value |= words[:, first].astype(np.uint64) << np.uint64(end - 64 * last)
+  return value & np.uint64(2 ** (end - start) - 1)
+
+
+def _blocks(indices: np.ndarray) -> Iterator[np.ndarray]:
+  """Parts of an array, small enough to compare the hashes of each at once."""
+  for start in range(0, len(indices), BLOCK):
+    yield indices[start : start + BLOCK]

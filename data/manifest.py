@@ -5,9 +5,11 @@ columns (.csv and .tsv, where a quoted cell may have line feeds), or a Parquet f
 columns are those of `captions.parse`.  Without a manifest, the caption of `clip.mp4` is the text of
 `clip.txt` or an object in `clip.json`.
 
-An entry that can't be used is a `Fault` with its place; the others are used.
+An entry that can't be used is a `Fault` with its place; the others are used.  Neither the file nor
+its lines are in memory.
 """
 
+import collections
 import csv
 import dataclasses
 import io
@@ -15,11 +17,12 @@ import itertools
 import json
 import pathlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from core import files, unicode
 from core.errors import UserError, UserFileError
 from data import captions
+from data.on_disk import Rows, Table
 
 DELIMITERS = {'.csv': ',', '.tsv': '\t'}
 PARQUET = '.parquet'
@@ -47,10 +50,10 @@ class Fault:
 class Manifest:
   """The lines of a manifest by the path of the video, relative to the folder of videos."""
 
-  lines: dict[str, captions.Line]
+  lines: Mapping[str, captions.Line]
   faults: Sequence[Fault] = ()
   name: str = 'the captions'
-  sidecars: frozenset[str] = frozenset()  # files with captions in the folder of videos
+  sidecars: Collection[str] = ()  # files with captions in the folder of videos
 
 
 def read(path: pathlib.Path) -> Manifest:
@@ -69,9 +72,9 @@ def read(path: pathlib.Path) -> Manifest:
   if suffix == PARQUET:
     entries = _parquet(path)
   elif suffix in DELIMITERS:
-    entries = _table(path, _text(path), DELIMITERS[suffix])
+    entries = _table(path, DELIMITERS[suffix])
   else:
-    entries = _json_lines(_text(path))
+    entries = _json_lines(path)
   return dataclasses.replace(_collected(entries), name=path.name)
 
 
@@ -84,14 +87,15 @@ def beside(videos: pathlib.Path, *, blank: bool = False) -> Manifest:
   """
   if not videos.is_dir():
     raise UserError(f'There is no folder {videos}; --videos is a folder of video files.')
-  present = sorted(files.below(videos, lambda folder, error: None))  # `captions.match` reports it
-  sidecars = {file for file in present if pathlib.PurePath(file).suffix in SIDECARS}
-  by_stem = {}
-  for file in (file for file in present if file not in sidecars):
-    by_stem.setdefault(str(pathlib.PurePosixPath(file).with_suffix('')), []).append(file)
-  lines, faults = {}, []
-  for sidecar in sorted(sidecars):
-    named = by_stem.get(str(pathlib.PurePosixPath(sidecar).with_suffix('')), ())
+  sidecars, by_stem = Table(), Table()
+  for file in files.below(videos, lambda folder, error: None):  # `captions.match` reports it
+    if pathlib.PurePath(file).suffix in SIDECARS:
+      sidecars[file] = None
+    else:
+      by_stem[_stem(file)] = sorted([*by_stem.get(_stem(file), ()), file])
+  lines, faults = Table(), Rows()
+  for sidecar in sidecars:
+    named = by_stem.get(_stem(sidecar), ())
     place = unicode.escaped(sidecar)
     if not named:
       faults.append(Fault(place, UNUSABLE[captions.MISSING], 'no video of the same name'))
@@ -99,18 +103,24 @@ def beside(videos: pathlib.Path, *, blank: bool = False) -> Manifest:
       faults.append(Fault(place, DUPLICATE, 'the .json file has the caption already'))
     else:
       entry = _sidecar(videos / sidecar, place)
-      entries = ((place, {**entry, 'file': f} if isinstance(entry, dict) else entry) for f in named)
-      read = _collected(entries)
-      lines |= read.lines
-      faults += read.faults[:1]
+      for file in named:
+        of_file = {**entry, 'file': file} if isinstance(entry, dict) else entry
+        if fault := _add(lines, place, of_file):
+          faults.append(fault)
+          break  # it is that of the others, too
   if blank:
-    for file in itertools.chain(*by_stem.values()):
-      lines.setdefault(file, captions.Line(None, None, where=unicode.escaped(file)))
-  return Manifest(lines, faults, sidecars=frozenset(sidecars))
+    for file in itertools.chain.from_iterable(by_stem.values()):
+      if file not in lines:
+        lines[file] = captions.Line(None, None, where=unicode.escaped(file))
+  return Manifest(lines, faults, sidecars=sidecars)
+
+
+def _stem(file: str) -> str:
+  return str(pathlib.PurePosixPath(file).with_suffix(''))
 
 
 def unusable(lines: Mapping[str, captions.Line], reasons: Mapping[str, str]) -> Iterator[Fault]:
-  """The faults of the lines that `captions.match` can't use, in the order of the manifest."""
+  """The faults of the lines that `captions.match` can't use, in the order of `lines`."""
   for file, line in lines.items():
     if file in reasons:
       kind = UNUSABLE.get(reasons[file], DUPLICATE)
@@ -129,33 +139,39 @@ Entries = Iterator[tuple[str, object]]
 
 
 def _collected(entries: Entries) -> Manifest:
-  lines, faults = {}, []
+  lines, faults = Table(), Rows()
   for where, entry in entries:
-    if isinstance(entry, Fault):
-      faults.append(entry)
-      continue
-    try:
-      file, line = captions.parse(entry, where)
-    except ValueError as error:
-      faults.append(Fault(where, BROKEN, str(error)))
-      continue
-    if file in lines:
-      first = lines[file].where
-      faults.append(Fault(where, DUPLICATE, f'another line for {file!r}, which {first} has'))
-    else:
-      lines[file] = line
+    if fault := _add(lines, where, entry):
+      faults.append(fault)
   return Manifest(lines, faults)
 
 
-def _text(path: pathlib.Path) -> str:
-  """The text of a file, with a surrogate for each byte that is not UTF-8."""
+def _add(lines: Table[str, captions.Line], where: str, entry: object) -> Fault | None:
+  """Adds an entry to the lines, or returns why it can't be used."""
+  if isinstance(entry, Fault):
+    return entry
   try:
-    data = path.read_bytes()
+    file, line = captions.parse(entry, where)
+  except ValueError as error:
+    return Fault(where, BROKEN, str(error))
+  if file in lines:
+    return Fault(where, DUPLICATE, f'another line for {file!r}, which {lines[file].where} has')
+  lines[file] = line
+  return None
+
+
+def _lines(path: pathlib.Path, newline: str = '\n') -> Iterator[str]:
+  """The lines of a file with their ends, with a surrogate for each byte that is not UTF-8.
+
+  newline: as in `open`.
+  """
+  try:
+    with path.open('rb') as file:
+      if unicode.is_utf_16(file.peek(4)):
+        raise UserError(f'{path.name}, it is UTF-16, or not text; allowed is UTF-8.')
+      yield from io.TextIOWrapper(file, 'utf-8-sig', 'surrogateescape', newline)
   except OSError as error:
     raise UserFileError(f'Cannot read {path}: {error.strerror or error}.') from error
-  if unicode.is_utf_16(data):
-    raise UserError(f'{path.name}, it is UTF-16, or not text; allowed is UTF-8.')
-  return data.decode('utf-8-sig', 'surrogateescape')
 
 
 def _encoding_fault(where: str, text: str) -> Fault | None:
@@ -165,11 +181,11 @@ def _encoding_fault(where: str, text: str) -> Fault | None:
   return Fault(where, ENCODING, f'byte 0x{byte:02x} is not UTF-8, but perhaps Windows-1252')
 
 
-def _json_lines(text: str) -> Entries:
-  for number, line in enumerate(unicode.lines(text), 1):
-    if line.strip():
+def _json_lines(path: pathlib.Path) -> Entries:
+  for number, line in enumerate(_lines(path), 1):
+    if text := line.strip('\r\n '):
       where = f'line {number}'
-      yield where, _encoding_fault(where, line) or _json(where, line)
+      yield where, _encoding_fault(where, text) or _json(where, text)
 
 
 def _json(where: str, text: str) -> object:
@@ -179,8 +195,8 @@ def _json(where: str, text: str) -> object:
     return Fault(where, BROKEN, f'no JSON: {error}')
 
 
-def _table(path: pathlib.Path, text: str, delimiter: str) -> Entries:
-  rows = _rows(text, delimiter)
+def _table(path: pathlib.Path, delimiter: str) -> Entries:
+  rows = _rows(_lines(path, newline=''), delimiter)
   _, header = next(rows, (0, []))
   if not isinstance(header, list) or 'file' not in header or len({*header}) < len(header):
     raise UserError(f'{path.name}, line 1: got {header!r}; allowed are names of columns: file, ...')
@@ -197,26 +213,32 @@ def _table(path: pathlib.Path, text: str, delimiter: str) -> Entries:
       yield where, {column: cell for column, cell in zip(header, cells) if cell}
 
 
-def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | csv.Error]]:
+def _rows(lines: Iterator[str], delimiter: str) -> Iterator[tuple[int, list[str] | csv.Error]]:
   """Each row with the number of its first line.
 
-  After an error, such as a quote that is never closed, reading goes on at the next line.
+  After an error, such as a quote that is never closed, reading goes on at the next line.  Only the
+  lines of one row are in memory, and a cell has at most `csv.field_size_limit` characters.
   """
-  lines = list(io.StringIO(text, newline=''))
-  first = 0
-  while first < len(lines):
-    rest = (lines[i] for i in range(first, len(lines)))
-    reader = csv.reader(rest, delimiter=delimiter, strict=True)
-    begin, first = first, len(lines)
-    number = begin + 1
+  ahead, row, number = collections.deque(), [], 1  # lines to read again, and those of this row
+
+  def following() -> Iterator[str]:
+    while ahead or (line := next(lines, None)) is not None:
+      row.append(ahead.popleft() if ahead else line)
+      yield row[-1]
+
+  while True:
     try:
-      for cells in reader:
+      for cells in csv.reader(following(), delimiter=delimiter, strict=True):
         if cells:
           yield number, cells
-        number = begin + reader.line_num + 1
+        number += len(row)
+        row.clear()
+      return
     except csv.Error as error:
       yield number, error
-      first = number
+      ahead.extendleft(reversed(row[1:]))
+      number += 1
+      row.clear()
 
 
 def _parquet(path: pathlib.Path) -> Entries:
@@ -255,7 +277,7 @@ def _values(pyarrow, column) -> list:
 
 def _sidecar(path: pathlib.Path, place: str) -> object:
   try:
-    text = _text(path)
+    text = ''.join(_lines(path))
   except (ValueError, OSError) as error:
     return Fault(place, ENCODING, str(error))
   if fault := _encoding_fault(place, text):

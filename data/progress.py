@@ -1,9 +1,9 @@
 """The work of a build that is not finished, in a folder beside its output, to be continued.
 
 `results.jsonl` gets a line for each file that is done, `clips.bin` the clips that were encoded, and
-`captions.jsonl` a line for each batch of captions.  They only grow, and a line is written after the
-clips.  A process that is killed can therefore
-spoil nothing but the end, which is removed when the work is continued.
+`captions.jsonl` a line for each batch of captions.  They only grow, and a line is written after its
+clips are on the disk.  A process that is killed can therefore spoil nothing but the end, which is
+removed when the work is continued.
 """
 
 import contextlib
@@ -13,49 +13,63 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from typing import IO
 
 from core.errors import UserError
 from core.folder import new_file
 from data import filters, sources
+from data.on_disk import Table
 
 SETTINGS, RESULTS, CLIPS = 'settings.json', 'results.jsonl', 'clips.bin'
 CAPTIONS = 'captions.jsonl'
+SYNC = 1.0  # seconds: what is added within this time after a line may be lost by a kill
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Progress:
   """The results so far, by file; the `encoded` of a segment is a `sources.Stored` in them."""
 
-  done: dict[str, sources.Source | str]
-  batches: list  # of captions: what was added, in order
+  done: Table[str, sources.Source | str]
+  captions: Table[str, list]  # what was added, by `caption_key`
+  folder: pathlib.Path
   _results: IO[bytes]
   _clips: IO[bytes]
   _captions: IO[bytes]
+  _lines: list[bytes] = dataclasses.field(default_factory=list)  # to be written to `_results`
+  _synced: float = -float('inf')  # when lines were last written
 
   def add_batch(self, batch: dict) -> None:
-    """Stores an object about a batch of captions."""
+    """Stores a batch: the `command`, and as many `clips`, by their keys, as `captions`."""
     self._captions.write(json.dumps(batch).encode() + b'\n')
     _flush(self._captions)
-    self.batches.append(json.loads(json.dumps(batch)))
+    self.captions.update(_captions_of(batch))
 
   def add(self, file: str, version: list[int], result: sources.Source | str) -> None:
     """Stores the result for a file, whose version is that of `version_of`."""
     if isinstance(result, sources.Source):
       result = dataclasses.replace(result, segments=tuple(map(self._with_stored, result.segments)))
-      _flush(self._clips)
     line = {'file': file, 'version': version, 'result': _to_json(result)}
-    self._results.write(json.dumps(line).encode() + b'\n')
-    _flush(self._results)
+    self._lines.append(json.dumps(line).encode() + b'\n')
     self.done[file] = result
+    if time.monotonic() - self._synced >= SYNC:  # it can take longer than all the rest
+      self.sync()
+
+  def sync(self) -> None:
+    """Writes what was added to the disk."""
+    _flush(self._clips)
+    self._results.writelines(self._lines)
+    _flush(self._results)
+    self._lines.clear()
+    self._synced = time.monotonic()
 
   def _with_stored(self, segment: sources.Segment) -> sources.Segment:
     if segment.encoded is None:
       return segment
     offset = self._clips.seek(0, os.SEEK_END)
     self._clips.write(segment.encoded)
-    stored = sources.Stored(pathlib.Path(self._clips.name), offset, len(segment.encoded))
+    stored = sources.Stored(str(self._clips.name), offset, len(segment.encoded))
     return dataclasses.replace(segment, encoded=stored)
 
 
@@ -93,8 +107,13 @@ def continued(out: pathlib.Path, videos: pathlib.Path, settings: dict) -> Iterat
     except BlockingIOError as error:
       raise UserError(f'{folder} is in use: another process is building {out}.') from error
     _require_settings(folder, settings)
-    done, batches = _done(videos, results, clips), _batches(captions)
-    yield Progress(done, batches, results, clips, captions)
+    work = Progress(
+      _done(videos, results, clips), _given(captions), folder, results, clips, captions
+    )
+    try:
+      yield work
+    finally:
+      work.sync()
   shutil.rmtree(folder)
 
 
@@ -118,16 +137,16 @@ def _require_settings(folder: pathlib.Path, settings: dict) -> None:
       )
 
 
-def _done(videos: pathlib.Path, results: IO[bytes], clips: IO[bytes]) -> dict:
+def _done(videos: pathlib.Path, results: IO[bytes], clips: IO[bytes]) -> Table:
   """The results in the files, whose incomplete ends are removed."""
-  done, end, clips_end = {}, 0, 0
+  done, end, clips_end = Table(), 0, 0
   size = os.fstat(clips.fileno()).st_size
   results.seek(0)
   for text in results:
     line = _line(text)
     if line is None:
       break
-    result = _from_json(line['result'], pathlib.Path(clips.name))
+    result = _from_json(line['result'], str(clips.name))
     stored = [s.encoded for s in getattr(result, 'segments', ()) if s.encoded]
     if any(one.offset + one.size > size for one in stored):
       break
@@ -144,18 +163,28 @@ def _done(videos: pathlib.Path, results: IO[bytes], clips: IO[bytes]) -> dict:
   return done
 
 
-def _batches(captions: IO[bytes]) -> list:
-  """The batches in the file, whose incomplete end is removed."""
-  batches, end = [], 0
+def caption_key(command: str, clip: Sequence[str | float]) -> str:
+  """The key of the caption that the command `command` gave for the clip with the key `clip`."""
+  return json.dumps([command, *clip])
+
+
+def _captions_of(batch: dict) -> Iterator[tuple[str, list]]:
+  for clip, caption in zip(batch['clips'], batch['captions']):
+    yield caption_key(batch['command'], clip), caption
+
+
+def _given(captions: IO[bytes]) -> Table:
+  """The captions in the file, whose incomplete end is removed."""
+  given, end = Table(), 0
   captions.seek(0)
   for text in captions:
     if (batch := _line(text)) is None:
       break
-    batches.append(batch)
+    given.update(_captions_of(batch))
     end += len(text)
   captions.truncate(end)
   captions.seek(0, os.SEEK_END)
-  return batches
+  return given
 
 
 def _line(text: bytes) -> dict | None:
@@ -181,7 +210,7 @@ def _to_json(result: sources.Source | str) -> dict | str:
   return value
 
 
-def _from_json(value: dict | str, clips: pathlib.Path) -> sources.Source | str:
+def _from_json(value: dict | str, clips: str) -> sources.Source | str:
   if isinstance(value, str):
     return value
   return sources.Source(
@@ -189,7 +218,7 @@ def _from_json(value: dict | str, clips: pathlib.Path) -> sources.Source | str:
   )
 
 
-def _segment(fields: dict, clips: pathlib.Path) -> sources.Segment:
+def _segment(fields: dict, clips: str) -> sources.Segment:
   return sources.Segment(
     **{
       **fields,

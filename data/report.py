@@ -3,38 +3,56 @@
 import collections
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from core import unicode
-from data import dataset, manifest, report_page, selection
+from data import captioner, dataset, manifest, report_page, selection
+from data.on_disk import Rows, Table
 
 
 def summary(
   clips: Sequence[dataset.Clip],
-  conflicts: Sequence[int],
+  conflicts: Collection[str],
   chosen: selection.Selection,
   faults: Sequence[manifest.Fault],
 ) -> dict:
-  """The report on a dataset, as `report.json` has it.
+  """The report on a dataset, as `report.json` has it; its long parts are on disk.
 
-  conflicts: the indices of clips whose source video is in several splits.
+  conflicts: the source videos that are in several splits.
   """
-  left_out = sorted(chosen.left_out.items())
+  splits, captioners, seconds = collections.Counter(), collections.Counter(), 0.0
+  damaged, skipped = Table(), Table()
+  for clip in clips:
+    splits[clip.split] += 1
+    captioners[clip.captioner] += 1
+    seconds += clip.facts.seconds
+    if clip.facts.fault:
+      damaged[unicode.escaped(clip.file)] = clip.facts.fault
+  for name, (_, reason) in chosen.left_out.items():
+    skipped[unicode.escaped(name)] = unicode.escaped(reason)
   return {
     'written': len(clips),
-    'splits': dict(sorted(collections.Counter(clip.split for clip in clips).items())),
-    'seconds': sum(clip.facts.seconds for clip in clips),
+    'splits': dict(sorted(splits.items())),
+    'seconds': seconds,
     **dataset.summary(clips),
-    'captioners': dict(sorted(collections.Counter(clip.captioner for clip in clips).items())),
-    'in_several_splits': [unicode.escaped(chosen.clips[i].name) for i in conflicts],
-    'damaged': {unicode.escaped(c.file): c.facts.fault for c in clips if c.facts.fault},
+    'captioners': dict(sorted(captioners.items())),
+    'in_several_splits': Rows(
+      unicode.escaped(one.name)
+      for one, clip in (zip(chosen.clips(), clips) if conflicts else ())
+      if clip.source_video in conflicts
+    ),
+    'damaged': damaged,
     'manifest': {
-      'faults': dict(sorted(collections.Counter(fault.kind for fault in faults).items())),
-      'lines': [f'{fault.where}: {unicode.escaped(fault.reason)}' for fault in faults],
+      'faults': _counted(fault.kind for fault in faults),
+      'lines': Rows(f'{fault.where}: {unicode.escaped(fault.reason)}' for fault in faults),
     },
-    'reasons': dict(sorted(collections.Counter(kind for _, (kind, _) in left_out).items())),
-    'skipped': {unicode.escaped(name): unicode.escaped(reason) for name, (_, reason) in left_out},
+    'reasons': _counted(kind for kind, _ in chosen.left_out.values()),
+    'skipped': skipped,
   }
+
+
+def _counted(kinds: Iterable[str]) -> dict[str, int]:
+  return dict(sorted(collections.Counter(kinds).items()))
 
 
 def write(
@@ -42,13 +60,33 @@ def write(
   report: dict,
   videos: pathlib.Path,
   chosen: selection.Selection,
-  captions: Mapping[str, str],
+  captions: Mapping[str, captioner.Caption],
 ) -> None:
   """Writes `report.json` and `report.html` to a folder; see `report_page.render`."""
-  text = json.dumps(report, indent=2, ensure_ascii=False) + '\n'
-  (folder / 'report.json').write_text(text, 'utf-8')
+  with (folder / 'report.json').open('w', encoding='utf-8') as file:
+    file.writelines(_json(report))
+    file.write('\n')
   page = report_page.render(videos, report, chosen, captions)
   (folder / 'report.html').write_text(page, 'utf-8')
+
+
+def _json(value: object, indent: str = '') -> Iterator[str]:
+  """The parts of a value in JSON, of which not all are in memory."""
+  named = isinstance(value, Mapping)
+  if isinstance(value, str) or not isinstance(value, Mapping | Sequence):
+    yield json.dumps(value, ensure_ascii=False)
+    return
+  if not len(value):
+    yield '{}' if named else '[]'
+    return
+  before = f'\n{indent}  '
+  yield '{' if named else '['
+  for number, item in enumerate(value.items() if named else value):
+    yield f',{before}' if number else before
+    if named:
+      yield f'{json.dumps(item[0], ensure_ascii=False)}: '
+    yield from _json(item[1] if named else item, indent + '  ')
+  yield f'\n{indent}' + ('}' if named else ']')
 
 
 def text(out: pathlib.Path, report: dict) -> str:

@@ -1,16 +1,20 @@
 """The report on a dataset as one HTML file, without scripts and without links to the network."""
 
+import array
 import base64
+import collections
 import html
 import io
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Float
 from PIL import Image
 
 from core import unicode
-from data import decode, selection
+from data import captioner, decode, selection, sources
 
 SHOWN = 24  # clips that are kept, and at most as many of each kind that is left out
 SIDE = 96  # pixels of the shorter side of a thumbnail
@@ -26,19 +30,21 @@ svg { display: inline-block; margin: .5rem; } text { font: 11px system-ui, sans-
 
 
 def render(
-  videos: pathlib.Path, report: Mapping, chosen: selection.Selection, captions: Mapping[str, str]
+  videos: pathlib.Path,
+  report: Mapping,
+  chosen: selection.Selection,
+  captions: Mapping[str, captioner.Caption],
 ) -> str:
   """The HTML of a report.
 
   Thumbnails are the middle frames of clips at equal distances in the order of the dataset.
 
   captions: of the clips that are kept, by `Clip.name`.
+
+  Besides the page, 20 bytes for each clip are in memory.
   """
-  by_kind = {}
-  for clip in chosen.dropped:
-    kind, reason = chosen.left_out[clip.name]
-    by_kind.setdefault(kind, []).append((clip, reason))
-  kept = [(clip, captions[clip.name]) for clip in chosen.clips]
+  by_kind = _shown(chosen)
+  kept = [(clip, captions[clip.name].text) for clip, _ in by_kind.pop('', ())]
   parts = [
     '<h1>Dataset</h1>',
     _table(
@@ -70,10 +76,25 @@ def _table(rows: Mapping[str, object]) -> str:
   return f'<table>{"".join(cells)}</table>'
 
 
+def _shown(chosen: selection.Selection) -> dict[str, list[tuple[selection.Clip, str]]]:
+  """The clips of each kind that have thumbnails, with the reasons; the kind '' is kept."""
+  counts = collections.Counter(fault[0] if fault else '' for _, fault in chosen.all())
+  indices = {
+    kind: {*np.linspace(0, count - 1, min(SHOWN, count)).round().astype(int).tolist()}
+    for kind, count in counts.items()
+  }
+  shown, seen = {kind: [] for kind in counts}, collections.Counter()
+  for clip, fault in chosen.all():
+    kind, reason = fault or ('', '')
+    if seen[kind] in indices[kind]:
+      shown[kind].append((clip, reason))
+    seen[kind] += 1
+  return shown
+
+
 def _figures(videos: pathlib.Path, clips: Sequence[tuple[selection.Clip, str]]) -> str:
-  chosen = np.unique(np.linspace(0, len(clips) - 1, min(SHOWN, len(clips))).round().astype(int))
   figures = []
-  for clip, text in (clips[i] for i in chosen):
+  for clip, text in clips:
     picture = _thumbnail(videos / clip.file, clip)
     caption = f'<b>{html.escape(clip.name)}</b><br>{html.escape(text)}'
     figures.append(f'<figure>{picture}<figcaption>{caption}</figcaption></figure>')
@@ -95,32 +116,42 @@ def _thumbnail(path: pathlib.Path, clip: selection.Clip) -> str:
   return f'<img alt="" src="data:image/jpeg;base64,{data}">'
 
 
+_MEASURES = (
+  'seconds',
+  'shorter side, pixels',
+  'motion, levels',
+  'share of frozen frames',
+  'share of black frames',
+)
+
+
+def _measures(part: sources.Segment) -> tuple[float | int, ...]:
+  seconds, side = part.end - part.start, min(part.height, part.width)
+  if not part.scores:
+    return seconds, side, math.nan, math.nan, math.nan
+  return seconds, side, part.scores.motion, part.scores.frozen, part.scores.black
+
+
 def _histograms(chosen: selection.Selection) -> list[str]:
   """Charts of lengths, sizes and scores of the clips that are kept and of those left out."""
-  measures = {
-    'seconds': lambda segment: segment.end - segment.start,
-    'shorter side, pixels': lambda segment: min(segment.height, segment.width),
-    'motion, levels': lambda segment: segment.scores and segment.scores.motion,
-    'share of frozen frames': lambda segment: segment.scores and segment.scores.frozen,
-    'share of black frames': lambda segment: segment.scores and segment.scores.black,
-  }
-  charts = []
-  for title, measure in measures.items():
-    kept, dropped = (
-      [value for clip in clips if (value := measure(clip.segment)) is not None]
-      for clips in (chosen.clips, chosen.dropped)
-    )
-    charts.append(histogram(title, kept, dropped))
-  return charts
+  kept, dropped = array.array('f'), array.array('f')
+  for clip, fault in chosen.all():
+    (dropped if fault else kept).extend(_measures(clip.segment))
+  kept, dropped = (
+    np.frombuffer(x, np.float32).reshape(-1, len(_MEASURES)) for x in (kept, dropped)
+  )
+  return [histogram(title, *columns) for title, *columns in zip(_MEASURES, kept.T, dropped.T)]
 
 
-def histogram(title: str, kept: Sequence[float | int], dropped: Sequence[float | int]) -> str:
+def histogram(title: str, kept: Float[np.ndarray, ' n'], dropped: Float[np.ndarray, ' m']) -> str:
   """A chart of the numbers of values in `BINS` equal parts of their range, as SVG.
 
-  The bars of `dropped` stand on those of `kept`, and each has its numbers as a title.
+  The bars of `dropped` stand on those of `kept`, and each has its numbers as a title.  NaN counts
+  for nothing.
   """
-  values = [*kept, *dropped, 0.0][: max(len(kept) + len(dropped), 1)]
-  low, high = min(values), max(values)
+  kept, dropped = (part[~np.isnan(part)].astype(float) for part in (kept, dropped))
+  ends = [x for part in (kept, dropped) if len(part) for x in (part.min(), part.max())] or [0.0]
+  low, high = float(min(ends)), float(max(ends))
   high = high if high - low > 1e-6 * max(abs(high), 1) else low + 1  # bars need some width
   edges = np.linspace(low, high, BINS + 1)
   below, above = (np.histogram(part, edges)[0].tolist() for part in (kept, dropped))

@@ -1,9 +1,10 @@
 """Which clips of a dataset's sources are kept, and why each of the others is left out."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from data import captions, duplicates, filters
+from data.on_disk import Rows, Table
 from data.sources import Segment, Source
 
 # The kinds of reasons that `captions.match` gives; any other one is of a file with two names.
@@ -30,11 +31,26 @@ class Clip:
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-  """The clips that are kept, in order of their files and times, and what is left out."""
+  """What is left out of the clips of all files, by name: the kind and the reason."""
 
-  clips: Sequence[Clip]
-  left_out: Mapping[str, tuple[str, str]]  # by name: the kind and the reason
-  dropped: Sequence[Clip]  # the clips among them
+  results: Mapping[str, Source | str]
+  left_out: Table[str, tuple[str, str]]
+
+  def all(self) -> Iterator[tuple[Clip, tuple[str, str] | None]]:
+    """Each clip, in order of files and times, and why it is left out, or None if it is kept."""
+    for clip in _clips(self.results):
+      yield clip, self.left_out.get(clip.name)
+
+  def clips(self) -> Iterator[Clip]:
+    """The clips that are kept."""
+    return (clip for clip, fault in self.all() if not fault)
+
+
+def _clips(results: Mapping[str, Source | str]) -> Iterator[Clip]:
+  for file, source in results.items():
+    if isinstance(source, Source):
+      for segment in source.segments:
+        yield Clip(file, source, segment)
 
 
 def select(
@@ -47,59 +63,65 @@ def select(
 
   unmatched: the files that have no result, with the reasons of `captions.match`.
   """
-  left_out = {
-    file: (_UNMATCHED.get(reason, filters.DUPLICATE), reason) for file, reason in unmatched.items()
-  }
-  left_out |= {f: (filters.UNREADABLE, r) for f, r in results.items() if isinstance(r, str)}
-  clips = [
-    Clip(file, source, segment)
-    for file, source in results.items()
-    if isinstance(source, Source)
-    for segment in source.segments
-  ]
-  left_out |= {clip.name: clip.segment.fault for clip in clips if clip.segment.fault}
-  passed = [clip for clip in clips if not clip.segment.fault]
-  kept = []
-  for clip, earlier in zip(passed, _earlier(passed, limits.max_distance)):
-    if earlier is None:
-      kept.append(clip)
-    else:
-      left_out[clip.name] = (filters.DUPLICATE, f'it looks like {passed[earlier].name}')
-  names = {clip.name for clip in kept}
-  return Selection(kept, left_out, [clip for clip in clips if clip.name not in names])
+  left_out = Table()
+  for file, reason in unmatched.items():
+    left_out[file] = (_UNMATCHED.get(reason, filters.DUPLICATE), reason)
+  for file, result in results.items():
+    if isinstance(result, str):
+      left_out[file] = (filters.UNREADABLE, result)
+  for clip in _clips(results):
+    if clip.segment.fault:
+      left_out[clip.name] = clip.segment.fault
+  if limits.max_distance >= 0:
+    passed = (clip for clip in _clips(results) if not clip.segment.fault)
+    for name, earlier in _duplicates(passed, limits.max_distance):
+      left_out[name] = (filters.DUPLICATE, f'it looks like {earlier}')
+  return Selection(results, left_out)
 
 
-def _earlier(clips: Sequence[Clip], distance: int) -> Iterator[int | None]:
-  """The index of an earlier clip of which each one is a duplicate, or None."""
-  if distance < 0:
-    yield from (None for _ in clips)
-    return
-  # Clips without structure have no hash, but are duplicates if their files are the same.
-  same = {}
-  looks = duplicates.of_earlier((clip.segment.scores.look for clip in clips), distance)
-  for index, (clip, look) in enumerate(zip(clips, looks)):
-    first = same.setdefault((clip.source.contents, clip.segment.start), index)
-    yield look if look is not None or first == index else first
+def _duplicates(clips: Iterable[Clip], distance: int) -> Iterator[tuple[str, str]]:
+  """The name of each duplicate, and that of the earlier clip that it looks like."""
+  names, same, copies = Rows(), Table(), Table()
+
+  def looks() -> Iterator[str]:
+    for clip in clips:
+      # Clips without structure have no hash, but are duplicates if their files are the same.
+      if not clip.segment.scores.look:
+        first = same.setdefault(f'{clip.source.contents} {clip.segment.start}', len(names))
+        if first < len(names):
+          copies[len(names)] = first
+      names.append(clip.name)
+      yield clip.segment.scores.look
+
+  for index, earlier in enumerate(duplicates.of_earlier(looks(), distance)):
+    if earlier is None and index in copies:
+      earlier = copies[index]
+    if earlier is not None:
+      yield names[index], names[earlier]
 
 
-def without_captions(chosen: Selection, captions: Mapping[str, str | None]) -> Selection:
-  """The selection without the clips that have no caption in `captions`, which is by their names."""
-  blank = [clip for clip in chosen.clips if not captions[clip.name]]
-  reasons = {
-    clip.name: (filters.UNCAPTIONED, 'no caption in the manifest, and none from the program')
-    for clip in blank
-  }
-  kept = [clip for clip in chosen.clips if clip.name not in reasons]
-  return Selection(kept, {**chosen.left_out, **reasons}, [*chosen.dropped, *blank])
+def without_captions(chosen: Selection, captions: Mapping) -> Selection:
+  """The selection without the clips whose `captioner.Caption`, by their names, has no text."""
+  left_out = Table(chosen.left_out)
+  for clip in chosen.clips():
+    if not captions[clip.name].text:
+      reason = 'no caption in the manifest, and none from the program'
+      left_out[clip.name] = (filters.UNCAPTIONED, reason)
+  return Selection(chosen.results, left_out)
 
 
-def source_videos(clips: Sequence[Clip], lines: Mapping[str, captions.Line]) -> list[str]:
-  """The source video of each clip.
+def source_videos(
+  clips: Iterable[Clip], lines: Mapping[str, captions.Line]
+) -> Callable[[Clip], str]:
+  """A function from each of the clips to its source video.
 
   It is the `source_video` of the file's line, or of the line of a file with the same contents.  If
   neither is given, the digest of the contents stands for it.
   """
-  contents = [clip.source.contents for clip in clips]
-  stated = [lines[clip.file].source_video for clip in clips]
-  named = {digest: name for digest, name in zip(contents, stated) if name}
-  return [name or named.get(digest, digest) for digest, name in zip(contents, stated)]
+  named = Table()
+  for clip in clips:
+    if name := lines[clip.file].source_video:
+      named[clip.source.contents] = name
+  return lambda clip: (
+    lines[clip.file].source_video or named.get(clip.source.contents, clip.source.contents)
+  )

@@ -5,7 +5,7 @@ frames as they are shown: upright, with square pixels.
 """
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Int
@@ -16,18 +16,9 @@ from core.frame_size import Size, largest_side
 FILE = 'sizes.npz'  # for each split, the height and width of every record, in order
 
 
-def write(directory: pathlib.Path, sizes: Mapping[str, Sequence[tuple[int, int]]]) -> None:
+def write(directory: pathlib.Path, sizes: Mapping[str, Int[np.ndarray, 'n 2']]) -> None:
   """Writes the height and width of each record, by split, to the folder of a dataset."""
-  arrays = {split: np.array(pairs, np.int32) for split, pairs in sizes.items()}
-  np.savez_compressed(directory / FILE, **arrays)
-
-
-def least(sizes: Sequence[tuple[int, int]]) -> dict[str, int]:
-  """The smallest height and the smallest width, which may be of different clips."""
-  return {
-    'least_height': min(height for height, _ in sizes),
-    'least_width': min(width for _, width in sizes),
-  }
+  np.savez_compressed(directory / FILE, **sizes)
 
 
 def large_enough(
@@ -43,7 +34,7 @@ def large_enough(
   """The indices of the records in which a rectangle with the aspect ratio of `size` has a shorter
   side of at least `min_side` pixels; for squares that is the shorter side of the record.
 
-  metadata: the metadata of the dataset, which include the result of `least`.
+  metadata: the metadata of the dataset, which include `least_height` and `least_width`.
   count: the number of records of the split.
   side: the shorter side of the rectangle of that aspect ratio which the records will be resized to
     cover.

@@ -55,13 +55,13 @@ class Options:
 class Stored:
   """The place of an encoded clip in a file of several."""
 
-  path: pathlib.Path
+  path: str
   offset: int
   size: int
 
   def read(self) -> bytes:
     """The clip's bytes."""
-    with self.path.open('rb') as file:
+    with open(self.path, 'rb') as file:
       file.seek(self.offset)
       return file.read(self.size)
 

@@ -78,8 +78,12 @@ def closure(required: list[Requirement]) -> set[str]:
 def test_requirements_are_what_the_code_imports():
   required = requirements('requirements.txt').keys()
   imported = distributions(p for p in SOURCES if 'tests' not in p.parts and p not in ELSEWHERE)
-  optional = requirements('requirements-tracking.txt') | requirements('requirements-data.txt')
-  assert imported - optional.keys() == required - NOT_IMPORTED
+  optional = {
+    name
+    for part in ('tracking', 'data', 'beam')
+    for name in requirements(f'requirements-{part}.txt')
+  }
+  assert imported - optional == required - NOT_IMPORTED
 
 
 def test_tracking_requirements_are_what_one_file_imports():
@@ -89,8 +93,9 @@ def test_tracking_requirements_are_what_one_file_imports():
   assert distributions(importing) >= optional
 
 
-def test_data_requirements_are_what_the_builder_imports_where_it_needs_them():
-  optional = requirements('requirements-data.txt').keys()
+@pytest.mark.parametrize('part', ['data', 'beam'])
+def test_data_requirements_are_what_the_builder_imports_where_it_needs_them(part):
+  optional = requirements(f'requirements-{part}.txt').keys()
   importing = [
     path for path in SOURCES if 'tests' not in path.parts and distributions([path]) & optional
   ]

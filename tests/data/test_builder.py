@@ -10,7 +10,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from core import video
-from data import builder, dataset, manifest
+from data import dataset, manifest, processing
 from data.captions import Line
 from tests.data.test_scenes import panning
 from tests.data.videos import built, encoded, numbered
@@ -206,7 +206,7 @@ def test_mistakes_are_reported(videos, tmp_path):
 
 
 def test_more_shards_than_clips_are_refused_before_any_is_decoded(videos, tmp_path, monkeypatch):
-  monkeypatch.setattr(builder, '_process', None)
+  monkeypatch.setattr(processing, 'process', None)
   with pytest.raises(ValueError, match=r"Got 5 shards; 'train' has at most 4 clips, so 1\.\.4 are"):
     built(videos, LINES, tmp_path / 'out', shards=5)
   assert not (tmp_path / 'out').exists()

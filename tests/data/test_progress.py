@@ -124,6 +124,20 @@ def test_clips_that_are_missing_are_made_again(videos, tmp_path, calls, monkeypa
   assert not clips.parent.exists()
 
 
+def test_what_is_added_within_a_second_is_written_together_and_at_the_end(
+  videos, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(progress, 'SYNC', 1e9)
+  results = progress.folder_for(tmp_path / 'out') / 'results.jsonl'
+  with contextlib.suppress(Interrupted), progress.continued(tmp_path / 'out', videos, {}) as work:
+    for file in ('0.mkv', '1.mkv', '2.mkv'):
+      work.add(file, progress.version_of(videos / file), 'cannot be opened')
+      assert results.read_bytes().count(b'\n') == 1
+    raise Interrupted
+  with progress.continued(tmp_path / 'out', videos, {}) as work:
+    assert work.done == dict.fromkeys(('0.mkv', '1.mkv', '2.mkv'), 'cannot be opened')
+
+
 def test_a_file_that_has_changed_is_decoded_again(videos, tmp_path, calls, monkeypatch):
   folder = tmp_path / 'videos'
   shutil.copytree(videos, folder)
@@ -203,3 +217,37 @@ def test_a_build_that_is_killed_leaves_no_process_and_is_continued_by_others(vid
   assert (tmp_path / 'out.parts' / 'results.jsonl').stat().st_size > 0
   assert built(videos, LINES, tmp_path / 'out', **OPTIONS) == expected
   assert contents(tmp_path / 'out') == contents(tmp_path / 'four')
+
+
+BEAM = {'beam_runner': 'DirectRunner', 'beam_options': '--direct_num_workers=1'}
+
+
+def test_beam_gives_the_same_bits_and_decodes_no_finished_file_again(videos, tmp_path, monkeypatch):
+  pytest.importorskip('apache_beam')
+  expected = built(videos, LINES, tmp_path / 'processes', **OPTIONS)
+  files = []
+
+  def calls(call, jobs, workers):
+    """The results of two files, here in this process, and then the end of the pipeline."""
+    for job in jobs:
+      files.append(job)
+      if len(files) == 3:
+        raise Interrupted
+      yield job, call(job)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(processes, 'results', calls)
+    with pytest.raises(Exception, match='Interrupted'):
+      built(videos, LINES, tmp_path / 'out', **OPTIONS, **BEAM)
+  assert len([*(tmp_path / 'out.parts' / 'beam').glob('??/*')]) == 2
+  assert len(files) == 3
+
+  def counted(call, jobs, workers):
+    files.extend(jobs)
+    return original(call, jobs, workers)
+
+  original = processes.results
+  monkeypatch.setattr(processes, 'results', counted)
+  assert built(videos, LINES, tmp_path / 'out', **OPTIONS, **BEAM) == expected
+  assert sorted([*files[:2], *files[3:]]) == sorted(LINES)
+  assert contents(tmp_path / 'out') == contents(tmp_path / 'processes')

@@ -11,16 +11,16 @@ from tests.data.videos import built, encoded
 
 
 def test_the_bars_of_a_histogram_have_the_numbers_of_values():
-  kept, dropped = [0.0, 0.1, 0.1, 1.0], [0.1, 0.5]
+  kept, dropped = np.array([0.0, 0.1, 0.1, np.nan, 1.0]), np.array([0.1, 0.5])
   chart = report_page.histogram('a < b', kept, dropped)
   assert 'a &lt; b (highest bar: 3)' in chart
   numbers = re.findall(r'(\d+) kept, (\d+) left out', chart)
   below, above = np.array(numbers, int).T
-  np.testing.assert_array_equal(below, np.histogram(kept, 20, (0, 1))[0])
+  np.testing.assert_array_equal(below, np.histogram(kept[[0, 1, 2, 4]], 20, (0, 1))[0])
   np.testing.assert_array_equal(above, np.histogram(dropped, 20, (0, 1))[0])
   heights = [float(h) for h in re.findall(r'class="kept"[^>]*height="([\d.]+)"', chart)]
   np.testing.assert_allclose(heights, below * 80 / 3, atol=0.06)
-  report_page.histogram('empty', [], [])
+  report_page.histogram('empty', np.zeros(0), np.zeros(0))
 
 
 def test_the_page_has_pictures_reasons_and_captions_and_no_link(tmp_path):

@@ -144,7 +144,7 @@ def test_a_dataset_of_before_sizes_were_recorded_is_refused(directory, tmp_path)
 
 def test_damaged_sizes_are_refused_in_one_line(tmp_path):
   known, shapes = {'least_height': 8, 'least_width': 8}, [(8 + i % 7, 8 + i % 5) for i in range(99)]
-  sizes.write(tmp_path, {'train': shapes})
+  sizes.write(tmp_path, {'train': np.array(shapes)})
   whole, reasons = (tmp_path / sizes.FILE).read_bytes(), set()
   read = lambda count: sizes.large_enough(
     str(tmp_path), known, 'train', count, size=8, side=8, min_side=9

@@ -6,11 +6,18 @@ import pytest
 
 from data import splits
 
+
+def assign(given, sources, validation):
+  """The split of each clip."""
+  assigned = splits.assigned(zip(given, sources, strict=True), validation)
+  return [assigned.split(split, source) for split, source in zip(given, sources)]
+
+
 NAMES = [f'video {i}' for i in range(2000)]
 
 
 def held_out(sources, validation):
-  result = splits.assign([None] * len(sources), sources, validation)
+  result = assign([None] * len(sources), sources, validation)
   return {source for source, split in zip(sources, result) if split == 'validation'}
 
 
@@ -46,31 +53,31 @@ def test_the_most_clips_that_a_split_can_have(named, validation, most):
   if len(named) > 1:  # whatever the sources are
     for count in (2, 3, 7, 10):
       sources = [f'{split} {i % count}' for i, split in enumerate(named)]
-      result = collections.Counter(splits.assign(named, sources, validation))
+      result = collections.Counter(assign(named, sources, validation))
       assert min(result.values()) <= min(most.values())
 
 
 def test_all_clips_of_a_source_are_in_one_split():
   sources = [f'video {i % 40}' for i in range(200)]
-  result = splits.assign([None] * 200, sources, 0.2)
+  result = assign([None] * 200, sources, 0.2)
   assert set(result) == {'train', 'validation'}
-  assert splits.in_several_splits(result, sources) == []
+  assert not splits.assigned(zip(result, sources), 0.0).conflicts
 
 
 def test_a_split_of_the_captions_wins_and_is_that_of_its_source():
   given = ['test', None, 'validation', None, 'train', None, None]
   sources = ['a', 'a', 'b', 'b', 'c', 'c', 'd']
   for validation in (0.0, 0.999):
-    result = splits.assign(given, sources, validation)
+    result = assign(given, sources, validation)
     assert result == ['test', 'test', 'validation', 'validation', 'train', 'train', 'train']
   given[1] = 'train'
-  result = splits.assign(given, sources, 0.0)
+  result = assign(given, sources, 0.0)
   assert result[:2] == ['test', 'train']
-  assert splits.in_several_splits(result, sources) == [0, 1]
+  assert splits.assigned(zip(given, sources), 0.0).conflicts.keys() == {'a'}
 
 
 def test_without_a_fraction_all_is_trained_on():
-  assert collections.Counter(splits.assign([None] * 5, NAMES[:5], 0.0)) == {'train': 5}
+  assert collections.Counter(assign([None] * 5, NAMES[:5], 0.0)) == {'train': 5}
 
 
 @pytest.mark.parametrize(
@@ -79,4 +86,4 @@ def test_without_a_fraction_all_is_trained_on():
 )
 def test_where_nothing_can_be_held_out_that_is_reported(given, sources, count):
   with pytest.raises(ValueError, match=f'--validation=0.1, but to hold one out, .*; got {count}'):
-    splits.assign(given, sources, 0.1)
+    assign(given, sources, 0.1)

@@ -1,0 +1,102 @@
+"""Calls on Apache Beam, which distributes them over the machines of a runner such as Dataflow.
+
+The calls are those of `processes.results`, in a process for each batch.  A pipeline returns nothing
+before all of it is done.  Each result is therefore written to a file of its own, in a folder that
+all machines can write to, and outlives the pipeline, however that ends.
+"""
+
+import functools
+import hashlib
+import json
+import pathlib
+import pickle
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from core.errors import UserError
+from core.folder import new_file
+from data import processes
+
+LINES = 'jobs.jsonl'
+BATCH = 64  # calls by one process, at most
+
+
+def results(
+  call: Callable,
+  jobs: Iterable[str],
+  *,
+  folder: pathlib.Path,
+  keep: Callable[[str, object], bool],
+  runner: str,
+  options: str,
+) -> Iterator[tuple[str, object]]:
+  """Yields each job and `call(job)`, or None if that crashes its process.
+
+  call: is imported on other machines, as for `processes.results`.
+  folder: is seen by all machines under the same path.
+  keep: whether a result in the folder, of an earlier pipeline, is that of the job.
+  options: further options of the pipeline, as on a command line.
+  """
+  beam = _beam()
+  pipeline_options = beam.options.pipeline_options.PipelineOptions(shlex.split(options))
+  folder.mkdir(exist_ok=True)
+  lines, missing = folder / LINES, False
+  with lines.open('w', encoding='ascii') as file:
+    for job in jobs:
+      if _file(folder, job).exists() and keep(*(done := _read(folder, job))):
+        yield done
+      else:
+        missing = True
+        file.write(json.dumps(job) + '\n')
+  if missing:
+    with beam.Pipeline(runner, pipeline_options) as pipeline:
+      batches = (
+        pipeline
+        | beam.io.ReadFromText(str(lines))
+        | beam.Map(json.loads)
+        | beam.Reshuffle()
+        | beam.BatchElements(max_batch_size=BATCH)
+      )
+      _ = batches | beam.Map(functools.partial(_call_all, call, folder))
+  with lines.open(encoding='ascii') as file:
+    for line in file:
+      yield _read(folder, json.loads(line))
+
+
+def require(runner: str, options: str) -> None:
+  """Raises ValueError if Beam is missing or has no such runner."""
+  beam = _beam()
+  try:
+    shlex.split(options)
+    beam.runners.runner.create_runner(runner)
+  except (ValueError, ImportError, AttributeError) as error:
+    raise UserError(f'Got --beam_runner={runner} --beam_options={options}: {error}') from error
+
+
+def _beam():
+  try:
+    import apache_beam
+  except ModuleNotFoundError as error:
+    raise UserError(
+      'For --beam_runner a package is needed: pip install -r requirements-beam.txt, in an '
+      'environment of its own.'
+    ) from error
+  return apache_beam
+
+
+def _call_all(call: Callable, folder: pathlib.Path, jobs: Sequence[str]) -> None:
+  """Writes the results of several calls; the same call may run elsewhere at the same time."""
+  for job, result in processes.results(call, jobs, 1):
+    file = _file(folder, job)
+    file.parent.mkdir(exist_ok=True)
+    with new_file(file) as incomplete:
+      incomplete.write_bytes(pickle.dumps((job, result)))
+
+
+def _file(folder: pathlib.Path, job: str) -> pathlib.Path:
+  digest = hashlib.sha256(json.dumps(job).encode()).hexdigest()
+  return folder / digest[:2] / digest[2:]
+
+
+def _read(folder: pathlib.Path, job: str) -> tuple[str, object]:
+  return pickle.loads(_file(folder, job).read_bytes())

@@ -1,0 +1,52 @@
+"""The processing of all files of a dataset that are not done."""
+
+import functools
+import pathlib
+import shutil
+from collections.abc import Iterable
+
+import tqdm
+
+from data import beam, processes, progress, sources
+
+CRASHED = 'decoding it crashes the process'
+
+
+def process(
+  videos: pathlib.Path,
+  files: Iterable[str],
+  options: sources.Options,
+  work: progress.Progress,
+  *,
+  workers: int,
+  beam_runner: str = '',
+  beam_options: str = '',
+) -> None:
+  """Adds the results of all of `files` that are not done to `work`.
+
+  They are computed in `workers` processes, or by Beam's runner `beam_runner` if it is not ''.
+  """
+  todo = (file for file in files if file not in work.done)
+  call = functools.partial(_result, videos.absolute(), options)
+  folder = work.folder / 'beam'
+  if beam_runner:
+    keep = lambda file, done: done and done[0] == progress.version_of(videos / file)
+    results = beam.results(
+      call, todo, folder=folder, keep=keep, runner=beam_runner, options=beam_options
+    )
+  else:
+    results = processes.results(call, todo, workers)
+  with tqdm.tqdm(desc='decoding', unit='file', initial=len(work.done)) as bar:
+    for file, done in results:
+      work.add(file, *(done or (progress.version_of(videos / file), CRASHED)))
+      bar.update()
+  work.sync()
+  shutil.rmtree(folder, ignore_errors=True)
+
+
+def _result(
+  videos: pathlib.Path, options: sources.Options, file: str
+) -> tuple[list[int], sources.Source | str]:
+  """The version of a file, and what becomes of it."""
+  path = videos / file
+  return progress.version_of(path), sources.process(path, options)

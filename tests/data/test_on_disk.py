@@ -1,0 +1,47 @@
+"""A table and rows on disk are a dictionary and a list, and their memory is bounded."""
+
+import resource
+
+import numpy as np
+import pytest
+
+from data.on_disk import Rows, Table
+
+
+def test_a_table_is_a_dictionary_in_the_order_of_its_keys():
+  names = ['b', 'a\udce9', '\U0001f600', '\uffff', 'a', '', '\xe9', 'e\u0301']
+  expected = {name: (name, len(name)) for name in names}
+  table = Table(expected)
+  assert table == expected
+  assert list(table) == sorted(names)
+  table['a'] = 'another'
+  assert (table['a'], len(table), 'a' in table, 'c' in table) == ('another', 8, True, False)
+  assert table.pop('a') == 'another'
+  for missing in (lambda: table['a'], lambda: table.__delitem__('a')):
+    with pytest.raises(KeyError):
+      missing()
+  assert table == {name: value for name, value in expected.items() if name != 'a'}
+  numbers = Table((n, n * n) for n in (300, 2, 10))
+  assert list(numbers.items()) == [(2, 4), (10, 100), (300, 90000)]
+
+
+def test_rows_are_a_list():
+  rows = Rows('abc')
+  rows.append('d')
+  assert rows == ['a', 'b', 'c', 'd']
+  assert (rows[1], len(rows), list(rows)) == ('b', 4, ['a', 'b', 'c', 'd'])
+  assert rows != ['a', 'b', 'c']
+  assert rows != ['a', 'b', 'c', 'x']
+  with pytest.raises(IndexError):
+    rows[4]
+
+
+def test_what_is_on_disk_is_not_in_memory():
+  def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+  values = [np.random.default_rng(seed).bytes(1 << 20) for seed in range(8)]
+  before = peak()
+  rows = Rows(values[i % 8] for i in range(64))
+  assert all(row == values[i % 8] for i, row in enumerate(rows))
+  assert peak() - before < 24e6
