@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import jax
 import jax.numpy as jnp
@@ -47,12 +47,23 @@ def save_args(tree: Params) -> Params:
   return jax.tree.map(lambda x: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES), tree)
 
 
-def read(path: pathlib.Path, place: Callable[[Params], Params]) -> Params:
-  """The arrays saved at the path, as float32 in the shardings that `place` returns."""
-  shapes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, jnp.float32), saved_arrays(path))
-  with ocp.StandardCheckpointer() as checkpointer:
-    like = lambda p, sharding: p.update(sharding=sharding)
-    return checkpointer.restore(path, jax.tree.map(like, shapes, place(shapes)))
+def read(
+  path: pathlib.Path, place: Callable[[Params], Params], without: Collection[str] = ()
+) -> Params:
+  """The arrays saved at the path, as float32 in the shardings that `place` returns.
+
+  without: the names of subtrees at the root that are not read.
+  """
+  saved = {name: tree for name, tree in saved_arrays(path).items() if name not in without}
+  if not saved:  # Orbax restores no empty tree
+    return {}
+  shapes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, jnp.float32), saved)
+  like = jax.tree.map(lambda p, sharding: p.update(sharding=sharding), shapes, place(shapes))
+  options = ocp.checkpoint_utils.construct_restore_args(like)
+  with ocp.PyTreeCheckpointer() as checkpointer:
+    return checkpointer.restore(
+      path, args=ocp.args.PyTreeRestore(like, restore_args=options, partial_restore=True)
+    )
 
 
 def saved_arrays(path: pathlib.Path) -> Params:

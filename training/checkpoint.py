@@ -25,7 +25,7 @@ from ml_collections import ConfigDict, FieldReference
 from core import unicode
 from core.errors import UserError, UserFileError
 from core.folder import new_file
-from core.params import merge, without_teacher
+from core.params import TEACHER, merge
 from core.typing import Params
 from core.writable import require_room
 from training import arrays, integrity
@@ -267,7 +267,7 @@ def load(
   parts = [path, frozen] if frozen.exists() else [path]
   place = place or arrays.on_one_device
   try:
-    params = without_teacher(merge(*(arrays.read(part, place) for part in parts)))
+    params = merge(*(arrays.read(part, place, without={TEACHER}) for part in parts))
   except Exception as error:  # libraries raise many kinds of errors for damaged files
     if not path.is_dir() or any(later > step for later in steps(workdir)):
       raise UserError(f'{path} was removed while it was read: try again.') from error

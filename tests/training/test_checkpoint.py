@@ -11,7 +11,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from core import folder
-from core.params import merge
+from core.params import TEACHER, merge
 from core.sharding import fsdp, make_mesh
 from tests.states import Data, flip, no_messages, same, saved, state
 from training import arrays, checkpoint, resume
@@ -66,6 +66,18 @@ def test_a_model_is_the_averaged_parameters_with_the_frozen_ones(tmp_path):
   config, params, step = checkpoint.load(tmp_path)
   assert (config.to_dict(), step) == (CONFIG, 3)
   same(params, merge(state().ema, frozen))
+
+
+@pytest.mark.parametrize('others', [{}, {'unit': {'kernel': jnp.arange(3.0)}}])
+def test_a_student_is_loaded_without_reading_its_teacher(tmp_path, others):
+  checkpoint.save_config(tmp_path, ConfigDict(CONFIG))
+  resume.save_frozen(tmp_path, {TEACHER: {'kernel': jnp.ones(4)}, **others})
+  saved(tmp_path, state())
+  asked = []
+  place = lambda shapes: asked.extend(shapes) or arrays.on_one_device(shapes)
+  _, params, _ = checkpoint.load(tmp_path, place)
+  same(params, merge(state().ema, others))
+  assert {*asked} == {*others, *state().ema}
 
 
 def test_a_model_is_float32_whatever_it_was_saved_as(tmp_path):
