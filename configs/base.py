@@ -75,7 +75,9 @@ def get_config() -> ConfigDict:
   c.loader = ConfigDict(  # data.pipeline.batches
     {
       'batch': 8,  # clips in a batch, over all devices and processes together
-      'workers': 0,  # processes that decode ahead; 0 decodes in threads of the training process
+      # Processes that decode ahead: 0 decodes in threads of the training process, and -1 starts as
+      # many as steps need, up to one for each core.
+      'workers': 0,
     }
   )
   c.masks = ConfigDict()  # data.masks.Masked, in stage t2v_masked alone

@@ -7,6 +7,7 @@ random window of a clip, it also has `draw(i, rng)`, which returns the same keys
 
 import functools
 import gc
+import os
 import pathlib
 import signal
 import sys
@@ -103,7 +104,8 @@ def batches(
   batch: the number of examples in the global batch, over all processes.
   rows: the rows of the global batch that this process reads, in this order; None is all of them.
     A row has the same example however the rows are divided among processes.
-  workers: the number of processes that read ahead; if 0, threads of this process do.
+  workers: the number of processes that read ahead; if 0, threads of this process do.  With -1 it is
+    1 at first, and `add_workers` doubles it.
   shuffle: whether to shuffle each epoch.
 
   Every example appears once in an epoch, and every epoch has its own order.  A batch may begin in
@@ -123,11 +125,11 @@ def batches(
     )
 
   share = len(rows)
-  stream = _stream(source, seed, shuffle, collect=workers > 0)
+  stream = _stream(source, seed, shuffle, collect=workers != 0)
   # Without workers, the threads read one batch ahead.
   ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2 if workers else max(2, share))
 
-  def start(done):
+  def start(done, workers):
     local = grain.MapDataset.range(done * share, sys.maxsize).map(
       lambda i: stream[i // share * batch + rows[i % share]]
     )
@@ -138,7 +140,7 @@ def batches(
     # Batching after the workers keeps the examples of a batch the same for any number of workers.
     return iter(examples.batch(share, batch_fn=lambda clips: _collate(clips, encode, keys)))
 
-  return _Batches(start)
+  return _Batches(start, workers)
 
 
 def _begin_worker(index: int, count: int) -> None:
@@ -156,10 +158,27 @@ class _Batches(grain.DatasetIterator):
   raised here.
   """
 
-  def __init__(self, start: Callable[[int], grain.DatasetIterator]):
+  def __init__(self, start: Callable[[int, int], grain.DatasetIterator], workers: int):
+    """start: makes the iterator from a number of batches on, with a number of workers.
+
+    workers: -1 is 1 at first; see `add_workers`.
+    """
     super().__init__()
     self._start, self._done, self._running = start, 0, None
+    self._workers, self._adds = abs(workers), workers < 0
     self.counts = {'workers_replaced': 0}
+
+  def add_workers(self) -> int:
+    """The number of workers from the next batch on, which is doubled, or 0 if it may not grow.
+
+    It may if it was not given, up to the number of cores.
+    """
+    more = min(2 * self._workers, os.cpu_count() or 1)
+    if not self._adds or more <= self._workers:
+      return 0
+    self._stop()
+    self._workers = more
+    return more
 
   def __next__(self) -> dict:
     self._assert_not_closed()
@@ -183,13 +202,13 @@ class _Batches(grain.DatasetIterator):
     self._done = int(state['batches'])
 
   def start_prefetch(self) -> None:
-    self._running = self._running or self._start(self._done)
+    self._running = self._running or self._start(self._done, self._workers)
     self._running.start_prefetch()
 
   def _first(self) -> dict:
     # A terminal sends Ctrl-C to all processes; workers must survive until this one stops them.
     with interrupt.not_for_children():
-      self._running = self._start(self._done)
+      self._running = self._start(self._done, self._workers)
       return next(self._running)
 
   def close(self) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from core.typing import Params
-from training import account, checkpoint, guard
+from training import account, checkpoint, guard, waits
 from training.agreement import agreed
 from training.loop import Finish, Hook, is_due
 from training.metrics import Metrics
@@ -137,6 +137,8 @@ def make_read_metrics(
   `guard.report`.
   """
 
+  report_waits = waits.make_report(data, clock)
+
   def read_metrics(step: int, values: dict) -> bool:
     values = jax.tree.map(np.ndarray.item, jax.device_get(values))
     if message := guard.report(step, values, abort_after):
@@ -144,8 +146,9 @@ def make_read_metrics(
     stop = values.pop('stop')
     if is_due(step, log_every) or stop:
       clock.last = {'step': step} | values
-      waits = {'data_wait_s': clock.seconds.get('data', 0.0) / (step - start)}
-      values |= waits | goodput() | data.counts
+      values['data_wait_s'] = clock.seconds.get('data', 0.0) / (step - start)
+      values['data_wait_share'] = report_waits()
+      values |= goodput() | data.counts
       metrics.write(step, values | advance(step, values['loss']))
     return stop
 

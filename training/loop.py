@@ -2,6 +2,9 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
 
 from training.phases import Clock
 from training.state import State
@@ -54,8 +57,7 @@ def run(
     last = stopped or number == steps
     unfinished = [finish for hook in due if (finish := hook.call(number, state))]
     if not last:
-      with clock.during('data'):
-        batch = next(data)
+      batch = _next_batch(data, clock, unread[1] if unread else None)
     for finish in unfinished:
       last |= finish(last)
     if last:
@@ -66,6 +68,19 @@ def run(
         stopped = read_metrics(*unread)
       unread = number + 1, metrics
   return state
+
+
+def _next_batch(data: Iterator[dict], clock: Clock, running: Any) -> dict:
+  """The next batch, which devices wait for only if the step before it is done.
+
+  running: the metrics of that step.  While it is computed, time counts as that of the step.
+  """
+  before = clock.seconds.get('data', 0.0)
+  with clock.during('data'):
+    batch = next(data)
+  if any(isinstance(x, jax.Array) and not x.is_ready() for x in jax.tree.leaves(running)):
+    clock.count_as('step', 'data', clock.seconds['data'] - before)
+  return batch
 
 
 def is_due(step: int, every: int) -> bool:

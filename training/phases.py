@@ -64,6 +64,11 @@ class Clock:
     finally:
       self.enter(before)
 
+  def count_as(self, other: str, phase: str, seconds: float) -> None:
+    """Counts so many seconds of `phase` as those of another one."""
+    self.seconds[phase] -= seconds
+    self.seconds[other] = self.seconds.get(other, 0.0) + seconds
+
   def account(self) -> dict[str, float]:
     """The seconds of every phase until now."""
     self.enter(self.phase)

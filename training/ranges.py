@@ -37,6 +37,7 @@ RANGES = {
   'degrade.factor': (2, LARGEST),
   'degrade.level': (0, 1),
   'loader.batch': COUNT,
+  'loader.workers': (-1, LARGEST),
   'optim.b1': (0, BELOW_ONE),
   'optim.b2': (0, BELOW_ONE),
   'optim.clip': (POSITIVE, LARGEST),

@@ -28,6 +28,9 @@ class Examples(Data):
     super().__next__()
     return {}
 
+  def add_workers(self):
+    return 0
+
 
 def zeros():
   zero = {'x': jnp.zeros(())}
