@@ -66,7 +66,7 @@ def measured(rows: int) -> dict:
     with (
       mock.patch.object(files, 'below', return_value=names(rows)),
       mock.patch.object(
-        processes, 'results', lambda call, jobs, workers: ((j, ([], result(j))) for j in jobs)
+        processes, 'results', lambda call, jobs, *_: ((j, ([], result(j))) for j in jobs)
       ),
     ):
       report = builder.build(

@@ -27,7 +27,7 @@ def is_webp(file: Source) -> bool:
 
 
 def frames(file: Source, max_pixels: int) -> Iterator[av.VideoFrame]:
-  """The frames of a WebP, without alpha, each with its presentation time and duration.
+  """The frames of a WebP, each with its presentation time and duration.
 
   A still picture is one frame of duration 0.
 
@@ -44,8 +44,10 @@ def frames(file: Source, max_pixels: int) -> Iterator[av.VideoFrame]:
       with _faults(after=index):
         image.seek(index)
         image.load()
-        upright = ImageOps.exif_transpose(image).convert('RGB')
-      frame = av.VideoFrame.from_ndarray(np.asarray(upright), format='rgb24')
+        mode = 'RGBA' if image.has_transparency_data else 'RGB'
+        upright = ImageOps.exif_transpose(image).convert(mode)
+      pixels = 'rgba' if mode == 'RGBA' else 'rgb24'
+      frame = av.VideoFrame.from_ndarray(np.asarray(upright), format=pixels)
       frame.time_base, frame.pts = MILLISECOND, time
       frame.duration = image.info.get('duration', 0)
       yield frame

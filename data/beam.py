@@ -24,13 +24,14 @@ BATCH = 64  # calls by one process, at most
 def results(
   call: Callable,
   jobs: Iterable[str],
+  seconds: float,
   *,
   folder: pathlib.Path,
   keep: Callable[[str, object], bool],
   runner: str,
   options: str,
 ) -> Iterator[tuple[str, object]]:
-  """Yields each job and `call(job)`, or None if that crashes its process.
+  """Yields each job and `call(job)`, or a `processes.Lost`, as `processes.results` does.
 
   call: is imported on other machines, as for `processes.results`.
   folder: is seen by all machines under the same path.
@@ -57,7 +58,7 @@ def results(
         | beam.Reshuffle()
         | beam.BatchElements(max_batch_size=BATCH)
       )
-      _ = batches | beam.Map(functools.partial(_call_all, call, folder))
+      _ = batches | beam.Map(functools.partial(_call_all, call, seconds, folder))
   with lines.open(encoding='ascii') as file:
     for line in file:
       yield _read(folder, json.loads(line))
@@ -84,9 +85,9 @@ def _beam():
   return apache_beam
 
 
-def _call_all(call: Callable, folder: pathlib.Path, jobs: Sequence[str]) -> None:
+def _call_all(call: Callable, seconds: float, folder: pathlib.Path, jobs: Sequence[str]) -> None:
   """Writes the results of several calls; the same call may run elsewhere at the same time."""
-  for job, result in processes.results(call, jobs, 1):
+  for job, result in processes.results(call, jobs, 1, seconds):
     file = _file(folder, job)
     file.parent.mkdir(exist_ok=True)
     with new_file(file) as incomplete:

@@ -35,7 +35,7 @@ from data import (
 from data.on_disk import Rows, Table
 from data.sources import Options
 
-FORMAT = 1  # of the results of a build; another one makes those of an unfinished build useless
+FORMAT = 2  # of the results of a build; another one makes those of an unfinished build useless
 
 
 def build(
@@ -194,6 +194,10 @@ def _define_flags() -> None:
   flags.DEFINE_integer(
     'crf', 15, "x264's rate factor for clips that are cut or reduced: 0 is the best, 51 the least."
   )
+  flags.DEFINE_float(
+    'file_seconds', 3600.0,
+    'Files that take longer to be decoded, scored and encoded are left out.',
+  )  # fmt: skip
   flags.DEFINE_float(
     'validation', 0.0,
     'Fraction of source videos to hold out for validation, among those without a "split" in '

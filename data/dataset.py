@@ -21,8 +21,10 @@ import tensorflow_datasets as tfds
 from core import unicode
 from core.errors import UserError
 from core.frame_size import Size
-from data import decode, filters, integrity, sizes, tfds_writer, transforms
+from data import deadline, decode, filters, integrity, sizes, tfds_writer, transforms
 from data import splits as by_split
+
+SECONDS = 300.0  # that a window may take to be decoded; `watchdog.data` is longer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,15 +224,18 @@ class Videos:
     """The example `i`, with the same window each time."""
     return self.draw(i, np.random.default_rng(i))
 
+  def window(self, i: int, rng: np.random.Generator) -> tuple[dict, float]:
+    """The record of the example `i`, and the second at which a window drawn with `rng` begins."""
+    record = self._records[int(self._record_indices[i])]
+    return record, rng.uniform(0, max(record['seconds'] - self._frames / self._fps, 0))
+
   def draw(self, i: int, rng: np.random.Generator) -> dict:
     """`{'video': uint8 't h w 3', 'caption': str}`, with a window drawn with `rng`."""
     index = int(self._record_indices[i])
-    record = self._records[index]
-    start = rng.uniform(0, max(record['seconds'] - self._frames / self._fps, 0))
+    record, start = self.window(i, rng)
+    window = dict(fps=self._fps, start=start, count=self._frames, size=self._uncropped)
     try:
-      frames = decode.decode(
-        record['video'], fps=self._fps, start=start, count=self._frames, size=self._uncropped
-      )
+      frames = deadline.within(SECONDS, lambda: decode.decode(record['video'], **window))
     except ValueError as error:  # the file was readable when the dataset was built
       raise UserError(f'{record["file"].decode()}, record {index}: {error}') from error
     video = self._crop(frames, rng)

@@ -13,12 +13,14 @@ from jaxtyping import UInt8
 
 from core.errors import UserError
 from core.frame_size import Size, height_width
-from data import animation, orientation, streams, timing, transforms
+from data import animation, colours, interlace, orientation, streams, timing, transforms
 from data.timing import SLACK, Frame
 
 Source = streams.Source
 
 MAX_PIXELS = 2**25  # in one frame: a little more than 8K video has
+MAX_LENGTH = 86_400.0  # seconds of a video
+MAX_BYTES = 2**33  # of the frames that `decode` returns
 FAR = 5.0  # seconds: a start up to here is reached by decoding, a later one by seeking
 
 
@@ -52,15 +54,16 @@ def decode(
   Returns `count` frames, or if it is None all until the end of the file.  A damaged file ends where
   the damage begins; lost frames are not replaced by others.
 
-  ValueError if the file can't be opened, has no frame, has frames of more than `MAX_PIXELS`, or
-  ends before there are `count` frames.
+  ValueError if the file can't be opened, has no frame, has frames of more than `MAX_PIXELS`, lasts
+  longer than `MAX_LENGTH`, ends before there are `count` frames, or if these take more than
+  `MAX_BYTES`.
   """
   if (fps is not None and fps <= 0) or start < 0 or (count is not None and count < 1):
     raise UserError(
       f'Got fps={fps}, start={start:g} and count={count}; allowed are fps > 0 or None, start >= 0 '
       'and count >= 1 or None.'
     )
-  frames, damage = _first(pictures(file, fps=fps, start=start, size=size), count)
+  frames, damage = _first(file, pictures(file, fps=fps, start=start, size=size), count)
   if damage and not frames:
     raise damage
   if len(frames) < (count or 1):
@@ -77,21 +80,30 @@ def beginning(
 
   Later frames are not decoded.  The errors are those of `decode`.
   """
-  frames, damage = _first(pictures(file, fps=fps), count)
+  frames, damage = _first(file, pictures(file, fps=fps), count)
   if damage and not frames:
     raise damage
   return frames, str(damage) if damage else None
 
 
-def _first(frames: Iterator, count: int | None) -> tuple[list, ValueError | None]:
+def _first(
+  file: Source, frames: Iterator, count: int | None
+) -> tuple[list[np.ndarray], ValueError | None]:
   """The first `count` frames, or all, and the damage that ended them early."""
-  taken, damage = [], None
+  taken, damage, size = [], None, 0
   with contextlib.closing(frames):
     try:
       for frame in itertools.islice(frames, count):
+        size += frame.nbytes
+        if size > MAX_BYTES:
+          break
         taken.append(frame)
     except ValueError as error:
       damage = error
+  if size > MAX_BYTES:
+    height, width, _ = frame.shape
+    reason = f'more than {len(taken)} frames of {width} x {height} pixels'
+    raise UserError(_named(file, f'{reason}; at most {MAX_BYTES / 2**30:g} GiB are allowed'))
   return taken, damage
 
 
@@ -103,14 +115,14 @@ def pictures(
   A frame that is shown at several times is the same array.  The ValueErrors are those of `decode`;
   for damage, one is raised after the last good frame.
   """
-  picture, shown, shape = None, None, None
+  pixels, shown, shape = None, None, None
   with contextlib.closing(read(file, start)) as frames:
-    for frame in _sampled(frames, fps, start):
+    for frame in sampled(frames, fps, start):
       with _name_in_errors(file):
-        shape = shape or _stored_shape(frame, size)
-      picture = picture if frame is shown else _picture(frame.image, shape)
+        shape = shape or stored_shape(frame, size)
+      pixels = pixels if frame is shown else picture(frame.image, shape)
       shown = frame
-      yield picture
+      yield pixels
 
 
 def available(seconds: float, fps: float) -> int:
@@ -132,7 +144,7 @@ def probe(file: Source, see: Callable[[Frame], None] = lambda frame: None) -> Fa
     if first is None:
       raise
     fault = str(error)
-  height, width = _stored_shape(first, None)
+  height, width = stored_shape(first, None)
   if orientation.of_frame(first.image)[0]:
     height, width = width, height
   return Facts(count, last.end, height, width, fault)
@@ -174,7 +186,10 @@ def _video(file: Source, start: float) -> Iterator[Frame]:
         yield from _video(file, 0.0)
         return
     for frame in frames:
-      yield dataclasses.replace(frame, time=frame.time - first.time, end=frame.end - first.time)
+      frame = dataclasses.replace(frame, time=frame.time - first.time, end=frame.end - first.time)
+      if frame.end > MAX_LENGTH:
+        raise UserError(f'lasts {frame.end:g} s or more; at most {MAX_LENGTH:g} s are allowed')
+      yield frame
 
 
 def _seek(container, stream, time: float) -> Iterator[Frame] | None:
@@ -191,14 +206,14 @@ def _seek(container, stream, time: float) -> Iterator[Frame] | None:
 def _timed(container, stream, leading) -> Iterator[Frame]:
   ratio = stream.sample_aspect_ratio
   return timing.timed(
-    streams.intact(container, stream, leading),
+    interlace.progressive(streams.intact(container, stream, leading)),
     usual=timing.usual_length(stream.average_rate or stream.guessed_rate),
     aspect=float(ratio) if ratio else 1.0,
     end=streams.stated_end(container, stream),
   )
 
 
-def _sampled(frames: Iterator[Frame], fps: float | None, start: float) -> Iterator[Frame]:
+def sampled(frames: Iterator[Frame], fps: float | None, start: float) -> Iterator[Frame]:
   """The frame shown at each time `start + k / fps`, or if `fps` is None all from `start` on."""
   if fps is None:
     yield from (frame for frame in frames if frame.time > start - SLACK)
@@ -219,7 +234,7 @@ def _sampled(frames: Iterator[Frame], fps: float | None, start: float) -> Iterat
     raise damage
 
 
-def _stored_shape(frame: Frame, size: Size | None) -> tuple[int, int]:
+def stored_shape(frame: Frame, size: Size | None) -> tuple[int, int]:
   """Height and width in square pixels before rotation, after which they cover `size`, if given."""
   height, width = frame.image.height, max(round(frame.image.width * frame.aspect), 1)
   if size is not None:
@@ -230,13 +245,12 @@ def _stored_shape(frame: Frame, size: Size | None) -> tuple[int, int]:
   return height, width
 
 
-def _picture(image: av.VideoFrame, shape: tuple[int, int]) -> UInt8[np.ndarray, 'h w 3']:
-  # One thread: each frame would otherwise keep as many as the machine has cores, until it is freed.
-  pixels = image.to_ndarray(format='rgb24', threads=1)
-  picture = transforms.resample(pixels[None], *shape)[0]
+def picture(image: av.VideoFrame, shape: tuple[int, int]) -> UInt8[np.ndarray, 'h w 3']:
+  """The frame as `decode` returns it: of this shape, see `stored_shape`, and then upright."""
+  pixels = colours.rgb(image, *shape)
   transposed, mirrored, upside_down = orientation.of_frame(image)
-  picture = picture.swapaxes(0, 1) if transposed else picture
-  return picture[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
+  pixels = pixels.swapaxes(0, 1) if transposed else pixels
+  return pixels[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
 
 
 @contextlib.contextmanager

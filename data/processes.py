@@ -1,72 +1,140 @@
 """Calls in several processes, each of whose results is independent of the others."""
 
-import concurrent.futures
-import itertools
+import contextlib
+import dataclasses
+import math
 import multiprocessing
 import os
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import connection
+from typing import Any, TypeVar
 
 from core import interrupt
 
 Job, Result = TypeVar('Job'), TypeVar('Result')
 
-WAITING = 8  # jobs for each process
+MEMORY = 2**32  # bytes that the data of a process may take; allocating more fails
 POLL = 1.0  # seconds after which a process sees that its parent is gone
+_BEGUN, _NONE = 'begun', object()
+
+
+@dataclasses.dataclass(frozen=True)
+class Lost:
+  """That a call has no result, and why: a verb whose subject is the call."""
+
+  reason: str
+
+
+@dataclasses.dataclass
+class _Worker:
+  """A process, and the job that it has."""
+
+  process: multiprocessing.process.BaseProcess
+  pipe: connection.Connection
+  job: Any = _NONE
+  deadline: float = math.inf  # by time.monotonic
 
 
 def results(
-  call: Callable[[Job], Result], jobs: Iterable[Job], workers: int
-) -> Iterator[tuple[Job, Result | None]]:
-  """Yields each job and `call(job)`, or None if that crashes its process, as soon as it is there.
+  call: Callable[[Job], Result], jobs: Iterable[Job], workers: int, seconds: float = math.inf
+) -> Iterator[tuple[Job, Result | Lost]]:
+  """Yields each job and `call(job)` as soon as it is there, or a `Lost` if the call crashes its
+  process or takes more than `seconds`; then the process is killed.
 
-  Their order depends on time.  `call` is a function at the top of a module, or a partial of one.
+  Their order depends on time.  `call` is a function at the top of a module, or a partial of one;
+  what it raises is raised here.  Each process has at most one job, and `jobs` is read no further.
   """
-  pool, jobs = _pool(workers), iter(jobs)
+  jobs, crew = iter(jobs), []
   try:
-    while block := list(itertools.islice(jobs, WAITING * workers)):
-      crashed = []
-      with interrupt.not_for_children():  # processes start with the first job
-        running = {pool.submit(call, job): job for job in block}
-      for future in concurrent.futures.as_completed(running):
-        try:
-          yield running[future], future.result()
-        except BrokenProcessPool:
-          crashed.append(running[future])
-      if crashed:  # with a process for each job, only the bad one crashes
-        pool.shutdown(cancel_futures=True)
-        pool = _pool(workers)
-        yield from ((job, _alone(call, job)) for job in crashed)
+    while True:
+      free = [worker for worker in crew if worker.job is _NONE]
+      while len(crew) - len(free) < workers and (job := next(jobs, _NONE)) is not _NONE:
+        if not free:
+          free.append(_started(call))
+          crew.append(free[-1])
+        _begin(free.pop(), job)
+      busy = [worker for worker in crew if worker.job is not _NONE]
+      if not busy:
+        return
+      left = min(worker.deadline for worker in busy) - time.monotonic()
+      ready = connection.wait([w.pipe for w in busy], None if math.isinf(left) else max(left, 0))
+      for worker in busy:
+        job, outcome = worker.job, _outcome(worker, worker.pipe in ready, seconds)
+        if isinstance(outcome, Lost):
+          _end(worker)
+          crew.remove(worker)
+        if outcome is not None:
+          worker.job, worker.deadline = _NONE, math.inf
+          yield job, outcome if isinstance(outcome, Lost) else _result(*outcome)
   finally:
-    pool.shutdown(cancel_futures=True)
+    for worker in crew:
+      _end(worker)
 
 
-def _alone(call: Callable[[Job], Result], job: Job) -> Result | None:
-  with _pool(1) as pool:
-    try:
-      with interrupt.not_for_children():
-        running = pool.submit(call, job)
-      return running.result()
-    except BrokenProcessPool:
-      return None
-
-
-def _pool(workers: int) -> concurrent.futures.ProcessPoolExecutor:
+def _started(call: Callable) -> _Worker:
   context = multiprocessing.get_context('spawn')  # a fork would copy locks that threads hold
-  return concurrent.futures.ProcessPoolExecutor(
-    workers, mp_context=context, initializer=_end_with, initargs=(os.getpid(),)
-  )
+  ours, theirs = context.Pipe()
+  process = context.Process(target=_work, args=(theirs, call, os.getpid()), daemon=True)
+  with interrupt.not_for_children():
+    process.start()
+  theirs.close()  # so that the end of the process closes the pipe
+  return _Worker(process, ours)
+
+
+def _begin(worker: _Worker, job: Job) -> None:
+  worker.job = job
+  with contextlib.suppress(BrokenPipeError):  # it has crashed, which reading shows
+    worker.pipe.send(job)
+
+
+def _outcome(worker: _Worker, ready: bool, seconds: float) -> tuple | Lost | None:
+  """The result and the error of the worker's job, None if there are none yet, or why not."""
+  if ready:
+    try:
+      received = worker.pipe.recv()
+    except (EOFError, ConnectionError):
+      return Lost('crashes the process')
+    if received != _BEGUN:
+      return received
+    worker.deadline = time.monotonic() + seconds
+  elif time.monotonic() > worker.deadline:
+    return Lost(f'takes more than {seconds:g} s')
+  return None
+
+
+def _result(result: Result, error: BaseException | None) -> Result:
+  if error:
+    raise error
+  return result
+
+
+def _end(worker: _Worker) -> None:
+  worker.process.kill()
+  worker.process.join()
+  worker.pipe.close()
+
+
+def _work(pipe: connection.Connection, call: Callable, parent: int) -> None:
+  """Does the jobs that come through the pipe, until the parent is gone or kills this process."""
+  threading.Thread(target=_end_with, args=(parent,), name='parent', daemon=True).start()
+  _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+  memory = MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard)
+  resource.setrlimit(resource.RLIMIT_DATA, (memory, hard))
+  with ThreadPoolExecutor(1) as thread:
+    while True:
+      job = pipe.recv()
+      pipe.send(_BEGUN)
+      done = thread.submit(call, job)
+      error = done.exception()
+      pipe.send((None, error) if error else (done.result(), None))
 
 
 def _end_with(parent: int) -> None:
   """Ends this process soon after its parent, which cannot do that if it is killed."""
-
-  def watch():
-    while os.getppid() == parent:
-      time.sleep(POLL)
-    os._exit(1)
-
-  threading.Thread(target=watch, name='parent', daemon=True).start()
+  while os.getppid() == parent:
+    time.sleep(POLL)
+  os._exit(1)

@@ -9,8 +9,6 @@ import tqdm
 
 from data import beam, processes, progress, sources
 
-CRASHED = 'decoding it crashes the process'
-
 
 def process(
   videos: pathlib.Path,
@@ -30,15 +28,22 @@ def process(
   call = functools.partial(_result, videos.absolute(), options)
   folder = work.folder / 'beam'
   if beam_runner:
-    keep = lambda file, done: done and done[0] == progress.version_of(videos / file)
     results = beam.results(
-      call, todo, folder=folder, keep=keep, runner=beam_runner, options=beam_options
+      call,
+      todo,
+      options.file_seconds,
+      folder=folder,
+      keep=functools.partial(_is_of, videos),
+      runner=beam_runner,
+      options=beam_options,
     )
   else:
-    results = processes.results(call, todo, workers)
+    results = processes.results(call, todo, workers, options.file_seconds)
   with tqdm.tqdm(desc='decoding', unit='file', initial=len(work.done)) as bar:
     for file, done in results:
-      work.add(file, *(done or (progress.version_of(videos / file), CRASHED)))
+      if isinstance(done, processes.Lost):
+        done = progress.version_of(videos / file), f'decoding it {done.reason}'
+      work.add(file, *done)
       bar.update()
   work.sync()
   shutil.rmtree(folder, ignore_errors=True)
@@ -50,3 +55,8 @@ def _result(
   """The version of a file, and what becomes of it."""
   path = videos / file
   return progress.version_of(path), sources.process(path, options)
+
+
+def _is_of(videos: pathlib.Path, file: str, done: object) -> bool:
+  """Whether this is a result of the file as it is now."""
+  return not isinstance(done, processes.Lost) and done[0] == progress.version_of(videos / file)

@@ -9,7 +9,7 @@ import tempfile
 
 from core import video
 from core.errors import UserError
-from data import decode, filters, scenes, trace
+from data import decode, filters, processes, scenes, trace
 
 MAX_BYTES = 2**30  # of a record; its format allows at most twice that
 
@@ -28,10 +28,11 @@ class Options:
   min_side: int = 0  # pixels
   store_side: int = 0  # the shorter side to which larger clips are reduced; 0 keeps their size
   crf: int = 15  # the quality of clips that are encoded again: see `video.encode_mp4`
+  file_seconds: float = 3600.0  # that a file may take; see `processes.results`
   limits: filters.Limits = filters.Limits()  # noqa: RUF009  # it is frozen
 
   def __post_init__(self):
-    for name in ('cut_threshold', 'fps', 'min_frames'):
+    for name in ('cut_threshold', 'file_seconds', 'fps', 'min_frames'):
       if not 0 < (value := getattr(self, name)) < float('inf'):
         raise UserError(f'Got --{name}={value:g}; more than 0 is allowed.')
     for name in ('min_side', 'seconds', 'store_side'):
@@ -102,6 +103,8 @@ def process(path: pathlib.Path, options: Options) -> Source | str:
     return Source(contents, _unnamed(facts.fault, path), parts)
   except (ValueError, OSError) as error:
     return _unnamed(str(error), path)
+  except MemoryError:  # `processes` limits it
+    return f'decoding it takes more than {processes.MEMORY / 2**30:g} GiB of memory'
 
 
 def divide(seconds: float, cuts: list[float], options: Options) -> list[tuple[float, float]]:

@@ -12,7 +12,7 @@ import numpy as np
 from av.video.reformatter import Interpolation
 from jaxtyping import Float, Int, UInt8
 
-from data import decode, duplicates
+from data import colours, decode, duplicates
 from data.timing import SLACK, Frame
 
 SIDE = 64  # pixels
@@ -70,9 +70,7 @@ _PIXELS = (SIDE // CELLS) ** 2  # in a cell
 
 
 def _reduced(frame: Frame) -> Reduced:
-  # One thread: each frame would otherwise keep as many as the machine has cores, until it is freed.
-  small = frame.image.reformat(SIDE, SIDE, 'rgb24', interpolation=Interpolation.AREA, threads=1)
-  return small.to_ndarray()
+  return colours.rgb(frame.image, SIDE, SIDE, Interpolation.AREA)
 
 
 def _cells(pixels: np.ndarray) -> Int[np.ndarray, 'cells cells c']:

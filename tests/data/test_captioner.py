@@ -39,7 +39,7 @@ def videos(tmp_path, monkeypatch):
     (folder / f'{name}.mkv').write_bytes(encoded(panning(i, 20), np.arange(20) * 100))
   (folder / 'whole.mkv').write_bytes(encoded(panning(3, 10), np.arange(10) * 100))
   monkeypatch.setattr(
-    processes, 'results', lambda call, jobs, workers: ((job, call(job)) for job in jobs)
+    processes, 'results', lambda call, jobs, *_: ((job, call(job)) for job in jobs)
   )
   return folder
 

@@ -1,0 +1,48 @@
+"""Decoded frames as 8-bit RGB of any size."""
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation
+from jaxtyping import UInt8
+
+from data import hdr, transforms
+
+# FFmpeg's bilinear filter is widened where a side shrinks, so that it is the filter of
+# `transforms.resample`.  By default its rounding darkens frames, and chroma is not interpolated.
+RESAMPLING = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+
+
+def rgb(
+  image: av.VideoFrame, height: int, width: int, interpolation: int = RESAMPLING
+) -> UInt8[np.ndarray, '{height} {width} 3']:
+  """The frame in RGB, resized by linear interpolation, with antialiasing where a side shrinks.
+
+  The matrix and the range are those that the frame states, or of BT.601 where it states none.
+  High dynamic range is mapped to sRGB (`data.hdr`).  Transparent pixels lie on black.
+
+  interpolation: another filter of FFmpeg, for frames without transparent pixels.
+  """
+  if hdr.is_high(image.color_trc):
+    values = _converted(image, 'rgb48', height, width, interpolation)
+    return hdr.to_srgb(values, image.color_trc, image.color_primaries)
+  if _has_alpha(image.format):
+    pixels = _converted(image, 'rgba', image.height, image.width, interpolation)
+    if pixels[..., 3].min(initial=255) < 255:
+      on_black = pixels[..., :3] * (pixels[..., 3:] / np.float32(255))
+      return transforms.resample(np.rint(on_black).astype(np.uint8)[None], height, width)[0]
+  return _converted(image, 'rgb24', height, width, interpolation)
+
+
+def _converted(image, pixels: str, height: int, width: int, interpolation: int) -> np.ndarray:
+  # One thread: each frame would otherwise keep as many as the machine has cores, until it is freed.
+  if (height, width) == (image.height, image.width):
+    return image.to_ndarray(format=pixels, threads=1)
+  if pixels == 'rgb24' and interpolation & Interpolation.FULL_CHR_H_INT:
+    pixels = 'gbrp'  # the same values in half the time; `to_ndarray` puts them in order
+  return image.to_ndarray(
+    format=pixels, height=height, width=width, interpolation=interpolation, threads=1
+  )
+
+
+def _has_alpha(pixels: av.VideoFormat) -> bool:
+  return pixels.has_palette or any(component.is_alpha for component in pixels.components)
