@@ -1,4 +1,4 @@
-"""Builds a dataset of clips from a folder of videos and their captions.
+"""Builds a dataset of clips from a folder of videos and images, and their captions.
 
 python -m data.builder --videos=DIR --captions=FILE --out=DIR
 """
@@ -58,8 +58,8 @@ def build(
 
   Every file below `videos`, symbolic links included, that has a caption in `listed` is decoded, in
   `workers` processes, on whose number nothing else depends.  Clips are cut from it, and left out,
-  with a reason in the report, as `options` say: see `data.sources`.  A damaged file is used up to
-  the damage, and is reported too.
+  with a reason in the report, as `options` say: see `data.sources`.  An image is a clip of one
+  frame.  A damaged video is used up to the damage, and is reported too.
 
   validation: roughly the fraction of source videos that is held out as the split 'validation',
     among files whose line has no split: see `splits.assigned`.  Clips of one file have one source,
@@ -149,7 +149,7 @@ _LIMITS = tuple(field.name for field in dataclasses.fields(filters.Limits))
 def _define_flags() -> None:
   # Not at import: a process has one set of flags, and importing this module must not add to it.
   flags.DEFINE_string(
-    'videos', None, 'Folder of video files, which may be in folders inside it.', required=True
+    'videos', None, 'Folder of videos and images, which may be in folders in it.', required=True
   )
   flags.DEFINE_string(
     'captions', None,
@@ -169,7 +169,7 @@ def _define_flags() -> None:
     'cut_threshold', scenes.THRESHOLD,
     'Contrast of a frame at which a new scene begins, so that a clip ends; 64 or more finds none.',
   )  # fmt: skip
-  flags.DEFINE_integer('min_frames', 80, 'Clips with fewer frames at --fps are left out.')
+  flags.DEFINE_integer('min_frames', 80, 'Clips of videos with fewer frames at --fps are left out.')
   flags.DEFINE_integer('min_side', 0, 'Videos whose shorter side has fewer pixels are left out.')
   flags.DEFINE_float('max_black', 0.5, 'Clips with a larger share of black frames are left out.')
   flags.DEFINE_float(

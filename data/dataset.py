@@ -21,7 +21,7 @@ import tensorflow_datasets as tfds
 from core import unicode
 from core.errors import UserError
 from core.frame_size import Size
-from data import deadline, decode, filters, integrity, sizes, tfds_writer, transforms
+from data import deadline, decode, filters, integrity, lengths, sizes, tfds_writer, transforms
 from data import splits as by_split
 
 SECONDS = 300.0  # that a window may take to be decoded; `watchdog.data` is longer
@@ -59,10 +59,13 @@ def write(videos: pathlib.Path, clips: Sequence[Clip], out: pathlib.Path, shards
   for file in pathlib.Path(builder.data_dir).iterdir():
     file.rename(out / file.name)
   shutil.rmtree(inner)
-  by_name = {}
+  pairs, seconds = {}, {}
   for clip in clips:
-    by_name.setdefault(clip.split, array.array('i')).extend((clip.facts.height, clip.facts.width))
-  sizes.write(out, {s: np.array(pairs, np.int32).reshape(-1, 2) for s, pairs in by_name.items()})
+    size = clip.facts.height, clip.facts.width
+    pairs.setdefault(clip.split, array.array('i')).extend(size)
+    seconds.setdefault(clip.split, array.array('d')).append(clip.facts.seconds)
+  sizes.write(out, {s: np.array(sides, np.int32).reshape(-1, 2) for s, sides in pairs.items()})
+  lengths.write(out, seconds)
 
 
 class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -174,10 +177,11 @@ class Videos:
 
   A window is `frames` frames at `fps`, from a random start.  Frames are resized until they just
   cover the size `transforms.uncropped`, and cropped to `size`: see `transforms.CROPS`.  Clips that
-  have fewer than `min_side` pixels are left out, as `sizes.large_enough` says.
+  are shorter than a window are left out, and so are those that have fewer than `min_side` pixels,
+  as `sizes.large_enough` says.  `left_out` says how many, or is ''.
 
-  ValueError if the split or the crop is unknown, if the shortest clip is shorter than a window, if
-  a clip would be enlarged (see `sizes`), or if a file of the dataset is missing or truncated (see
+  ValueError if the split or the crop is unknown, if every clip is shorter than a window, if a clip
+  would be enlarged (see `sizes`), or if a file of the dataset is missing or truncated (see
   `integrity`).
   """
 
@@ -196,26 +200,18 @@ class Videos:
     builder = integrity.open_builder(directory)
     if split not in builder.info.splits:
       raise UserError(f'Got split={split!r}; {directory} has {sorted(builder.info.splits)}.')
-    longest = decode.available(builder.info.metadata['shortest'], fps)
-    if not 1 <= frames <= longest:
-      raise UserError(
-        f'Got {frames} frames at {fps:g} a second; the shortest clip of {directory} allows '
-        f'1..{longest}.'
-      )
     integrity.require_complete(builder, split)
     self._records = builder.as_data_source(split=split)
+    of_split = directory, builder.info.metadata, split, len(self._records)
+    long = lengths.long_enough(*of_split, frames=frames, fps=fps)
     self._frames, self._fps = frames, fps
     self._uncropped = transforms.uncropped(size, shorter_side)
     self._crop = transforms.crop(crop, size, shorter_side)
     self._record_indices = sizes.large_enough(
-      directory,
-      builder.info.metadata,
-      split,
-      len(self._records),
-      size=size,
-      side=min(self._uncropped),
-      min_side=min_side,
+      *of_split, long, size=size, side=min(self._uncropped), min_side=min_side
     )
+    short, small = len(self._records) - len(long), len(long) - len(self._record_indices)
+    self.left_out = lengths.left_out(short, small, frames, min_side)
 
   def __len__(self) -> int:
     return len(self._record_indices)

@@ -16,6 +16,7 @@ STILL = 1.0  # levels: two frames are equal up to compression if no cell changes
 class Scores:
   """What is measured of a clip from the frames that are shown at the rate of the dataset."""
 
+  # Of an image, `motion` and `frozen` are NaN, so that no limit applies to them.
   motion: float  # mean absolute difference of adjacent frames, in levels from 0 to 255
   frozen: float  # share of adjacent frames that are equal up to compression
   black: float  # share of black frames
@@ -57,7 +58,7 @@ UNLISTED, ABSENT = 'no line in the captions', 'no such file'
 def scores(trace: Trace, fps: float, start: float, end: float) -> Scores:
   """The scores of the clip from `start` to `end`, in seconds, of a video that was traced at `fps`.
 
-  A clip of one frame is frozen and has no motion.
+  A clip of one frame of a video is frozen and has no motion.
   """
   first, last = (max(math.ceil((time - SLACK) * fps), 0) for time in (start, end))
   shown, pairs = slice(first, last), slice(first + 1, last)  # the first differs from another scene
@@ -68,6 +69,16 @@ def scores(trace: Trace, fps: float, start: float, end: float) -> Scores:
     frozen=float((change <= STILL).mean()) if len(change) else 1.0,
     black=float((bright <= MAX_BRIGHT).mean()) if len(bright) else 0.0,
     look=duplicates.clip_hash(trace.hashes[shown]),
+  )
+
+
+def image_scores(trace: Trace) -> Scores:
+  """The scores of an image that was traced as a video of one frame."""
+  return Scores(
+    motion=math.nan,
+    frozen=math.nan,
+    black=float(trace.bright[0] <= MAX_BRIGHT),
+    look=duplicates.clip_hash(trace.hashes[:1]),
   )
 
 

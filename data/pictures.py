@@ -36,6 +36,21 @@ def read_image(path: pathlib.Path, warn: pixel_values.Warn) -> UInt8[np.ndarray,
     return pixel_values.rgb(image, path, warn)[None]
 
 
+def is_image(path: pathlib.Path) -> bool:
+  """Whether a file, which has one frame, is an image and not a video.
+
+  ValueError if it is a damaged image: FFmpeg shows what is left of a truncated JPEG.
+  """
+  try:
+    with Image.open(path) as image:
+      image.load()
+      return not _moves(image)
+  except UnidentifiedImageError:
+    return False
+  except Exception as error:  # Pillow raises many kinds of errors for damaged files
+    raise UserError(f'{path}: damaged: {error}') from error
+
+
 class Picture:
   """A data source of crops from one picture with one caption.  They have a random place and a
   random size of the aspect ratio of `size`, to which they are resized.
@@ -215,9 +230,13 @@ def _is_video(path):
   with _reading(_existing_file(path)):
     try:
       with Image.open(path) as image:
-        return image.format == 'MPEG' or (image.format in ANIMATIONS and image.n_frames > 1)
+        return _moves(image)
     except UnidentifiedImageError:
       return True
+
+
+def _moves(image) -> bool:
+  return image.format == 'MPEG' or (image.format in ANIMATIONS and image.n_frames > 1)
 
 
 def _frames(image, path) -> list[int]:

@@ -2,7 +2,8 @@
 
 A data source has a length, and `source[i]` is `{'video': uint8 't h w 3', 'caption': str}`, with
 further arrays if a stage is conditioned on more, such as `mask`, bool 't h w'.  If it chooses a
-random window of a clip, it also has `draw(i, rng)`, which returns the same keys.
+random window of a clip, it also has `draw(i, rng)`, which returns the same keys.  If it does not
+use all clips of a dataset, its `left_out` says how many and why.
 """
 
 import functools
@@ -57,8 +58,12 @@ def open_source(
   source: 'synthetic' for the moving shapes, or the folder of a dataset that `data.builder` wrote.
   crop: 'center' or 'random', from frames that cover a rectangle of the same aspect ratio whose
     shorter side is `shorter_side`, or that of `size` if it is 0.
-  min_side: clips of a dataset that are smaller are left out; see `dataset.Videos`.
+  min_side: clips of a dataset that are smaller are left out, as are those with fewer frames; see
+    `dataset.Videos`.
   """
+  for name, value, least in (('frames', frames, 1), ('min_side', min_side, 0)):
+    if value < least:
+      raise UserError(f'Got data.{name}={value}; {least} or more is allowed.')
   window = dict(size=size, frames=frames, fps=fps, crop=crop, shorter_side=shorter_side)
   if source == SYNTHETIC:
     if split not in SHAPES:
@@ -71,6 +76,11 @@ def open_source(
 def draw(source, index, rng: np.random.Generator) -> dict:
   """The example `index` of a data source, with its window drawn with `rng` if it draws one."""
   return source.draw(index, rng) if hasattr(source, 'draw') else source[index]
+
+
+def left_out(source) -> str:
+  """How many clips of a dataset a data source does not use, and why; '' if it uses all."""
+  return getattr(source, 'left_out', '')
 
 
 def _require_folder(source: str) -> None:

@@ -29,7 +29,8 @@ def _record(
   clip: selection.Clip, caption: captioner.Caption, split: str, source_video: str, fps: float
 ) -> dataset.Clip:
   part = clip.segment
-  seconds = part.end - part.start if part.encoded is None else part.frames / fps
+  as_in_file = part.encoded is None or part.is_image
+  seconds = part.end - part.start if as_in_file else part.frames / fps
   facts = decode.Facts(part.frames, seconds, part.height, part.width, clip.source.damage)
   return dataset.Clip(
     clip.file,

@@ -20,11 +20,12 @@ def summary(
 
   conflicts: the source videos that are in several splits.
   """
-  splits, captioners, seconds = collections.Counter(), collections.Counter(), 0.0
+  splits, captioners, images, seconds = collections.Counter(), collections.Counter(), 0, 0.0
   damaged, skipped = Table(), Table()
   for clip in clips:
     splits[clip.split] += 1
     captioners[clip.captioner] += 1
+    images += clip.facts.seconds == 0
     seconds += clip.facts.seconds
     if clip.facts.fault:
       damaged[unicode.escaped(clip.file)] = clip.facts.fault
@@ -33,6 +34,7 @@ def summary(
   return {
     'written': len(clips),
     'splits': dict(sorted(splits.items())),
+    'images': images,
     'seconds': seconds,
     **dataset.summary(clips),
     'captioners': dict(sorted(captioners.items())),
@@ -98,6 +100,8 @@ def text(out: pathlib.Path, report: dict) -> str:
     f'The least height is {report["least_height"]} pixels, the least width '
     f'{report["least_width"]}; the shortest clip has {report["shortest"]:g} seconds.',
   ]
+  if images := report['images']:
+    lines.append(f'{images} of the clips are images, which have one frame and 0 seconds.')
   if reasons := report['reasons']:
     lines.append('Left out: ' + ', '.join(f'{n} {kind}' for kind, n in reasons.items()) + '.')
   if faults := report['manifest']['faults']:

@@ -48,7 +48,12 @@ def render(
   parts = [
     '<h1>Dataset</h1>',
     _table(
-      {'clips': report['written'], 'seconds': f'{report["seconds"]:,.1f}', **report['splits']}
+      {
+        'clips': report['written'],
+        'of these, images': report['images'],
+        'seconds': f'{report["seconds"]:,.1f}',
+        **report['splits'],
+      }
     ),
     '<h2>Left out</h2>',
     _table(report['reasons']) if report['reasons'] else '<p>Nothing.</p>',

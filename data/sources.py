@@ -1,4 +1,7 @@
-"""What becomes of one source file: the clips that are cut from it, scored, filtered and stored."""
+"""What becomes of one source file: the clips that are cut from it, scored, filtered and stored.
+
+An image is a clip of one frame and of 0 seconds.
+"""
 
 import contextlib
 import dataclasses
@@ -9,7 +12,7 @@ import tempfile
 
 from core import video
 from core.errors import UserError
-from data import decode, filters, processes, scenes, trace
+from data import decode, filters, pictures, processes, scenes, trace
 
 MAX_BYTES = 2**30  # of a record; its format allows at most twice that
 
@@ -24,7 +27,7 @@ class Options:
   fps: float = 16.0  # of the frames that are counted, scored and, in clips that are cut, stored
   seconds: float = 0.0  # the length of a clip; 0 makes one clip of each file
   cut_threshold: float = scenes.THRESHOLD  # see `scenes.cuts`
-  min_frames: int = 80  # at `fps`
+  min_frames: int = 80  # at `fps`, of clips of videos
   min_side: int = 0  # pixels
   store_side: int = 0  # the shorter side to which larger clips are reduced; 0 keeps their size
   crf: int = 15  # the quality of clips that are encoded again: see `video.encode_mp4`
@@ -81,6 +84,11 @@ class Segment:
   fault: tuple[str, str] | None = None  # the kind and the reason why it is left out
   encoded: bytes | Stored | None = None  # None if the file itself is stored
 
+  @property
+  def is_image(self) -> bool:
+    """Whether it is an image, which has no length."""
+    return self.start == self.end
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:
@@ -95,6 +103,8 @@ def process(path: pathlib.Path, options: Options) -> Source | str:
   """The file's clips, or the reason why it can't be decoded."""
   try:
     facts, traced = trace.follow(path, options.fps)
+    if facts.frames == 1 and not facts.fault and pictures.is_image(path):
+      facts = dataclasses.replace(facts, seconds=0.0)
     with path.open('rb') as file:
       contents = hashlib.file_digest(file, 'sha256').hexdigest()
     cuts = scenes.cuts(traced, options.cut_threshold) if options.seconds else []
@@ -111,9 +121,9 @@ def divide(seconds: float, cuts: list[float], options: Options) -> list[tuple[fl
   """The spans in seconds of the clips of a video, each within one scene.
 
   A scene is divided into clips of `options.seconds` from its beginning on, and the last one is what
-  remains.  A video without cuts that is at most as long as a clip is one.
+  remains.  A video without cuts that is at most as long as a clip is one, and so is an image.
   """
-  if not options.seconds:
+  if not options.seconds or not seconds:
     return [(0.0, seconds)]
   spans = []
   for start, end in itertools.pairwise([0.0, *cuts, seconds]):
@@ -126,17 +136,20 @@ def divide(seconds: float, cuts: list[float], options: Options) -> list[tuple[fl
 
 
 def _segment(path, facts, traced, start, end, options) -> Segment:
-  count = decode.available(end - start, options.fps)
+  image = not facts.seconds
+  count = 1 if image else decode.available(end - start, options.fps)
   whole = (start, end) == (0.0, facts.seconds)
   segment = Segment(start, end, whole, count, facts.height, facts.width)
-  if count < options.min_frames:
+  if count < options.min_frames and not image:
     reason = f'{count} frames at {options.fps:g} a second; at least {options.min_frames} are needed'
     return dataclasses.replace(segment, fault=(filters.SHORT, reason))
   if min(facts.height, facts.width) < options.min_side:
     size = f'{facts.width} x {facts.height} pixels'
     reason = f'{size}; at least {options.min_side} are needed on each side'
     return dataclasses.replace(segment, fault=(filters.SMALL, reason))
-  scores = filters.scores(traced, options.fps, start, end)
+  scores = (
+    filters.image_scores(traced) if image else filters.scores(traced, options.fps, start, end)
+  )
   segment = dataclasses.replace(segment, scores=scores, fault=filters.fault(scores, options.limits))
   if segment.fault:
     return segment

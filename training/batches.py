@@ -4,7 +4,7 @@ import jax
 from ml_collections import ConfigDict
 
 from core.sharding import rows
-from data.pipeline import batches
+from data.pipeline import batches, left_out
 from training.monitor import log
 from training.stage import Stage
 from training.validation import evaluation_rows, fixed_batches, open_validation
@@ -18,6 +18,8 @@ def open_batches(config: ConfigDict, stage: Stage, mesh: jax.sharding.Mesh):
   encode, source = stage.encode, stage.data.open('train')
   validation = open_validation(config, stage, source)
   log(f'{len(source):,} examples to train on; {validation.metric} is of {validation.description}')
+  if words := left_out(source):
+    log(f'{stage.data.name}: {words}')
   clips = config.evaluate_batch
   fixed = fixed_batches(validation.examples, encode, stage, clips, evaluation_rows(clips, mesh))
   own_rows = rows(config.loader.batch, mesh)

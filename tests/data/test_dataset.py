@@ -46,7 +46,14 @@ def test_tfds_reads_the_files_and_what_is_known_of_them(written):
 def test_nothing_but_the_dataset_is_written(written):
   shards = {f'videos-{s}.array_record-0000{i}-of-00002' for s in ('train', 'test') for i in (0, 1)}
   files = {p.name for p in written[1].iterdir()}
-  assert files == {'dataset_info.json', 'features.json', 'metadata.json', 'sizes.npz', *shards}
+  assert files == {
+    'dataset_info.json',
+    'features.json',
+    'lengths.npz',
+    'metadata.json',
+    'sizes.npz',
+    *shards,
+  }
 
 
 def test_no_tensorflow_is_imported(written):
@@ -88,8 +95,8 @@ def test_mistakes_are_reported(written):
     source(written, split='dev')
   with pytest.raises(ValueError, match=r"Got crop='left'; allowed are \['center', 'random'\]"):
     source(written, crop='left')
-  with pytest.raises(ValueError, match=r'Got 26 frames at 10 a second; .*set allows 1\.\.25'):
-    source(written, frames=26)
+  with pytest.raises(ValueError, match=r'Got data\.frames=41; none of the 2 clips of .*1\.\.40\.'):
+    source(written, frames=41)
 
 
 def test_a_record_which_fails_is_named(written, monkeypatch):

@@ -147,7 +147,7 @@ def test_damaged_sizes_are_refused_in_one_line(tmp_path):
   sizes.write(tmp_path, {'train': np.array(shapes)})
   whole, reasons = (tmp_path / sizes.FILE).read_bytes(), set()
   read = lambda count: sizes.large_enough(
-    str(tmp_path), known, 'train', count, size=8, side=8, min_side=9
+    str(tmp_path), known, 'train', count, range(count), size=8, side=8, min_side=9
   )  # fmt: skip
   assert len(read(99)) == sum(min(shape) >= 9 for shape in shapes)
   for i in range(len(whole)):
