@@ -23,6 +23,7 @@ from data import (
   captions,
   dataset,
   filters,
+  folders,
   manifest,
   processing,
   progress,
@@ -155,7 +156,12 @@ def _define_flags() -> None:
     'captions', None,
     'File with the caption of each video: .jsonl, with objects such as {"file": "a/b.mp4", '
     '"caption": "a dog runs"}, or .csv, .tsv or .parquet with the same columns; docs/data.md '
-    'describes them.  By default, the caption of a/b.mp4 is read from a/b.txt or a/b.json.',
+    'describes them.  By default, the caption of a/b.mp4 is read from metadata.csv or .jsonl, from '
+    'a/b.txt or a/b.json, or is the name of its folder.',
+  )  # fmt: skip
+  flags.DEFINE_string(
+    'caption_template', '',
+    "Caption of a file that has only a label, as 'a video of {label}'; by default its words.",
   )  # fmt: skip
   flags.DEFINE_string(
     'out', None, 'Folder to write the dataset to, for data.source of a config.', required=True
@@ -235,8 +241,11 @@ def main() -> None:
   options = Options(**{name: values[name] for name in _OPTIONS}, limits=limits)
   listed = (
     manifest.read(pathlib.Path(values['captions'])) if values['captions'] else
-    manifest.beside(videos, blank=bool(values['caption_command']))
+    folders.read(videos, blank=bool(values['caption_command']))
   )  # fmt: skip
+  lines = captions.described(listed.lines, values['caption_template'])
+  listed = dataclasses.replace(listed, lines=lines)
+  print(f'Captions are read from {listed.name}.')
   others = (
     'validation',
     'shards',

@@ -14,6 +14,8 @@ MISSING = 'no such file'
 UNLISTED = 'no line in the captions'
 BLANK = 'neither caption nor label'
 KEYS = ('caption', 'file', 'label', 'source_video', 'split')
+NAMED = {'file_name': 'file', 'text': 'caption'}  # what the metadata of Hugging Face call them
+LABEL = '{label}'  # in a template
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Line:
   split: str | None
   source_video: str | None = None  # the name of the video that the file was cut from
   where: str = dataclasses.field(default='', compare=False)  # its place in the manifest
+  # Of which the caption has the words, if there is no other.
+  label: str = dataclasses.field(default='', compare=False)
 
 
 def match(
@@ -76,11 +80,12 @@ def parse(entry: object, where: str = '') -> tuple[str, Line]:
   """The file that an entry of a manifest is about, and its line.
 
   An entry is an object with `file`, with `caption` or `label` or both, and optionally with `split`
-  and `source_video`; other keys are ignored.  If there is no caption, the `words` of the label are
-  the caption.  ValueError for anything else.
+  and `source_video`, or with other names for them (`NAMED`); other keys are ignored.  If there is
+  no caption, the `words` of the label are the caption.  ValueError for anything else.
   """
   if not isinstance(entry, dict):
     raise UserError(f'got {json.dumps(entry)[:40]}')
+  entry = {NAMED[key]: value for key, value in entry.items() if key in NAMED} | entry
   if 'file' not in entry:
     raise UserError('no "file"')
   for key in (key for key in KEYS if key in entry):
@@ -93,8 +98,32 @@ def parse(entry: object, where: str = '') -> tuple[str, Line]:
     raise UserError(f'got the file {entry["file"]!r}, which is not below the folder')
   if 'split' in entry and not re.fullmatch('[a-z][a-z0-9_]*', entry['split']):
     raise UserError(f'got the split {entry["split"]!r}, which is no lower-case name')
-  text = caption(entry) or None
-  return str(path), Line(text, entry.get('split'), entry.get('source_video'), where)
+  text, label = caption(entry), entry.get('label') or ''
+  label = '' if (entry.get('caption') or '').strip() else label
+  return str(path), Line(text or None, entry.get('split'), entry.get('source_video'), where, label)
+
+
+def described(lines: Mapping[str, Line], template: str) -> dict[str, Line]:
+  """The lines with captions made from labels by a template: see `of_label`.
+
+  ValueError if the template is not '' and has no `LABEL`.
+  """
+  require_template(template, '--caption_template')
+  return {
+    file: dataclasses.replace(line, caption=of_label(line.label, template)) if line.label else line
+    for file, line in lines.items()
+  }
+
+
+def require_template(template: str, name: str) -> None:
+  """Raises ValueError if a template of labels, called `name`, is not '' and has no `LABEL`."""
+  if template and LABEL not in template:
+    raise UserError(f'Got {name}={template!r}; allowed is a text with {LABEL}.')
+
+
+def of_label(label: str, template: str) -> str:
+  """The template with the `words` of a label in place of `LABEL`, or if it is '' the words."""
+  return (template or LABEL).replace(LABEL, words(label))
 
 
 def words(label: str) -> str:

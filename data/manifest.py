@@ -3,7 +3,7 @@
 A manifest is a UTF-8 file with one JSON object a line (.jsonl), a table whose first line names its
 columns (.csv and .tsv, where a quoted cell may have line feeds), or a Parquet file.  Its keys or
 columns are those of `captions.parse`.  Without a manifest, the caption of `clip.mp4` is the text of
-`clip.txt` or an object in `clip.json`.
+`clip.txt` or an object in `clip.json`; `data.folders` reads other layouts.
 
 An entry that can't be used is a `Fault` with its place; the others are used.  Neither the file nor
 its lines are in memory.
@@ -82,6 +82,7 @@ def beside(videos: pathlib.Path, *, blank: bool = False) -> Manifest:
   """The captions in files beside the videos: for `a/clip.mp4`, in `a/clip.txt` or `a/clip.json`.
 
   The .txt file has the caption, the .json file an object as in `captions.parse` without `file`.
+  If several files have the same one, they have one source video.
 
   blank: whether videos without such a file have lines, without captions.
   """
@@ -103,8 +104,10 @@ def beside(videos: pathlib.Path, *, blank: bool = False) -> Manifest:
       faults.append(Fault(place, DUPLICATE, 'the .json file has the caption already'))
     else:
       entry = _sidecar(videos / sidecar, place)
+      # Perhaps a video and its picture.
+      shared = {'source_video': unicode.escaped(_stem(sidecar))} if len(named) > 1 else {}
       for file in named:
-        of_file = {**entry, 'file': file} if isinstance(entry, dict) else entry
+        of_file = {**shared, **entry, 'file': file} if isinstance(entry, dict) else entry
         if fault := _add(lines, place, of_file):
           faults.append(fault)
           break  # it is that of the others, too
@@ -112,7 +115,7 @@ def beside(videos: pathlib.Path, *, blank: bool = False) -> Manifest:
     for file in itertools.chain.from_iterable(by_stem.values()):
       if file not in lines:
         lines[file] = captions.Line(None, None, where=unicode.escaped(file))
-  return Manifest(lines, faults, sidecars=sidecars)
+  return Manifest(lines, faults, 'files beside the videos', sidecars)
 
 
 def _stem(file: str) -> str:
@@ -198,7 +201,7 @@ def _json(where: str, text: str) -> object:
 def _table(path: pathlib.Path, delimiter: str) -> Entries:
   rows = _rows(_lines(path, newline=''), delimiter)
   _, header = next(rows, (0, []))
-  if not isinstance(header, list) or 'file' not in header or len({*header}) < len(header):
+  if not isinstance(header, list) or not _names_files(header) or len({*header}) < len(header):
     raise UserError(f'{path.name}, line 1: got {header!r}; allowed are names of columns: file, ...')
   for number, cells in rows:
     where = f'line {number}'
@@ -211,6 +214,10 @@ def _table(path: pathlib.Path, delimiter: str) -> Entries:
       yield where, Fault(where, BROKEN, reason)
     else:
       yield where, {column: cell for column, cell in zip(header, cells) if cell}
+
+
+def _names_files(columns: Sequence[str]) -> bool:
+  return any(captions.NAMED.get(column, column) == 'file' for column in columns)
 
 
 def _rows(lines: Iterator[str], delimiter: str) -> Iterator[tuple[int, list[str] | csv.Error]]:
@@ -251,9 +258,9 @@ def _parquet(path: pathlib.Path) -> Entries:
     ) from error
   try:
     file = parquet.ParquetFile(path)
-    if 'file' not in file.schema_arrow.names:
+    if not _names_files(file.schema_arrow.names):
       raise UserError(f'{path.name} has the columns {file.schema_arrow.names}; allowed: file, ...')
-    names = [n for n in file.schema_arrow.names if n in captions.KEYS]
+    names = [n for n in file.schema_arrow.names if n in {*captions.KEYS, *captions.NAMED}]
     number = 0
     for batch in file.iter_batches(columns=names):
       columns = [_values(pyarrow, column) for column in batch.columns]

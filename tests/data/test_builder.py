@@ -238,6 +238,7 @@ def test_the_command_builds_from_captions_beside_the_videos(tmp_path):
   command = [sys.executable, '-m', 'data.builder', *options]
   ended = subprocess.run(command, capture_output=True, text=True, check=True)
   assert ended.stdout.splitlines() == [
+    'Captions are read from files beside the videos.',
     f'{out}: written 2 (2 train) and left out 3; 0 files are damaged; pictures and reasons in '
     f'{out / "report.html"}',
     'The least height is 48 pixels, the least width 64; the shortest clip has 2 seconds.',

@@ -224,8 +224,8 @@ def test_captions_are_read_from_files_beside_the_videos(tmp_path):
   listed = manifest.beside(tmp_path)
   assert listed.lines == {
     'a/clip.mp4': Line('a dog', None),
-    'b.mp4': Line('apply eye makeup', 'test'),
-    'b.webm': Line('apply eye makeup', 'test'),
+    'b.mp4': Line('apply eye makeup', 'test', 'b'),
+    'b.webm': Line('apply eye makeup', 'test', 'b'),
     'c.mp4': Line('first', None),
     'f.mp4': Line(None, None),
   }
