@@ -57,7 +57,9 @@ def get_config() -> ConfigDict:
   )
   c.data = ConfigDict(  # data.pipeline.open_source
     {
-      'source': 'synthetic',  # moving shapes, or the folder of a dataset that data.builder wrote
+      # Moving shapes, the folder of a dataset that data.builder wrote, or a dataset of TFDS by its
+      # name, as 'tfds:ucf101'.
+      'source': 'synthetic',
       # The height and the width of a frame in pixels, as (72, 128), or the side of a square.  The
       # type `object` allows both.
       'size': FieldReference(32, field_type=object),
@@ -70,6 +72,9 @@ def get_config() -> ConfigDict:
       # Clips of a dataset that cannot cover a frame of that shape whose shorter side has so many
       # pixels are left out.
       'min_side': 0,
+      # The caption of clips of TFDS that have a label alone, as 'a video of {label}'; '' is its
+      # words.
+      'caption_template': '',
     }
   )
   c.loader = ConfigDict(  # data.pipeline.batches

@@ -13,7 +13,7 @@ from core.mistakes import ROOT
 KEYS = {
   'init_from': 'The run starts from the model in this workdir.',
   'steps': 'The run ends after this number of steps.',
-  'data.source': "The dataset is this folder, which data.builder wrote, or 'synthetic'.",
+  'data.source': "The dataset is this folder of data.builder, 'synthetic' or 'tfds:NAME'.",
   'data.size': 'Frames have this height and width, as (72,128), or are squares of this side.',
   'loader.batch': 'A step trains on this number of clips, on all devices together.',
   'loader.workers': 'The data are read by this number of processes.',

@@ -20,7 +20,7 @@ import numpy as np
 from core import interrupt
 from core.errors import UserError
 from core.frame_size import Size
-from data import dataset, integrity, synthetic
+from data import dataset, integrity, named, synthetic
 
 KILLED = 'terminated unexpectedly'  # in the message of Grain if a worker was killed
 MAX_RESTARTS = 3  # of the workers for one batch; then the error is raised
@@ -33,6 +33,8 @@ def splits(source: str) -> list[str]:
   """The names of the splits of a data source; see `open_source`."""
   if source == SYNTHETIC:
     return sorted(SHAPES)
+  if source.startswith(named.PREFIX):
+    return named.splits(source)
   _require_folder(source)
   return dataset.splits(source)
 
@@ -52,19 +54,30 @@ def open_source(
   crop: str = 'center',
   shorter_side: int = 0,
   min_side: int = 0,
+  caption_template: str = '',
 ):
   """The data source called `source`, of clips of `frames` frames of this size in pixels.
 
-  source: 'synthetic' for the moving shapes, or the folder of a dataset that `data.builder` wrote.
+  source: 'synthetic' for the moving shapes, the folder of a dataset that `data.builder` wrote, or
+    the name of a dataset of TFDS behind `tfds:`.
   crop: 'center' or 'random', from frames that cover a rectangle of the same aspect ratio whose
     shorter side is `shorter_side`, or that of `size` if it is 0.
   min_side: clips of a dataset that are smaller are left out, as are those with fewer frames; see
     `dataset.Videos`.
+  caption_template: of a dataset of TFDS alone; see `named.Named`.
   """
   for name, value, least in (('frames', frames, 1), ('min_side', min_side, 0)):
     if value < least:
       raise UserError(f'Got data.{name}={value}; {least} or more is allowed.')
-  window = dict(size=size, frames=frames, fps=fps, crop=crop, shorter_side=shorter_side)
+  window = dict(size=size, frames=frames, crop=crop, shorter_side=shorter_side)
+  if source.startswith(named.PREFIX):
+    return named.Named(source, split=split, min_side=min_side, template=caption_template, **window)
+  if caption_template:
+    raise UserError(
+      f'Got data.caption_template={caption_template!r}; it is for sources such as tfds:ucf101.  '
+      'data.builder has --caption_template.'
+    )
+  window |= dict(fps=fps)
   if source == SYNTHETIC:
     if split not in SHAPES:
       raise UserError(f'Got split={split!r}; moving shapes have {sorted(SHAPES)}.')
@@ -86,7 +99,8 @@ def left_out(source) -> str:
 def _require_folder(source: str) -> None:
   if not source or not pathlib.Path(source).is_dir():  # '' is no folder, though the path of one
     raise UserError(
-      f'Got the source {source!r}; allowed are {SYNTHETIC!r} and a folder which data.builder wrote.'
+      f'Got the source {source!r}; allowed are {SYNTHETIC!r}, a folder which data.builder wrote, '
+      f'and a dataset of TFDS, as {named.PREFIX}ucf101.'
     )
   if not any(pathlib.Path(source, name).exists() for name in integrity.FILES):
     raise UserError(

@@ -252,7 +252,7 @@ def test_the_splits_of_synthetic_clips_differ():
 
 def test_an_unknown_source_is_reported(tmp_path):
   for source in ('', str(tmp_path / 'none')):
-    with pytest.raises(ValueError, match=f"Got the source '{source}'; allowed are 'synthetic' and"):
+    with pytest.raises(ValueError, match=f"Got the source '{source}'; allowed are 'synthetic', a"):
       pipeline.open_source(source, size=8, frames=4, fps=16.0)
 
 
