@@ -5,15 +5,18 @@ caption, length, size, place in the source and scores.
 """
 
 import array
+import bisect
 import collections
 import contextlib
 import dataclasses
 import hashlib
 import io
+import itertools
 import math
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -21,8 +24,10 @@ import tensorflow_datasets as tfds
 from core import unicode
 from core.errors import UserError
 from core.frame_size import Size
+from data import buckets as of_shapes
 from data import deadline, decode, filters, integrity, lengths, sizes, tfds_writer, transforms
 from data import splits as by_split
+from data.parts import Part
 
 SECONDS = 300.0  # that a window may take to be decoded; `watchdog.data` is longer
 
@@ -180,6 +185,10 @@ class Videos:
   are shorter than a window are left out, and so are those that have fewer than `min_side` pixels,
   as `sizes.large_enough` says.  `left_out` says how many, or is ''.
 
+  With `buckets` there are windows of several frames and sizes `t h w`, one for each clip, as
+  `buckets.best` says: the examples of a bucket are one of the `parts`, in the order of buckets.
+  Clips that are shorter than all of them are left out.
+
   ValueError if the split or the crop is unknown, if every clip is shorter than a window, if a clip
   would be enlarged (see `sizes`), or if a file of the dataset is missing or truncated (see
   `integrity`).
@@ -196,22 +205,46 @@ class Videos:
     crop: str = 'center',
     shorter_side: int = 0,
     min_side: int = 0,
+    buckets: Sequence = (),
   ):
+    shapes = of_shapes.shapes(buckets, size=size, frames=frames)
     builder = integrity.open_builder(directory)
     if split not in builder.info.splits:
       raise UserError(f'Got split={split!r}; {directory} has {sorted(builder.info.splits)}.')
     integrity.require_complete(builder, split)
     self._records = builder.as_data_source(split=split)
-    of_split = directory, builder.info.metadata, split, len(self._records)
-    long = lengths.long_enough(*of_split, frames=frames, fps=fps)
-    self._frames, self._fps = frames, fps
-    self._uncropped = transforms.uncropped(size, shorter_side)
-    self._crop = transforms.crop(crop, size, shorter_side)
-    self._record_indices = sizes.large_enough(
-      *of_split, long, size=size, side=min(self._uncropped), min_side=min_side
-    )
-    short, small = len(self._records) - len(long), len(long) - len(self._record_indices)
-    self.left_out = lengths.left_out(short, small, frames, min_side)
+    self._fps = fps
+    self._windows = [
+      (t, transforms.uncropped((h, w), shorter_side), transforms.crop(crop, (h, w), shorter_side))
+      for t, h, w in shapes
+    ]
+    count, least = len(self._records), min(t for t, _, _ in shapes)
+    of_split = directory, builder.info.metadata, split, count
+    long = lengths.long_enough(*of_split, frames=least, fps=fps)
+    sides = [min(uncropped) for _, uncropped, _ in self._windows]
+    if buckets:
+      by_bucket = of_shapes.of_records(
+        directory, split, count, long, shapes, sides=sides, min_side=min_side, fps=fps
+      )
+      self._record_indices = np.concatenate(by_bucket)
+    else:
+      self._record_indices = sizes.large_enough(
+        *of_split, long, size=size, side=sides[0], min_side=min_side
+      )
+      by_bucket = [self._record_indices]
+    self._ends = list(itertools.accumulate(map(len, by_bucket)))
+    short, small = count - len(long), len(long) - len(self._record_indices)
+    self.left_out = lengths.left_out(short, small, least, min_side)
+
+  @property
+  def parts(self) -> Sequence[Part]:
+    """The examples of each bucket, without those that have none."""
+    starts = [0, *self._ends]
+    return [
+      Part(self, range(start, end), Fraction(end - start, len(self)), bucket)
+      for bucket, (start, end) in enumerate(itertools.pairwise(starts))
+      if end > start
+    ]
 
   def __len__(self) -> int:
     return len(self._record_indices)
@@ -223,16 +256,21 @@ class Videos:
   def window(self, i: int, rng: np.random.Generator) -> tuple[dict, float]:
     """The record of the example `i`, and the second at which a window drawn with `rng` begins."""
     record = self._records[int(self._record_indices[i])]
-    return record, rng.uniform(0, max(record['seconds'] - self._frames / self._fps, 0))
+    count, _, _ = self._windows[self._bucket(i)]
+    return record, rng.uniform(0, max(record['seconds'] - count / self._fps, 0))
+
+  def _bucket(self, i: int) -> int:
+    return bisect.bisect_right(self._ends, i)
 
   def draw(self, i: int, rng: np.random.Generator) -> dict:
     """`{'video': uint8 't h w 3', 'caption': str}`, with a window drawn with `rng`."""
     index = int(self._record_indices[i])
     record, start = self.window(i, rng)
-    window = dict(fps=self._fps, start=start, count=self._frames, size=self._uncropped)
+    count, uncropped, crop = self._windows[self._bucket(i)]
+    window = dict(fps=self._fps, start=start, count=count, size=uncropped)
     try:
       frames = deadline.within(SECONDS, lambda: decode.decode(record['video'], **window))
     except ValueError as error:  # the file was readable when the dataset was built
       raise UserError(f'{record["file"].decode()}, record {index}: {error}') from error
-    video = self._crop(frames, rng)
+    video = crop(frames, rng)
     return {'video': np.ascontiguousarray(video), 'caption': record['caption'].decode()}

@@ -1,6 +1,6 @@
-"""The lengths of a dataset's clips, which are recorded so that short ones can be left out.
+"""The lengths of a dataset's clips, which are recorded because they decide a clip's bucket.
 
-An image is a clip of one frame.  Its length is 0 seconds.
+Short clips can be left out by them.  An image is a clip of one frame.  Its length is 0 seconds.
 """
 
 import pathlib
@@ -32,9 +32,18 @@ def long_enough(
   """
   if frames <= _frames(metadata['shortest'], fps):  # as usual: the file is not needed
     return range(count)
+  of_records = available(directory, split, count, fps=fps)
+  return at_least(of_records, frames, f'{directory} ({split}) at {fps:g} frames a second')
+
+
+def available(directory: str, split: str, count: int, *, fps: float) -> Int[np.ndarray, ' n']:
+  """How many frames each of the `count` records of a split has at `fps`, 1 or more.
+
+  ValueError if the lengths can't be read.
+  """
   seconds = sizes.recorded(directory, FILE, split, count, 'lengths')
-  available = np.array([_frames(length, fps) for length in seconds.tolist()])
-  return at_least(available, frames, f'{directory} ({split}) at {fps:g} frames a second')
+  lengths, which = np.unique(seconds, return_inverse=True)
+  return np.array([_frames(length, fps) for length in lengths.tolist()], int)[which]
 
 
 def at_least(available: Int[np.ndarray, ' n'], frames: int, name: str) -> Int[np.ndarray, ' m']:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from core.errors import UserError
-from data.pipeline import draw, left_out
+from data.parts import draw
 
 Mask = Bool[np.ndarray, 't h w']
 Shape = tuple[int, int, int]  # t h w
@@ -102,7 +102,7 @@ class Masked:
       raise UserError(
         f'Got frequencies of masks {dict(mix)}; allowed are 0 or more, and not all 0.'
       )
-    self._source, self._names, self.left_out = source, sorted(mix), left_out(source)
+    self._source, self._names = source, sorted(mix)
     self._probabilities = frequencies / frequencies.sum()
 
   def __len__(self) -> int:

@@ -3,7 +3,8 @@
 A data source has a length, and `source[i]` is `{'video': uint8 't h w 3', 'caption': str}`, with
 further arrays if a stage is conditioned on more, such as `mask`, bool 't h w'.  If it chooses a
 random window of a clip, it also has `draw(i, rng)`, which returns the same keys.  If it does not
-use all clips of a dataset, its `left_out` says how many and why.
+use all clips of a dataset, its `left_out` says how many and why.  If its videos have several shapes,
+or it joins several sources, it has `parts`: see `data.parts`.
 """
 
 import functools
@@ -13,6 +14,7 @@ import pathlib
 import signal
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from fractions import Fraction
 
 import grain
 import numpy as np
@@ -20,7 +22,10 @@ import numpy as np
 from core import interrupt
 from core.errors import UserError
 from core.frame_size import Size
+from data import buckets as of_shapes
 from data import dataset, integrity, named, synthetic
+from data.order import Order, bucket_shares
+from data.parts import Joined, Part, draw, parts
 
 KILLED = 'terminated unexpectedly'  # in the message of Grain if a worker was killed
 MAX_RESTARTS = 3  # of the workers for one batch; then the error is raised
@@ -55,6 +60,7 @@ def open_source(
   shorter_side: int = 0,
   min_side: int = 0,
   caption_template: str = '',
+  buckets: Sequence = (),
 ):
   """The data source called `source`, of clips of `frames` frames of this size in pixels.
 
@@ -65,35 +71,31 @@ def open_source(
   min_side: clips of a dataset that are smaller are left out, as are those with fewer frames; see
     `dataset.Videos`.
   caption_template: of a dataset of TFDS alone; see `named.Named`.
+  buckets: the frames, height and width of clips, in place of `frames` and `size`; each clip of a
+    dataset is in one of them, see `buckets.best`.  Moving shapes are divided evenly among them.
   """
   for name, value, least in (('frames', frames, 1), ('min_side', min_side, 0)):
     if value < least:
       raise UserError(f'Got data.{name}={value}; {least} or more is allowed.')
-  window = dict(size=size, frames=frames, crop=crop, shorter_side=shorter_side)
+  window = dict(crop=crop, shorter_side=shorter_side)
   if source.startswith(named.PREFIX):
-    return named.Named(source, split=split, min_side=min_side, template=caption_template, **window)
-  if caption_template:
-    raise UserError(
-      f'Got data.caption_template={caption_template!r}; it is for sources such as tfds:ucf101.  '
-      'data.builder has --caption_template.'
-    )
+    if buckets:
+      raise UserError(f'Got data.buckets and the source {source}; allowed with it is data.size.')
+    window |= dict(size=size, frames=frames, min_side=min_side)
+    return named.Named(source, split=split, template=caption_template, **window)
   window |= dict(fps=fps)
+  shapes = of_shapes.shapes(buckets, size=size, frames=frames)
   if source == SYNTHETIC:
     if split not in SHAPES:
       raise UserError(f'Got split={split!r}; moving shapes have {sorted(SHAPES)}.')
-    return synthetic.MovingShapes(**window, seed=SHAPES[split], weights=motion_weights(split))
+    window |= dict(seed=SHAPES[split], weights=motion_weights(split))
+    drawn = [synthetic.MovingShapes((h, w), t, **window) for t, h, w in shapes]
+    share = Fraction(1, len(drawn))
+    by_bucket = [Part(s, range(len(s)), share, i) for i, s in enumerate(drawn)]
+    return Joined(by_bucket) if buckets else drawn[0]
   _require_folder(source)
-  return dataset.Videos(source, split=split, min_side=min_side, **window)
-
-
-def draw(source, index, rng: np.random.Generator) -> dict:
-  """The example `index` of a data source, with its window drawn with `rng` if it draws one."""
-  return source.draw(index, rng) if hasattr(source, 'draw') else source[index]
-
-
-def left_out(source) -> str:
-  """How many clips of a dataset a data source does not use, and why; '' if it uses all."""
-  return getattr(source, 'left_out', '')
+  window |= dict(split=split, min_side=min_side)
+  return dataset.Videos(source, size=size, frames=frames, buckets=buckets, **window)
 
 
 def _require_folder(source: str) -> None:
@@ -133,12 +135,14 @@ def batches(
   shuffle: whether to shuffle each epoch.
 
   Every example appears once in an epoch, and every epoch has its own order.  A batch may begin in
-  one epoch and end in a later one.
+  one epoch and end in a later one.  If the source has several parts, each has its own epochs; a
+  batch is of parts of one bucket, and the parts are read as `data.order` says.
 
   The sequence depends only on `source`, `batch`, `seed` and `shuffle`; `get_state` and `set_state`
   resume it exactly.  Call `close()` at the end.
   """
-  if len(source) < 1:
+  each = parts(source)
+  if not each or not all(part.examples for part in each):
     raise UserError('Got a data source without any example; at least 1 is needed.')
   if batch < 1:
     raise UserError(f'Got batch={batch}; allowed is 1 or more.')
@@ -149,13 +153,17 @@ def batches(
     )
 
   share = len(rows)
-  stream = _stream(source, seed, shuffle, collect=workers != 0)
+  # The first part has the seed itself, so that a source of one part has the order of its epochs.
+  seeds = [seed, *map(int, np.random.SeedSequence(seed).generate_state(len(each) - 1))]
+  streams = [_stream(p, s, shuffle, collect=workers != 0) for p, s in zip(each, seeds)]
+  order = Order.from_parts(each, batch)
+  take = lambda part, place: streams[part][place]
   # Without workers, the threads read one batch ahead.
   ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2 if workers else max(2, share))
 
   def start(done, workers):
     local = grain.MapDataset.range(done * share, sys.maxsize).map(
-      lambda i: stream[i // share * batch + rows[i % share]]
+      lambda i: take(*order.locate(i // share, rows[i % share]))
     )
     examples = local.to_iter_dataset(ahead)
     if workers:
@@ -164,7 +172,7 @@ def batches(
     # Batching after the workers keeps the examples of a batch the same for any number of workers.
     return iter(examples.batch(share, batch_fn=lambda clips: _collate(clips, encode, keys)))
 
-  return _Batches(start, workers)
+  return _Batches(start, workers, bucket_shares(each))
 
 
 def _begin_worker(index: int, count: int) -> None:
@@ -188,6 +196,7 @@ class _Batches(grain.DatasetIterator):
     workers: -1 is 1 at first; see `add_workers`.
     """
     super().__init__()
+    self.shares = shares
     self._start, self._done, self._running = start, 0, None
     self._workers, self._adds = abs(workers), workers < 0
     self.counts = {'workers_replaced': 0}
@@ -245,10 +254,11 @@ class _Batches(grain.DatasetIterator):
       self._running = None
 
 
-def _stream(source, seed: int, shuffle: bool, collect: bool) -> grain.MapDataset:
-  """The examples of all epochs, each drawn with its own random numbers."""
-  read = functools.partial(_read, source, collect)
-  order = grain.MapDataset.range(len(source)).seed(seed)
+def _stream(part: Part, seed: int, shuffle: bool, collect: bool) -> grain.MapDataset:
+  """The examples of all epochs of a part, each drawn with its own random numbers."""
+  read = functools.partial(_read, part.source, collect)
+  first, end = part.examples.start, part.examples.stop
+  order = grain.MapDataset.range(first, end).seed(seed)
   return (order.shuffle() if shuffle else order).random_map(read).repeat()
 
 

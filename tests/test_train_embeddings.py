@@ -128,6 +128,28 @@ def test_prompts_of_scores_are_needed_and_those_of_super_resolution_are_not(inpu
   open_texts(upscaling)(['blue', ''])
 
 
+def test_a_mixture_reads_the_embeddings_of_all_its_datasets_or_loads_the_encoder(
+  inputs, tmp_path, monkeypatch
+):
+  contents = (inputs / 'a.mkv').read_bytes()
+  clip = dataset.Clip('a.mkv', 'a green ring', 'train', decode.probe(contents))
+  dataset.write(inputs, [clip], tmp_path / 'set', shards=1)
+  embed(inputs / 'set', str(inputs / 't5'), **TEXT, prompts=PROMPTS)
+  texts, config = ['a green ring', 'red', ''], configured(inputs)
+  config.data.update(
+    source='synthetic', mixture=((str(inputs / 'set'), 1.0), (str(tmp_path / 'set'), 2.0))
+  )
+  beside = open_texts(config)(texts)  # as one of the datasets has no embeddings
+  embed(tmp_path / 'set', config.text.source, **TEXT)
+  encoder._opened.cache_clear()
+  monkeypatch.setattr(encoder, 'load', refuse)
+  encode = open_texts(config)
+  for stored, wanted in zip(encode(texts), beside, strict=True):
+    np.testing.assert_array_equal(stored, wanted)
+  with pytest.raises(ValueError, match=r"set/embeddings has no embedding of 'blue ring'"):
+    encode(['blue ring'])
+
+
 def test_words_and_styles_are_encoded_as_ever(inputs, monkeypatch):
   embed(inputs / 'set', str(inputs / 't5'), **TEXT)
   monkeypatch.setattr(embeddings, 'open_embeddings', refuse)

@@ -18,7 +18,7 @@ import hashlib
 import pathlib
 import shlex
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 from jaxtyping import Shaped
@@ -157,10 +157,11 @@ def read(path: pathlib.Path, row: int, rows: int, settings: Settings) -> Shaped[
 
 
 _AGAIN = 'run text.embed again, which writes what is missing'
+Place = tuple[pathlib.Path, int, int]  # the file of a text, its row there, and the number of rows
 
 
 def open_embeddings(
-  dataset: pathlib.Path,
+  datasets: Sequence[pathlib.Path],
   texts: Collection[str],
   *,
   source: str,
@@ -168,19 +169,53 @@ def open_embeddings(
   cache: str = '',
   **settings,
 ) -> Encoder:
-  """An encoder of the captions of a dataset, and of these texts, which reads what was stored.
+  """An encoder of the captions of datasets, and of these texts, which reads what was stored.
 
-  texts: must be stored too.
+  texts: must be stored too, with one of the datasets.
   source, width, settings: the arguments of `open_encoder`, whose encoder returns the same bits.
   cache: not used.
 
   UserError, which says what to do, if the embeddings are of another encoder or other settings, if
   captions were not embedded or the dataset has changed since, and if `texts` are missing.
   """
-  folder, expected = folder_of(dataset), encoder_settings(source, **settings)
+  expected = encoder_settings(source, **settings)
   if expected.width != width:
     raise UserError(f'Got width={width}; the embeddings of {source} have {expected.width}.')
-  actual = read_settings(folder)
+  stores = [_open_store(dataset, source, expected) for dataset in datasets]
+  folders = ', '.join(str(folder_of(dataset)) for dataset in datasets)
+
+  def place(text):
+    return next((at for store in stores if (at := store(text))), None)
+
+  def command_for(missing):
+    again = command(datasets[0], source, expected)
+    return f'{again} {shlex.join(f"--prompt={text}" for text in missing)}'
+
+  if missing := [text for text in dict.fromkeys(texts) if not place(text)]:
+    raise UserError(
+      f'{folders} has no embeddings of {len(missing)} prompts of this run.  What adds them:  '
+      f'{command_for(missing)}'
+    )
+
+  def encode(texts):
+    embeddings = np.zeros((len(texts), expected.tokens, width), np.float32)
+    masks = np.zeros((len(texts), expected.tokens), bool)
+    for embedding, mask, text in zip(embeddings, masks, texts):
+      if not (at := place(text)):
+        raise UserError(f'{folders} has no embedding of {text!r}; {command_for([text])} adds it.')
+      stored = read(*at, expected)
+      embedding[: len(stored)], mask[: len(stored)] = stored, True
+    return embeddings, masks
+
+  return encode
+
+
+def _open_store(
+  dataset: pathlib.Path, source: str, expected: Settings
+) -> Callable[[str], Place | None]:
+  """Returns `place(text)`, which is None if the text is not stored with the dataset; the errors are
+  those of `open_embeddings`."""
+  folder, actual = folder_of(dataset), read_settings(folder_of(dataset))
   if differ := actual.differences(expected):
     raise UserError(
       f'{folder} does not fit config.text: it has {", ".join(differ)}.  Change config.text, or '
@@ -197,7 +232,6 @@ def open_embeddings(
   digests = _read_digests(folder)
 
   def place(text):
-    """The file of a text, its row there and the number of rows, or None if it is not stored."""
     key = np.frombuffer(digest(text), DIGEST)
     index = int(np.searchsorted(digests, key)[0])
     if index < len(digests) and digests[index] == key[0]:
@@ -206,26 +240,7 @@ def open_embeddings(
     path = prompt_path(folder, text)
     return (path, 0, 1) if path.exists() else None
 
-  def command_for(missing):
-    return f'{again} {shlex.join(f"--prompt={text}" for text in missing)}'
-
-  if missing := [text for text in dict.fromkeys(texts) if not place(text)]:
-    raise UserError(
-      f'{folder} has no embeddings of {len(missing)} prompts of this run.  What adds them:  '
-      f'{command_for(missing)}'
-    )
-
-  def encode(texts):
-    embeddings = np.zeros((len(texts), actual.tokens, width), np.float32)
-    masks = np.zeros((len(texts), actual.tokens), bool)
-    for embedding, mask, text in zip(embeddings, masks, texts):
-      if not (at := place(text)):
-        raise UserError(f'{folder} has no embedding of {text!r}; {command_for([text])} adds it.')
-      stored = read(*at, actual)
-      embedding[: len(stored)], mask[: len(stored)] = stored, True
-    return embeddings, masks
-
-  return encode
+  return place
 
 
 def _read_digests(folder: pathlib.Path) -> np.ndarray:

@@ -43,7 +43,7 @@ def with_eight_devices():
 
 
 def read(dataset, source, texts=(), **options):
-  return open_embeddings(dataset, texts, source=source, **SIZES | OPTIONS | options)
+  return open_embeddings([dataset], texts, source=source, **SIZES | OPTIONS | options)
 
 
 @pytest.mark.parametrize('mask_padding', [True, False])
