@@ -48,7 +48,7 @@ from training.lock import locked
 from training.metrics import Metrics
 from training.monitor import log, progress_bar
 from training.phases import Clock, watched
-from training.plan import lower_step, make_plan
+from training.plan import compile_steps, make_plan
 from training.ranges import require_in_range
 from training.samples import make_write_samples, videos_at_once
 from training.start import open_state, require_parent
@@ -144,12 +144,12 @@ def train(
     ):
       frozen = cast_kernels(frozen, config.model.dtype)
       with clock.during('compile'):
-        lowered, step_flops = lower_step(plan, key_step)
-        compiled = lowered.compile()
+        programs, step_flops = compile_steps(plan, key_step, data.shares)
 
       def step(state: State, batch: dict) -> tuple[State, dict]:
         stop = {'stop': of_each(bool(stop_signal()), mesh)}
-        return compiled(state, frozen, put_batch(batch, mesh) | stop, key_step)
+        program = programs[batch['video'].shape[1:]]
+        return program(state, frozen, put_batch(batch, mesh) | stop, key_step)
 
       evaluate = make_evaluate(config, plan.stage, mesh, validation, fixed, key_evaluate)
       write_samples = make_write_samples(
@@ -167,7 +167,10 @@ def train(
         hooks.scoring(config.score_every, score, average, metrics, clock),
       ]  # fmt: skip
 
-      frames = config.loader.batch * config.data.frames
+      frames = config.loader.batch * sum(
+        float(share) * plan.examples[bucket]['video'].shape[0]
+        for bucket, share in data.shares.items()
+      )
       with progress_bar(
         start=start, steps=config.steps, frames=frames, step_flops=step_flops
       ) as advance:

@@ -45,7 +45,13 @@ from training.optimizer import make_optimizer
 from training.plan import open_step
 from training.stage import Stage
 from training.state import State
-from training.validation import fixed_batches, make_evaluation, mean_loss, open_validation
+from training.validation import (
+  example_counts,
+  fixed_batches,
+  make_evaluation,
+  mean_loss,
+  open_validation,
+)
 
 RESAMPLING = (r'(.*/)?temporal_(down|up)[^/]*/conv1d/conv/kernel',)
 
@@ -71,6 +77,7 @@ def compare(config: ConfigDict) -> dict[str, Outcome]:
   encode, source = open_encoder(**config.text), stage.data.open('train')
   validation = open_validation(config, stage, source)
   fixed = fixed_batches(validation.examples, encode, stage, config.evaluate_batch)
+  counts = example_counts(validation.examples, config.evaluate_batch)
   key_init, key_he, key_step, key_evaluate = jax.random.split(jax.random.key(config.seed), 4)
   params = inflated(config, stage, fixed[0], key_init)
   variants = {'nearest neighbour': params, 'He et al.': with_he(params, key_he)}
@@ -81,7 +88,7 @@ def compare(config: ConfigDict) -> dict[str, Outcome]:
 
   def loss(params: Params) -> float:
     batch_loss = lambda number, batch: evaluate(params, batch, key_evaluate, number)
-    return mean_loss(batch_loss, fixed, len(validation.examples))
+    return mean_loss(batch_loss, fixed, counts)
 
   def sample(params: Params) -> UInt8[np.ndarray, 'b t h w 3']:
     pipeline = Pipeline(model.with_params(params))

@@ -32,7 +32,8 @@ from core import command, video
 from core.condition import Condition
 from core.typing import Float, Video
 from data import transforms
-from data.pipeline import batches, open_source
+from data.mixture import open_sources
+from data.pipeline import batches
 from diffusion.sampling import video_keys
 from pipelines.checkpoints import find_super_resolution
 from pipelines.model import Model
@@ -154,8 +155,8 @@ def main() -> None:
   d = upscaler.config.data
   d.update(shorter_side=0, crop='center')
 
-  settings = d.to_dict() | {'min_side': f.min_side}
-  opened = lambda source, split: open_source(**settings | {'source': source}, split=split)
+  settings = d.to_dict() | {'min_side': f.min_side, 'mixture': ()}
+  opened = lambda source, split: open_sources(**settings | {'source': source}, split=split)
   sources = {'moving shapes': opened('synthetic', 'test')}
   if f.source:
     sources[f.source] = opened(f.source, f.split)

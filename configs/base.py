@@ -55,15 +55,20 @@ def get_config() -> ConfigDict:
       'mask_padding': False,  # whether attention leaves out padding; `hashed` always does
     }
   )
-  c.data = ConfigDict(  # data.pipeline.open_source
+  c.data = ConfigDict(  # data.mixture.open_sources
     {
       # Moving shapes, the folder of a dataset that data.builder wrote, or a dataset of TFDS by its
       # name, as 'tfds:ucf101'.
       'source': 'synthetic',
+      # Several sources with weights, as (('runs/clips', 0.7), ('runs/images', 0.3)); () is none.
+      'mixture': (),
       # The height and the width of a frame in pixels, as (72, 128), or the side of a square.  The
       # type `object` allows both.
       'size': FieldReference(32, field_type=object),
       'frames': 80,  # in a clip
+      # Shapes (frames, height, width) of the clips to train on, in place of `frames` and `size`,
+      # which are then those of samples; every batch has one of them.  () is none.
+      'buckets': (),
       'fps': 16.0,  # frames per second
       'crop': 'center',  # or 'random': which part of a frame is used
       # Clips are resized until they cover a frame of the shape of `size` whose shorter side has so

@@ -70,8 +70,8 @@ def of_records(
       result.append(records[:0])
   if not sum(map(len, result)):
     raise UserError(
-      f'Got data.min_side={min_side}; none of the {len(among)} clips of {directory} ({split}) is as '
-      'large in its bucket.'
+      f'Got data.min_side={min_side}; none of the {len(among)} clips of {directory} ({split}) is '
+      'as large in its bucket.'
     )
   return result
 

@@ -3,8 +3,8 @@
 A data source has a length, and `source[i]` is `{'video': uint8 't h w 3', 'caption': str}`, with
 further arrays if a stage is conditioned on more, such as `mask`, bool 't h w'.  If it chooses a
 random window of a clip, it also has `draw(i, rng)`, which returns the same keys.  If it does not
-use all clips of a dataset, its `left_out` says how many and why.  If its videos have several shapes,
-or it joins several sources, it has `parts`: see `data.parts`.
+use all clips of a dataset, its `left_out` says how many and why.  If its videos have several
+shapes, or it joins several sources, it has `parts`: see `data.parts`.
 """
 
 import functools
@@ -190,10 +190,16 @@ class _Batches(grain.DatasetIterator):
   raised here.
   """
 
-  def __init__(self, start: Callable[[int, int], grain.DatasetIterator], workers: int):
+  def __init__(
+    self,
+    start: Callable[[int, int], grain.DatasetIterator],
+    workers: int,
+    shares: Mapping[int, Fraction],
+  ):
     """start: makes the iterator from a number of batches on, with a number of workers.
 
     workers: -1 is 1 at first; see `add_workers`.
+    shares: of the batches that are of each bucket.
     """
     super().__init__()
     self.shares = shares

@@ -39,22 +39,6 @@ def recorded(directory: str, file: str, split: str, count: int, what: str) -> np
   return values
 
 
-def recorded(directory: str, file: str, split: str, count: int, what: str) -> np.ndarray:
-  """What is recorded of each of the `count` records of a split: an array of a file of a dataset.
-
-  ValueError if it can't be read, or is not of as many records.
-  """
-  path = pathlib.Path(directory, file)
-  try:
-    with np.load(path) as arrays:
-      values = arrays[split]
-    if len(values) != count:
-      raise UserError(f'it has {len(values)} {what} for {count} clips of {split!r}')
-  except Exception as error:  # NumPy and zipfile raise many kinds of errors
-    raise UserError(f'{path} is missing or damaged: {error}; build the dataset again.') from error
-  return values
-
-
 def large_enough(
   directory: str,
   metadata: Mapping,

@@ -6,6 +6,7 @@ the network (`make_condition`), and which fields a condition must have and may h
 """
 
 import dataclasses
+import functools
 import math
 import pathlib
 from collections.abc import Callable
@@ -21,8 +22,10 @@ from core.params import TEACHER, cast_kernels, without_teacher
 from core.sharding import replicate
 from core.typing import Key, Params, Video
 from data.masks import Masked
+from data.mixture import names, open_sources, splits
+from data.parts import wrapped
 from data.pictures import Picture
-from data.pipeline import SYNTHETIC, open_source, splits
+from data.pipeline import SYNTHETIC
 from diffusion import distillation
 from diffusion.denoiser import composited, guided, network
 from diffusion.process import Process
@@ -79,7 +82,8 @@ def masked_text_to_video(
   init, apply = open_network(config, encode)
   stage = _from_text(config, encode, init, with_empty_mask(apply), on_step)
   *shape, _ = stage.batch['video'].shape
-  open_masked = lambda split: Masked(stage.data.open(split), config.masks.to_dict())
+  masked = functools.partial(Masked, mix=config.masks.to_dict())
+  open_masked = lambda split: wrapped(stage.data.open(split), masked)
   return dataclasses.replace(
     stage,
     data=dataclasses.replace(stage.data, open=open_masked),
@@ -99,6 +103,7 @@ def style(
   if s.rank:
     init = with_adapters(init, s.rank)
   caption = f'{s.content} {s.descriptor}'.strip()
+  _require_one_shape(config)
   data = Data(
     name=s.image,
     splits=lambda: ['train'],
@@ -113,6 +118,7 @@ def super_resolution(
 ) -> Stage:
   """Images or videos from texts and low-resolution videos (Lumiere, Sec. 3.2)."""
   init, apply = open_network(config, encode)
+  _require_one_shape(config)
   process, d, factor = Process(**config.schedule), config.data, config.degrade.factor
   size = height, width = height_width(d.size)
   require_multiples(size, math.lcm(factor, STUNet(**config.model).spatial_factor))
@@ -247,13 +253,21 @@ def condition_on_masked_video(key: Key, x0: Video, batch: dict) -> Condition:
 
 def _clips(config: ConfigDict) -> Data:
   """The clips that `config.data` names."""
-  source = config.data.source
+  read = config.data.source, config.data.get('mixture', ())
   return Data(
-    name=source,
-    splits=lambda: splits(source),
-    open=lambda split: open_source(**config.data, split=split),
-    endless=source == SYNTHETIC,
+    name=' and '.join(names(*read)),
+    splits=lambda: splits(*read),
+    open=lambda split: open_sources(**config.data, split=split),
+    endless=set(names(*read)) == {SYNTHETIC},
   )
+
+
+def _require_one_shape(config: ConfigDict) -> None:
+  if buckets := config.data.get('buckets'):
+    raise UserError(
+      f'Got data.buckets={buckets} in the stage {config.stage}, which allows none; the stages t2i, '
+      't2v and t2v_masked do.'
+    )
 
 
 def _video(config: ConfigDict) -> Shapes:

@@ -19,7 +19,8 @@ from configs import base
 from configs.scales import at_scale
 from core.params import matches
 from core.sharding import make_mesh
-from data.pipeline import batches, open_source
+from data.mixture import open_sources
+from data.pipeline import batches
 from pipelines.stages import open_stage
 from stunet.adapters import ADAPTERS
 from stunet.inflate import TEMPORAL, inflate
@@ -190,7 +191,7 @@ def test_the_keys_of_every_part_are_arguments_of_its_function(stage, scale):
   make_mesh(config.mesh)
   inspect.signature(open_encoder).bind(**config.text)
   encode = open_encoder(tokens=config.text.tokens, width=config.text.width)
-  source = open_source(**config.data)
+  source = open_sources(**config.data)
   inspect.signature(batches).bind(source, encode, seed=0, **config.loader)
   d = config.data
   shape = (d.frames, d.size, d.size, 3)

@@ -101,6 +101,9 @@ def test_a_run_on_clips_says_what_its_evaluation_loss_is_of(train, tmp_path, cap
     ({'text.tokens': 0}, 'Got text.tokens=0; allowed is 1 or more.'),
     ({'seed': -1}, 'Got seed=-1; allowed is 0 to 4294967295.'),
     ({'data.source': '/none'}, "Got the source '/none'"),
+    ({'data.mixture': ('docs', 1.0)}, "Got data.mixture=('docs', 1.0); allowed are names of sour"),
+    ({'data.mixture': (('/none', 1.0),)}, "Got the source '/none'"),
+    ({'data.buckets': (4, 8, 8)}, 'Got data.buckets=(4, 8, 8); allowed are different shapes'),
     ({'data.source': 'docs'}, 'python -m data.builder --videos=docs --captions=FILE --out='),
     ({'trainable': ('.*temporal.*',)}, 'Frozen parameters need a trained model'),
     ({'tracker.name': 'mlflow'}, "Got tracker.name='mlflow'"),
@@ -158,8 +161,8 @@ def test_every_process_of_a_pod_sets_up(monkeypatch, stage):
     with contextlib.closing(data):
       batch = next(data)
     for name, x in batch.items():
-      assert (4, *plan.batch[name].shape[1:]) == x.shape == fixed[name].shape
-      assert x.dtype == fixed[name].dtype == plan.batch[name].dtype
+      assert (4, *plan.largest[name].shape) == x.shape == fixed[name].shape
+      assert x.dtype == fixed[name].dtype == plan.largest[name].dtype
     seen += rows(128, mesh)
     fixed_of |= {i: video.tobytes() for i, video in zip(rows(128, mesh), fixed['video'])}
   assert sorted(seen) == list(range(128))

@@ -32,6 +32,8 @@ from training.stage import Stage, with_batch
 def forecast_step(config: ConfigDict, name: str, open_stage: OpenStage) -> dict:
   """The forecast of a training step on the slice of this name, with the mesh of the config.
 
+  Of several buckets it is that of the one whose videos have the most pixels.
+
   The errors of `open_slice` and `make_mesh`.
   """
   require_in_range(config)
@@ -39,12 +41,13 @@ def forecast_step(config: ConfigDict, name: str, open_stage: OpenStage) -> dict:
   plan = make_plan(config, make_mesh(config.mesh, on.devices), open_stage)
   started = time.monotonic()
   key = _keys((), replicated(plan.mesh))
-  lowered, operations = lower_step(plan, key)
+  lowered, operations = lower_step(plan, key, plan.largest)
   lower_between_steps(plan, key)  # raises its errors now, not after the first steps
   with fitting(on):
     step = lowered.compile()
+  frames = plan.largest['video'].shape[0]
   return {
-    'program': f'a step of {config.stage}: {config.loader.batch} of {config.data.frames} frames',
+    'program': f'a step of {config.stage}: {config.loader.batch} of {frames} frames',
     'mesh': dict(plan.mesh.shape),
     'parameters': count(plan.params),
     'trained': count(plan.state.params),

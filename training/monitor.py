@@ -14,7 +14,7 @@ from training import flops
 
 @contextlib.contextmanager
 def progress_bar(
-  *, start: int, steps: int, frames: int, step_flops: float = 0.0
+  *, start: int, steps: int, frames: int | float, step_flops: float = 0.0
 ) -> Iterator[Callable[[int, float], dict[str, float]]]:
   """Yields `advance(step, loss) -> rates`, which moves the bar to the step.
 

@@ -1,7 +1,8 @@
 """A run of training before anything is computed: the shapes of its arrays, and their shardings."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +13,13 @@ from core.condition import Condition
 from core.params import cast_kernels, merge, partition
 from core.sharding import filled, fsdp, over_all, over_batch, replicated, require_batch, reshard
 from core.typing import Key, Params
+from data import buckets
 from diffusion import loss
 from stunet.inflate import inflate
 from training import flops
 from training.optimizer import make_optimizer
 from training.samples import videos_at_once
-from training.stage import Stage, with_batch
+from training.stage import Shapes, Stage, with_batch
 from training.state import State
 from training.step import draw, make_step
 from training.validation import make_losses
@@ -37,7 +39,12 @@ class Plan:
   params: Params  # trained and frozen
   state: State
   frozen: Params
-  batch: dict
+  examples: Sequence[Shapes]  # of each bucket, or of the only one
+
+  @property
+  def largest(self) -> Shapes:
+    """The arrays of an example of the bucket whose videos have the most pixels."""
+    return max(self.examples, key=lambda shapes: shapes['video'].size)
 
 
 def make_plan(config: ConfigDict, mesh: jax.sharding.Mesh, open_stage: OpenStage) -> Plan:
@@ -54,10 +61,19 @@ def make_plan(config: ConfigDict, mesh: jax.sharding.Mesh, open_stage: OpenStage
   params = parameter_shapes(stage)
   trained, frozen = partition(params, config.trainable)
   state = jax.eval_shape(lambda trained: State.create(trained, tx), trained)
-  batch = with_sharding(with_batch(stage.batch, config.loader.batch), over_batch(mesh))
-  # One bool of each device: whether its process got a signal to stop.
-  batch['stop'] = jax.ShapeDtypeStruct((mesh.size,), bool, sharding=over_all(mesh))
-  return Plan(config, mesh, stage, plain, tx, shard(params), shard(state), shard(frozen), batch)
+  examples = [open_stage(c).batch for c in of_buckets(config)] or [stage.batch]
+  return Plan(config, mesh, stage, plain, tx, shard(params), shard(state), shard(frozen), examples)
+
+
+def of_buckets(config: ConfigDict) -> Iterator[ConfigDict]:
+  """Yields for each bucket a config without buckets whose clips have its shape."""
+  d = config.data
+  shapes = buckets.shapes(d.buckets, size=d.size, frames=d.frames) if d.get('buckets') else ()
+  for frames, *size in shapes:
+    of_bucket = config.copy_and_resolve_references()
+    with of_bucket.ignore_type():  # `size` may be one number
+      of_bucket.data.update(frames=frames, size=tuple(size), buckets=())
+    yield of_bucket
 
 
 def initialise(plan: Plan, parent: Params, key: Key) -> tuple[State, Params]:
@@ -97,13 +113,21 @@ def open_step(config: ConfigDict, stage: Stage, tx: optax.GradientTransformation
   )
 
 
-def lower_step(plan: Plan, key: jax.Array | jax.ShapeDtypeStruct):
-  """The lowered step for the mesh of the plan, and its floating-point operations without
+def training_batch(plan: Plan, example: Shapes) -> dict[str, jax.ShapeDtypeStruct]:
+  """The batch of the step of a plan, of such examples."""
+  shapes = with_batch(example, plan.config.loader.batch)
+  # One bool of each device: whether its process got a signal to stop.
+  stop = jax.ShapeDtypeStruct((plan.mesh.size,), bool, sharding=over_all(plan.mesh))
+  return with_sharding(shapes, over_batch(plan.mesh)) | {'stop': stop}
+
+
+def lower_step(plan: Plan, key: jax.Array | jax.ShapeDtypeStruct, example: Shapes):
+  """The lowered step on such examples, and its floating-point operations without
   rematerialisation.
 
   The step takes the frozen parameters in the shapes that `cast_frozen` returns.
   """
-  config = plan.config
+  config, batch = plan.config, training_batch(plan, example)
   frozen = cast_frozen(plan)
 
   def trace(stage):
@@ -113,18 +137,34 @@ def lower_step(plan: Plan, key: jax.Array | jax.ShapeDtypeStruct):
       out_shardings=(_shardings(plan.state), replicated(plan.mesh)),
     )
     with jax.set_mesh(plan.mesh):
-      return step.trace(plan.state, frozen, plan.batch, key)
+      return step.trace(plan.state, frozen, batch, key)
 
   traced = trace(plan.stage)
   plain = traced if plan.plain is plan.stage else trace(plan.plain)
   return traced.lower(), flops.count(plain.jaxpr.jaxpr)
 
 
+def compile_steps(
+  plan: Plan, key: jax.Array, shares: Mapping[int, Fraction]
+) -> tuple[dict[tuple[int, ...], jax.stages.Compiled], float]:
+  """The compiled step of each bucket, by the shape `t h w c` of its videos, and the operations of a
+  step on average.
+
+  shares: of each bucket that has examples, the share of the batches.
+  """
+  programs, operations = {}, 0.0
+  for bucket, share in shares.items():
+    lowered, count = lower_step(plan, key, plan.examples[bucket])
+    programs[plan.examples[bucket]['video'].shape] = lowered.compile()
+    operations += float(share) * count
+  return programs, operations
+
+
 def lower_between_steps(plan: Plan, key: jax.ShapeDtypeStruct) -> dict[str, jax.stages.Lowered]:
   """The lowered programs that run between steps, by name, for the mesh of the plan."""
   config, mesh, stage, sharding = plan.config, plan.mesh, plan.stage, over_batch(plan.mesh)
   params = merge(plan.state.ema, cast_frozen(plan))
-  clips = with_batch(stage.batch, filled(config.evaluate_batch, mesh))
+  clips = with_batch(plan.largest, filled(config.evaluate_batch, mesh))
   count = videos_at_once(config, mesh)
   keys = jax.ShapeDtypeStruct((count,), key.dtype, sharding=sharding)
   cond = with_sharding(Condition(**with_batch(stage.required_condition, count)), sharding)

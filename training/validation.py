@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from core.sharding import filled, put_batch, replicated, rows
 from core.typing import Float, Int, Key, Params
 from data.fixed import Fixed
+from data.parts import by_bucket
 from data.pipeline import batches
 from diffusion.loss import squared_error
 from diffusion.process import Process
@@ -73,12 +74,20 @@ def fixed_batches(
 ) -> list[dict[str, np.ndarray]]:
   """The batches of all examples, or these `rows` of each: see `batches`.
 
-  The last batch is filled up with the first examples.
+  The last batch of each bucket is filled up with its first examples.
   """
-  with contextlib.closing(
-    batches(examples, encode, keys=stage.batch, batch=batch, seed=0, shuffle=False, rows=rows)
-  ) as data:
-    return list(itertools.islice(data, math.ceil(len(examples) / batch)))
+  options = dict(keys=stage.batch, batch=batch, seed=0, shuffle=False, rows=rows)
+  result = []
+  for source in by_bucket(examples):
+    with contextlib.closing(batches(source, encode, **options)) as data:
+      result += itertools.islice(data, math.ceil(len(source) / batch))
+  return result
+
+
+def example_counts(examples: Fixed, batch: int) -> list[int]:
+  """How many examples each of `fixed_batches` begins with that are in no batch before."""
+  lengths = [len(source) for source in by_bucket(examples)]
+  return [min(batch, n - first) for n in lengths for first in range(0, n, batch)]
 
 
 def evaluation_rows(clips: int, mesh: jax.sharding.Mesh) -> list[int]:
@@ -103,10 +112,11 @@ def make_evaluate(
   fixed: the batches of the examples, of each the rows of this process.
   """
   losses = make_losses(config, stage, mesh)
+  counts = example_counts(validation.examples, config.evaluate_batch)
 
   def evaluate(params: Params) -> dict[str, float]:
     of_batch = lambda number, batch: losses(params, put_batch(batch, mesh), key, number)
-    return {validation.metric: mean_loss(of_batch, fixed, len(validation.examples))}
+    return {validation.metric: mean_loss(of_batch, fixed, counts)}
 
   return evaluate
 
@@ -164,10 +174,13 @@ def make_evaluation(
   return evaluate
 
 
-def mean_loss(losses: Callable[[int, dict], Float[' b']], batches: Sequence[dict], count: int):
-  """The mean over the first `count` examples of `losses(number, batch)`, a float.
+def mean_loss(
+  losses: Callable[[int, dict], Float[' b']], batches: Sequence[dict], counts: Sequence[int]
+) -> float:
+  """The mean of `losses(number, batch)` over the first `counts` examples of each batch.
 
   Batches are evaluated one after the other, so that more of them need no more device memory.
   """
   each = [np.asarray(losses(number, batch)) for number, batch in enumerate(batches)]
-  return float(np.concatenate(each)[:count].mean(dtype=np.float64))
+  each = [losses[:count] for losses, count in zip(each, counts, strict=True)]
+  return float(np.concatenate(each).mean(dtype=np.float64))

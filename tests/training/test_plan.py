@@ -8,7 +8,8 @@ import pytest
 
 from core.params import cast_kernels
 from core.sharding import make_mesh, of_each, put_batch, replicated
-from data.pipeline import batches, open_source
+from data.mixture import open_sources
+from data.pipeline import batches
 from pipelines.stages import open_stage
 from tests.conftest import SMALL
 from text.encoder import open_encoder
@@ -50,7 +51,7 @@ def config():
 @pytest.fixture(scope='module')
 def clips():
   c = config()
-  data = batches(open_source(**c.data), open_encoder(**c.text), seed=0, **c.loader)
+  data = batches(open_sources(**c.data), open_encoder(**c.text), seed=0, **c.loader)
   result = [next(data) for _ in range(STEPS)]
   data.close()
   return result
@@ -74,7 +75,7 @@ def losses(axes, initial, clips):
   )
   shardings = jax.tree.map(lambda x: x.sharding, (plan.state, plan.frozen))
   state, frozen = jax.device_put(initial, shardings)
-  lowered, _ = lower_step(plan, key)
+  lowered, _ = lower_step(plan, key, *plan.examples)
   step = lowered.compile()
   result = []
   for batch in clips:
