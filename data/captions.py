@@ -103,16 +103,19 @@ def parse(entry: object, where: str = '') -> tuple[str, Line]:
   return str(path), Line(text or None, entry.get('split'), entry.get('source_video'), where, label)
 
 
-def described(lines: Mapping[str, Line], template: str) -> dict[str, Line]:
+def described(lines: Mapping[str, Line], template: str) -> Table[str, Line]:
   """The lines with captions made from labels by a template: see `of_label`.
 
   ValueError if the template is not '' and has no `LABEL`.
   """
   require_template(template, '--caption_template')
-  return {
-    file: dataclasses.replace(line, caption=of_label(line.label, template)) if line.label else line
+  return Table(
+    (
+      file,
+      dataclasses.replace(line, caption=of_label(line.label, template)) if line.label else line,
+    )
     for file, line in lines.items()
-  }
+  )
 
 
 def require_template(template: str, name: str) -> None:

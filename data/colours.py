@@ -8,8 +8,14 @@ from jaxtyping import UInt8
 from data import hdr, transforms
 
 # FFmpeg's bilinear filter is widened where a side shrinks, so that it is the filter of
-# `transforms.resample`.  By default its rounding darkens frames, and chroma is not interpolated.
-RESAMPLING = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+# `transforms.resample`.  By default its rounding darkens frames, chroma is not
+# interpolated, and every other chroma value of a frame in RGB is dropped.
+RESAMPLING = (
+  Interpolation.BILINEAR
+  | Interpolation.ACCURATE_RND
+  | Interpolation.FULL_CHR_H_INT
+  | Interpolation.FULL_CHR_H_INP
+)
 
 
 def rgb(

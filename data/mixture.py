@@ -5,19 +5,26 @@ import numbers
 from collections.abc import Sequence
 
 from core.errors import UserError
-from data import pipeline
+from data import named, pipeline
 from data.parts import mixed
 
 Mixture = Sequence  # of the name of each source and its weight
 
 
-def open_sources(source: str, *, mixture: Mixture = (), **options):
+def open_sources(source: str, *, mixture: Mixture = (), caption_template: str = '', **options):
   """The data source called `source`, or a mixture of several.
 
   mixture: `data.mixture` of a config: names of sources with weights.  A source is read as often as
     its weight says, relative to the sum of all weights.
+  caption_template: for sources that are datasets of TFDS; see `named.Named`.
   options: those of `pipeline.open_source`.
   """
+  if caption_template and not any(n.startswith(named.PREFIX) for n in names(source, mixture)):
+    raise UserError(
+      f'Got data.caption_template={caption_template!r}; it is for sources such as tfds:ucf101.  '
+      'data.builder has --caption_template.'
+    )
+  options |= {'caption_template': caption_template}
   opened = [pipeline.open_source(name, **options) for name in names(source, mixture)]
   return mixed(opened, [weight for _, weight in mixture]) if mixture else opened[0]
 

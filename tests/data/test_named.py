@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from data import named, pipeline
+from data import mixture, named, pipeline
 from data.captions import words
 from tests.data.images import noise
 from tests.data.tfds_sets import encoded, write
@@ -147,7 +147,7 @@ def test_images_are_clips_of_one_frame_and_templates_are_for_labels():
   ):
     opened('pairs')
   with pytest.raises(ValueError, match=r'it is for sources such as tfds:ucf101'):
-    pipeline.open_source('synthetic', size=8, frames=1, fps=16.0, caption_template='a')
+    mixture.open_sources('synthetic', size=8, frames=1, fps=16.0, caption_template='a')
 
 
 def test_what_is_not_prepared_is_refused_with_the_command_that_does_it(folder, tmp_path):

@@ -120,8 +120,8 @@ def test_a_clip_is_read_where_frames_of_any_shape_are_cut_from_it(directory, siz
     inside = transforms.resample(stored, *transforms.covering(*stored.shape[1:3], size))
     top, left = (inside.shape[1] - h) // 2, (inside.shape[2] - w) // 2
     want = inside[:, top : top + h, left : left + w].astype(int)
-    # A rotated clip is resized before it is rotated, and values are rounded once between.
-    np.testing.assert_allclose(source[i]['video'], want, atol=1)
+    # FFmpeg resizes as YUV, whose rounding differs; adjacent pixels differ by more than that.
+    np.testing.assert_allclose(source[i]['video'], want, atol=4)
 
 
 def test_where_none_is_large_enough_the_largest_is_reported(directory):
