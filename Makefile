@@ -20,6 +20,8 @@ gallery: $(VENV)/installed ## Every application, on one page: gallery/index.html
 	@$(VENV)/bin/python gallery.py
 
 # Of three processes of pytest, one often waits for what it has started: two cores are kept busy.
+# Threads of BLAS, for which all cores are busy, would cost three times the CPU time by their waiting.
+test: export OPENBLAS_NUM_THREADS := 1
 test: $(VENV)/installed-dev ## Run lint and tests.
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/ruff format --check
