@@ -1,6 +1,7 @@
 """The README and the pages of docs/ say what the code does: commands, options, keys, links."""
 
 import ast
+import functools
 import importlib
 import pathlib
 import re
@@ -25,6 +26,7 @@ def script_of(words):
   return ROOT / (words[1].replace('.', '/') + '.py' if words[0] == '-m' else words[0])
 
 
+@functools.cache
 def flags_of(path: str | pathlib.Path) -> set[str]:
   """The names of the flags which a script defines."""
   calls = [
