@@ -63,6 +63,9 @@ SMALL = TINY | {
   'temporal_attentions': (1,),
 }
 
+# Convolutions alone, for tests of commands and videos, in which any network will do.
+PLAIN = SMALL | {'attention': ('none',), 'temporal_attentions': (0,)}
+
 
 def pytest_collection_modifyitems(items):
   """Puts files of whole commands first and folders of quick files last: the former take longest,

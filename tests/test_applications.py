@@ -16,7 +16,7 @@ from core import video
 from data import transforms
 from data.decode import decode
 from pipelines.checkpoints import Checkpoint
-from tests.conftest import SMALL
+from tests.conftest import PLAIN
 from tests.scripts import call, call_verb, save, save_style, script
 
 RNG = np.random.default_rng(0)
@@ -32,12 +32,12 @@ def models(tmp_path_factory):
   folder = tmp_path_factory.mktemp('runs')
   for name, stage in (('t2v', t2v), ('t2v_masked', t2v_masked)):
     config = stage.get_config('tiny')
-    config.model.update(SMALL)
+    config.model.update(PLAIN)
     config.data.update(frames=FRAMES, size=SIDE)
     config.sampling.update(steps=2, guidance=2.0)
     save(folder / name, config)
   config = ssr.get_config('tiny')
-  config.model.update(SMALL)
+  config.model.update(PLAIN)
   config.sampling.update(steps=2)
   save(folder / 'ssr', config)
   return folder

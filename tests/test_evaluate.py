@@ -14,7 +14,7 @@ from data.synthetic import prompt
 from evaluation import scores
 from evaluation.features import networks
 from evaluation.features.c3d import C3D
-from tests.conftest import SMALL
+from tests.conftest import PLAIN, SMALL
 from tests.raters import two_systems
 from tests.scripts import call, save, save_style, script
 
@@ -48,7 +48,7 @@ def small(tmp_path_factory):
   """A workdir of a model that compiles quickly; its videos are noise."""
   config = t2v.get_config('tiny')
   config.data.update(size=16, frames=16)
-  config.model.update(SMALL)
+  config.model.update(PLAIN)
   config.sampling.steps = 1
   return save(tmp_path_factory.mktemp('small') / 't2v', config)
 

@@ -12,13 +12,13 @@ from core import video
 from data import transforms
 from data.decode import decode
 from pipelines import Pipeline
-from tests.conftest import SMALL
+from tests.conftest import PLAIN
 from tests.scripts import call_verb, save, save_style, script
 
 RNG = np.random.default_rng(0)
 FRAMES, SIDE = 4, 8
 # Frames of the base model have to divide by 2, and those of super-resolution by 4.
-MODEL = SMALL | {'patch': 2}
+MODEL = PLAIN | {'patch': 2}
 
 
 @pytest.fixture(scope='module')

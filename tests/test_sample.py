@@ -17,7 +17,12 @@ from tests.scripts import call, save, script
 from training import checkpoint
 
 ROOT = pathlib.Path(__file__).parents[1]
-FEW = TINY | {'down_units': (0, 0)}  # with resampling, which its temporal factor needs
+# Convolutions alone, but with resampling, which the temporal factor needs.
+FEW = TINY | {
+  'down_units': (0, 0),
+  'attention': ('none', 'none'),
+  'temporal_attentions': (0, 0),
+}
 PROMPT = 'a red circle moving right on a black background'
 
 
@@ -35,7 +40,7 @@ def workdir(tmp_path_factory):
 def ssr_workdir(tmp_path_factory):
   """A model of super-resolution from 16x16 to 32x32, in windows of 4 frames."""
   config = ssr.get_config('tiny')
-  config.model.update(FEW | {'attention': ('none', 'cross')})
+  config.model.update(FEW)
   config.sampling.update(steps=2)
   return save(tmp_path_factory.mktemp('runs') / 'ssr', config)
 

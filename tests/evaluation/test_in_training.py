@@ -11,7 +11,7 @@ from evaluation.in_training import make_scoring
 from evaluation.protocol import flatten
 from pipelines.model import Model
 from pipelines.stages import open_stage
-from tests.conftest import SMALL
+from tests.conftest import PLAIN
 from tests.scripts import save
 from training import checkpoint
 
@@ -20,7 +20,7 @@ from training import checkpoint
 def config():
   config = t2v.get_config('tiny')
   config.data.update(size=16, frames=16)
-  config.model.update(SMALL)
+  config.model.update(PLAIN)
   config.sampling.steps = 1
   config.scores.update(metrics=('motion', 'shapes'), videos=3)
   return config

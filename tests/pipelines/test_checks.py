@@ -14,7 +14,7 @@ from diffusion.sampling import InitialVideo
 from pipelines import Pipeline
 from pipelines.checks import require_condition
 from pipelines.model import Model
-from tests.conftest import SMALL
+from tests.conftest import PLAIN
 from tests.scripts import save
 
 SIDE, FRAMES = 8, 4
@@ -23,7 +23,7 @@ SIDE, FRAMES = 8, 4
 def small(module):
   config = module.get_config('tiny')
   config.data.update(size=SIDE, frames=FRAMES)
-  config.model.update(SMALL)
+  config.model.update(PLAIN)
   config.sampling.update(steps=1)
   return config
 
