@@ -55,11 +55,11 @@ def folder(tmp_path_factory):
   return path
 
 
-def start(folder, name):
+def start(folder, name, changes=CHANGES, **more):
   """Begins the command which trains, or resumes, the run of this name."""
   options = [f'--config.init_from={folder / "t2i"}']
   return runs.start(
-    folder / name, CHANGES | SMALLEST, config='configs/t2v.py:tiny', options=options
+    folder / name, changes | SMALLEST, config='configs/t2v.py:tiny', options=options, **more
   )
 
 
@@ -73,7 +73,8 @@ def uninterrupted(folder):
 
 def test_a_run_that_is_killed_and_stopped_ends_as_one_that_was_not(folder, uninterrupted):
   killed = folder / 'killed'
-  run, at = start(folder, 'killed'), random.randrange(SAVE_EVERY + 1, STEPS // 2)
+  begin = lambda: start(folder, 'killed', CHANGES | {'scores.metrics': ()}, before=NO_SAMPLES)
+  run, at = begin(), random.randrange(SAVE_EVERY + 1, STEPS // 2)
   saved = lambda: any(path.name.isdigit() for path in killed.glob('checkpoints/*'))
   assert runs.wait_until(lambda: saved() and max(runs.losses(killed), default=0) >= at, run)
   runs.kill(run)
@@ -82,14 +83,14 @@ def test_a_run_that_is_killed_and_stopped_ends_as_one_that_was_not(folder, unint
   # All that it needs is in its own workdir.
   shutil.move(folder / 't2i', folder / 'gone')
   try:
-    run = start(folder, 'killed')
+    run = begin()
     assert runs.wait_until(lambda: len(runs.starts(killed)) == 2, run)
     run.send_signal(signal.SIGTERM)
     runs.finished(run, killed)
     stopped = [line['step'] for line in runs.lines(killed) if 'loss' in line][-1]
     message = f'Stopped after step {stopped} of {STEPS}.  What resumes it: '
     assert message in runs.log(killed).read_text()
-    runs.finished(start(folder, 'killed'), killed)
+    runs.finished(begin(), killed)
   finally:
     shutil.move(folder / 'gone', folder / 't2i')
 
@@ -222,7 +223,7 @@ def test_super_resolution_is_trained_in_two_stages(tmp_path):
   }
   image, both = tmp_path / 'ssr_image', tmp_path / 'ssr'
   changes, config = few | {'data.frames': 1}, 'configs/ssr_image.py:tiny'
-  runs.finished(runs.start(image, changes, config=config), image)
+  runs.finished(runs.start(image, changes, config=config, before=NO_SAMPLES), image)
   run = runs.start(both, few, config='configs/ssr.py:tiny', options=[f'--config.init_from={image}'])
   runs.finished(run, both)
 

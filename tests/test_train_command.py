@@ -51,6 +51,13 @@ def train():
     flags.FLAGS[name] = flag
 
 
+@pytest.fixture
+def one_device(monkeypatch):
+  """A run has one device; to shard its programs among 8 takes long to compile."""
+  devices = jax.devices()[:1]
+  monkeypatch.setattr(jax, 'devices', lambda: devices)
+
+
 def test_a_model_goes_on_from_one_that_attends_to_padding_as_it_does(tmp_path):
   paper, tiny = t2i.get_config('paper'), t2i.get_config('tiny')
   paper.text.source = tiny.text.source = str(tmp_path)
@@ -63,8 +70,11 @@ def test_a_model_goes_on_from_one_that_attends_to_padding_as_it_does(tmp_path):
   assert text_settings(paper)['mask_padding'] == text_settings(tiny)['mask_padding']
 
 
-def test_a_run_on_clips_says_what_its_evaluation_loss_is_of(train, tmp_path, capsys):
+def test_a_run_on_clips_says_what_its_evaluation_loss_is_of(
+  train, one_device, monkeypatch, tmp_path, capsys
+):
   """Which also chooses the checkpoint that stays.  Of held-out clips, and where there are none."""
+  monkeypatch.setattr(train, 'make_write_samples', lambda *args: lambda params, step: None)
   contents = encoded(numbered(8), np.arange(8) * 100)
   (tmp_path / 'a.mkv').write_bytes(contents)
   clips = [dataset.Clip('a.mkv', f'film {i}', 'train', decode.probe(contents)) for i in range(5)]
@@ -125,7 +135,7 @@ def test_a_wrong_config_is_refused_before_anything_is_made(train, tmp_path, chan
   assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_has_frames_of_any_shape(train, monkeypatch, tmp_path):
+def test_a_run_has_frames_of_any_shape(train, one_device, monkeypatch, tmp_path):
   configs, workdir = [], tmp_path / 'run'
   monkeypatch.setattr(train, 'run', lambda config, workdir: configs.append(config))
   size = '--config.data.size=(8, 12)'

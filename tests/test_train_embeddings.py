@@ -56,6 +56,7 @@ def configured(inputs, stage=t2i):
   config.update_from_flattened_dict(
     SMALLEST | {f'text.{key}': value for key, value in TEXT.items()}
   )
+  config.model.attention = ('joint',)  # to the tokens of the text
   config.update(steps=2, save_every=0, evaluate_every=0, drop_text=0.5, sample_prompts=PROMPTS)
   config.data.update(source=str(inputs / 'set'), frames=1, fps=10.0)
   config.scores.metrics = ()
