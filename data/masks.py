@@ -103,6 +103,7 @@ class Masked:
         f'Got frequencies of masks {dict(mix)}; allowed are 0 or more, and not all 0.'
       )
     self._source, self._names = source, sorted(mix)
+    self.left_out = getattr(source, 'left_out', '')
     self._probabilities = frequencies / frequencies.sum()
 
   def __len__(self) -> int:

@@ -74,7 +74,7 @@ def traced(stage, scale):
 @functools.cache
 def first_video(**data):
   """The shape of the first video of a data source."""
-  return open_source(**data)[0]['video'].shape
+  return open_sources(**data)[0]['video'].shape
 
 
 def shapes(stage, scale):

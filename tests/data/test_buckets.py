@@ -73,9 +73,13 @@ def test_a_clip_that_would_be_enlarged_is_refused(directory):
     opened(directory, min_side=99)
 
 
-def test_clips_that_are_shorter_than_all_buckets_are_refused(directory):
-  with pytest.raises(ValueError, match=r'Got 4 frames at 10 a second; the .* allows 1'):
-    opened(directory, buckets=BUCKETS[:4])
+def test_clips_that_are_shorter_than_all_buckets_are_left_out(directory):
+  source = opened(directory, buckets=BUCKETS[:4])
+  captions = {source[i]['caption'] for i in range(len(source))}
+  assert captions == {*WANT} - {'picture'}
+  assert source.left_out == '2 clips are left out: 2 have fewer than 4 frames.'
+  with pytest.raises(ValueError, match=r'none of the 7 clips .* is as long: allowed are 1..12'):
+    opened(directory, buckets=((13, 8, 8), (20, 8, 8)))
 
 
 def test_a_dataset_without_lengths_is_refused(directory, tmp_path):
@@ -150,7 +154,7 @@ def test_a_mixture_has_the_clips_of_its_sources_in_the_buckets_of_all(directory)
     ('synthetic', (('b', 0.0),), 'allowed are names of sources with weights above 0'),
     ('synthetic', (('b', math.inf),), 'allowed are names of sources with weights above 0'),
     ('synthetic', ((1, 1.0),), 'allowed are names of sources with weights above 0'),
-    ('synthetic', (('none', 1.0),), "Got the source 'none'; allowed are 'synthetic' and a folder"),
+    ('synthetic', (('none', 1.0),), "Got the source 'none'; allowed are 'synthetic', a folder"),
   ],
 )
 def test_what_is_no_mixture_is_refused(source, mixture, message):

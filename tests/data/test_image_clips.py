@@ -7,7 +7,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from data import dataset, decode, filters, pictures, pipeline
+from data import dataset, decode, filters, parts, pictures, pipeline
 from data.captions import Line
 from tests.data.images import noise
 from tests.data.images import written as drawn
@@ -118,21 +118,19 @@ def test_clips_that_are_too_short_are_left_out(made):
   )  # fmt: skip
   captions = lambda source: {source[i]['caption'] for i in range(len(source))}
   assert len(open_(frames=1)) == len(open_(frames=1, fps=1000.0)) == 8
-  assert pipeline.left_out(open_(frames=1)) == ''
+  assert parts.left_out(open_(frames=1)) == []
   for frames in (2, 30):
     source = open_(frames=frames)
     assert captions(source) == {'film moving.gif', 'film video.mkv'}
     assert all(source[i]['video'].shape == (frames, 16, 16, 3) for i in range(2))
-    assert pipeline.left_out(source) == (
-      f'6 clips are left out: 6 have fewer than {frames} frames.'
-    )
+    assert parts.left_out(source) == [f'6 clips are left out: 6 have fewer than {frames} frames.']
   # A clip that is left out for its length is never enlarged, however small it is.
   assert len(open_(frames=30, size=48)) == 2
   with pytest.raises(ValueError, match=r'5 of the 8 clips .* would be enlarged'):
     open_(frames=1, size=25)
   source = open_(frames=1, size=48, min_side=48)
   assert captions(source) == {'film moving.gif', 'film video.mkv', 'film upright.jpg'}
-  assert pipeline.left_out(source) == ('5 clips are left out: 5 are smaller than data.min_side=48.')
+  assert parts.left_out(source) == ['5 clips are left out: 5 are smaller than data.min_side=48.']
   with pytest.raises(ValueError, match=r'none of the 2 clips of .* that are long enough is as lar'):
     open_(frames=30, size=49)
   with pytest.raises(

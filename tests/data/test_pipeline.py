@@ -271,7 +271,7 @@ def test_workers_are_added_up_to_the_cores_without_a_change_of_the_batches(monke
       pass
 
   monkeypatch.setattr(pipeline.os, 'cpu_count', lambda: 3)
-  batches = pipeline._Batches(Iterator, -1)
+  batches = pipeline._Batches(Iterator, -1, {})
   taken = [next(batches), next(batches)]
   added = [batches.add_workers()]
   taken += [next(batches), next(batches)]
@@ -279,4 +279,4 @@ def test_workers_are_added_up_to_the_cores_without_a_change_of_the_batches(monke
   assert [batch['number'] for batch in [*taken, next(batches)]] == [0, 1, 2, 3, 4]
   assert added == [2, 3, 0]
   assert started == [(0, 1), (2, 2), (4, 3)]
-  assert pipeline._Batches(Iterator, 2).add_workers() == 0  # the user chose
+  assert pipeline._Batches(Iterator, 2, {}).add_workers() == 0  # the user chose
