@@ -69,8 +69,8 @@ def save_style(path, workdir, descriptor):
 
 @contextlib.contextmanager
 def script(name):
-  """The script `sample` or `evaluate`; its flags, of which other scripts have some too, are gone
-  afterwards."""
+  """The script `sample`, `evaluate` or `train`; its flags, of which other scripts have some too,
+  are gone afterwards."""
   defined = re.findall(r"DEFINE_\w+\(\s*'(\w+)'", (command.ROOT / f'{name}.py').read_text())
   others = {flag: flags.FLAGS[flag] for flag in defined if flag in flags.FLAGS}
   for flag in others:
@@ -99,6 +99,12 @@ def call(script, *argv, terminal=False) -> tuple[int, str, str]:
   With `terminal`, stderr is one and gets the progress bars.  Programs that move a bar cannot be
   cached by XLA, so each of them is compiled again.
   """
+  run = lambda: command.run_verb(script.VERBS, script.__doc__)
+  return called(script, run, *argv, terminal=terminal)
+
+
+def called(script, run, *argv, terminal=False) -> tuple[int, str, str]:
+  """The same of `run()`, which reads the flags of the script."""
   out, err = io.StringIO(), Terminal() if terminal else io.StringIO()
   with (
     mock.patch.object(sys, 'argv', [script.__file__, *map(str, argv)]),
@@ -107,7 +113,7 @@ def call(script, *argv, terminal=False) -> tuple[int, str, str]:
     contextlib.redirect_stderr(err),
     pytest.raises(SystemExit) as exit,
   ):
-    command.run_verb(script.VERBS, script.__doc__)
+    run()
   return exit.value.code or 0, out.getvalue(), err.getvalue()
 
 

@@ -18,6 +18,7 @@ from core.params import names
 from core.sharding import make_mesh
 from data.decode import decode
 from pipelines.stages import open_stage
+from tests.scripts import call, called, script
 from training import checkpoint
 from training.plan import initialise, make_plan
 
@@ -43,23 +44,29 @@ def pipeline(folder, unet):
   return folder
 
 
-def run(*words):
-  line = [sys.executable, *map(str, words)]
-  done = subprocess.run(line, cwd=command.ROOT, capture_output=True, text=True, check=False)
-  return done.returncode, done.stdout, done.stderr
-
-
 @pytest.fixture(scope='module')
 def imported(tmp_path_factory):
   folder = tmp_path_factory.mktemp('if')
   pipeline(folder / 'IF', 'if_i')
-  code, out, err = run('convert.py', f'--from={folder}/IF', f'--out={folder}/image')
-  assert code == 0, err
-  assert 'parameters' in out
+  line = [sys.executable, 'convert.py', f'--from={folder}/IF', f'--out={folder}/image']
+  done = subprocess.run(line, cwd=command.ROOT, capture_output=True, text=True, check=False)
+  assert done.returncode == 0, done.stderr
+  assert 'parameters' in done.stdout
   return folder
 
 
-def test_an_imported_pipeline_becomes_a_video_model_that_makes_videos(imported):
+@pytest.fixture
+def train(monkeypatch):
+  """Calls `train.py` in this process, without samples; returns the exit status and stderr."""
+  monkeypatch.chdir(command.ROOT)
+  monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', jax.config.jax_compilation_cache_dir)
+  with script('train') as module:
+    # `sample.py` generates a video after it; to compile twice what does that takes long.
+    monkeypatch.setattr(module, 'make_write_samples', lambda *args: lambda params, step: None)
+    yield lambda *argv: called(module, lambda: command.run(module.main), *argv)[::2]
+
+
+def test_an_imported_pipeline_becomes_a_video_model_that_makes_videos(imported, train):
   image, video = imported / 'image', imported / 'video'
   config = checkpoint.load_config(image)
   assert config.text.source == str(image / 'text')
@@ -68,8 +75,8 @@ def test_an_imported_pipeline_becomes_a_video_model_that_makes_videos(imported):
     'schedule': 'discrete_cosine', 'shift': 0.0, 'prediction': 'eps', 'sampler': 'ddpm_learned',
     'steps': 100, 'guidance': 7.0, 'spacing': 'leading', 'threshold': 'dynamic_if',
   }  # fmt: skip
-  train = (
-    'train.py', '--config=configs/t2v.py:if_m', f'--workdir={video}',
+  argv = (
+    '--config=configs/t2v.py:if_m', f'--workdir={video}',
     f'--config.init_from={image}', '--config.text.width=16', '--config.text.dtype=float32',
     *(f'--config.model.{key}={value}' for key, value in SMALLER.items()),
     '--config.data.size=8', '--config.data.frames=4', '--config.loader.batch=2',
@@ -77,13 +84,13 @@ def test_an_imported_pipeline_becomes_a_video_model_that_makes_videos(imported):
     '--config.log_every=2', '--config.sampling.steps=2', '--config.optim.warmup=1',
     "--config.sample_prompts=('a red circle',)",
   )  # fmt: skip
-  code, _, err = run(*train)
+  code, err = train(*argv)
   assert code == 2
   assert f'needs --config.text.source={image}/text' in err
   assert not video.exists()
 
   relative = os.path.relpath(image / 'text', command.ROOT)
-  code, _, err = run(*train, f'--config.text.source={relative}')
+  code, err = train(*argv, f'--config.text.source={relative}')
   assert code == 0, err
   entries = [json.loads(s) for s in (video / 'metrics.jsonl').read_text().splitlines()]
   losses = [entry['loss'] for entry in entries if 'loss' in entry]
@@ -96,8 +103,11 @@ def test_an_imported_pipeline_becomes_a_video_model_that_makes_videos(imported):
   for name, value in names(before).items():
     np.testing.assert_allclose(names(after)[name], value, atol=1e-6, err_msg=name)
 
-  code, _, err = run('sample.py', f'--workdir={video}', '--base_only', '--prompt=a red circle',
-                     f'--output={imported}/out.mp4')  # fmt: skip
+  output = f'--output={imported}/out.mp4'
+  with script('sample') as sample:
+    code, _, err = call(
+      sample, f'--workdir={video}', '--base_only', '--prompt=a red circle', output
+    )
   assert code == 0, err
   assert decode(imported / 'out.mp4').shape == (4, 8, 8, 3)
 
