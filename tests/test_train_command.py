@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import importlib
+import io
 import re
 import signal
 import sys
@@ -24,6 +25,7 @@ from pipelines import Pipeline
 from pipelines.stages import open_stage
 from tests.chips import devices_of
 from tests.data.videos import encoded, numbered
+from tests.scripts import script
 from tests.tiny_run import SMALLEST, changed
 from training.batches import open_batches
 from training.phases import Clock
@@ -35,6 +37,7 @@ FLAGS = (
   'config', 'workdir', 'coordinator', 'num_processes', 'process_id', 'start_over', 'compile_for',
   'output',
 )  # fmt: skip
+WIDE = (8, 12)
 
 
 @pytest.fixture
@@ -51,13 +54,6 @@ def train():
     flags.FLAGS[name] = flag
 
 
-@pytest.fixture
-def one_device(monkeypatch):
-  """A run has one device; to shard its programs among 8 takes long to compile."""
-  devices = jax.devices()[:1]
-  monkeypatch.setattr(jax, 'devices', lambda: devices)
-
-
 def test_a_model_goes_on_from_one_that_attends_to_padding_as_it_does(tmp_path):
   paper, tiny = t2i.get_config('paper'), t2i.get_config('tiny')
   paper.text.source = tiny.text.source = str(tmp_path)
@@ -70,35 +66,51 @@ def test_a_model_goes_on_from_one_that_attends_to_padding_as_it_does(tmp_path):
   assert text_settings(paper)['mask_padding'] == text_settings(tiny)['mask_padding']
 
 
-def test_a_run_on_clips_says_what_its_evaluation_loss_is_of(
-  train, one_device, monkeypatch, tmp_path, capsys
-):
-  """Which also chooses the checkpoint that stays.  Of held-out clips, and where there are none."""
-  monkeypatch.setattr(train, 'make_write_samples', lambda *args: lambda params, step: None)
+@pytest.fixture(scope='module')
+def runs_on_clips(tmp_path_factory):
+  """Two runs on wide frames of clips, without and with held-out clips, in `run one` and `run both`
+  of a folder; the latter has samples.  The folder, and what each of them printed."""
+  folder, printed = tmp_path_factory.mktemp('clips'), {}
   contents = encoded(numbered(8), np.arange(8) * 100)
-  (tmp_path / 'a.mkv').write_bytes(contents)
+  (folder / 'a.mkv').write_bytes(contents)
   clips = [dataset.Clip('a.mkv', f'film {i}', 'train', decode.probe(contents)) for i in range(5)]
   held_out = [dataclasses.replace(clip, split='validation') for clip in clips[:3]]
-  for name, some_clips in (('one', clips), ('both', [*clips, *held_out])):
-    dataset.write(tmp_path, some_clips, tmp_path / name, shards=None)
   config = changed(t2i.get_config('tiny'))
   config.update_from_flattened_dict(SMALLEST)
   few = {'steps': 2, 'evaluate_every': 1, 'save_every': 1, 'keep': 1, 'keep_best': 1}
   few |= {'evaluate_batch': 8, 'loader.batch': 8, 'data.frames': 1, 'data.fps': 10.0}
-  config.update_from_flattened_dict(few | {'scores.metrics': ()})
-  for name, metric, words in (
+  config.update_from_flattened_dict(few | {'data.size': WIDE, 'scores.metrics': ()})
+  for name, some_clips in (('one', clips), ('both', [*clips, *held_out])):
+    dataset.write(folder, some_clips, folder / name, shards=None)
+    config.data.source = str(folder / name)
+    output = io.StringIO()
+    with script('train') as train, pytest.MonkeyPatch.context() as patch:
+      if name == 'one':
+        patch.setattr(train, 'make_write_samples', lambda *args: lambda params, step: None)
+      patch.setattr(sys, 'stderr', output)
+      train.train(config, folder / f'run {name}', Clock())
+    printed[name] = output.getvalue()
+  return folder, printed
+
+
+@pytest.mark.parametrize(
+  ('name', 'metric', 'words'),
+  [
     ('one', 'evaluation_loss_on_training_data', '5 clips of {} that are trained on: it has no'),
     ('both', 'evaluation_loss', '3 clips of the split validation of {}'),
-  ):
-    config.data.source, workdir = str(tmp_path / name), tmp_path / f'run {name}'
-    train.train(config, workdir, Clock())
-    evaluations = [line for line in runs.lines(workdir) if any('evaluation' in key for key in line)]
-    assert [line['step'] for line in evaluations] == [0, 1, 2]
-    losses = [line[metric] for line in evaluations]
-    kept = {int(path.name) for path in (workdir / 'checkpoints').iterdir()}
-    assert kept == {2, 1 + int(np.argmin(losses[1:]))}
-    output = f'5 examples to train on; {metric} is of {words.format(config.data.source)}'
-    assert output in capsys.readouterr().err
+  ],
+)
+def test_a_run_on_clips_says_what_its_evaluation_loss_is_of(runs_on_clips, name, metric, words):
+  """Which also chooses the checkpoint that stays."""
+  folder, printed = runs_on_clips
+  workdir = folder / f'run {name}'
+  evaluations = [line for line in runs.lines(workdir) if any('evaluation' in key for key in line)]
+  assert [line['step'] for line in evaluations] == [0, 1, 2]
+  losses = [line[metric] for line in evaluations]
+  kept = {int(path.name) for path in (workdir / 'checkpoints').iterdir()}
+  assert kept == {2, 1 + int(np.argmin(losses[1:]))}
+  output = f'5 examples to train on; {metric} is of {words.format(folder / name)}'
+  assert output in printed[name]
 
 
 @pytest.mark.parametrize(
@@ -135,24 +147,22 @@ def test_a_wrong_config_is_refused_before_anything_is_made(train, tmp_path, chan
   assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_has_frames_of_any_shape(train, one_device, monkeypatch, tmp_path):
+def test_the_command_takes_frames_of_any_shape(train, monkeypatch, tmp_path):
   configs, workdir = [], tmp_path / 'run'
   monkeypatch.setattr(train, 'run', lambda config, workdir: configs.append(config))
-  size = '--config.data.size=(8, 12)'
+  size = f'--config.data.size={WIDE}'
   argv = ['train.py', '--config=configs/t2i.py:tiny', f'--workdir={workdir}', size]
   monkeypatch.setattr(sys, 'argv', argv)
   with flagsaver.flagsaver(), contextlib.suppress(SystemExit):
     command.run(train.main)
   [config] = configs
-  assert config.data.size == (8, 12)
-  with config.unlocked():
-    changed(config).update_from_flattened_dict(SMALLEST)
-  few = {'steps': 1, 'evaluate_every': 0, 'loader.batch': 8, 'evaluate_batch': 8}
-  few |= {'data.frames': 1, 'data.size': (8, 12), 'scores.metrics': ()}
-  config.update_from_flattened_dict(few)
-  train.train(config, workdir, Clock())
-  assert {np.asarray(Image.open(file)).shape for file in workdir.rglob('*.png')} == {(8, 12, 3)}
-  assert Pipeline.load(workdir, steps=1).size == (8, 12)
+  assert config.data.size == WIDE
+
+
+def test_samples_and_models_of_a_run_have_its_frames(runs_on_clips):
+  workdir = runs_on_clips[0] / 'run both'
+  assert {np.asarray(Image.open(file)).shape for file in workdir.rglob('*.png')} == {(*WIDE, 3)}
+  assert Pipeline.load(workdir, steps=1).size == WIDE
 
 
 @pytest.mark.parametrize('stage', ['t2v', 't2v_masked', 'ssr'])
