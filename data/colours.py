@@ -1,8 +1,11 @@
 """Decoded frames as 8-bit RGB of any size."""
 
+import collections
+import threading
+
 import av
 import numpy as np
-from av.video.reformatter import Interpolation
+from av.video.reformatter import Interpolation, VideoReformatter
 from jaxtyping import UInt8
 
 from data import hdr, transforms
@@ -16,6 +19,7 @@ RESAMPLING = (
   | Interpolation.FULL_CHR_H_INT
   | Interpolation.FULL_CHR_H_INP
 )
+_own = threading.local()  # the prepared conversions of each thread, one for each format
 
 
 def rgb(
@@ -40,14 +44,24 @@ def rgb(
 
 
 def _converted(image, pixels: str, height: int, width: int, interpolation: int) -> np.ndarray:
-  # One thread: each frame would otherwise keep as many as the machine has cores, until it is freed.
   if (height, width) == (image.height, image.width):
-    return image.to_ndarray(format=pixels, threads=1)
+    return _as(pixels, image).to_ndarray()
+  shape = dict(height=height, width=width, interpolation=interpolation)
   if pixels == 'rgb24' and interpolation & Interpolation.FULL_CHR_H_INT:
-    pixels = 'gbrp'  # the same values in half the time; `to_ndarray` puts them in order
-  return image.to_ndarray(
-    format=pixels, height=height, width=width, interpolation=interpolation, threads=1
-  )
+    # Planes are resized to the same values in half the time, and then put in order.
+    return _as('rgb24', _as('gbrp', image, **shape)).to_ndarray()
+  return _as(pixels, image, **shape).to_ndarray()
+
+
+def _as(pixels: str, image: av.VideoFrame, **shape: int) -> av.VideoFrame:
+  """The frame in another format of pixels, converted as the previous one of this thread was.
+
+  FFmpeg takes longer to prepare a conversion than to convert a small frame, and prepares a new one
+  only if a frame differs in size, format or colours from the one before it.
+  """
+  reformatters = _own.__dict__.setdefault('reformatters', collections.defaultdict(VideoReformatter))
+  # One thread: FFmpeg would otherwise start and keep as many as the machine has cores.
+  return reformatters[pixels].reformat(image, format=pixels, threads=1, **shape)
 
 
 def _has_alpha(pixels: av.VideoFormat) -> bool:
