@@ -5,9 +5,9 @@ import itertools
 import av
 import numpy as np
 import pytest
-from av.video.reformatter import ColorRange
+from av.video.reformatter import ColorRange, VideoReformatter
 
-from data import decode
+from data import colours, decode
 
 # ISO/IEC 23091-2, table 4: the number of each matrix, with its weights of red and blue in luma.
 # What is not specified (2) is taken for BT.601, as FFmpeg does at any size.
@@ -68,3 +68,32 @@ def test_colours_are_those_that_were_coded(matrix):
     assert len(result) == 3
     middle = result[:, SIDE // 2, SIDE // 2 :: SIDE].astype(int)
     np.testing.assert_allclose(middle, np.broadcast_to(COLOURS, middle.shape), atol=3)
+
+
+def frame_of_noise(rng, pixels, matrix, color_range, height, width):
+  frame = av.VideoFrame(width, height, pixels)
+  frame.colorspace, frame.color_range = matrix, color_range
+  for plane in frame.planes:
+    plane.update(rng.bytes(plane.buffer_size))
+  return frame
+
+
+def converted_alone(frame, height, width):
+  """The frame in RGB by a conversion that FFmpeg prepares for it alone."""
+  shape = dict(height=height, width=width, interpolation=colours.RESAMPLING)
+  if (height, width) == (frame.height, frame.width):
+    return VideoReformatter().reformat(frame, format='rgb24', threads=1).to_ndarray()
+  return VideoReformatter().reformat(frame, format='gbrp', threads=1, **shape).to_ndarray()
+
+
+def test_the_frame_before_does_not_change_the_colours():
+  rng = np.random.default_rng(0)
+  kinds = itertools.product(
+    ('yuv420p', 'yuv422p', 'rgb24'), (1, 6), (ColorRange.MPEG, ColorRange.JPEG), (24, 32)
+  )
+  cases = [(*kind, 40, *shown) for kind in kinds for shown in ((kind[-1], 40), (12, 20), (17, 31))]
+  for number in rng.permutation(len(cases)):
+    *kind, height, width = cases[number]
+    frame = frame_of_noise(rng, *kind)
+    expected = converted_alone(frame, height, width)
+    np.testing.assert_array_equal(colours.rgb(frame, height, width), expected)
