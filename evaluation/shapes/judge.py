@@ -192,8 +192,15 @@ def _turns(z) -> float:
 
 
 def _shape(cover) -> str:
-  """The shape whose templates overlap most, at the best angle, with the frames of largest area."""
-  largest = np.argsort(cover.sum((1, 2)))[-max(1, len(cover) // 4) :][::-3]
+  """The shape whose templates overlap most, at the best angle, with the frames of largest area.
+
+  `NONE` if no frame has a shape.
+  """
+  areas = cover.sum((1, 2))
+  largest = np.argsort(areas)[-max(1, len(cover) // 4) :][::-3]
+  largest = largest[areas[largest] > 0]  # a shape may be seen in few frames
+  if not len(largest):
+    return NONE
   patches = np.stack([_patch(cover[i]) for i in largest])
   scores = {name: _overlap(patches, _templates(name)).max(-1).mean() for name in synthetic.SHAPES}
   return max(scores, key=scores.get)

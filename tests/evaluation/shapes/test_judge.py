@@ -118,3 +118,12 @@ def test_a_shape_which_vanishes_has_no_motion():
   video[30:50] = 0
   verdict = judge(video)
   assert (verdict.colour, verdict.motion) == ('red', NONE)
+
+
+def test_a_shape_that_is_seen_in_few_frames_is_judged_by_these():
+  clip = synthetic.clip(0, size=32, frames=16, fps=16 / 5, seed=0)
+  video = np.broadcast_to(clip['video'][0, 0, 0], clip['video'].shape).copy()
+  video[:3] = clip['video'][:3]
+  verdict = judge(video)
+  assert (verdict.colour, verdict.shape) == (clip['facts'].colour, clip['facts'].shape)
+  assert verdict.motion == NONE
