@@ -40,7 +40,7 @@ def condition_on_text(key: Key, x0: Video, batch: dict) -> Condition:
 
 def pixels(video) -> Video:
   """uint8 frames as float32 in [-1, 1]."""
-  return video.astype(jnp.float32) / 127.5 - 1
+  return jnp.asarray(video, jnp.float32) / 127.5 - 1
 
 
 def make_step(
