@@ -56,10 +56,10 @@ def test_a_model_that_cannot_be_read_is_one_line(tmp_path, monkeypatch, gone):
   checkpoint.save_config(tmp_path, ConfigDict(CONFIG))
   read, path = arrays.read, tmp_path / 'checkpoints/1'
 
-  def removed(*args):
+  def removed(*args, **options):
     target = path / gone
     shutil.rmtree(target) if target.is_dir() else target.unlink()
-    return read(*args)
+    return read(*args, **options)
 
   monkeypatch.setattr(arrays, 'read', removed)
   with pytest.raises(ValueError, match=r'^The model in|was removed while') as error:
