@@ -222,7 +222,7 @@ def test_beam_gives_the_same_bits_and_decodes_no_finished_file_again(videos, tmp
   expected = built(videos, LINES, tmp_path / 'processes', **OPTIONS)
   files = []
 
-  def calls(call, jobs, workers):
+  def calls(call, jobs, *_):
     """The results of two files, here in this process, and then the end of the pipeline."""
     for job in jobs:
       files.append(job)
@@ -237,9 +237,9 @@ def test_beam_gives_the_same_bits_and_decodes_no_finished_file_again(videos, tmp
   assert len([*(tmp_path / 'out.parts' / 'beam').glob('??/*')]) == 2
   assert len(files) == 3
 
-  def counted(call, jobs, workers):
+  def counted(call, jobs, *options):
     files.extend(jobs)
-    return original(call, jobs, workers)
+    return original(call, jobs, *options)
 
   original = processes.results
   monkeypatch.setattr(processes, 'results', counted)
