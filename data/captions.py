@@ -88,16 +88,19 @@ def parse(entry: object, where: str = '') -> tuple[str, Line]:
   entry = {NAMED[key]: value for key, value in entry.items() if key in NAMED} | entry
   if 'file' not in entry:
     raise UserError('no "file"')
+  entry = {key: value for key, value in entry.items() if value is not None or key == 'file'}
   for key in (key for key in KEYS if key in entry):
-    if not isinstance(entry[key], str) and not (entry[key] is None and key in ('caption', 'label')):
+    if not isinstance(entry[key], str):
       raise UserError(f'got "{key}": {json.dumps(entry[key], default=str)[:40]}')
     if key != 'file':  # the name of a file may contain bytes that are not UTF-8
-      unicode.require(entry[key] or '')
+      unicode.require(entry[key])
   path = pathlib.PurePosixPath(entry['file'])
   if path.is_absolute() or '..' in path.parts or not path.parts:
     raise UserError(f'got the file {entry["file"]!r}, which is not below the folder')
   if 'split' in entry and not re.fullmatch('[a-z][a-z0-9_]*', entry['split']):
     raise UserError(f'got the split {entry["split"]!r}, which is no lower-case name')
+  if entry.get('split') == 'all':  # TFDS's name for all splits together
+    raise UserError("got the split 'all'; any other lower-case name is allowed")
   text, label = caption(entry), entry.get('label') or ''
   label = '' if (entry.get('caption') or '').strip() else label
   return str(path), Line(text or None, entry.get('split'), entry.get('source_video'), where, label)

@@ -31,8 +31,8 @@ BROKEN, ENCODING, DUPLICATE = 'broken line', 'bad encoding', 'duplicate'
 # The other kinds of faults, by the reason why `captions.match` can't use a line.
 UNUSABLE = {captions.MISSING: 'missing file', captions.BLANK: 'no caption'}
 ALLOWED = (
-  'allowed is one entry for each file, with texts "file", "caption" or "label" (or null) '
-  'and perhaps "split" and "source_video"'
+  'allowed is one entry for each file, with texts "file", "caption" or "label" and perhaps '
+  '"split" and "source_video", or null in place of any but "file"'
 )
 _BAD_BYTE = re.compile('[\udc80-\udcff]')  # as Python decodes a byte that is not UTF-8
 

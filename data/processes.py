@@ -96,7 +96,7 @@ def _outcome(worker: _Worker, ready: bool, seconds: float) -> tuple | Lost | Non
   if ready:
     try:
       received = worker.pipe.recv()
-    except (EOFError, ConnectionError):
+    except (EOFError, OSError):  # OSError where it is killed while it sends
       return Lost('crashes the process')
     if received != _BEGUN:
       return received

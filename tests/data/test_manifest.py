@@ -25,7 +25,7 @@ def test_a_caption_comes_first_and_the_words_of_a_label_stand_in_for_it(tmp_path
     {'file': 'b/b.avi', 'caption': None, 'label': 'UCF101:ApplyEyeMakeup', 'split': 'test'},
     b'',
     {'file': 'c.gif', 'label': 'shake_hands', 'source': 'ignored'},
-    {'file': 'd.gif', 'caption': ' ', 'label': None, 'source_video': 'a film'},
+    {'file': 'd.gif', 'caption': ' ', 'label': None, 'source_video': 'a film', 'split': None},
   )
   assert listed.lines == {
     'a.mp4': Line('a dog', None),
@@ -56,7 +56,8 @@ GOOD = {'file': 'a.mp4', 'caption': 'a dog'}
     ({'caption': 'a dog'}, 'broken line', 'no "file"'),
     ({'file': None, 'caption': 'a dog'}, 'broken line', 'got "file": null'),
     ({'file': 'b.mp4', 'caption': 3}, 'broken line', 'got "caption": 3'),
-    ({'file': 'b.mp4', 'split': None}, 'broken line', 'got "split": null'),
+    ({'file': 'b.mp4', 'caption': 'a', 'split': 3}, 'broken line', 'got "split": 3'),
+    ({'file': 'b.mp4', 'caption': 'a', 'split': 'all'}, 'broken line', "got the split 'all'"),
     ({'file': 'b.mp4', 'source_video': 7}, 'broken line', 'got "source_video": 7'),
     ({'file': 'b.mp4', 'split': '../x'}, 'broken line', "got the split '../x'"),
     ({'file': '../b.mp4', 'caption': 'a dog'}, 'broken line', "got the file '../b.mp4', which is"),
