@@ -31,8 +31,9 @@ FORMAT = 'array_record'
 
 
 def splits(source: str) -> list[str]:
-  """The sorted names of the splits of a dataset."""
-  return sorted(_builder(source).info.splits)
+  """The sorted names of the splits of a dataset; the only one of a dataset is 'train'."""
+  names = sorted(_builder(source).info.splits)
+  return names if len(names) > 1 else ['train']
 
 
 class Named:

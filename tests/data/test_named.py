@@ -119,7 +119,8 @@ def test_small_clips_are_left_out_or_refused():
 def test_grey_frames_are_in_three_channels_and_the_only_split_is_trained_on():
   digits = {'size': 64, 'caption_template': 'two moving digits'}
   source = opened('moving_mnist', frames=20, **digits)
-  assert pipeline.splits('tfds:moving_mnist') == ['test']
+  # Otherwise a set whose only split is 'validation' would be evaluated on what it trains on.
+  assert pipeline.splits('tfds:moving_mnist') == ['train']
   for i, clip in enumerate(DIGITS):
     np.testing.assert_array_equal(source[i]['video'], np.repeat(clip, 3, -1))
     assert source[i]['caption'] == 'two moving digits'
