@@ -40,10 +40,16 @@ def read(videos: pathlib.Path, *, blank: bool = False) -> manifest.Manifest:
   present = Table((name, None) for name in names)
   if listed := [file for file in present if pathlib.PurePosixPath(file).name in METADATA]:
     return _metadata(videos, listed)
-  beside = manifest.beside(videos, blank=blank)
-  matched = beside.lines or any(fault.kind != UNMATCHED for fault in beside.faults)
-  lines = {} if matched else _labels(present, beside.sidecars)
-  return manifest.Manifest(lines, name='the names of folders') if lines else beside
+  result = manifest.beside(videos)
+  matched = result.lines or any(fault.kind != UNMATCHED for fault in result.faults)
+  sidecars = result.sidecars
+  if not matched and (lines := _labels(present, sidecars)):
+    result = manifest.Manifest(lines, name='the names of folders')
+  for file in present if blank else ():
+    if file not in sidecars and file not in result.lines:
+      split = None if matched else _split(file)
+      result.lines[file] = captions.Line(None, split, where=unicode.escaped(file))
+  return result
 
 
 def _metadata(videos: pathlib.Path, listed: Collection[str]) -> manifest.Manifest:

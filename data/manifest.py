@@ -13,7 +13,6 @@ import collections
 import csv
 import dataclasses
 import io
-import itertools
 import json
 import pathlib
 import re
@@ -78,13 +77,11 @@ def read(path: pathlib.Path) -> Manifest:
   return dataclasses.replace(_collected(entries), name=path.name)
 
 
-def beside(videos: pathlib.Path, *, blank: bool = False) -> Manifest:
+def beside(videos: pathlib.Path) -> Manifest:
   """The captions in files beside the videos: for `a/clip.mp4`, in `a/clip.txt` or `a/clip.json`.
 
   The .txt file has the caption, the .json file an object as in `captions.parse` without `file`.
   If several files have the same one, they have one source video.
-
-  blank: whether videos without such a file have lines, without captions.
   """
   if not videos.is_dir():
     raise UserError(f'There is no folder {videos}; --videos is a folder of video files.')
@@ -111,10 +108,6 @@ def beside(videos: pathlib.Path, *, blank: bool = False) -> Manifest:
         if fault := _add(lines, place, of_file):
           faults.append(fault)
           break  # it is that of the others, too
-  if blank:
-    for file in itertools.chain.from_iterable(by_stem.values()):
-      if file not in lines:
-        lines[file] = captions.Line(None, None, where=unicode.escaped(file))
   return Manifest(lines, faults, 'files beside the videos', sidecars)
 
 

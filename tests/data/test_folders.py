@@ -101,7 +101,9 @@ def test_the_folders_of_classes_are_labels(tmp_path, top):
   assert (listed.name, listed.faults) == ('the names of folders', ())
   described = captions.described(listed.lines, 'a video of a {label}.')
   assert described[f'{top}train/SeaLion/1.png'] == Line('a video of a sea lion.', 'train')
-  assert folders.read(tmp_path, blank=True).lines[f'{top}train/3.png'] == Line(None, None)
+  blank = folders.read(tmp_path, blank=True).lines
+  assert blank[f'{top}train/3.png'] == Line(None, 'train')
+  assert {file: blank[file] for file in listed.lines} == listed.lines
 
 
 def test_a_folder_with_captions_beside_the_files_has_no_labels(tmp_path):
