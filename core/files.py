@@ -1,5 +1,6 @@
 """The files below a folder, names that mean the same file, and what is in a JSON file."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -32,14 +33,9 @@ def below(folder: pathlib.Path, unreadable: Refuse = _refuse) -> Iterator[str]:
     if real in entered or (name and os.path.commonpath([real, root]) == real):
       continue
     entered.add(real)
-    try:
-      scan = os.scandir(folder / name)
-    except OSError as error:
-      unreadable(folder / name, error)
-      continue
     inner_folders, inner_links = [], []
-    with scan:
-      for entry in scan:
+    with contextlib.closing(_entries(folder / name, unreadable)) as entries:
+      for entry in entries:
         inner = f'{name}/{entry.name}' if name else entry.name
         if not entry.is_symlink():
           if entry.is_dir():
@@ -53,6 +49,23 @@ def below(folder: pathlib.Path, unreadable: Refuse = _refuse) -> Iterator[str]:
     # Their order decides by which of several links a folder is entered.
     folders += sorted(inner_folders)
     links += sorted(inner_links)
+
+
+def _entries(folder: pathlib.Path, unreadable: Refuse) -> Iterator[os.DirEntry]:
+  """The entries of a folder, up to the one at which it cannot be read."""
+  try:
+    scan = os.scandir(folder)
+  except OSError as error:
+    return unreadable(folder, error)
+  with scan:
+    while True:
+      try:
+        entry = next(scan, None)
+      except OSError as error:
+        return unreadable(folder, error)
+      if entry is None:
+        return None
+      yield entry
 
 
 def composed(name: str) -> str:
