@@ -239,10 +239,10 @@ def main() -> None:
   videos, out = pathlib.Path(values['videos']), pathlib.Path(values['out'])
   limits = filters.Limits(**{name: values[name] for name in _LIMITS})
   options = Options(**{name: values[name] for name in _OPTIONS}, limits=limits)
-  listed = (
-    manifest.read(pathlib.Path(values['captions'])) if values['captions'] else
-    folders.read(videos, blank=bool(values['caption_command']))
-  )  # fmt: skip
+  if values['captions']:
+    listed = manifest.read(pathlib.Path(values['captions']), videos)
+  else:
+    listed = folders.read(videos, blank=bool(values['caption_command']))
   lines = captions.described(listed.lines, values['caption_template'])
   listed = dataclasses.replace(listed, lines=lines)
   print(f'Captions are read from {listed.name}.')

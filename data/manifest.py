@@ -55,8 +55,10 @@ class Manifest:
   sidecars: Collection[str] = ()  # files with captions in the folder of videos
 
 
-def read(path: pathlib.Path) -> Manifest:
+def read(path: pathlib.Path, videos: pathlib.Path | None = None) -> Manifest:
   """The manifest in a file.
+
+  videos: the folder of videos, in which the file may be.
 
   ValueError if nothing in it can be read: there is no such file, it is UTF-16, it is damaged
   Parquet or pyarrow is missing, or a table has no column `file`.  The first of several entries for
@@ -74,7 +76,9 @@ def read(path: pathlib.Path) -> Manifest:
     entries = _table(path, DELIMITERS[suffix])
   else:
     entries = _json_lines(path)
-  return dataclasses.replace(_collected(entries), name=path.name)
+  is_inside = videos and path.resolve().is_relative_to(videos.resolve())
+  own = {path.resolve().relative_to(videos.resolve()).as_posix()} if is_inside else ()
+  return dataclasses.replace(_collected(entries), name=path.name, sidecars=own)
 
 
 def beside(videos: pathlib.Path) -> Manifest:

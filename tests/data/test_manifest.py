@@ -251,3 +251,14 @@ def test_a_strict_build_ends_at_the_first_fault_and_another_reports_it(tmp_path)
     builder.build(tmp_path, listed, tmp_path / 'out', sources.Options(), strict=True)
   faults = [*listed.faults, *manifest.unusable(lines, captions.match(tmp_path, lines)[1])]
   assert faults[1] == manifest.Fault('line 7', 'missing file', 'none.mp4: no such file')
+
+
+def test_the_file_of_captions_may_be_in_the_folder_of_videos(tmp_path):
+  (tmp_path / 'lists').mkdir()
+  path, text = tmp_path / 'lists' / 'all.jsonl', json.dumps(GOOD)
+  path.write_text(text)
+  (tmp_path / 'a.mp4').touch()
+  listed = manifest.read(path, tmp_path)
+  assert listed.sidecars == {'lists/all.jsonl'}
+  assert captions.match(tmp_path, listed.lines, listed.sidecars)[1] == {}
+  assert manifest.read(path, tmp_path / 'lists' / 'none').sidecars == ()
