@@ -41,9 +41,10 @@ def process(
     results = processes.results(call, todo, workers, options.file_seconds)
   with tqdm.tqdm(desc='decoding', unit='file', initial=len(work.done)) as bar:
     for file, done in results:
-      if isinstance(done, processes.Lost):
-        done = progress.version_of(videos / file), f'decoding it {done.reason}'
-      work.add(file, *done)
+      if isinstance(done, processes.Lost):  # not written: a build that is continued tries again
+        work.done[file] = f'decoding it {done.reason}'
+      else:
+        work.add(file, *done)
       bar.update()
   work.sync()
   shutil.rmtree(folder, ignore_errors=True)

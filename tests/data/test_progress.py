@@ -214,6 +214,22 @@ def test_a_build_that_is_killed_leaves_no_process_and_is_continued_by_others(vid
   assert contents(tmp_path / 'out') == contents(tmp_path / 'four')
 
 
+def test_a_file_that_was_lost_is_tried_again(videos, tmp_path, monkeypatch):
+  """As one whose process was killed for its memory, so that the result is that of the file."""
+  expected = built(videos, LINES, tmp_path / 'at once', **OPTIONS)
+
+  def calls(call, jobs, *_):
+    yield next(iter(jobs)), processes.Lost('crashes the process')
+    raise Interrupted
+
+  with monkeypatch.context() as patch:
+    patch.setattr(processes, 'results', calls)
+    with pytest.raises(Interrupted):
+      built(videos, LINES, tmp_path / 'out', **OPTIONS)
+  assert built(videos, LINES, tmp_path / 'out', **OPTIONS) == expected
+  assert contents(tmp_path / 'out') == contents(tmp_path / 'at once')
+
+
 BEAM = {'beam_runner': 'DirectRunner', 'beam_options': '--direct_num_workers=1'}
 
 
