@@ -240,10 +240,6 @@ class _Batches(grain.DatasetIterator):
     self._stop()
     self._done = int(state['batches'])
 
-  def start_prefetch(self) -> None:
-    self._running = self._running or self._start(self._done, self._workers)
-    self._running.start_prefetch()
-
   def _first(self) -> dict:
     # A terminal sends Ctrl-C to all processes; workers must survive until this one stops them.
     with interrupt.not_for_children():
