@@ -1,14 +1,14 @@
 """Folders of images or videos without a manifest: what their own files and names say.
 
-Three layouts are read.  The first two are those of ImageFolder and VideoFolder in the library
-`datasets` of Hugging Face.
+Three layouts are read, of which the first that is there counts.  The first and the last are those
+of ImageFolder and VideoFolder in the library `datasets` of Hugging Face.
 
 1. `metadata.csv`, `metadata.jsonl` or `metadata.parquet` beside the files, with `file_name`
    relative to its own folder.
-2. No captions at all: the name of the folder of a file is its label.
-3. A file with the caption beside each one: see `manifest.beside`.
+2. A file with the caption beside each one: see `manifest.beside`.
+3. No captions at all: the name of the folder of a file is its label.
 
-In the first two, a folder may be a split, as `train` or `val`.
+In these two, a folder may be a split, as `train` or `val`.
 """
 
 import dataclasses
