@@ -87,14 +87,7 @@ def build(
   if beam_runner:
     beam.require(beam_runner, beam_options)
   _require_free(out, overwrite)
-  lines, unmatched = captions.match(
-    videos, listed.lines, listed.sidecars, blank=bool(caption_command)
-  )
-  faults = Rows(itertools.chain(listed.faults, manifest.unusable(listed.lines, unmatched)))
-  if strict:
-    manifest.require_none(faults, listed.name)
-  if not lines:
-    raise UserError(f'None of the files in {videos} can be used: {_listed(unmatched)}.')
+  lines, unmatched, faults = _usable(videos, listed, blank=bool(caption_command), strict=strict)
   if not options.seconds:  # a mistake shows here before hours of decoding
     stated = (line.split for line in lines.values())
     splits.require_clips(shards, splits.max_clips(stated, validation))
@@ -119,6 +112,19 @@ def build(
       dataset.write(videos, clips, incomplete, shards)
       report.write(incomplete, summary, videos, chosen, texts)
   return summary
+
+
+def _usable(
+  videos: pathlib.Path, listed: manifest.Manifest, *, blank: bool, strict: bool
+) -> tuple[Table[str, captions.Line], Table[str, str], Rows[manifest.Fault]]:
+  """The lines of files that can be used, why others can't, and the faults of the manifest."""
+  lines, unmatched = captions.match(videos, listed.lines, listed.sidecars, blank=blank)
+  faults = Rows(itertools.chain(listed.faults, manifest.unusable(listed.lines, unmatched)))
+  if strict:
+    manifest.require_none(faults, listed.name)
+  if not lines:
+    raise UserError(f'None of the files in {videos} can be used: {_listed(unmatched)}.')
+  return lines, unmatched, faults
 
 
 def _require_counts(**counts: int | None) -> None:

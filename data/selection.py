@@ -31,7 +31,7 @@ class Clip:
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-  """What is left out of the clips of all files, by name: the kind and the reason."""
+  """The clips of all files, and those that are left out: by name, the kind and the reason."""
 
   results: Mapping[str, Source | str]
   left_out: Table[str, tuple[str, str]]
