@@ -133,18 +133,21 @@ class Named:
         if len(kept := file['shapes']) == count:
           return kept
     bar = tqdm.tqdm(range(count), f'sizes of {self._source} ({split})', unit='record')
-    shapes = np.array([_shape(self._values(i)[self._clips].bytes_list.value) for i in bar])
+    shapes = np.array([self._shape(i) for i in bar])
     with contextlib.suppress(OSError), new_file(path) as file, file.open('wb') as opened:
       np.savez_compressed(opened, shapes=shapes)
     return shapes
 
-
-def _shape(encoded: Sequence[bytes]) -> tuple[int, int, int]:
-  """Frames, height and width, from the header of the first frame."""
-  with Image.open(io.BytesIO(encoded[0])) as image:
-    turned = image.getexif().get(0x112, 1) > 4  # the orientation, as `pixel_values.rgb` applies it
-    width, height = image.size[:: -1 if turned else 1]
-  return len(encoded), height, width
+  def _shape(self, index: int) -> tuple[int, int, int]:
+    """Frames, height and width of a record, from the header of its first frame."""
+    encoded = self._values(index)[self._clips].bytes_list.value
+    try:
+      with Image.open(io.BytesIO(encoded[0])) as image:
+        turned = image.getexif().get(0x112, 1) > 4  # as `pixel_values.rgb` applies it
+        width, height = image.size[:: -1 if turned else 1]
+    except Exception as error:  # it has no frame, or Pillow raises one of many kinds of errors
+      raise UserError(f'{self._source}, record {index}: {error}') from error
+    return len(encoded), height, width
 
 
 def _builder(source: str) -> tfds.core.DatasetBuilder:

@@ -182,3 +182,15 @@ def test_a_worker_gets_the_same_source():
   assert records[1] == source._records[1]
   assert caption(source._values(1)) == source[1]['caption']
   assert named.splits('tfds:ucf101') == ['test', 'train']
+
+
+def test_a_record_that_is_no_picture_is_named(folder):
+  f, good = tfds.features, encoded(noise(9, 8, 3))
+  write(
+    folder,
+    'torn',
+    lambda: {'image': f.Image(), 'text': f.Text()},
+    {'train': [{'image': image, 'text': 'a'} for image in (good, good[:20])]},
+  )
+  with pytest.raises(ValueError, match=r'^tfds:torn, record 1: Truncated File Read'):
+    opened('torn', size=8)
