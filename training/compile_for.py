@@ -95,6 +95,7 @@ def report(forecasts: Sequence[dict], path: pathlib.Path | None) -> None:
 def table(program: dict) -> str:
   """The forecast of a program as a table in plain text."""
   memory, seconds, sent = program['memory'], program['seconds'], program['collectives_bytes']
+  least = program['roofline']
   fits = 'fits' if memory['fits'] else 'DOES NOT FIT'
   trained = f', {program["trained"]:,} of them trained' if 'trained' in program else ''
   axes = ', '.join(f'{axis} {size}' for axis, size in program['mesh'].items())
@@ -112,6 +113,7 @@ def table(program: dict) -> str:
     f'sending {seconds["sending"]:.4g}',
     'not in them': f'{len(program["not_in_seconds"])} instructions the compiler has no estimate of',
     'MFU': f'{program["mfu"]:.1%}',
+    'at the roofline': f'{least["total"]:.4g} s, MFU {least["mfu"]:.1%}',
     'costliest': ', '.join(f'{k} {v:.1%}' for k, v in program['costliest'].items()),
     'compiled in': f'{program["compiled_in_s"]:.0f} s',
   }

@@ -28,6 +28,7 @@ class Generation:
   libtpu: str  # the name in libtpu
   dimensions: int  # of the grid of chips in a slice
   hbm: int  # memory in bytes
+  bandwidth: float  # bytes per second from and to memory
   peak: float  # dense bfloat16 operations per second
   links: float  # bytes per second to other chips, over all links
   clock: float  # cycles per second
@@ -36,11 +37,11 @@ class Generation:
 
 
 GENERATIONS = {
-  'v4': Generation('v4', 3, 32 * GIB, 275e12, 300e9, 1.05e9, cores='megacore'),
-  'v5e': Generation('v5e', 2, 16 * GIB, 197e12, 200e9, 1.5e9),
-  'v5p': Generation('v5p', 3, 95 * GIB, 459e12, 600e9, 1.75e9),
-  'v6e': Generation('v6e', 2, 32 * GIB, 918e12, 448e9, 1.75e9),
-  'v7x': Generation('tpu7x', 3, 192 * GIB, 2307e12, 1200e9, 2.2e9, devices=2),
+  'v4': Generation('v4', 3, 32 * GIB, 1228e9, 275e12, 300e9, 1.05e9, cores='megacore'),
+  'v5e': Generation('v5e', 2, 16 * GIB, 819e9, 197e12, 200e9, 1.5e9),
+  'v5p': Generation('v5p', 3, 95 * GIB, 2765e9, 459e12, 600e9, 1.75e9),
+  'v6e': Generation('v6e', 2, 32 * GIB, 1640e9, 918e12, 448e9, 1.75e9),
+  'v7x': Generation('tpu7x', 3, 192 * GIB, 7380e9, 2307e12, 1200e9, 2.2e9, devices=2),
 }
 
 

@@ -1,53 +1,12 @@
+import dataclasses
 import types
 
 import jax
 import pytest
 
-from training.forecast import fitting, forecast, instructions
+from tests.programs import PROGRAM
+from training.forecast import fitting, forecast
 from training.slices import GENERATIONS, GIB, Slice
-
-# As XLA writes a program with a loop of 7 turns and two collectives, one of them in the loop.
-PROGRAM = """HloModule jit_step
-
-%f.1 (param_0: f32[8]) -> f32[8] {
-  %param_0 = f32[8]{0} parameter(0)
-  ROOT %add.9 = f32[8]{0} add(%param_0, %param_0), backend_config={"estimated_cycles":"9999"}
-}
-
-%b.2 (state: (s32[], bf16[4,128])) -> (s32[], bf16[4,128]) {
-  %state = (s32[], bf16[4,128]{1,0}) parameter(0)
-  %x = bf16[4,128]{1,0} get-tuple-element(%state), index=1
-  %fusion.1 = bf16[4,128] fusion(%x), calls=%f.1, backend_config={"estimated_cycles":"100"}
-  %all-reduce.3 = bf16[4,128]{1,0} all-reduce(%fusion.1), replica_groups={{0,1}}
-  ROOT %tuple.1 = (s32[], bf16[4,128]{1,0}) tuple(%state, %all-reduce.3)
-}
-
-%c.2 (state.1: (s32[], bf16[4,128])) -> pred[] {
-  %state.1 = (s32[], bf16[4,128]{1,0}) parameter(0)
-  ROOT %less = pred[] compare(%state.1, %state.1), direction=LT
-}
-
-ENTRY %main.5 (p: bf16[4,128]) -> f32[8] {
-  %p = bf16[4,128]{1,0} parameter(0)
-  %ag = (bf16[2,128]{1,0}, bf16[4,128]{1,0}) all-gather-start(%p), dimensions={0}
-  %done = bf16[4,128]{1,0} all-gather-done(%ag)
-  %while.4 = bf16[4] while(%done), condition=%c.2, body=%b.2, config={"known_trip_count":{"n":"7"}}
-  ROOT %fusion.2 = f32[8] fusion(%while.4), calls=%f.1, backend_config={"estimated_cycles":"30"}
-}
-"""
-
-
-def test_loops_are_multiplied_out_and_what_is_fused_counts_once():
-  result = {i.name: i for i in instructions(PROGRAM)}
-  assert set(result) == {'fusion.1', 'all-reduce.3', 'ag', 'fusion.2'}
-  assert [result[name].turns for name in ('fusion.1', 'all-reduce.3', 'fusion.2')] == [7, 7, 1]
-  assert sum(i.cycles * i.turns for i in result.values()) == 7 * 100 + 30
-
-
-def test_of_collectives_the_bytes_count():
-  result = {i.name: (i.kind, i.sent) for i in instructions(PROGRAM) if i.sent}
-  assert result == {'all-reduce.3': ('all-reduce', 4 * 128 * 2), 'ag': ('all-gather', 4 * 128 * 2)}
-
 
 BETWEEN = PROGRAM.replace(
   '  ROOT %tuple.1',
@@ -64,24 +23,6 @@ def test_what_leaves_a_slice_is_given_in_bytes_and_not_in_seconds():
   assert two['seconds'] == one['seconds']
   assert one['not_in_seconds'].keys() == set()
   assert two['not_in_seconds'].keys() == {'send'}
-
-
-UNTOLD = PROGRAM.replace(', config={"known_trip_count":{"n":"7"}}', '')
-
-
-def test_a_loop_turns_as_often_as_its_condition_says():
-  compare = '%state.1, %state.1), direction=LT'
-  text = UNTOLD.replace(
-    f'  ROOT %less = pred[] compare({compare}',
-    f'  %n = s32[]{{:T(128)}} constant(5)\n  ROOT %less = pred[] compare({compare}',
-  )
-  result = {i.name: i for i in instructions(text)}
-  assert result['fusion.1'].turns == 5
-
-
-def test_a_loop_of_no_known_length_is_no_forecast():
-  with pytest.raises(ValueError, match=r'does not say how often the loop while.4 turns'):
-    list(instructions(UNTOLD))
 
 
 def compiled(text):
@@ -101,13 +42,25 @@ def compiled(text):
 def test_seconds_are_cycles_and_bytes_that_are_sent():
   on = Slice('v5e:2x2', GENERATIONS['v5e'], devices=jax.devices()[:4])
   result = forecast(compiled(PROGRAM), flops=1e6, on=on)
-  computing, sending = 730 / 1.5e9, 8 * 4 * 128 * 2 / 200e9
+  computing, sending = 730 / 1.5e9, (7 * 2 + 1) * 4 * 128 * 2 / 200e9
   assert result['seconds'] == pytest.approx(
     {'computing': computing, 'sending': sending, 'total': computing + sending}
   )
   assert result['mfu'] == pytest.approx(1e6 / (computing + sending) / (4 * 197e12))
   assert result['memory']['peak_gib'] == 3 + 2 + 2 - 1
   assert result['memory']['fits']
+
+
+def test_at_the_roofline_a_program_moves_or_sends():
+  # Every turn of the loop reads and writes 4x128 bfloat16; the last fusion 4 of them and 8 float32.
+  moving, sending = (7 * 2 * 1024 + 8 + 32) / (0.72 * 819e9), 15 * 1024 / 200e9
+  chip = GENERATIONS['v5e']
+  for links, expected in ((chip.links, sending), (100 * chip.links, moving)):
+    generation = dataclasses.replace(chip, links=links)
+    on = Slice('v5e:2x2', generation, devices=jax.devices()[:4])
+    result = forecast(compiled(PROGRAM), flops=1e6, on=on)['roofline']
+    assert result['total'] == pytest.approx(expected)
+    assert result['mfu'] == pytest.approx(1e6 / expected / (4 * 197e12))
 
 
 def test_what_there_is_no_estimate_of_is_named_and_left_out():
