@@ -28,44 +28,26 @@ _COMPILE_FOR = flags.DEFINE_string(
 )
 
 SIZE = 8192  # of matrices
-GIB = 2**30
 
 
-def product(a: jax.Array, b: jax.Array) -> jax.Array:
-  return a @ b
-
-
-def stream(x: jax.Array) -> jax.Array:
-  """One more than every number: a read and a write."""
-  return x + 1
-
-
-def convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def _convolution(x, kernel):
   labels = ('NHWC', 'HWIO', 'NHWC')
   return jax.lax.conv_general_dilated(x, kernel, (1, 1), 'SAME', dimension_numbers=labels)
 
 
-def matrices(dtype):
-  return [jax.ShapeDtypeStruct((SIZE, SIZE), dtype)] * 2
+_arrays = lambda dtype, *shapes: [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes]
 
-
-def numbers(dtype):
-  return [jax.ShapeDtypeStruct((GIB // jnp.dtype(dtype).itemsize // 1024, 1024), dtype)]
-
-
-def frames(dtype):
-  return [
-    jax.ShapeDtypeStruct((80, 64, 64, 512), dtype),
-    jax.ShapeDtypeStruct((3, 3, 512, 512), dtype),
-  ]
-
-
+# Functions with the shapes of their arguments.
 OPERATIONS: dict[str, tuple[Callable, list]] = {
-  f'a product of two {SIZE}x{SIZE} bfloat16': (product, matrices(jnp.bfloat16)),
-  'a 3x3 convolution of 80 frames of 64x64 with 512 features': (convolution, frames(jnp.bfloat16)),
-  'a stream of 1 GiB of float32': (stream, numbers(jnp.float32)),
-  'a stream of 1 GiB of bfloat16': (stream, numbers(jnp.bfloat16)),
-}
+  f'a product of two {SIZE}x{SIZE} bfloat16': (
+    jnp.matmul, _arrays(jnp.bfloat16, (SIZE, SIZE), (SIZE, SIZE)),
+  ),
+  'a 3x3 convolution of 80 frames of 64x64 with 512 features': (
+    _convolution, _arrays(jnp.bfloat16, (80, 64, 64, 512), (3, 3, 512, 512)),
+  ),
+  'a stream of 1 GiB of float32': (lambda x: x + 1, _arrays(jnp.float32, (2**18, 1024))),
+  'a stream of 1 GiB of bfloat16': (lambda x: x + 1, _arrays(jnp.bfloat16, (2**19, 1024))),
+}  # fmt: skip
 
 
 def shares(function: Callable, arguments: list, on: Slice) -> tuple[float, float]:
