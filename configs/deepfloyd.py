@@ -6,9 +6,10 @@ from 80 to 10 frames of 8x8 pixels; in super-resolution it is halved at two leve
 frames of a window to two.
 """
 
+from configs import models
 from configs.scales import merge
 
-_MODEL = {
+_NETWORK = {
   'model': {
     'down_units': (3, 3, 3, 3),
     'up_units': (4, 4, 4, 4),
@@ -42,6 +43,7 @@ _MODEL = {
     'threshold': 'dynamic_if',
   },
 }
+_MODEL = merge(models.MANY_CHIPS, _NETWORK)
 _SSR = merge(
   _MODEL,
   {
@@ -84,4 +86,4 @@ IF_M_SSR, IF_L_SSR = _ssr(96), _ssr(160)
 # here is therefore sampled with the smallest variance, and not with the one that it predicts.
 TRAINED_HERE = {'sampling': {'sampler': 'ddpm_small'}}
 # What the video stages share.
-VIDEO = merge(TRAINED_HERE, {'mesh': (('data', 1), ('fsdp', -1)), 'loader': {'batch': 64}})
+VIDEO = merge(TRAINED_HERE, {'loader': {'batch': 64}})

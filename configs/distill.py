@@ -81,11 +81,18 @@ SCALES = {
     _few('t2v', 8, 4, 6.0),
     {
       'steps': 20_000,
-      'mesh': (('data', 1), ('fsdp', -1)),
+      'optim': {'warmup': 1000},
       'loader': {'batch': 128},
     },
   ),
-  'paper_ssr': merge(models.PAPER_SSR, _few('ssr', 4, 4, 4.0), {'steps': 20_000}),
+  'paper_ssr': merge(
+    models.PAPER_SSR,
+    _few('ssr', 4, 4, 4.0),
+    {
+      'steps': 20_000,
+      'optim': {'warmup': 1000},
+    },
+  ),
 }
 
 

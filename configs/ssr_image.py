@@ -19,7 +19,7 @@ from configs import base, deepfloyd, models
 from configs.scales import at_scale, merge
 
 # Further training of an image model that `convert.py` has imported.
-_IF = {'data': {'frames': 1}, 'ema_decay': 0.999}
+_IF = {'steps': 100_000, 'data': {'frames': 1}, 'loader': {'batch': 256}}
 
 SCALES = {
   'tiny': merge(models.TINY_SSR, {'data': {'frames': 1}}),

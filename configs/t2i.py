@@ -22,7 +22,7 @@ from configs import base, deepfloyd, models
 from configs.scales import at_scale, merge
 
 # Further training of an image model that `convert.py` has imported.
-_IF = {'data': {'frames': 1}, 'loader': {'batch': 256}, 'ema_decay': 0.999}
+_IF = {'steps': 100_000, 'data': {'frames': 1}, 'loader': {'batch': 256}}
 
 SCALES = {
   'tiny': merge(

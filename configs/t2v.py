@@ -46,7 +46,6 @@ SCALES = {
     models.PAPER,
     {
       'steps': 200_000,
-      'mesh': (('data', 1), ('fsdp', -1)),
       'loader': {'batch': 128},
     },
   ),

@@ -14,6 +14,7 @@ tiny               360k     360k  2 CPU cores  minutes       for tests
 demo_sparse       5.58M    5.58M  1 CPU core   17 minutes *  demo goes on from it
 demo_between      5.58M    5.58M                             frames between keyframes; not run
 demo              5.58M    5.58M  1 CPU core   7 minutes *   loss 0.013
+paper              5.45B    5.45B                             not run
 if_m               445M     445M                             not run
 if_l              1.14B    1.14B                             not run
 if_xl             5.29B    5.29B                             not run
@@ -27,7 +28,7 @@ from ml_collections import ConfigDict
 from configs import base, deepfloyd, models
 from configs.scales import at_scale, merge
 
-_IF = merge(deepfloyd.VIDEO, {'steps': 50_000})
+_IF = merge(deepfloyd.VIDEO, {'steps': 50_000, 'optim': {'warmup': 1000}})
 
 SCALES = {
   'tiny': merge(
@@ -65,6 +66,14 @@ SCALES = {
       'steps': 150,
       'optim': {'learning_rate': 7e-4, 'warmup': 30},
       'ema_decay': 0.98,
+    },
+  ),
+  'paper': merge(
+    models.PAPER,
+    {
+      'steps': 50_000,
+      'optim': {'warmup': 1000},
+      'loader': {'batch': 128},
     },
   ),
   'if_m': merge(deepfloyd.IF_M, _IF),

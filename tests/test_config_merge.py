@@ -2,11 +2,14 @@
 
 import ast
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
-from configs.scales import merge
-from tests.test_configs import leaves
+from configs import base
+from configs.scales import at_scale, merge
+from tests.test_configs import SCALES, STAGES, get_config, leaves
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -38,3 +41,34 @@ def test_configs_are_put_together_by_merge_alone():
       where = f'{path.name}:{getattr(node, "lineno", 0)}'
       assert not isinstance(getattr(node, 'op', None), ast.BitOr), where
       assert not (isinstance(node, ast.Dict) and None in node.keys), where
+
+
+@pytest.mark.parametrize('stage', STAGES)
+def test_the_error_for_an_unknown_scale_lists_the_scales_of_the_stage(stage):
+  with pytest.raises(ValueError, match='scale') as error:
+    get_config(stage, 'huge')
+  allowed = ', '.join(sorted(SCALES[stage]))
+  assert str(error.value) == f"Stage '{stage}' has no scale 'huge'; allowed are {allowed}."
+
+
+def test_a_scale_changes_no_key_that_configs_do_not_have():
+  with pytest.raises(ValueError, match=r"^Scale 'tiny' changes unknown keys: optm, step\.$"):
+    at_scale(base.get_config(), 'tiny', {'tiny': {'optm': {}, 'step': 1, 'steps': 1}})
+
+
+def test_a_config_is_made_anew_each_time():
+  get_config('t2i', 'tiny').model.groups = 1
+  assert get_config('t2i', 'tiny').model.groups != 1
+  get_config('t2i', 'tiny').model.temporal = True
+  assert get_config('t2i', 'tiny').model.temporal is False
+
+
+def test_a_misspelt_key_ends_the_command_in_one_line(tmp_path):
+  command = [sys.executable, 'train.py', '--config=configs/t2i.py', f'--workdir={tmp_path}/run']
+  done = subprocess.run(
+    [*command, '--config.model.grups=8'], cwd=ROOT, capture_output=True, text=True
+  )
+  assert (done.returncode, done.stdout) == (2, '')
+  assert done.stderr.startswith('error: Unknown config key --config.model.grups')
+  assert done.stderr.count('\n') == 1
+  assert not (tmp_path / 'run').exists()

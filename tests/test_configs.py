@@ -7,8 +7,6 @@ import json
 import math
 import pathlib
 import re
-import subprocess
-import sys
 from unittest import mock
 
 import jax
@@ -16,18 +14,20 @@ import jax.numpy as jnp
 import pytest
 
 from configs import base
-from configs.scales import at_scale
 from core.params import matches
-from core.sharding import make_mesh
+from core.sharding import fsdp, make_mesh, require_batch
 from data.mixture import open_sources
 from data.pipeline import batches
 from pipelines.stages import open_stage
 from stunet.adapters import ADAPTERS
 from stunet.inflate import TEMPORAL, inflate
 from stunet.unet import STUNet
+from tests.chips import devices_of
 from text.encoder import open_encoder
 from training import average, checkpoint
 from training.optimizer import make_optimizer
+from training.ranges import require_in_range
+from training.slices import GIB
 from training.stage import with_batch
 from training.state import State
 
@@ -116,8 +116,34 @@ def test_large_models_are_trained_by_adafactor(scale):
   stages = [stage for stage in STAGES if scale in SCALES[stage]]
   assert len(stages) >= 4
   for stage in stages:
-    optim = get_config(stage, scale).optim
-    assert (optim.name, optim.warmup) == ('adafactor', 10_000), stage
+    expected = 'adamw' if stage == 'style' else 'adafactor'  # adapters are small
+    assert get_config(stage, scale).optim.name == expected, stage
+
+
+# The slices on which large scales are meant to run; a style needs eight chips.
+ON = {'paper': 'v5p:4x4x8', 'if': 'v5p:4x4x4'}
+FULL_SIZE = [pair for pair in ALL if pair[1].split('_')[0] in ('paper', 'if')]
+
+
+@pytest.mark.parametrize(('stage', 'scale'), FULL_SIZE, ids=map(':'.join, FULL_SIZE))
+def test_a_stage_of_full_size_has_room_and_work_for_its_slice(stage, scale):
+  config = get_config(stage, scale)
+  on = 'v5p:2x2x2' if stage == 'style' else ON[scale.split('_')[0]]
+  mesh = make_mesh(config.mesh, devices_of(on))
+  require_in_range(config)
+  assert config.optim.warmup <= config.steps / 10
+  require_batch(config.loader.batch, mesh, config.accumulate)
+  shardings = fsdp(shapes(stage, scale), mesh, config.shard_above)
+  stored = jax.tree.map(
+    lambda x, s: 4 * math.prod(s.shard_shape(x.shape)), shapes(stage, scale), shardings
+  )
+  # Parameters and their average, in float32.
+  assert 2 * sum(jax.tree.leaves(stored)) < 0.25 * 95 * GIB
+  # At 0.5 s a step, and 0.4 s for a clip on each chip in evaluation and for a step of sampling:
+  each = config.evaluate_times * config.evaluate_clips / mesh.size
+  between = 0.4 * each / config.evaluate_every
+  between += 0.4 * config.sampling.steps / config.sample_every + 10 / config.save_every
+  assert stage == 'style' or between < 0.05 * 0.5
 
 
 @pytest.mark.parametrize('stage', ['t2i', 't2v', 't2v_masked', 'ssr'])
@@ -256,38 +282,7 @@ def test_a_model_of_few_frames_becomes_that_of_all(stage):
   assert sparse.data.frames / sparse.data.fps == all_.data.frames / all_.data.fps
 
 
-@pytest.mark.parametrize('stage', STAGES)
-def test_the_error_for_an_unknown_scale_lists_the_scales_of_the_stage(stage):
-  with pytest.raises(ValueError, match='scale') as error:
-    get_config(stage, 'huge')
-  allowed = ', '.join(sorted(SCALES[stage]))
-  assert str(error.value) == f"Stage '{stage}' has no scale 'huge'; allowed are {allowed}."
-
-
-def test_a_scale_changes_no_key_that_configs_do_not_have():
-  with pytest.raises(ValueError, match=r"^Scale 'tiny' changes unknown keys: optm, step\.$"):
-    at_scale(base.get_config(), 'tiny', {'tiny': {'optm': {}, 'step': 1, 'steps': 1}})
-
-
 def test_names_of_parameters_are_those_of_the_network():
   assert (base.TEMPORAL, base.ADAPTERS) == (TEMPORAL, ADAPTERS)
   for stage, patterns in (('t2v', TEMPORAL), ('ssr', TEMPORAL), ('style', ADAPTERS)):
     assert get_config(stage).trainable == patterns
-
-
-def test_a_config_is_made_anew_each_time():
-  get_config('t2i', 'tiny').model.groups = 1
-  assert get_config('t2i', 'tiny').model.groups != 1
-  get_config('t2i', 'tiny').model.temporal = True
-  assert get_config('t2i', 'tiny').model.temporal is False
-
-
-def test_a_misspelt_key_ends_the_command_in_one_line(tmp_path):
-  command = [sys.executable, 'train.py', '--config=configs/t2i.py', f'--workdir={tmp_path}/run']
-  done = subprocess.run(
-    [*command, '--config.model.grups=8'], cwd=ROOT, capture_output=True, text=True
-  )
-  assert (done.returncode, done.stdout) == (2, '')
-  assert done.stderr.startswith('error: Unknown config key --config.model.grups')
-  assert done.stderr.count('\n') == 1
-  assert not (tmp_path / 'run').exists()
