@@ -1,6 +1,7 @@
 """Decoded frames as 8-bit RGB of any size."""
 
 import collections
+import functools
 import threading
 
 import av
@@ -35,7 +36,7 @@ def rgb(
   if hdr.is_high(image.color_trc):
     values = _converted(image, 'rgb48', height, width, interpolation)
     return hdr.to_srgb(values, image.color_trc, image.color_primaries)
-  if _has_alpha(image.format):
+  if _has_alpha(image.format.name):
     pixels = _converted(image, 'rgba', image.height, image.width, interpolation)
     if pixels[..., 3].min(initial=255) < 255:
       on_black = pixels[..., :3] * (pixels[..., 3:] / np.float32(255))
@@ -64,5 +65,8 @@ def _as(pixels: str, image: av.VideoFrame, **shape: int) -> av.VideoFrame:
   return reformatters[pixels].reformat(image, format=pixels, threads=1, **shape)
 
 
-def _has_alpha(pixels: av.VideoFormat) -> bool:
+@functools.cache
+def _has_alpha(name: str) -> bool:
+  """Whether a format of pixels, of which FFmpeg has some hundred, may have transparent ones."""
+  pixels = av.VideoFormat(name)
   return pixels.has_palette or any(component.is_alpha for component in pixels.components)

@@ -272,5 +272,4 @@ class Videos:
       frames = deadline.within(SECONDS, lambda: decode.decode(record['video'], **window))
     except ValueError as error:  # the file was readable when the dataset was built
       raise UserError(f'{record["file"].decode()}, record {index}: {error}') from error
-    video = crop(frames, rng)
-    return {'video': np.ascontiguousarray(video), 'caption': record['caption'].decode()}
+    return {'video': crop(frames, rng), 'caption': record['caption'].decode()}

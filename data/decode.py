@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 import math
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import av
 import numpy as np
@@ -64,47 +64,59 @@ def decode(
       'and count >= 1 or None.'
     )
   frames, damage = _first(file, pictures(file, fps=fps, start=start, size=size), count)
-  if damage and not frames:
+  if damage and not len(frames):
     raise damage
   if len(frames) < (count or 1):
     rate = '' if fps is None else f' at {fps:g} a second'
     reason = f'ends early: {len(frames)} of {count or 1} frames{rate}'
     raise UserError(_named(file, reason)) from damage
-  return np.stack(frames)
+  return frames
 
 
 def beginning(
   file: Source, count: int, *, fps: float | None = 16.0
-) -> tuple[Sequence[UInt8[np.ndarray, 'h w 3']], str | None]:
+) -> tuple[UInt8[np.ndarray, 't h w 3'], str | None]:
   """The first `count` frames, or all if there are fewer, and the damage that ended them early.
 
   Later frames are not decoded.  The errors are those of `decode`.
   """
   frames, damage = _first(file, pictures(file, fps=fps), count)
-  if damage and not frames:
+  if damage and not len(frames):
     raise damage
   return frames, str(damage) if damage else None
 
 
 def _first(
   file: Source, frames: Iterator, count: int | None
-) -> tuple[list[np.ndarray], ValueError | None]:
+) -> tuple[UInt8[np.ndarray, 't h w 3'], ValueError | None]:
   """The first `count` frames, or all, and the damage that ended them early."""
-  taken, damage, size = [], None, 0
+  taken, n, damage, size = np.empty((0, 0, 0, 3), np.uint8), 0, None, 0
   with contextlib.closing(frames):
     try:
       for frame in itertools.islice(frames, count):
         size += frame.nbytes
         if size > MAX_BYTES:
           break
-        taken.append(frame)
+        if n == len(taken):
+          taken = _longer(taken, frame, count)
+        # Copied at once, so that the next frame gets the same memory: new memory takes longer.
+        taken[n] = frame
+        n += 1
     except ValueError as error:
       damage = error
   if size > MAX_BYTES:
     height, width, _ = frame.shape
-    reason = f'more than {len(taken)} frames of {width} x {height} pixels'
+    reason = f'more than {n} frames of {width} x {height} pixels'
     raise UserError(_named(file, f'{reason}; at most {MAX_BYTES / 2**30:g} GiB are allowed'))
-  return taken, damage
+  return taken[:n], damage
+
+
+def _longer(taken: np.ndarray, frame: np.ndarray, count: int | None) -> np.ndarray:
+  """The frames, with room for `count` such frames in all, or if it is None for twice as many."""
+  room = min(count or max(2 * len(taken), 16), MAX_BYTES // frame.nbytes)
+  longer = np.empty((room, *frame.shape), np.uint8)
+  longer[: len(taken)] = taken if len(taken) else longer[:0]
+  return longer
 
 
 def pictures(
@@ -118,8 +130,9 @@ def pictures(
   pixels, shown, shape = None, None, None
   with contextlib.closing(read(file, start)) as frames:
     for frame in sampled(frames, fps, start):
-      with _name_in_errors(file):
-        shape = shape or stored_shape(frame, size)
+      if shape is None:
+        with _name_in_errors(file):
+          shape = stored_shape(frame, size)
       pixels = pixels if frame is shown else picture(frame.image, shape)
       shown = frame
       yield pixels
@@ -186,7 +199,7 @@ def _video(file: Source, start: float) -> Iterator[Frame]:
         yield from _video(file, 0.0)
         return
     for frame in frames:
-      frame = dataclasses.replace(frame, time=frame.time - first.time, end=frame.end - first.time)
+      frame = Frame(frame.time - first.time, frame.end - first.time, frame.image, frame.aspect)
       if frame.end > MAX_LENGTH:
         raise UserError(f'lasts {frame.end:g} s or more; at most {MAX_LENGTH:g} s are allowed')
       yield frame

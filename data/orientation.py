@@ -10,7 +10,8 @@ KINDS = 64  # FFmpeg has at most this many kinds of side data; PyAV names only s
 def of_frame(image: av.VideoFrame) -> tuple[bool, bool, bool]:
   """Whether to transpose a frame, then whether to flip it horizontally, and vertically."""
   try:
-    matrix = image.side_data.get(Type.DISPLAYMATRIX)
+    data = image.side_data
+    matrix = data.get(Type.DISPLAYMATRIX) if len(data) else None  # `get` is slow if it has none
   except ValueError:  # PyAV has no name for some kinds, such as EXIF
     matrix = _without_nameless(image).side_data.get(Type.DISPLAYMATRIX)
   if matrix is None:

@@ -107,7 +107,7 @@ def read_clip(
     start = ', or --clip=start to use the first of them' if len(clip) > frames else ''
     ends = f'  Its end: {damage}.' if damage else ''
     raise UserError(f'{path} has {has} at {fps:g} a second; allowed are {allowed}{start}.{ends}')
-  return np.stack(clip)
+  return clip
 
 
 def read_mask(

@@ -241,7 +241,7 @@ def _steps(container, stream, leading) -> Iterator[_Step]:
       own = number if image.pts is None else image.pts
       image.pts = times.get(own)
       images.append((own, image))
-    messages = tuple(text.strip() for *_, text in logs)
+    messages = tuple(text.strip() for *_, text in logs) if logs else ()
     yield _Step(number, times.get(number), images, messages, fault, flush=not packet.size)
 
 

@@ -58,7 +58,8 @@ def _ordered(images, usual, aspect, end) -> Iterator[Frame]:
   def next_frame() -> Frame:
     nonlocal last
     time, image = heapq.heappop(times), waiting.popleft()
-    stated = float((image.duration or 0) * (image.time_base or 0))
+    base = image.time_base or 0
+    stated = (image.duration or 0) * base.numerator / base.denominator  # faster than fractions
     since = time - last.time if last else 0.0
     length = _length(stated, since, usual, left=stated if end is None else end - time)
     last = Frame(time, time + length, image, aspect)
