@@ -1,7 +1,7 @@
 r"""Measures how fast batches come from a dataset, relative to decoding the same frames with PyAV.
 
   python -m benchmarks.loader --dataset=runs/clips --frames=80 --size=128 --output=loader.json
-  python -m benchmarks.loader --dataset=runs/clips --frames=16 --size=32 --memory_clips=5000
+  python -m benchmarks.loader --dataset=runs/clips --memory_clips=5000
 
 The loader reads records, decodes a window of each, resizes, crops, batches, and puts the batches on
 the devices.  It is compared with PyAV, which decodes the same windows from bytes in memory, in as
@@ -12,7 +12,8 @@ All take turns, `--repeats` times, on the same clips.  Seconds are those of the 
 processes together, since other programs on the machine do not count in them; `wall` are those of
 the clock.
 
-With `--memory_clips`, the memory of all processes is measured while that many clips are read.
+With `--memory_clips`, the memory of all processes is measured while that many clips are read, each
+of the first `--clips` many times.
 """
 
 import io

@@ -23,7 +23,7 @@ from core import interrupt
 from core.errors import UserError
 from core.frame_size import Size
 from data import buckets as of_shapes
-from data import dataset, integrity, named, synthetic
+from data import dataset, integrity, named, slots, synthetic
 from data.order import Order, bucket_shares
 from data.parts import Joined, Part, draw, parts
 
@@ -158,26 +158,27 @@ def batches(
   streams = [_stream(p, s, shuffle, collect=workers != 0) for p, s in zip(each, seeds)]
   order = Order.from_parts(each, batch)
   take = lambda part, place: streams[part][place]
-  # Without workers, the threads read one batch ahead.
-  ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2 if workers else max(2, share))
+  # A worker is for one core.  Without workers, the threads read one batch ahead.
+  threads, clips = (1, 2) if workers else (2, max(2, share))
+  ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=clips)
 
   def start(done, workers):
     local = grain.MapDataset.range(done * share, sys.maxsize).map(
       lambda i: take(*order.locate(i // share, rows[i % share]))
     )
-    examples = local.to_iter_dataset(ahead)
+    examples, stack = local.to_iter_dataset(ahead), np.stack
     if workers:
+      examples = examples.map(functools.partial(_send, keys))
+      stack = functools.partial(slots.receive, attached={})
       options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
       examples = examples.mp_prefetch(options, worker_init_fn=_begin_worker)
     # Batching after the workers keeps the examples of a batch the same for any number of workers.
-    return iter(examples.batch(share, batch_fn=lambda clips: _collate(clips, encode, keys)))
+    return iter(examples.batch(share, batch_fn=lambda clips: _collate(clips, encode, keys, stack)))
 
   return _Batches(start, workers, bucket_shares(each))
 
 
 def _begin_worker(index: int, count: int) -> None:
-  # Exempting the objects that exist at the start of a worker makes its garbage collection fast.
-  gc.freeze()
   signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -274,9 +275,20 @@ def _read(source, collect: bool, i, rng: np.random.Generator) -> dict:
     # PyAV leaves few but large reference cycles for each file, which Python would collect late.
     if collect:
       gc.collect()
+      _exempt_from_collection()
 
 
-def _collate(clips: Sequence[dict], encode, keys: Collection[str]) -> dict:
+@functools.cache
+def _exempt_from_collection() -> None:
+  """Makes later collections fast: the objects that exist after the first record will be kept."""
+  gc.freeze()
+
+
+def _send(keys: Collection[str], clip: dict) -> dict:
+  return {k: slots.send(v) if k in keys else v for k, v in clip.items() if k in (*keys, 'caption')}
+
+
+def _collate(clips: Sequence[dict], encode, keys: Collection[str], stack: Callable) -> dict:
   text, text_mask = encode([clip['caption'] for clip in clips])
   batch = {'text': text, 'text_mask': text_mask}
-  return batch | {k: np.stack([clip[k] for clip in clips]) for k in keys if k not in batch}
+  return batch | {k: stack([clip[k] for clip in clips]) for k in keys if k not in batch}

@@ -1,6 +1,8 @@
 import gc
 import itertools
+import pathlib
 import signal
+import time
 
 import numpy as np
 import psutil
@@ -215,6 +217,19 @@ def test_a_stream_can_be_set_back(open_batches):
   first = list(itertools.islice(batches, 3))
   batches.set_state(state)
   assert same(first, itertools.islice(batches, 3))
+
+
+@pytest.mark.skipif(not pathlib.Path('/dev/shm').is_dir(), reason='shared memory has no paths here')
+def test_closed_batches_leave_no_shared_memory(open_batches):
+  batches = open_batches(Numbers(9), batch=1, workers=1)
+  next(batches)
+  slots, end = [], time.monotonic() + 60
+  while not slots and time.monotonic() < end:  # until the worker has read ahead
+    maps = [m.path for p in psutil.Process().children() for m in p.memory_maps()]
+    slots = [path for path in maps if 'psm_' in path and pathlib.Path(path).exists()]
+  assert slots
+  batches.close()
+  assert not any(pathlib.Path(path).exists() for path in slots)
 
 
 def test_closed_batches_give_nothing(open_batches):
