@@ -18,8 +18,8 @@ _TO_709 = np.array(
 )
 _LUMA = np.array([0.2627, 0.6780, 0.0593], np.float32)  # of BT.2020
 
-
 _HIGH = frozenset((ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67))
+
 WHITE = 203.0  # cd/m2 of diffuse white: ITU-R BT.2408, Table 1
 PEAK = 1000.0  # cd/m2 that become the white of sRGB; brighter light is clipped to it
 KNEE = 0.3  # of diffuse white: darker light is kept
