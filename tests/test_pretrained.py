@@ -14,13 +14,14 @@ import pytest
 from configs import ssr
 from convert import from_diffusers
 from core import command
-from core.params import names
+from core.params import names, partition
 from core.sharding import make_mesh
 from data.decode import decode
 from pipelines.stages import open_stage
+from stunet.inflate import inflate
 from tests.scripts import call, called, script
 from training import checkpoint
-from training.plan import initialise, make_plan
+from training.plan import make_plan
 
 TESTS = pathlib.Path(__file__).resolve().parent
 UNETS = TESTS / 'stunet' / 'recorded'
@@ -57,12 +58,17 @@ def imported(tmp_path_factory):
 
 @pytest.fixture
 def train(monkeypatch):
-  """Calls `train.py` in this process, without samples; returns the exit status and stderr."""
+  """Calls `train.py` in this process, without samples and evaluation; returns the exit status and
+  stderr."""
   monkeypatch.chdir(command.ROOT)
   monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', jax.config.jax_compilation_cache_dir)
   with script('train') as module:
     # `sample.py` generates a video after it; to compile twice what does that takes long.
     monkeypatch.setattr(module, 'make_write_samples', lambda *args: lambda params, step: None)
+    # The loss of an evaluation is that of a step, which is logged.
+    monkeypatch.setattr(
+      module, 'make_evaluate', lambda *args: lambda params: {'evaluation_loss': 0.0}
+    )
     yield lambda *argv: called(module, lambda: command.run(module.main), *argv)[::2]
 
 
@@ -124,7 +130,11 @@ def test_a_second_stage_is_where_super_resolution_begins(imported, tmp_path):
   config.data.update(size=16, shorter_side=16, frames=4)
   config.loader.batch = 1
   plan = make_plan(config, make_mesh((('data', 1),), jax.devices()[:1]), open_stage)
-  _, frozen = initialise(plan, params, jax.random.key(0))
+  # Of new parameters, which are none of the frozen ones, shapes are enough: to compile how they are
+  # initialised takes long.
+  new = jax.tree.map(lambda p: np.full(p.shape, np.nan, p.dtype), plan.params)
+  _, frozen = partition(inflate(params, new), config.trainable)
+  assert names(frozen).keys() == names(plan.frozen).keys()
   for name, value in names(params).items():
     np.testing.assert_array_equal(names(frozen)[name], value, err_msg=name)
 
