@@ -1,5 +1,6 @@
 """Conversion of what diffusers wrote: tests/parity/record_if.py."""
 
+import functools
 import importlib
 import json
 import pathlib
@@ -25,6 +26,7 @@ from training.export import write_model
 
 RECORDED = pathlib.Path(__file__).resolve().parent / 'stunet' / 'recorded'
 UNETS = ('if_i', 'if_ii')
+shapes = functools.cache(deepfloyd.shapes)  # two scales have one network, which takes long to trace
 
 
 def ours(name, frames=1):
@@ -43,11 +45,18 @@ def network(config, **options):
   return STUNet(**{**config.model, 'temporal': False, 'dtype': 'float32', **options})
 
 
+@pytest.fixture(scope='module')
+def converted(tmp_path_factory):
+  """A folder with the converted networks by name, and the numbers of their parameters."""
+  folder = tmp_path_factory.mktemp('converted')
+  return folder, {name: from_diffusers(RECORDED / name, folder / name) for name in UNETS}
+
+
 @pytest.mark.parametrize('name', UNETS)
-def test_a_converted_network_answers_as_diffusers_did(name, tmp_path):
-  n = from_diffusers(RECORDED / name, tmp_path / 'ours')
-  config, params, step = checkpoint.load(tmp_path / 'ours')
-  assert n == count(params)
+def test_a_converted_network_answers_as_diffusers_did(name, converted):
+  folder, counts = converted
+  config, params, step = checkpoint.load(folder / name)
+  assert counts[name] == count(params)
   assert step == 0
   assert config.stage == ('t2i' if name == 'if_i' else 'ssr_image')
   inputs, want = ours(name)
@@ -55,9 +64,8 @@ def test_a_converted_network_answers_as_diffusers_did(name, tmp_path):
   assert relative_error(got, want) <= 1e-4
 
 
-def test_a_still_clip_through_the_inflated_network_is_the_images_answer_in_every_frame(tmp_path):
-  from_diffusers(RECORDED / 'if_i', tmp_path / 'ours')
-  config, image, _ = checkpoint.load(tmp_path / 'ours')
+def test_a_still_clip_through_the_inflated_network_is_the_images_answer_in_every_frame(converted):
+  config, image, _ = checkpoint.load(converted[0] / 'if_i')
   options = {'temporal': True, 'temporal_strides': (1, 2), 'temporal_attentions': (0, 1)}
   model = network(config, **options)
   inputs, want = ours('if_i', frames=4)
@@ -70,9 +78,8 @@ def test_a_still_clip_through_the_inflated_network_is_the_images_answer_in_every
 
 
 @pytest.mark.parametrize('name', UNETS)
-def test_what_goes_back_is_what_came(name, tmp_path):
-  from_diffusers(RECORDED / name, tmp_path / 'ours')
-  assert to_diffusers(tmp_path / 'ours', tmp_path / 'back') > 0
+def test_what_goes_back_is_what_came(name, converted, tmp_path):
+  assert to_diffusers(converted[0] / name, tmp_path / 'back') > 0
   before, after = weights.find(RECORDED / name), weights.find(tmp_path / 'back')
   assert before.keys() == after.keys()
   for key, stored in before.items():
@@ -84,9 +91,8 @@ def test_what_goes_back_is_what_came(name, tmp_path):
   assert again == was
 
 
-def test_temporal_layers_stay_here(tmp_path):
-  from_diffusers(RECORDED / 'if_i', tmp_path / 'ours')
-  config, image, _ = checkpoint.load(tmp_path / 'ours')
+def test_temporal_layers_stay_here(converted, tmp_path):
+  config, image, _ = checkpoint.load(converted[0] / 'if_i')
   config.model.update(temporal=True, temporal_strides=(1, 2), temporal_attentions=(0, 1))
   inputs, _ = ours('if_i', frames=2)
   model = STUNet(**config.model)
@@ -110,7 +116,7 @@ def test_temporal_layers_stay_here(tmp_path):
 def test_image_models_have_the_parameters_of_the_published(stage, scale, published):
   """As diffusers counts them, of the configs that are published."""
   config = importlib.import_module(f'configs.{stage}').get_config(scale)
-  assert count(deepfloyd.shapes(network(config), config.text.width)) == published
+  assert count(shapes(network(config), config.text.width)) == published
 
 
 def changed(tmp_path, **config):
