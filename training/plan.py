@@ -10,7 +10,7 @@ import optax
 from ml_collections import ConfigDict
 
 from core.condition import Condition
-from core.params import cast_kernels, merge, partition
+from core.params import TEACHER, cast_kernels, merge, names, nest, partition
 from core.sharding import filled, fsdp, over_all, over_batch, replicated, require_batch, reshard
 from core.typing import Key, Params
 from data import buckets
@@ -82,8 +82,7 @@ def initialise(plan: Plan, parent: Params, key: Key) -> tuple[State, Params]:
   parent: the parameters of the model from which this one is inflated, on the devices of the mesh;
     if it is empty, all parameters are new.
   """
-  init = lambda key: _init(plan.stage, key)
-  params = jax.jit(init, out_shardings=_shardings(plan.params))(key)
+  params = _with_new(plan, parent, key)
   if parent:
     params = jax.tree.map(reshard, inflate(parent, params), _shardings(plan.params))
 
@@ -92,6 +91,20 @@ def initialise(plan: Plan, parent: Params, key: Key) -> tuple[State, Params]:
     return State.create(trained, plan.tx), frozen
 
   return jax.jit(split, out_shardings=(_shardings(plan.state), _shardings(plan.frozen)))(params)
+
+
+def _with_new(plan: Plan, parent: Params, key: Key) -> Params:
+  """The parameters that a parent lacks, and the shapes of the others, which are not computed."""
+  known = names(parent).keys() | {f'{TEACHER}/{name}' for name in names(parent)}
+  all_shapes = names(plan.params)
+  new = all_shapes.keys() - known
+
+  def init(key):
+    params = names(_init(plan.stage, key))
+    return {name: params[name] for name in new}
+
+  shardings = {name: all_shapes[name].sharding for name in new}
+  return nest(all_shapes | jax.jit(init, out_shardings=shardings)(key))
 
 
 def open_step(config: ConfigDict, stage: Stage, tx: optax.GradientTransformation):

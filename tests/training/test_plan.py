@@ -6,11 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from core.params import cast_kernels
+from core.params import cast_kernels, matches, merge, names, nest
 from core.sharding import make_mesh, of_each, put_batch, replicated
 from data.mixture import open_sources
 from data.pipeline import batches
 from pipelines.stages import open_stage
+from stunet.inflate import TEMPORAL
 from tests.conftest import SMALL
 from text.encoder import open_encoder
 from training.plan import initialise, lower_step, make_plan
@@ -63,6 +64,18 @@ def initial():
   plan = make_plan(config(), make_mesh(ALONE, jax.devices()[:1]), open_stage)
   state, frozen = initialise(plan, {}, jax.random.key(0))
   return jax.device_get((state, cast_kernels(frozen, plan.config.model.dtype)))
+
+
+def test_a_parent_gives_what_it_has_and_the_rest_is_as_without_it(initial):
+  plan = make_plan(config(), make_mesh(ALONE, jax.devices()[:1]), open_stage)
+  without = names(merge(initial[0].params, initial[1]))
+  image = {name: p + 1 for name, p in without.items() if not matches(name, TEMPORAL)}
+  parent = jax.device_put(nest(image), replicated(plan.mesh))
+  state, frozen = initialise(plan, parent, jax.random.key(0))
+  grown = names(merge(state.params, frozen))
+  assert 0 < len(image) < len(grown)
+  for name, value in (without | image).items():
+    np.testing.assert_array_equal(grown[name], value, err_msg=name)
 
 
 def losses(axes, initial, clips):
