@@ -77,7 +77,9 @@ def closure(required: list[Requirement]) -> set[str]:
 
 def test_requirements_are_what_the_code_imports():
   required = requirements('requirements.txt').keys()
-  imported = distributions(p for p in SOURCES if 'tests' not in p.parts and p not in ELSEWHERE)
+  imported = distributions(
+    p for p in SOURCES if not p.is_relative_to(ROOT / 'tests') and p not in ELSEWHERE
+  )
   optional = {
     name
     for part in ('tracking', 'data', 'beam')
@@ -97,7 +99,9 @@ def test_tracking_requirements_are_what_one_file_imports():
 def test_data_requirements_are_what_the_builder_imports_where_it_needs_them(part):
   optional = requirements(f'requirements-{part}.txt').keys()
   importing = [
-    path for path in SOURCES if 'tests' not in path.parts and distributions([path]) & optional
+    path
+    for path in SOURCES
+    if not path.is_relative_to(ROOT / 'tests') and distributions([path]) & optional
   ]
   assert distributions(importing) >= optional
   for path in importing:
@@ -110,7 +114,9 @@ def test_data_requirements_are_what_the_builder_imports_where_it_needs_them(part
 
 def test_development_requirements_are_what_tests_import_besides():
   required = requirements('requirements-dev.txt').keys()
-  imported = distributions(p for p in SOURCES if 'tests' in p.parts and p not in PARITY)
+  imported = distributions(
+    p for p in SOURCES if p.is_relative_to(ROOT / 'tests') and p not in PARITY
+  )
   known = requirements('requirements.txt') | requirements('requirements-data.txt')
   assert imported - known.keys() == required - NOT_IMPORTED
 
