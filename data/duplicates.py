@@ -55,8 +55,7 @@ def of_earlier(hashes: Iterable[str], distance: int) -> Iterator[int | None]:
   distance: clips look alike if at most so many of their `FRAMES` times `BITS` bits differ.  Clips
     whose hash is '' look like no other.
 
-  All hashes are read first.  About 70 bytes a clip are in memory, and 8 to 16 for each pair of
-  clips that look alike.
+  All hashes are read first.  About 70 bytes a clip are in memory.
   """
   packed, hashed = bytearray(), bytearray()
   for text in hashes:
@@ -74,33 +73,65 @@ def of_earlier(hashes: Iterable[str], distance: int) -> Iterator[int | None]:
 def _matches(words: Words, distance: int) -> UInt32[np.ndarray, ' n']:
   """For each hash, itself, the first equal one, or what `of_earlier` returns for distinct ones.
 
-  Time grows with the square of the number of clips that look alike, and otherwise almost linearly.
+  First, hashes that may look alike are joined to groups, and then those of a group are compared.
+  Time grows with the number of clips that look alike times that of those among them that are kept,
+  and otherwise almost linearly.
   """
-  count, pairs, match = len(words), np.zeros(0, np.int64), _first_equal(words)
-  distinct = np.flatnonzero(match == np.arange(count, dtype=np.uint32)).astype(np.uint32)
+  match = _first_equal(words)
+  distinct = np.flatnonzero(match == np.arange(len(words))).astype(np.uint32)
+  group = np.arange(len(words), dtype=np.uint32)
   for parts in _parts(distance) if distance else ():
     key = _key(words, parts)[distinct]
     order = np.argsort(key)
-    key = key[order]
-    order = distinct[order]
-    first, near_here = np.flatnonzero(key[1:] == key[:-1]), [pairs]
-    for step in itertools.count(1):
-      first = first[first + step < len(key)]
-      first = first[key[first] == key[first + step]]
-      if not len(first):
-        break
-      for block in _blocks(first):
-        one, other = order[block], order[block + step]
-        near = np.bitwise_count(words[one] ^ words[other]).sum(1) <= distance
-        one, other = one[near].astype(np.int64), other[near].astype(np.int64)
-        near_here.append(np.maximum(one, other) * count + np.minimum(one, other))
-    if len(near_here) > 1:
-      pairs = np.unique(np.concatenate(near_here))
-  for pair in pairs:  # in the order of the later clips, and for each of its earlier ones
-    later, earlier = divmod(int(pair), count)
-    if match[later] == later and match[earlier] == earlier:
-      match[later] = earlier
+    for items, first, differing in _with_first(words, distinct[order], key[order], distance):
+      # A hash near to one that leaves with `first` differs from it in at most twice as many bits.
+      near = differing <= 2 * distance
+      _join(group, items[near], first[near])
+  ordered = distinct[np.argsort(group[distinct], kind='stable')]  # by group, and in it as given
+  for items, first, differing in _with_first(words, ordered, group[ordered], distance):
+    near = differing <= distance
+    match[items[near]] = first[near]
   return match
+
+
+def _with_first(
+  words: Words, items: np.ndarray, part: np.ndarray, distance: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+  """Yields items, the first one in the part of each, and in how many bits their hashes differ.
+
+  It and those that differ from it in at most `distance` bits are then removed, and again, until no
+  part has two items.
+
+  items: indices of hashes, of which those of a part are adjacent.
+  part: the part of each.
+  """
+  while True:
+    begins = np.ones(len(part) + 1, bool)  # whether a part begins there, or all have ended
+    begins[1:-1] = part[1:] != part[:-1]
+    several = ~(begins[:-1] & begins[1:])
+    items, part, begins = items[several], part[several], begins[:-1][several]
+    if not len(items):
+      return
+    first = items[begins][np.cumsum(begins) - 1]
+    differing = np.concatenate(
+      [
+        np.bitwise_count(words[items[block]] ^ words[first[block]]).sum(1, dtype=np.int16)
+        for block in _blocks(np.arange(len(items)))
+      ]
+    )
+    yield items, first, differing
+    left = differing > distance
+    items, part = items[left], part[left]
+
+
+def _join(group: np.ndarray, ones: np.ndarray, others: np.ndarray) -> None:
+  """Joins the group of each one with that of the other: both get the lower number."""
+  while len(apart := np.flatnonzero(group[ones] != group[others])):
+    ones, others = ones[apart], others[apart]
+    one, other = group[ones], group[others]
+    np.minimum.at(group, np.maximum(one, other), np.minimum(one, other))
+    while (group != (joined := group[group])).any():
+      group[:] = joined
 
 
 def _first_equal(words: Words) -> UInt32[np.ndarray, ' n']:

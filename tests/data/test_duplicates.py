@@ -1,5 +1,7 @@
 """Clips that look alike have near hashes, and the search for near ones misses none."""
 
+import time
+
 import numpy as np
 import pytest
 import scipy.fft
@@ -50,6 +52,17 @@ def test_the_frames_of_a_clip_are_at_equal_distances():
   assert np.flatnonzero(bits).tolist() == [k * duplicates.BITS for k in range(4)]
 
 
+def compared(bits, hashes, distance):
+  """What the search should return, by comparing each hash with all earlier ones that are kept."""
+  expected, kept = [], []
+  for i, row in enumerate(bits):
+    near = [k for k in kept if (bits[k] != row).sum() <= distance] if hashes[i] else []
+    expected.append(near[0] if near else None)
+    if hashes[i] and not near:
+      kept.append(i)
+  return expected
+
+
 @pytest.mark.parametrize('distance', [0, 1, 7, 20, 63])
 def test_the_search_equals_the_comparison_of_all_pairs(distance):
   rng = np.random.default_rng(distance)
@@ -60,11 +73,19 @@ def test_the_search_equals_the_comparison_of_all_pairs(distance):
     bits[i, rng.choice(BITS, changes, replace=False)] ^= 1
   hashes = [np.packbits(row).tobytes().hex() for row in bits]
   hashes[5] = hashes[150] = ''
-  expected, kept = [], []
-  for i, row in enumerate(bits):
-    near = [k for k in kept if (bits[k] != row).sum() <= distance] if hashes[i] else []
-    expected.append(near[0] if near else None)
-    if hashes[i] and not near:
-      kept.append(i)
+  expected = compared(bits, hashes, distance)
   assert list(duplicates.of_earlier(hashes, distance)) == expected
   assert sum(match is not None for match in expected) > 30
+
+
+def test_the_time_of_the_search_does_not_grow_with_the_square_of_the_copies():
+  rng = np.random.default_rng(0)
+  bits = np.repeat(rng.integers(0, 2, (1, BITS), np.uint8), 1000, 0)
+  for row in bits:  # two of them differ in about 22 bits, so that several are kept
+    row[rng.choice(BITS, 12, replace=False)] ^= 1
+  hashes = [np.packbits(row).tobytes().hex() for row in bits]
+  expected = compared(bits, hashes, 20)
+  assert 10 < expected.count(None) < 100
+  begin = time.process_time()
+  assert list(duplicates.of_earlier(hashes, 20)) == expected
+  assert time.process_time() - begin < 10  # a comparison of all pairs with each key takes 75 s
