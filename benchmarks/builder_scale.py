@@ -24,7 +24,7 @@ from absl import flags, logging
 
 from core import command, files
 from core.folder import new_file
-from data import builder, filters, manifest, processes, sources
+from data import builder, filters, manifest, processes, sources, thumbnails
 
 LIMITS = filters.Limits(max_distance=20)
 OPTIONS = sources.Options(seconds=5.0, limits=LIMITS)
@@ -68,6 +68,7 @@ def measured(rows: int) -> dict:
       mock.patch.object(
         processes, 'results', lambda call, jobs, *_: ((j, ([], result(j))) for j in jobs)
       ),
+      mock.patch.object(thumbnails, 'jpegs', return_value={}),
     ):
       report = builder.build(
         videos, manifest.read(captions), pathlib.Path(folder, 'out'), OPTIONS, validation=0.01

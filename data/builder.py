@@ -110,7 +110,10 @@ def build(
     summary = report.summary(clips, conflicts, chosen, faults)
     with new_folder(out, replace=True) as incomplete:
       dataset.write(videos, clips, incomplete, shards)
-      report.write(incomplete, summary, videos, chosen, texts)
+      report.write(
+        incomplete, summary, videos, chosen, texts,
+        workers=workers, seconds=options.file_seconds,
+      )  # fmt: skip
   return summary
 
 

@@ -63,12 +63,13 @@ def write(
   videos: pathlib.Path,
   chosen: selection.Selection,
   captions: Mapping[str, captioner.Caption],
+  **limits,
 ) -> None:
   """Writes `report.json` and `report.html` to a folder; see `report_page.render`."""
   with (folder / 'report.json').open('w', encoding='utf-8') as file:
     file.writelines(_json(report))
     file.write('\n')
-  page = report_page.render(videos, report, chosen, captions)
+  page = report_page.render(videos, report, chosen, captions, **limits)
   (folder / 'report.html').write_text(page, 'utf-8')
 
 

@@ -4,20 +4,17 @@ import array
 import base64
 import collections
 import html
-import io
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
-from PIL import Image
 
 from core import unicode
-from data import captioner, decode, selection, sources
+from data import captioner, selection, sources, thumbnails
 
 SHOWN = 24  # clips that are kept, and at most as many of each kind that is left out
-SIDE = 96  # pixels of the shorter side of a thumbnail
 BINS = 20
 _STYLE = """
 body { font: 15px system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; }
@@ -34,16 +31,22 @@ def render(
   report: Mapping,
   chosen: selection.Selection,
   captions: Mapping[str, captioner.Caption],
+  *,
+  workers: int,
+  seconds: float,
 ) -> str:
   """The HTML of a report.
 
   Thumbnails are the middle frames of clips at equal distances in the order of the dataset.
 
   captions: of the clips that are kept, by `Clip.name`.
+  workers, seconds: the processes that decode the thumbnails, and the time that one may take.
 
   Besides the page, 20 bytes for each clip are in memory.
   """
   by_kind = _shown(chosen)
+  places = [_middle(clip) for clips in by_kind.values() for clip, _ in clips]
+  pictures = thumbnails.jpegs(videos, places, workers, seconds)
   kept = [(clip, captions[clip.name].text) for clip, _ in by_kind.pop('', ())]
   parts = [
     '<h1>Dataset</h1>',
@@ -64,10 +67,10 @@ def render(
     '<svg width="10" height="10"><rect class="out" width="10" height="10"/></svg>left out</p>',
     *_histograms(chosen),
     '<h2>Kept</h2>',
-    _figures(videos, kept),
+    _figures(pictures, kept),
   ]
   for kind, clips in sorted(by_kind.items()):
-    parts += [f'<h2>Left out: {html.escape(kind)}</h2>', _figures(videos, clips)]
+    parts += [f'<h2>Left out: {html.escape(kind)}</h2>', _figures(pictures, clips)]
   head = f'<meta charset="utf-8"><title>Dataset</title><style>{_STYLE}</style>'
   body = '\n'.join(parts)
   return unicode.escaped(
@@ -97,28 +100,22 @@ def _shown(chosen: selection.Selection) -> dict[str, list[tuple[selection.Clip, 
   return shown
 
 
-def _figures(videos: pathlib.Path, clips: Sequence[tuple[selection.Clip, str]]) -> str:
+def _figures(
+  pictures: Mapping[thumbnails.Place, bytes], clips: Sequence[tuple[selection.Clip, str]]
+) -> str:
   figures = []
   for clip, text in clips:
-    picture = _thumbnail(videos / clip.file, clip)
+    picture = '<p>(no picture)</p>'
+    if jpeg := pictures.get(_middle(clip)):
+      data = base64.b64encode(jpeg).decode()
+      picture = f'<img alt="" src="data:image/jpeg;base64,{data}">'
     caption = f'<b>{html.escape(clip.name)}</b><br>{html.escape(text)}'
     figures.append(f'<figure>{picture}<figcaption>{caption}</figcaption></figure>')
   return ''.join(figures)
 
 
-def _thumbnail(path: pathlib.Path, clip: selection.Clip) -> str:
-  middle = (clip.segment.start + clip.segment.end) / 2
-  shown = decode.pictures(path, start=middle, size=SIDE)
-  try:
-    pixels = next(shown)
-  except (ValueError, StopIteration):  # damage was found at another place when it was cut
-    return '<p>(no picture)</p>'
-  finally:
-    shown.close()
-  file = io.BytesIO()
-  Image.fromarray(np.ascontiguousarray(pixels)).save(file, 'JPEG', quality=75)
-  data = base64.b64encode(file.getvalue()).decode()
-  return f'<img alt="" src="data:image/jpeg;base64,{data}">'
+def _middle(clip: selection.Clip) -> thumbnails.Place:
+  return clip.file, (clip.segment.start + clip.segment.end) / 2
 
 
 _MEASURES = (

@@ -1,10 +1,12 @@
 """The page about a dataset has every reason and number, and needs nothing else."""
 
+import io
 import re
 
 import numpy as np
+from PIL import Image
 
-from data import filters, report_page
+from data import filters, processes, report_page, thumbnails
 from data.captions import Line
 from tests.data.test_scenes import panning
 from tests.data.videos import built, encoded
@@ -21,6 +23,25 @@ def test_the_bars_of_a_histogram_have_the_numbers_of_values():
   heights = [float(h) for h in re.findall(r'class="kept"[^>]*height="([\d.]+)"', chart)]
   np.testing.assert_allclose(heights, below * 80 / 3, atol=0.06)
   report_page.histogram('empty', np.zeros(0), np.zeros(0))
+
+
+def test_a_thumbnail_is_decoded_in_a_process_with_a_limit_of_time(tmp_path, monkeypatch):
+  for name, frames in {'a.mkv': panning(0, 9), 'slow.mkv': panning(1, 9)}.items():
+    (tmp_path / name).write_bytes(encoded(frames, np.arange(9) * 100))
+  (tmp_path / 'text.mkv').write_text('no video')
+  places = [('a.mkv', 0.4), ('slow.mkv', 0.4), ('text.mkv', 0.0)]
+
+  def results(call, jobs, workers, seconds):
+    assert (workers, seconds) == (3, 7.0)
+    for job in jobs:
+      slow = processes.Lost(f'takes more than {seconds:g} s')
+      yield job, slow if job[0] == 'slow.mkv' else call(job)
+
+  monkeypatch.setattr(processes, 'results', results)
+  shown = thumbnails.jpegs(tmp_path, places, 3, 7.0)
+  assert [*shown] == places[:1]
+  with Image.open(io.BytesIO(shown[places[0]])) as image:
+    assert min(image.size) == thumbnails.SIDE
 
 
 def test_the_page_has_pictures_reasons_and_captions_and_no_link(tmp_path):
