@@ -25,8 +25,9 @@ def process(
   They are computed in `workers` processes, or by Beam's runner `beam_runner` if it is not ''.
   """
   todo = (file for file in files if file not in work.done)
-  call = functools.partial(_result, videos.absolute(), options)
-  folder = work.folder / 'beam'
+  folder, temporary = work.folder / 'beam', work.folder / 'temporary'
+  temporary.mkdir(exist_ok=True)
+  call = functools.partial(_result, videos.absolute(), options, temporary)
   if beam_runner:
     results = beam.results(
       call,
@@ -47,15 +48,16 @@ def process(
         work.add(file, *done)
       bar.update()
   work.sync()
-  shutil.rmtree(folder, ignore_errors=True)
+  for finished in (folder, temporary):
+    shutil.rmtree(finished, ignore_errors=True)
 
 
 def _result(
-  videos: pathlib.Path, options: sources.Options, file: str
+  videos: pathlib.Path, options: sources.Options, temporary: pathlib.Path, file: str
 ) -> tuple[list[int], sources.Source | str]:
   """The version of a file, and what becomes of it."""
   path = videos / file
-  return progress.version_of(path), sources.process(path, options)
+  return progress.version_of(path), sources.process(path, options, temporary)
 
 
 def _is_of(videos: pathlib.Path, file: str, done: object) -> bool:

@@ -99,8 +99,13 @@ class Source:
   segments: tuple[Segment, ...]
 
 
-def process(path: pathlib.Path, options: Options) -> Source | str:
-  """The file's clips, or the reason why it can't be decoded."""
+def process(
+  path: pathlib.Path, options: Options, temporary: pathlib.Path | None = None
+) -> Source | str:
+  """The file's clips, or the reason why it can't be decoded.
+
+  temporary: a folder for files that a process leaves if it is killed; None is that of the system.
+  """
   try:
     facts, traced = trace.follow(path, options.fps)
     if facts.frames == 1 and not facts.fault and pictures.is_image(path):
@@ -109,7 +114,7 @@ def process(path: pathlib.Path, options: Options) -> Source | str:
       contents = hashlib.file_digest(file, 'sha256').hexdigest()
     cuts = scenes.cuts(traced, options.cut_threshold) if options.seconds else []
     spans = divide(facts.seconds, cuts, options)
-    parts = tuple(_segment(path, facts, traced, *span, options) for span in spans)
+    parts = tuple(_segment(path, facts, traced, *span, options, temporary) for span in spans)
     return Source(contents, _unnamed(facts.fault, path), parts)
   except (ValueError, OSError) as error:
     return _unnamed(str(error), path)
@@ -135,7 +140,7 @@ def divide(seconds: float, cuts: list[float], options: Options) -> list[tuple[fl
   return spans
 
 
-def _segment(path, facts, traced, start, end, options) -> Segment:
+def _segment(path, facts, traced, start, end, options, temporary) -> Segment:
   image = not facts.seconds
   count = 1 if image else decode.available(end - start, options.fps)
   whole = (start, end) == (0.0, facts.seconds)
@@ -160,10 +165,10 @@ def _segment(path, facts, traced, start, end, options) -> Segment:
       reason = f'{size} bytes; at most {MAX_BYTES} are allowed in a clip that is not cut'
       return dataclasses.replace(segment, fault=(filters.UNREADABLE, reason))
     return dataclasses.replace(segment, frames=facts.frames)
-  return _encoded(path, segment, side, options)
+  return _encoded(path, segment, side, options, temporary)
 
 
-def _encoded(path, segment: Segment, side: int | None, options: Options) -> Segment:
+def _encoded(path, segment: Segment, side: int | None, options: Options, temporary) -> Segment:
   """The segment with its frames at `options.fps` as MP4."""
   shapes = []
 
@@ -174,7 +179,7 @@ def _encoded(path, segment: Segment, side: int | None, options: Options) -> Segm
         shapes.append(frame.shape)
         yield frame
 
-  with tempfile.TemporaryDirectory() as folder:
+  with tempfile.TemporaryDirectory(dir=temporary) as folder:
     file = pathlib.Path(folder, 'clip.mp4')
     video.encode_mp4(file, frames(), fps=options.fps, crf=options.crf)
     encoded = file.read_bytes()

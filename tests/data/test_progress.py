@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from core import command
+from core import command, video
 from data import dataset, processes, progress, sources
 from data.captions import Line
 from tests.data.test_scenes import panning
@@ -137,6 +137,25 @@ def test_what_is_added_within_a_second_is_written_together_and_at_the_end(
     raise Interrupted
   with progress.continued(tmp_path / 'out', videos, {}) as work:
     assert work.done == dict.fromkeys(('0.mkv', '1.mkv', '2.mkv'), 'cannot be opened')
+
+
+def test_the_files_of_a_process_that_is_killed_are_removed_with_the_work(
+  videos, tmp_path, calls, monkeypatch
+):
+  paths, encode = [], video.encode_mp4
+
+  def killed_once(path, *arguments, **options):
+    paths.append(path)
+    (path.parent / 'left').write_bytes(b'')
+    if len(paths) == 1:  # as if the process had ended before it could remove its folder
+      shutil.copytree(path.parent, path.parent.parent / 'of a killed process')
+    encode(path, *arguments, **options)
+
+  monkeypatch.setattr(video, 'encode_mp4', killed_once)
+  built(videos, LINES, tmp_path / 'out', **OPTIONS)
+  assert len(paths) > FILES
+  assert {path.parents[2] for path in paths} == {progress.folder_for(tmp_path / 'out')}
+  assert [*tmp_path.iterdir()] == [tmp_path / 'out']
 
 
 def test_a_file_that_has_changed_is_decoded_again(videos, tmp_path, calls, monkeypatch):
