@@ -1,14 +1,16 @@
 """A mapping and a sequence in temporary files, for what would take too much memory for each clip.
 
-SQLite keeps two megabytes of each in memory and writes the rest to the folder that SQLITE_TMPDIR
-names, by default /var/tmp.  The files have no name there, so that none is left when a process ends,
-however it does.
+SQLite keeps two megabytes of each in memory and writes the rest to a folder, which `_folder` says.
+The files have no name there, so that none is left when a process ends, however it does.
 """
 
+import os
 import pickle
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import TypeVar
+
+from core.errors import UserFileError
 
 Key, Value = TypeVar('Key', str, int), TypeVar('Value')
 
@@ -16,40 +18,49 @@ Key, Value = TypeVar('Key', str, int), TypeVar('Value')
 class Table(MutableMapping[Key, Value]):
   """A mapping from texts or from whole numbers, which iterates in the order of its keys.
 
-  Values are pickled.  A table must not change while it is iterated.
+  Values are pickled.  A table must not change while it is iterated.  All methods raise a
+  UserFileError if the disk is full or fails.
   """
 
   def __init__(self, entries: Mapping[Key, Value] | Iterable[tuple[Key, Value]] = ()):
     self._database = sqlite3.connect('', isolation_level=None)
-    self._database.execute('PRAGMA journal_mode = OFF')
-    self._database.execute('CREATE TABLE t (key PRIMARY KEY, value BLOB) WITHOUT ROWID')
-    self._database.execute('BEGIN')  # and no end: a commit for each entry would take time
+    self._execute('PRAGMA journal_mode = OFF')
+    self._execute('CREATE TABLE t (key PRIMARY KEY, value BLOB) WITHOUT ROWID')
+    self._execute('BEGIN')  # and no end: a commit for each entry would take time
     self.update(entries)
 
+  def _execute(self, statement: str, *values) -> sqlite3.Cursor:
+    try:
+      return self._database.execute(statement, values)
+    except sqlite3.OperationalError as error:
+      raise _of_disk(error) from error
+
   def __getitem__(self, key: Key) -> Value:
-    row = self._database.execute('SELECT value FROM t WHERE key = ?', (_stored(key),)).fetchone()
+    row = self._execute('SELECT value FROM t WHERE key = ?', _stored(key)).fetchone()
     if row is None:
       raise KeyError(key)
     return pickle.loads(row[0])
 
   def __setitem__(self, key: Key, value: Value) -> None:
-    row = _stored(key), pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-    self._database.execute('INSERT OR REPLACE INTO t VALUES (?, ?)', row)
+    data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    self._execute('INSERT OR REPLACE INTO t VALUES (?, ?)', _stored(key), data)
 
   def __delitem__(self, key: Key) -> None:
-    if not self._database.execute('DELETE FROM t WHERE key = ?', (_stored(key),)).rowcount:
+    if not self._execute('DELETE FROM t WHERE key = ?', _stored(key)).rowcount:
       raise KeyError(key)
 
   def __contains__(self, key: object) -> bool:
-    rows = self._database.execute('SELECT 1 FROM t WHERE key = ?', (_stored(key),))
-    return rows.fetchone() is not None
+    return self._execute('SELECT 1 FROM t WHERE key = ?', _stored(key)).fetchone() is not None
 
   def __iter__(self) -> Iterator[Key]:
-    for (key,) in self._database.execute('SELECT key FROM t ORDER BY key'):
-      yield key.decode('utf-8', 'surrogatepass') if isinstance(key, bytes) else key
+    try:
+      for (key,) in self._execute('SELECT key FROM t ORDER BY key'):
+        yield key.decode('utf-8', 'surrogatepass') if isinstance(key, bytes) else key
+    except sqlite3.OperationalError as error:  # pages are read, and others are written for them
+      raise _of_disk(error) from error
 
   def __len__(self) -> int:
-    return self._database.execute('SELECT count(*) FROM t').fetchone()[0]
+    return self._execute('SELECT count(*) FROM t').fetchone()[0]
 
 
 class Rows(Sequence[Value]):
@@ -84,3 +95,17 @@ class Rows(Sequence[Value]):
 def _stored(key: Key) -> bytes | int:
   # File names may have surrogates.  The order of these bytes is that of the characters.
   return key.encode('utf-8', 'surrogatepass') if isinstance(key, str) else key
+
+
+def _of_disk(error: sqlite3.OperationalError) -> UserFileError:
+  return UserFileError(
+    f'Cannot write temporary files to {_folder()}: {error}.  Free space there, or name another '
+    'folder by the environment variable SQLITE_TMPDIR.'
+  )
+
+
+def _folder() -> str:
+  """The folder in which SQLite makes temporary files."""
+  named = (os.environ.get('SQLITE_TMPDIR'), os.environ.get('TMPDIR'))
+  allowed = (path for path in (*named, '/var/tmp', '/usr/tmp', '/tmp') if path)
+  return next((p for p in allowed if os.path.isdir(p) and os.access(p, os.W_OK | os.X_OK)), '.')

@@ -1,10 +1,15 @@
 """A table and rows on disk are a dictionary and a list, and their memory is bounded."""
 
+import os
 import resource
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+from core.command import ROOT
+from core.errors import UserFileError
 from data.on_disk import Rows, Table
 
 
@@ -34,6 +39,30 @@ def test_rows_are_a_list():
   assert rows != ['a', 'b', 'c', 'x']
   with pytest.raises(IndexError):
     rows[4]
+
+
+def test_a_full_disk_is_one_line_that_names_the_folder(tmp_path, monkeypatch):
+  monkeypatch.setenv('SQLITE_TMPDIR', str(tmp_path))
+  table = Table()
+  table._database.execute('PRAGMA max_page_count = 20')  # the same error of SQLite
+  with pytest.raises(UserFileError) as caught:
+    table.update((number, bytes(10000)) for number in range(20))
+  assert str(caught.value) == (
+    f'Cannot write temporary files to {tmp_path}: database or disk is full.  Free space there, or '
+    'name another folder by the environment variable SQLITE_TMPDIR.'
+  )
+
+
+def test_the_folder_is_that_in_which_sqlite_has_files(tmp_path):
+  """Both of the names that it reads, when a process begins."""
+  script = (
+    'import os; from data import on_disk; table = on_disk.Rows(bytes(100000) for _ in range(50)); '
+    'links = (os.path.realpath(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")); '
+    'assert any(os.path.dirname(link) == on_disk._folder() for link in links)'
+  )
+  for name in ('SQLITE_TMPDIR', 'TMPDIR'):
+    environment = {**os.environ, 'TMPDIR': '/nowhere', name: str(tmp_path)}
+    subprocess.run([sys.executable, '-c', script], env=environment, cwd=ROOT, check=True)
 
 
 def test_what_is_on_disk_is_not_in_memory():
