@@ -86,7 +86,7 @@ def build(
     captioner.require(caption_command)
   if beam_runner:
     beam.require(beam_runner, beam_options)
-  _require_free(out, overwrite)
+  _require_free(out, overwrite, videos)
   lines, unmatched, faults = _usable(videos, listed, blank=bool(caption_command), strict=strict)
   if not options.seconds:  # a mistake shows here before hours of decoding
     stated = (line.split for line in lines.values())
@@ -136,11 +136,13 @@ def _require_counts(**counts: int | None) -> None:
       raise UserError(f'Got --{name}={value}; 1 or more is allowed.')
 
 
-def _require_free(out: pathlib.Path, overwrite: bool) -> None:
+def _require_free(out: pathlib.Path, overwrite: bool, videos: pathlib.Path) -> None:
   if out.exists() and not overwrite:
     raise UserError(f'{out} exists already; --overwrite replaces a dataset.')
   if out.exists() and not (out / 'dataset_info.json').is_file():
     raise UserError(f'{out} exists and is not a dataset; --overwrite replaces only datasets.')
+  if out.resolve().is_relative_to(videos.resolve()):  # later builds would read the dataset's files
+    raise UserError(f'Got --out={out} inside of --videos={videos}; allowed is a folder elsewhere.')
   unicode.require_path(out.absolute())
   require_folder(out)
   require_folder(out.parent)  # the finished dataset is renamed to `out` there

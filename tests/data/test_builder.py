@@ -191,6 +191,13 @@ def test_mistakes_are_reported(videos, tmp_path):
     built(tmp_path / 'none', LINES, out)
   with pytest.raises(ValueError, match='exists and is not a dataset; --overwrite replaces only'):
     built(videos, LINES, videos, overwrite=True)
+  (tmp_path / 'link').symlink_to(videos)
+  for inside in (videos / 'a' / 'out', tmp_path / 'link' / 'out'):
+    with pytest.raises(
+      ValueError, match=r'--out=.*/out inside of --videos=.*; allowed is a folder'
+    ):
+      built(videos, LINES, inside)
+    assert not (videos / 'a').exists()
   with pytest.raises(ValueError, match='Got --fps=0; more than 0 is allowed'):
     built(videos, LINES, out, fps=0.0)
   with pytest.raises(ValueError, match='Got --min_side=-1; 0 or more is allowed'):

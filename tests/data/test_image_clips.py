@@ -100,13 +100,14 @@ def test_filters_that_make_sense_apply_to_images(made):
 
 
 def test_a_reduced_image_is_a_clip_of_one_frame(tmp_path):
-  save(tmp_path / 'a.png', MOVING[0])
-  report = built(tmp_path, {'a.png': Line('a', None)}, tmp_path / 'out', store_side=24)
+  (folder := tmp_path / 'images').mkdir()
+  save(folder / 'a.png', MOVING[0])
+  report = built(folder, {'a.png': Line('a', None)}, tmp_path / 'out', store_side=24)
   [record] = records(tmp_path / 'out').values()
   assert (record['frames'], record['seconds'], report['images']) == (1, 0, 1)
   assert (record['height'], record['width']) == (24, 32)
   [pixels] = decode.decode(record['video'], fps=None)
-  [wanted] = decode.decode(tmp_path / 'a.png', fps=None, size=24)
+  [wanted] = decode.decode(folder / 'a.png', fps=None, size=24)
   error = lambda picture: np.abs(picture.astype(int) - wanted).mean()
   assert error(pixels) < 16 < error(pixels[:, ::-1])  # colours are stored at half the size
 

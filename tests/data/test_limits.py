@@ -22,8 +22,9 @@ def test_frames_of_too_many_bytes_are_refused(monkeypatch, tmp_path):
 
 
 def test_a_file_that_takes_too_long_is_reported(monkeypatch, tmp_path):
+  (folder := tmp_path / 'videos').mkdir()
   for name in ('good', 'slow'):
-    (tmp_path / name).write_bytes(encoded(numbered(9), np.arange(9) * 100))
+    (folder / name).write_bytes(encoded(numbered(9), np.arange(9) * 100))
 
   def results(call, jobs, workers, seconds):
     for job in jobs:
@@ -33,7 +34,7 @@ def test_a_file_that_takes_too_long_is_reported(monkeypatch, tmp_path):
   monkeypatch.setattr(processes, 'results', results)
   lines = {name: captions.Line(name, 'train') for name in ('good', 'slow')}
   options = {'min_frames': 4, 'file_seconds': 7.0, 'limits': filters.Limits(max_black=1.0)}
-  report = built(tmp_path, lines, tmp_path / 'out', **options)
+  report = built(folder, lines, tmp_path / 'out', **options)
   assert report['written'] == 1
   assert report['skipped'] == {'slow': 'decoding it takes more than 7 s'}
   with pytest.raises(ValueError, match='Got --file_seconds=0; more than 0 is allowed'):

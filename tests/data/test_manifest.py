@@ -244,12 +244,13 @@ def test_captions_are_read_from_files_beside_the_videos(tmp_path):
 
 
 def test_a_strict_build_ends_at_the_first_fault_and_another_reports_it(tmp_path):
+  (folder := tmp_path / 'videos').mkdir()
   lines = {'none.mp4': Line('a dog', None, where='line 7')}
   listed = Manifest(lines, [manifest.Fault('line 3', 'broken line', 'no JSON')], name='list.csv')
   message = r'^list\.csv, line 3: no JSON; allowed is .* \(1 more lines are wrong\)\.$'
   with pytest.raises(ValueError, match=message):
-    builder.build(tmp_path, listed, tmp_path / 'out', sources.Options(), strict=True)
-  faults = [*listed.faults, *manifest.unusable(lines, captions.match(tmp_path, lines)[1])]
+    builder.build(folder, listed, tmp_path / 'out', sources.Options(), strict=True)
+  faults = [*listed.faults, *manifest.unusable(lines, captions.match(folder, lines)[1])]
   assert faults[1] == manifest.Fault('line 7', 'missing file', 'none.mp4: no such file')
 
 
