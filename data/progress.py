@@ -104,7 +104,8 @@ def continued(out: pathlib.Path, videos: pathlib.Path, settings: dict) -> Iterat
     )
     try:
       fcntl.flock(results, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until the process ends, however it does
-    except BlockingIOError as error:
+      _require_same(results, folder / RESULTS)
+    except (BlockingIOError, FileNotFoundError) as error:
       raise UserError(f'{folder} is in use: another process is building {out}.') from error
     _require_settings(folder, settings)
     work = Progress(
@@ -114,12 +115,26 @@ def continued(out: pathlib.Path, videos: pathlib.Path, settings: dict) -> Iterat
       yield work
     finally:
       work.sync()
-  shutil.rmtree(folder)
+    discard(out)
 
 
 def discard(out: pathlib.Path) -> None:
-  """Removes the progress of a build whose results are of no use."""
-  shutil.rmtree(folder_for(out), ignore_errors=True)
+  """Removes the progress of a build that is finished, or whose results are of no use.
+
+  To be called in its context, so that no other process works there.
+  """
+  folder = folder_for(out)
+  # Another build may begin in a folder of this name while the files are removed.
+  finished = folder.with_name(folder.name + '.finished')
+  shutil.rmtree(finished, ignore_errors=True)  # of a command that was killed
+  folder.rename(finished)
+  shutil.rmtree(finished)
+
+
+def _require_same(file: IO[bytes], path: pathlib.Path) -> None:
+  """Raises FileNotFoundError if the file at this path is another one by now, or none."""
+  if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+    raise FileNotFoundError(path)
 
 
 def _require_settings(folder: pathlib.Path, settings: dict) -> None:
