@@ -5,6 +5,7 @@ before all of it is done.  Each result is therefore written to a file of its own
 all machines can write to, and outlives the pipeline, however that ends.
 """
 
+import argparse
 import functools
 import hashlib
 import json
@@ -53,30 +54,51 @@ def results(
     with beam.Pipeline(runner, pipeline_options) as pipeline:
       batches = (
         pipeline
-        | beam.io.ReadFromText(str(lines))
-        | beam.Map(json.loads)
+        | beam.Create([lines])  # ReadFromText would take [ and * in the path as a pattern
+        | beam.FlatMap(_jobs)
         | beam.Reshuffle()
         | beam.BatchElements(max_batch_size=BATCH)
       )
       _ = batches | beam.Map(functools.partial(_call_all, call, seconds, folder))
+  for job in _jobs(lines):
+    yield _read(folder, job)
+
+
+def _jobs(lines: pathlib.Path) -> Iterator[str]:
   with lines.open(encoding='ascii') as file:
-    for line in file:
-      yield _read(folder, json.loads(line))
+    yield from map(json.loads, file)
 
 
 def require(runner: str, options: str) -> None:
-  """Raises ValueError if Beam is missing or has no such runner."""
+  """Raises ValueError if Beam is missing or has no such runner, or does not know the options."""
   beam = _beam()
   try:
-    shlex.split(options)
-    beam.runners.runner.create_runner(runner)
+    portable = beam.runners.portability.portable_runner.PortableRunner
+    made = beam.runners.runner.create_runner(runner)
+    unknown = _unknown(beam, shlex.split(options))
+    if unknown and not isinstance(made, portable):  # whose job service may have more options
+      raise ValueError(f'{runner} has no options {" ".join(unknown)}')
   except (ValueError, ImportError, AttributeError) as error:
     raise UserError(f'Got --beam_runner={runner} --beam_options={options}: {error}') from error
+
+
+def _unknown(beam, words: Sequence[str]) -> list[str]:
+  """The words that are no options of a pipeline, which Beam itself would only log."""
+
+  def refuse(message: str):
+    raise ValueError(message)
+
+  parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+  parser.error = refuse  # otherwise it prints all options and exits
+  for group in beam.options.pipeline_options.PipelineOptions.__subclasses__():
+    group._add_argparse_args(parser)
+  return parser.parse_known_args(words)[1]
 
 
 def _beam():
   try:
     import apache_beam
+    import apache_beam.runners.portability.portable_runner
   except ModuleNotFoundError as error:
     raise UserError(
       'For --beam_runner a package is needed: pip install -r requirements-beam.txt, in an '

@@ -197,42 +197,6 @@ def test_work_of_other_settings_and_of_another_process_is_left_alone(videos, tmp
   assert (progress.folder_for(out) / 'settings.json').exists()
 
 
-def test_a_build_that_begins_while_another_ends_keeps_its_work(videos, tmp_path, monkeypatch):
-  out, remove = tmp_path / 'out', shutil.rmtree
-
-  def second(path, **options):
-    """Begins another build before files are removed."""
-    monkeypatch.setattr(shutil, 'rmtree', remove)
-    with contextlib.suppress(Interrupted), progress.continued(out, videos, {'fps': 8.0}) as work:
-      work.add('0.mkv', progress.version_of(videos / '0.mkv'), 'of the second')
-      remove(path, **options)
-      raise Interrupted
-
-  with progress.continued(out, videos, {'fps': 16.0}):
-    folder = progress.folder_for(out)
-    (folder / 'beam').mkdir()
-    patched = lambda path, **options: (remove if folder.exists() else second)(path, **options)
-    monkeypatch.setattr(shutil, 'rmtree', patched)
-  with progress.continued(out, videos, {'fps': 8.0}) as work:
-    assert work.done == {'0.mkv': 'of the second'}
-  assert [*tmp_path.iterdir()] == []
-
-
-def test_a_build_that_waited_for_the_files_of_one_that_ended_is_refused(
-  videos, tmp_path, monkeypatch
-):
-  out, lock = tmp_path / 'out', progress.fcntl.flock
-
-  def late(*arguments):
-    progress.discard(out)  # by the other one, after this one has opened the files
-    lock(*arguments)
-
-  monkeypatch.setattr(progress.fcntl, 'flock', late)
-  message = r'out\.parts is in use: another process is building'
-  with pytest.raises(ValueError, match=message), progress.continued(out, videos, {}):
-    pass
-
-
 def test_a_build_that_is_killed_leaves_no_process_and_is_continued_by_others(videos, tmp_path):
   """Killed with two workers once a file is done; continued with one, and compared with four."""
   expected = built(videos, LINES, tmp_path / 'four', workers=4, **OPTIONS)
@@ -292,7 +256,7 @@ BEAM = {'beam_runner': 'DirectRunner', 'beam_options': '--direct_num_workers=1'}
 def test_beam_gives_the_same_bits_and_decodes_no_finished_file_again(videos, tmp_path, monkeypatch):
   pytest.importorskip('apache_beam')
   expected = built(videos, LINES, tmp_path / 'processes', **OPTIONS)
-  files = []
+  files, out = [], tmp_path / 'out [1]*'  # characters of patterns
 
   def calls(call, jobs, *_):
     """The results of two files, here in this process, and then the end of the pipeline."""
@@ -305,8 +269,8 @@ def test_beam_gives_the_same_bits_and_decodes_no_finished_file_again(videos, tmp
   with monkeypatch.context() as patch:
     patch.setattr(processes, 'results', calls)
     with pytest.raises(Exception, match='Interrupted'):
-      built(videos, LINES, tmp_path / 'out', **OPTIONS, **BEAM)
-  assert len([*(tmp_path / 'out.parts' / 'beam').glob('??/*')]) == 2
+      built(videos, LINES, out, **OPTIONS, **BEAM)
+  assert len([*(progress.folder_for(out) / 'beam').glob('??/*')]) == 2
   assert len(files) == 3
 
   def counted(call, jobs, *options):
@@ -315,6 +279,6 @@ def test_beam_gives_the_same_bits_and_decodes_no_finished_file_again(videos, tmp
 
   original = processes.results
   monkeypatch.setattr(processes, 'results', counted)
-  assert built(videos, LINES, tmp_path / 'out', **OPTIONS, **BEAM) == expected
+  assert built(videos, LINES, out, **OPTIONS, **BEAM) == expected
   assert sorted([*files[:2], *files[3:]]) == sorted(LINES)
-  assert contents(tmp_path / 'out') == contents(tmp_path / 'processes')
+  assert contents(out) == contents(tmp_path / 'processes')
