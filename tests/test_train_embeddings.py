@@ -130,7 +130,7 @@ def test_prompts_of_scores_are_needed_and_those_of_super_resolution_are_not(inpu
 
 
 def test_a_mixture_reads_the_embeddings_of_all_its_datasets_or_loads_the_encoder(
-  inputs, tmp_path, monkeypatch
+  inputs, tmp_path, monkeypatch, capsys
 ):
   contents = (inputs / 'a.mkv').read_bytes()
   clip = dataset.Clip('a.mkv', 'a green ring', 'train', decode.probe(contents))
@@ -141,6 +141,13 @@ def test_a_mixture_reads_the_embeddings_of_all_its_datasets_or_loads_the_encoder
     source='synthetic', mixture=((str(inputs / 'set'), 1.0), (str(tmp_path / 'set'), 2.0))
   )
   beside = open_texts(config)(texts)  # as one of the datasets has no embeddings
+  line = f'T5 is loaded, because {tmp_path}/set of the mixture has no stored embeddings:  '
+  asked = f'{line}python -m text.embed --dataset={tmp_path}/set --encoder={inputs}/t5 --tokens=8 '
+  assert asked in capsys.readouterr().err
+  of_shapes = config.copy_and_resolve_references()
+  of_shapes.data.mixture = ((str(inputs / 'set'), 1.0), ('synthetic', 2.0))
+  open_texts(of_shapes)
+  assert 'embeddings:  text.embed does not read synthetic' in capsys.readouterr().err
   embed(tmp_path / 'set', config.text.source, **TEXT)
   encoder._opened.cache_clear()
   monkeypatch.setattr(encoder, 'load', refuse)
@@ -161,3 +168,9 @@ def test_words_and_styles_are_encoded_as_ever(inputs, monkeypatch):
   of_picture.data.source = str(inputs / 'set')
   of_picture.text.update(source=str(inputs / 't5'), width=T5_WIDTH, **TEXT)
   open_texts(of_picture)
+
+
+def test_a_dataset_of_tfds_is_refused_with_what_embeds_its_captions(inputs):
+  message = r'Got --dataset=tfds:a; allowed is a folder that data\.builder wrote\.  The T5 beside'
+  with pytest.raises(ValueError, match=message):
+    embed(pathlib.Path('tfds:a'), str(inputs / 't5'), **TEXT)

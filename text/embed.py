@@ -24,6 +24,7 @@ from core.folder import new_file
 from core.writable import require_folder
 from data import dataset as datasets
 from data import prompts as lists
+from data.named import PREFIX
 from text import embeddings
 from text.embeddings import DIGEST, Settings, encoder_settings, part_path, prompt_path
 from text.encoder import DTYPES, STORED_DTYPES, open_encoder
@@ -78,6 +79,11 @@ def embed(
     raise UserError(f'Got host {host} of {hosts}; allowed are 0 to {hosts - 1}.')
   if source == 'hashed':
     raise UserError('Got --encoder=hashed, which needs no memory; allowed is a folder of a T5.')
+  if str(dataset).startswith(PREFIX):
+    raise UserError(
+      f'Got --dataset={dataset}; allowed is a folder that data.builder wrote.  The T5 beside the '
+      'training embeds the captions of TFDS.'
+    )
   options = dict(tokens=tokens, dtype=dtype, stored_dtype=stored_dtype, mask_padding=mask_padding)
   settings = encoder_settings(source, **options)
   encode = open_encoder(source=source, width=settings.width, **options)

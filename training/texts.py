@@ -1,6 +1,7 @@
 """The encoder of the texts of a run: a T5 beside the training, or embeddings that were stored."""
 
 import pathlib
+from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
@@ -17,15 +18,19 @@ def open_texts(config: ConfigDict) -> Encoder:
 
   If `text.embed` has written embeddings to the dataset of the run, or to all datasets of its
   mixture, and `config.text` names a T5, they are read: T5 is never loaded, and a text without a
-  stored embedding is an error.  Else it is the encoder that `config.text` names.  Both return the
-  same bits.
+  stored embedding is an error.  Else it is the encoder that `config.text` names; a line is logged
+  if only some of the datasets have embeddings.  Both return the same bits.
 
   UserError if the embeddings of a dataset do not fit the config, or prompts of the run are not
   among them: see `embeddings.open_embeddings`.
   """
   # A style is trained on a picture, whatever `data` says.
-  stored = [] if config.stage == 'style' else _with_embeddings(config)
+  sources = [] if config.stage == 'style' else _sources(config)
+  stored = [source for source in sources if embeddings.folder_of(source).exists()]
   if not stored or config.text.get('source', 'hashed') in ('', 'hashed'):
+    return open_encoder(**config.text)
+  if missing := [source for source in sources if source not in stored]:
+    log(_reason(missing, config))
     return open_encoder(**config.text)
   encode = embeddings.open_embeddings(stored, ['', *_prompts(config)], **config.text)
   folders = ' and '.join(str(embeddings.folder_of(dataset)) for dataset in stored)
@@ -33,11 +38,23 @@ def open_texts(config: ConfigDict) -> Encoder:
   return encode
 
 
-def _with_embeddings(config: ConfigDict) -> list[pathlib.Path]:
-  """The datasets of the run, if all of its sources are datasets with embeddings; else []."""
-  d = config.data
-  datasets = [pathlib.Path(name) for name in names(d.source, d.get('mixture', ()))]
-  return datasets if all(embeddings.folder_of(path).exists() for path in datasets) else []
+def _sources(config: ConfigDict) -> list[pathlib.Path]:
+  return [pathlib.Path(n) for n in names(config.data.source, config.data.get('mixture', ()))]
+
+
+def _reason(missing: Sequence[pathlib.Path], config: ConfigDict) -> str:
+  """Why T5 is loaded though some sources have embeddings, and what to do."""
+  settings = {key: value for key, value in config.text.items() if key not in ('cache', 'width')}
+  settings = embeddings.encoder_settings(**settings)
+  commands = [
+    embeddings.command(source, config.text.source, settings) if source.is_dir()
+    else f'text.embed does not read {source}'
+    for source in missing
+  ]  # fmt: skip
+  return (
+    f'T5 is loaded, because {" and ".join(map(str, missing))} of the mixture has no stored '
+    f'embeddings:  {";  ".join(commands)}'
+  )
 
 
 def _prompts(config: ConfigDict) -> list[str]:
