@@ -9,7 +9,6 @@ shapes, or it joins several sources, it has `parts`: see `data.parts`.
 
 import functools
 import gc
-import os
 import pathlib
 import signal
 import sys
@@ -19,7 +18,7 @@ from fractions import Fraction
 import grain
 import numpy as np
 
-from core import interrupt
+from core import interrupt, processors
 from core.errors import UserError
 from core.frame_size import Size
 from data import buckets as of_shapes
@@ -205,16 +204,16 @@ class _Batches(grain.DatasetIterator):
     super().__init__()
     self.shares = shares
     self._start, self._done, self._running = start, 0, None
-    self._workers, self._adds = abs(workers), workers < 0
+    self._workers, self.adds_workers = abs(workers), workers < 0
     self.counts = {'workers_replaced': 0}
 
   def add_workers(self) -> int:
     """The number of workers from the next batch on, which is doubled, or 0 if it may not grow.
 
-    It may if it was not given, up to the number of cores.
+    It may if it was not given, up to the number of cores that this process may use.
     """
-    more = min(2 * self._workers, os.cpu_count() or 1)
-    if not self._adds or more <= self._workers:
+    more = min(2 * self._workers, processors.available())
+    if not self.adds_workers or more <= self._workers:
       return 0
     self._stop()
     self._workers = more

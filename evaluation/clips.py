@@ -4,7 +4,6 @@ import collections
 import concurrent.futures
 import dataclasses
 import itertools
-import os
 import pathlib
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import UInt8
 
+from core import processors
 from core.errors import UserError
 from data.decode import pictures
 from evaluation.folder import Folder
@@ -123,8 +123,8 @@ def clips(
 
 
 def map_ahead(function: Callable[[U], T], items: Iterable[U]) -> Iterator[T]:
-  """`map(function, items)` in threads, computed ahead by as many items as there are processors."""
-  workers = os.cpu_count() or 1
+  """`map(function, items)` in threads, computed ahead by as many items as processors."""
+  workers = processors.available()
   with concurrent.futures.ThreadPoolExecutor(workers) as pool:
     pending = collections.deque()
     for item in items:

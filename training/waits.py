@@ -31,10 +31,13 @@ def make_report(data, clock: Clock) -> Callable[[], float]:
       log(f'{head}: {workers} processes read it from now on.')
       judges = False
     elif not asked:
-      log(
-        f'{head}.  More processes may help: --config.loader.workers=-1 starts as many as steps '
-        'need, up to one for each core.  So do smaller clips: data.builder --store_side.'
+      more = (
+        'All cores that this process may use read it already; more of them may help'
+        if data.adds_workers
+        else 'More processes may help: --config.loader.workers=-1 starts as many as steps need, up '
+        'to one for each core'
       )
+      log(f'{head}.  {more}.  So do smaller clips: data.builder --store_side.')
       asked = True
     return share
 

@@ -1,5 +1,6 @@
 import gc
 import itertools
+import os
 import pathlib
 import signal
 import time
@@ -285,7 +286,7 @@ def test_workers_are_added_up_to_the_cores_without_a_change_of_the_batches(monke
     def close(self):
       pass
 
-  monkeypatch.setattr(pipeline.os, 'cpu_count', lambda: 3)
+  monkeypatch.setattr(os, 'sched_getaffinity', lambda process: {0, 2, 5})
   batches = pipeline._Batches(Iterator, -1, {})
   taken = [next(batches), next(batches)]
   added = [batches.add_workers()]

@@ -1,11 +1,10 @@
 import gc
-import os
 import time
 
 import numpy as np
 import pytest
 
-from core import video
+from core import processors, video
 from evaluation.clips import Reading, batched, clips, read
 from evaluation.folder import open_folder
 from tests.evaluation.conftest import numbered, refuse
@@ -50,7 +49,7 @@ def test_arrays_are_read_in_threads_while_garbage_is_collected(tmp_path, monkeyp
   come of it, Python 3.11.8 and 3.12.2 have mended."""
   for i in range(100):
     np.save(tmp_path / f'{i}.npy', numbered(2, 1))
-  monkeypatch.setattr(os, 'cpu_count', lambda: 4)
+  monkeypatch.setattr(processors, 'available', lambda: 4)
   threshold, wait = gc.get_threshold(), lambda *_: time.sleep(1e-4)
   gc.callbacks.append(wait)
   gc.set_threshold(50)

@@ -8,8 +8,8 @@ from training.phases import Clock
 class Workers:
   """Stands for batches: it has 1 worker, and room for `most`."""
 
-  def __init__(self, most):
-    self.count, self.most = 1, most
+  def __init__(self, most, adds_workers=True):
+    self.count, self.most, self.adds_workers = 1, most, adds_workers
 
   def add_workers(self):
     if self.count == self.most:
@@ -43,9 +43,14 @@ def test_workers_are_added_until_steps_do_not_wait(capsys):
 
 
 def test_what_the_user_can_do_is_said_once(capsys):
-  _, lines = reports(Workers(most=1), [0.9, 0.5, 0.01, 0.5, 0.5], capsys)
-  assert len(lines) == 1
-  assert '50% of the time.  More processes may help: --config.loader.workers=-1' in lines[0]
+  for adds_workers, advice in (
+    (False, 'More processes may help: --config.loader.workers=-1 starts as many as steps need'),
+    (True, 'All cores that this process may use read it already; more of them may help.  So do'),
+  ):
+    data = Workers(most=1, adds_workers=adds_workers)
+    _, lines = reports(data, [0.9, 0.5, 0.01, 0.5, 0.5], capsys)
+    assert len(lines) == 1
+    assert f'50% of the time.  {advice}' in lines[0]
 
 
 @pytest.mark.parametrize(('ready', 'phase'), [(False, 'step'), (True, 'data')])
