@@ -90,7 +90,7 @@ def test_light_is_mapped_as_ffmpeg_does(transfer, depth):
   mapped = np.clip(tone_mapped(light), 0, 1)
   srgb = np.where(mapped <= 0.0031308, 12.92 * mapped, 1.055 * mapped ** (1 / 2.4) - 0.055)
   result = decode.decode(film(LIGHT, transfer, depth), fps=10.0)[0, SIDE // 2, SIDE // 2 :: SIDE]
-  np.testing.assert_allclose(result, 255 * srgb, atol=3)
+  np.testing.assert_allclose(result, 255 * srgb, atol=2)  # 1.6 were measured
   assert result[4].min() > 200  # diffuse white
   assert (result[6] == 255).all()  # the peak
 
