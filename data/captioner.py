@@ -21,7 +21,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import tqdm
 
@@ -29,6 +29,8 @@ from core import interrupt, unicode
 from core.errors import UserError
 from data import captions, progress, selection
 from data.on_disk import Table
+
+Key = tuple[str, str, float]  # a file, the digest of its contents, and where the clip begins
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +89,10 @@ def captioned(
     return Table(
       (clip.name, Caption(lines[clip.file].caption, '')) for clip in chosen.clips()
     ), chosen
-  _caption_all(videos, chosen, lines, command, batch, work)
+  asked = (
+    (_key(c), Asked(lines[c.file].caption, videos / c.file, _reader(c))) for c in chosen.clips()
+  )
+  _caption_all(asked, command, batch, work)
   texts = Table(
     (clip.name, Caption(*work.captions[progress.caption_key(command, _key(clip))]))
     for clip in chosen.clips()
@@ -96,42 +101,26 @@ def captioned(
 
 
 def _caption_all(
-  videos: pathlib.Path,
-  chosen: selection.Selection,
-  lines: Mapping[str, captions.Line],
-  command: str,
-  batch: int,
-  work: progress.Progress,
+  asked: Iterable[tuple[Key, Asked]], command: str, batch: int, work: progress.Progress
 ) -> None:
-  """Adds the caption of each clip to `work`, from `batch` clips at a time in their order.
+  """Adds the caption of each clip to `work`, by its key, from `batch` clips at a time.
 
   Captions that the same command has given before `work` was continued are not asked for again.
   """
-  todo = (
-    clip
-    for clip in chosen.clips()
-    if progress.caption_key(command, _key(clip)) not in work.captions
-  )
+  todo = (each for each in asked if progress.caption_key(command, each[0]) not in work.captions)
   part = list(itertools.islice(todo, batch))
   if not part:
     return
   with started(command) as captions_of, tqdm.tqdm(desc='captions', unit='clip') as bar:
     while part:
-      replies = captions_of(
-        [Asked(lines[c.file].caption, videos / c.file, _reader(c)) for c in part]
-      )
-      work.add_batch(
-        {
-          'command': command,
-          'clips': [_key(clip) for clip in part],
-          'captions': [[c.text, c.version] for c in replies],
-        }
-      )
+      keys, clips = zip(*part)
+      replies = [[c.text, c.version] for c in captions_of(clips)]
+      work.add_batch({'command': command, 'clips': keys, 'captions': replies})
       bar.update(len(part))
       part = list(itertools.islice(todo, batch))
 
 
-def _key(clip: selection.Clip) -> tuple[str, str, float]:
+def _key(clip: selection.Clip) -> Key:
   return clip.file, clip.source.contents, clip.segment.start
 
 
