@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import gc
 import os
 import pathlib
@@ -156,3 +157,16 @@ def tiny():
   shapes = jax.eval_shape(model.init, jax.random.key(0), *example)['params']
   apply = jax.jit(lambda params, *inputs: model.apply({'params': params}, *inputs))
   return Tiny(model, random_params(shapes), apply, *example)
+
+
+@pytest.fixture(scope='module')
+def run(models):
+  """Runs a verb of `sample.py` with the model that it needs; returns exit status, stdout and
+  stderr.
+
+  models: a fixture of the test file, the folder of its models.
+  """
+  from tests import scripts  # which imports all that a command needs
+
+  with scripts.script('sample') as sample:
+    yield functools.partial(scripts.call_verb, sample, models)

@@ -1,6 +1,5 @@
 """What `sample.py` makes of more than a prompt, with models of random weights."""
 
-import functools
 import os
 import pathlib
 import sys
@@ -17,7 +16,7 @@ from data import transforms
 from data.decode import decode
 from pipelines.checkpoints import Checkpoint
 from tests.conftest import PLAIN
-from tests.scripts import call, call_verb, save, save_style, script
+from tests.scripts import call, save, save_style
 
 RNG = np.random.default_rng(0)
 FRAMES, SIDE = 8, 16
@@ -41,13 +40,6 @@ def models(tmp_path_factory):
   config.sampling.update(steps=2)
   save(folder / 'ssr', config)
   return folder
-
-
-@pytest.fixture(scope='module')
-def run(models):
-  """Runs a verb with the models it needs; returns exit status, stdout and stderr."""
-  with script('sample') as sample:
-    yield functools.partial(call_verb, sample, models)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Videos of frames that are not square: every verb of `sample.py`, and a training."""
 
-import functools
 import os
 
 import numpy as np
@@ -13,7 +12,7 @@ from data import transforms
 from data.decode import decode
 from pipelines import Pipeline
 from tests.conftest import PLAIN
-from tests.scripts import call_verb, save, save_style, script
+from tests.scripts import save, save_style
 
 RNG = np.random.default_rng(0)
 FRAMES, SIDE = 4, 8
@@ -32,13 +31,6 @@ def models(tmp_path_factory):
     config.sampling.update(steps=1)
     save(folder / name, config)
   return folder
-
-
-@pytest.fixture(scope='module')
-def run(models):
-  """Runs a verb with the model that it needs; returns exit status, stdout and stderr."""
-  with script('sample') as sample:
-    yield functools.partial(call_verb, sample, models)
 
 
 @pytest.fixture
