@@ -50,7 +50,7 @@ DEMO = {
     'down_units': (1, 2, 2),
     'up_units': (2, 2, 2),
     'attention': ('none', 'joint', 'joint'),
-    'temporal_strides': (1, 2, 2),
+    'temporal_strides': (1, 4, 2),
     'temporal_attentions': (0, 1, 1),
     'temporal_scale_shift': True,
     'patch': 2,
@@ -95,7 +95,7 @@ DEMO_VIDEO = merge(
 )
 # The first part of the training of a video model: every fourth frame of four times as many clips.
 # A few frames show the motion of a whole clip, and learning what captions say of motion takes many
-# clips.
+# clips.  From 8x8 pixels down, the network gets the same frames of a clip as in the second part.
 DEMO_SPARSE = merge(
   DEMO_VIDEO,
   {
@@ -103,6 +103,15 @@ DEMO_SPARSE = merge(
     'data': {'frames': 20, 'fps': 4.0},
     'loader': {'batch': 8},
     'optim': {'learning_rate': 4e-3},
+  },
+)
+# The second part: of the temporal layers only those at 16x16 pixels, and the resampling below them,
+# meet a new rate of frames.  Trained on two clips a step, the others would forget what they have
+# learned of motion from eight.
+DEMO_ALL_FRAMES = merge(
+  DEMO_VIDEO,
+  {
+    'trainable': (r'temporal_(down|up)1/.*', r'(down|up)0_unit[0-9]+/temporal.*'),
   },
 )
 # From 32x32 to 128x128 pixels, trained on crops of 64x64.  Most units are where there are fewest

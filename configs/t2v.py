@@ -9,8 +9,8 @@ every fourth frame of many clips first (`demo_sparse`), and continues from there
 
 scale        parameters  trained  hardware     time            result
 tiny               360k    61.2k  2 CPU cores  minutes         for tests
-demo_sparse       5.57M    2.67M  1 CPU core   40 minutes *    loss 0.018; demo goes on from it
-demo              5.57M    2.67M  1 CPU core   22 minutes *    loss 0.010; 15 of 16 are right
+demo_sparse       5.57M    2.67M  1 CPU core   2.5 hours *     loss 0.014; demo goes on from it
+demo              5.57M     592k  1 CPU core   29 minutes *    loss 0.012; docs/results.md
 paper             5.45B    1.25B  128 TPU v5p  28 h, forecast  not run
 if_m               445M    73.1M                               not run
 if_l              1.14B     203M                               not run
@@ -38,10 +38,10 @@ SCALES = {
   'demo_sparse': merge(
     models.DEMO_SPARSE,
     {
-      'steps': 1200,
+      'steps': 3300,
     },
   ),
-  'demo': merge(models.DEMO_VIDEO, {'steps': 600}),
+  'demo': merge(models.DEMO_ALL_FRAMES, {'steps': 450, 'loader': {'batch': 4}}),
   'paper': merge(
     models.PAPER,
     {
