@@ -16,6 +16,7 @@ BLANK = 'neither caption nor label'
 KEYS = ('caption', 'file', 'label', 'source_video', 'split')
 NAMED = {'file_name': 'file', 'text': 'caption'}  # what the metadata of Hugging Face call them
 LABEL = '{label}'  # in a template
+SPLIT = re.compile('[a-z][a-z0-9_]{0,63}')  # TFDS calls files so, and all splits together 'all'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,10 +98,11 @@ def parse(entry: object, where: str = '') -> tuple[str, Line]:
   path = pathlib.PurePosixPath(entry['file'])
   if path.is_absolute() or '..' in path.parts or not path.parts:
     raise UserError(f'got the file {entry["file"]!r}, which is not below the folder')
-  if 'split' in entry and not re.fullmatch('[a-z][a-z0-9_]*', entry['split']):
-    raise UserError(f'got the split {entry["split"]!r}, which is no lower-case name')
-  if entry.get('split') == 'all':  # TFDS's name for all splits together
-    raise UserError("got the split 'all'; any other lower-case name is allowed")
+  if 'split' in entry and (not SPLIT.fullmatch(entry['split']) or entry['split'] == 'all'):
+    raise UserError(
+      f'got the split {entry["split"][:80]!r}; allowed are 1 to 64 lower-case letters, digits and '
+      "_, of which the first is a letter, but not 'all'"
+    )
   text, label = caption(entry), entry.get('label') or ''
   label = '' if (entry.get('caption') or '').strip() else label
   return str(path), Line(text or None, entry.get('split'), entry.get('source_video'), where, label)
