@@ -10,7 +10,7 @@ from core.errors import UserError
 import dataclasses
 import itertools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 from absl import flags, logging
 
@@ -105,7 +105,7 @@ def build(
     texts, chosen = captioner.captioned(videos, chosen, lines, caption_command, caption_batch, work)
     if not any(chosen.clips()):
       reasons = Table((name, reason) for name, (_, reason) in chosen.left_out.items())
-      raise UserError(f'None of the files in {videos} can be used: {_listed(reasons)}.')
+      raise UserError(f'None of the files in {videos} can be used: {_listed(reasons.items())}.')
     clips, conflicts = records.made(chosen, lines, texts, validation, options.fps)
     summary = report.summary(clips, conflicts, chosen, faults)
     with new_folder(out, replace=True) as incomplete:
@@ -126,7 +126,11 @@ def _usable(
   if strict:
     manifest.require_none(faults, listed.name)
   if not lines:
-    raise UserError(f'None of the files in {videos} can be used: {_listed(unmatched)}.')
+    message = f'None of the files in {videos} can be used: {_listed(unmatched.items())}'
+    if faults:
+      wrong = _listed((fault.where, fault.reason) for fault in faults)
+      message += f'; {len(faults)} entries of {listed.name} cannot be used: {wrong}'
+    raise UserError(f'{message}.')
   return lines, unmatched, faults
 
 
@@ -148,9 +152,9 @@ def _require_free(out: pathlib.Path, overwrite: bool, videos: pathlib.Path) -> N
   require_folder(out.parent)  # the finished dataset is renamed to `out` there
 
 
-def _listed(reasons: Mapping[str, str]) -> str:
-  shown = [f'{file}: {reason}' for file, reason in itertools.islice(reasons.items(), 3)]
-  return '; '.join(shown + ['...'] * (len(reasons) > 3)) or 'it has no files'
+def _listed(reasons: Iterable[tuple[str, str]]) -> str:
+  shown = [f'{place}: {reason}' for place, reason in itertools.islice(reasons, 4)]
+  return '; '.join([*shown[:3], *['...'] * (len(shown) > 3)]) or 'it has no files'
 
 
 # Flags that are fields of `Options` and of `filters.Limits`.

@@ -97,7 +97,10 @@ def parse(entry: object, where: str = '') -> tuple[str, Line]:
       unicode.require(entry[key])
   path = pathlib.PurePosixPath(entry['file'])
   if path.is_absolute() or '..' in path.parts or not path.parts:
-    raise UserError(f'got the file {entry["file"]!r}, which is not below the folder')
+    raise UserError(
+      f'got the file {entry["file"]!r}; allowed is a path relative to the folder of videos, '
+      'without ..'
+    )
   if 'split' in entry and (not SPLIT.fullmatch(entry['split']) or entry['split'] == 'all'):
     raise UserError(
       f'got the split {entry["split"][:80]!r}; allowed are 1 to 64 lower-case letters, digits and '

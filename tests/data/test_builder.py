@@ -206,7 +206,7 @@ def test_mistakes_are_reported(videos, tmp_path):
     with pytest.raises(ValueError, match=rf'Got --{name}={value:g}; '):
       built(videos, LINES, out, **{name: value})
   with pytest.raises(
-    ValueError, match=r'can be used: cut\.mkv: no line in the captions; .*; \.\.\.\.$'
+    ValueError, match=r'can be used: cut\.mkv: no line in the captions; .*; \.\.\.; 1 en'
   ):
     built(videos, {'none.mkv': LINES['none.mkv']}, out)
   assert not out.exists()

@@ -61,8 +61,16 @@ GOOD = {'file': 'a.mp4', 'caption': 'a dog'}
     ({'file': 'b.mp4', 'source_video': 7}, 'broken line', 'got "source_video": 7'),
     ({'file': 'b.mp4', 'split': '../x'}, 'broken line', "got the split '../x'; allowed are 1"),
     ({'file': 'b.mp4', 'split': 'a' * 65}, 'broken line', "got the split 'aaa"),
-    ({'file': '../b.mp4', 'caption': 'a dog'}, 'broken line', "got the file '../b.mp4', which is"),
-    ({'file': '/b.mp4', 'caption': 'a dog'}, 'broken line', "got the file '/b.mp4', which is not"),
+    (
+      {'file': '../b.mp4', 'caption': 'a dog'},
+      'broken line',
+      "got the file '../b.mp4'; allowed is",
+    ),
+    (
+      {'file': '/b.mp4', 'caption': 'a dog'},
+      'broken line',
+      "got the file '/b.mp4'; allowed is a p",
+    ),
     ({'file': 'a.mp4', 'caption': 'a cat'}, 'duplicate', "another line for 'a.mp4', which line 1"),
     (
       b'{"file": "b.mp4", "caption": "a caf\xe9"}',
@@ -253,6 +261,16 @@ def test_a_strict_build_ends_at_the_first_fault_and_another_reports_it(tmp_path)
     builder.build(folder, listed, tmp_path / 'out', sources.Options(), strict=True)
   faults = [*listed.faults, *manifest.unusable(lines, captions.match(folder, lines)[1])]
   assert faults[1] == manifest.Fault('line 7', 'missing file', 'none.mp4: no such file')
+
+
+def test_where_all_lines_are_wrong_the_first_are_shown(tmp_path):
+  (tmp_path / 'a.mp4').touch()
+  lines = [{'file': str(tmp_path / 'a.mp4'), 'caption': 'a dog'}] * 4
+  listed = read(tmp_path, *lines)
+  reason = r"got the file '/.*'; allowed is a path relative to the folder of videos, without \.\."
+  message = rf'4 entries of captions\.jsonl cannot be used: line 1: {reason}; line 2: .*; \.\.\.\.$'
+  with pytest.raises(ValueError, match=message):
+    builder.build(tmp_path, listed, tmp_path.with_name('out'), sources.Options())
 
 
 def test_the_file_of_captions_may_be_in_the_folder_of_videos(tmp_path):
