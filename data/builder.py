@@ -121,7 +121,9 @@ def _usable(
   videos: pathlib.Path, listed: manifest.Manifest, *, blank: bool, strict: bool
 ) -> tuple[Table[str, captions.Line], Table[str, str], Rows[manifest.Fault]]:
   """The lines of files that can be used, why others can't, and the faults of the manifest."""
-  lines, unmatched = captions.match(videos, listed.lines, listed.sidecars, blank=blank)
+  lines, unmatched = captions.match(
+    videos, listed.lines, listed.sidecars, unlisted=listed.unlisted, blank=blank
+  )
   faults = Rows(itertools.chain(listed.faults, manifest.unusable(listed.lines, unmatched)))
   if strict:
     manifest.require_none(faults, listed.name)
@@ -260,7 +262,8 @@ def main() -> None:
     listed = folders.read(videos, blank=bool(values['caption_command']))
   lines = captions.described(listed.lines, values['caption_template'])
   listed = dataclasses.replace(listed, lines=lines)
-  print(f'Captions are read from {listed.name}.')
+  if (listed.lines or listed.faults) and not values['caption_command']:
+    print(f'Captions are read from {listed.name}.')
   others = (
     'validation',
     'shards',

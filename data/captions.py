@@ -12,6 +12,7 @@ from data.on_disk import Table
 
 MISSING = 'no such file'
 UNLISTED = 'no line in the captions'
+ALONE = 'no caption in a .txt or .json file of its name beside it'
 BLANK = 'neither caption nor label'
 KEYS = ('caption', 'file', 'label', 'source_video', 'split')
 NAMED = {'file_name': 'file', 'text': 'caption'}  # what the metadata of Hugging Face call them
@@ -36,12 +37,15 @@ def match(
   lines: Mapping[str, Line],
   ignored: Collection[str] = (),
   *,
+  unlisted: str = UNLISTED,
   blank: bool = False,
 ) -> tuple[Table[str, Line], Table[str, str]]:
   """The lines of the files that can be used, and why each of the others can't.
 
   The lines are by the file's path on disk.  The others are all further files in the folder and in
   `lines`, except those that are `ignored`.
+
+  unlisted: the reason of files in the folder that have no line.
 
   blank: whether lines without a caption can be used.
   """
@@ -64,7 +68,7 @@ def match(
       reasons[name] = f'another name of {file}, which has a line'
     else:
       usable[file] = lines[name]
-  reasons.update((file, UNLISTED) for file in present if file not in usable)
+  reasons.update((file, unlisted) for file in present if file not in usable)
   if not blank:
     reasons.update((file, BLANK) for file, line in usable.items() if not line.caption)
   for file in reasons:

@@ -22,6 +22,10 @@ from data.on_disk import Rows, Table
 
 UNMATCHED = manifest.UNUSABLE[captions.MISSING]  # the fault of a text file beside no video
 METADATA = ('metadata.csv', 'metadata.jsonl', 'metadata.parquet')
+ALLOWED = (
+  'allowed are clip.txt or clip.json beside clip.mp4, metadata.csv, .jsonl or .parquet, files in '
+  'at least two folders whose names are labels, --captions=FILE, or --caption_command=PROGRAM'
+)
 SPLITS = {  # by the name of a folder, as `datasets` reads them
   **dict.fromkeys(('train', 'training'), 'train'),
   **dict.fromkeys(('dev', 'val', 'valid', 'validation'), 'validation'),
@@ -33,6 +37,8 @@ def read(videos: pathlib.Path, *, blank: bool = False) -> manifest.Manifest:
   """The captions that a folder of images or videos has itself.
 
   blank: whether files without a caption or a label have lines, without captions.
+
+  ValueError if there are files, but none of the layouts, and `blank` is not set.
   """
   if not videos.is_dir():
     raise UserError(f'There is no folder {videos}; --videos is a folder of image or video files.')
@@ -45,6 +51,9 @@ def read(videos: pathlib.Path, *, blank: bool = False) -> manifest.Manifest:
   sidecars = result.sidecars
   if not matched and (lines := _labels(present, sidecars)):
     result = manifest.Manifest(lines, name='the names of folders')
+  elif not matched and present and not blank:
+    first = next((f'; {fault.where}: {fault.reason}' for fault in result.faults), '')
+    raise UserError(f'There are no captions in {videos}{first}; {ALLOWED}.')
   for file in present if blank else ():
     if file not in sidecars and file not in result.lines:
       split = None if matched else _split(file)

@@ -53,6 +53,7 @@ class Manifest:
   faults: Sequence[Fault] = ()
   name: str = 'the captions'
   sidecars: Collection[str] = ()  # files with captions in the folder of videos
+  unlisted: str = captions.UNLISTED  # why a file without a line can't be used
 
 
 def read(path: pathlib.Path, videos: pathlib.Path | None = None) -> Manifest:
@@ -112,7 +113,7 @@ def beside(videos: pathlib.Path) -> Manifest:
         if fault := _add(lines, place, of_file):
           faults.append(fault)
           break  # it is that of the others, too
-  return Manifest(lines, faults, 'files beside the videos', sidecars)
+  return Manifest(lines, faults, 'files beside the videos', sidecars, captions.ALONE)
 
 
 def _stem(file: str) -> str:

@@ -12,6 +12,7 @@ _UNMATCHED = {
   captions.MISSING: filters.ABSENT,
   captions.BLANK: filters.UNCAPTIONED,
   captions.UNLISTED: filters.UNLISTED,
+  captions.ALONE: filters.UNCAPTIONED,
 }
 
 

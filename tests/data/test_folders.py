@@ -114,7 +114,17 @@ def test_a_folder_with_captions_beside_the_files_has_no_labels(tmp_path):
   (tmp_path / 'cat' / '1.txt').write_bytes(b'\xff')
   assert folders.read(tmp_path).lines == {}
   made(tmp_path / 'flat', '1.mp4', 'x/2.mp4', 'x/3.mp4')  # one folder is no classes
-  assert folders.read(tmp_path / 'flat').lines == {}
+  message = (
+    r'^There are no captions in .*flat; allowed are clip\.txt or clip\.json beside clip\.mp4, '
+  )
+  with pytest.raises(ValueError, match=message):
+    folders.read(tmp_path / 'flat')
+  made(tmp_path / 'flat', '1.mp4.txt')
+  with pytest.raises(
+    ValueError, match=r'flat; 1\.mp4\.txt: no video of the same name; allowed are'
+  ):
+    folders.read(tmp_path / 'flat')
+  assert folders.read(tmp_path / 'flat', blank=True).lines['1.mp4'] == Line(None, None)
 
 
 def test_files_that_share_a_caption_share_their_source(tmp_path):

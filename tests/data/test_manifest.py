@@ -245,8 +245,8 @@ def test_captions_are_read_from_files_beside_the_videos(tmp_path):
     ('e.json', 'broken line'),
     ('h.txt', 'missing file'),
   ]
-  _, reasons = captions.match(tmp_path, listed.lines, listed.sidecars)
-  unsaid = dict.fromkeys(('d.mp4', 'e.mp4', 'g.mp4'), 'no line in the captions')
+  _, reasons = captions.match(tmp_path, listed.lines, listed.sidecars, unlisted=listed.unlisted)
+  unsaid = dict.fromkeys(('d.mp4', 'e.mp4', 'g.mp4'), captions.ALONE)
   assert reasons == unsaid | {'f.mp4': 'neither caption nor label'}
   [blank] = manifest.unusable(listed.lines, reasons)
   assert (blank.where, blank.kind) == ('f.txt', 'no caption')
