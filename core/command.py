@@ -88,16 +88,16 @@ def _line(message: object) -> str:
 def report(error: BaseException) -> int:
   """Prints the error that ended a command, and returns the exit status.
 
-  That is one line and 2 for a mistake of the user, one line and 130 for Ctrl-C, and the traceback
-  and 1 for a defect.
+  That is one line and 2 for a mistake of the user, one line and 130 for Ctrl-C, both with its
+  `Advice`, and the traceback and 1 for a defect.
   """
   if interrupt.is_behind(error):
-    print(_line('interrupted.'), file=sys.stderr, flush=True)
+    print(_line(f'interrupted.{mistakes.advice(error)}'), file=sys.stderr, flush=True)
     return interrupt.STATUS
   if isinstance(error, SystemExit):  # whoever raised it has printed the reason
     return error.code if isinstance(error.code, int) else int(error.code is not None)
   if isinstance(error, Exception) and (message := mistakes.message(error, _user_paths())):
-    print(_line(message), file=sys.stderr, flush=True)
+    print(_line(f'{message}{mistakes.advice(error)}'), file=sys.stderr, flush=True)
     return 2
   traceback.print_exception(error)
   return 1
@@ -196,7 +196,7 @@ def _reporting(main):
         raise KeyboardInterrupt from error
       if not (message := mistakes.message(error, _user_paths())):
         raise
-      fail(message)
+      fail(f'{message}{mistakes.advice(error)}')
 
   return reporting
 

@@ -8,5 +8,12 @@ class UserError(ValueError):
   """A value that is not allowed.  The message says what was got and what is allowed."""
 
 
+class Advice(str):
+  """A note on an error (`add_note`) that is for users: it is printed after the error's message.
+
+  Other notes, such as those of JAX, are only in tracebacks.
+  """
+
+
 class UserFileError(OSError):
   """A file or folder that cannot be read or written.  The message says which, and why."""

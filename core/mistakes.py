@@ -10,7 +10,7 @@ import os
 import pathlib
 from collections.abc import Iterable, Iterator
 
-from core.errors import UserError, UserFileError
+from core.errors import Advice, UserError, UserFileError
 from core.folder import concerns
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -35,6 +35,17 @@ def message(error: Exception, user_paths: Iterable[pathlib.Path]) -> str:
       if cause.errno in MACHINE:
         return f'{path}: {reason}.' if path else f'{reason}.'
   return ''
+
+
+def advice(error: BaseException) -> str:
+  """Each `Advice` on an error, and on those that were handled when it was raised, after a space;
+  '' if there is none."""
+  texts, seen = [], []
+  while error is not None and error not in seen:
+    seen.append(error)
+    texts += [note for note in getattr(error, '__notes__', ()) if isinstance(note, Advice)]
+    error = error.__cause__ or error.__context__
+  return ''.join(f' {text}' for text in texts)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

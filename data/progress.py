@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import IO
 
-from core.errors import UserError
+from core.errors import Advice, UserError
 from core.folder import new_file
 from data import filters, sources
 from data.on_disk import Table
@@ -92,6 +92,8 @@ def folder_for(out: pathlib.Path) -> pathlib.Path:
 def continued(out: pathlib.Path, videos: pathlib.Path, settings: dict) -> Iterator[Progress]:
   """The progress of a build, which is kept if the context ends with an error, and removed if not.
 
+  An `Advice` on the error says that it is kept.
+
   settings: everything on which results depend.  Results of another version of a file are left out.
 
   ValueError if there is work of other settings, or if another process works there.
@@ -112,9 +114,14 @@ def continued(out: pathlib.Path, videos: pathlib.Path, settings: dict) -> Iterat
       _done(videos, results, clips), _given(captions), folder, results, clips, captions
     )
     try:
-      yield work
-    finally:
-      work.sync()
+      try:
+        yield work
+      finally:
+        work.sync()
+    except BaseException as error:
+      if folder.exists():  # it was not discarded
+        error.add_note(Advice(f'The work so far is in {folder}: the same command continues it.'))
+      raise
     discard(out)
 
 

@@ -10,6 +10,7 @@ from absl.testing import flagsaver
 from ml_collections import config_flags
 
 from core import command, interrupt, usage, video
+from core.errors import Advice, UserError
 
 
 @pytest.fixture
@@ -176,6 +177,22 @@ def test_an_error_of_what_closes_files_after_ctrl_c_is_that(run):
       raise ValueError("Can't close the file while there is a handle on it.")
 
   assert run(command.run, main) == (130, 'error: interrupted.\n')
+
+
+def test_advice_follows_the_message_and_other_notes_do_not(run):
+  def main(error):
+    error.add_note(Advice('Do that.'))
+    error.add_note('of a library')
+    try:
+      raise error
+    finally:
+      raise UserError('closing fails.')
+
+  closing = lambda: main(OSError())
+  assert run(command.run, lambda: main(KeyboardInterrupt())) == (
+    130, 'error: interrupted. Do that.\n'
+  )  # fmt: skip
+  assert run(command.run, closing) == (2, 'error: closing fails. Do that.\n')
 
 
 def test_a_verb_is_chosen_by_the_first_argument(run, config):

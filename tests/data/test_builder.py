@@ -180,8 +180,9 @@ def test_a_failed_build_leaves_only_what_continues_it(videos, tmp_path, monkeypa
 
   monkeypatch.setattr(dataset, 'write', write)
   monkeypatch.chdir(tmp_path)
-  with pytest.raises(OSError, match='No space left'):
+  with pytest.raises(OSError, match='No space left') as error:
     built(videos, LINES, pathlib.Path('out'), min_frames=1, workers=1)
+  assert 'out.parts: the same command continues it' in error.value.__notes__[0]
   assert sorted(p.name for p in tmp_path.iterdir()) == ['out.parts', 'videos']
 
 
