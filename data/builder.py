@@ -75,9 +75,9 @@ def build(
   beam_runner: the runner of Apache Beam that decodes the files instead of processes of this
     machine, or '', and further options of its pipeline: see `data.beam`.
 
-  `out` appears when everything is written.  It may exist only if `overwrite` is set and it is a
-  dataset.  If this ends before, the results so far stay beside `out`, and the same call continues
-  from them: see `data.progress`.
+  `out` appears when everything is written.  It may exist only if it is an empty folder, or if
+  `overwrite` is set and it is a dataset.  If this ends before, the results so far stay beside
+  `out`, and the same call continues from them: see `data.progress`.
   """
   _require_counts(workers=workers, shards=shards, caption_batch=caption_batch)
   if not 0 <= validation < 1:
@@ -143,10 +143,14 @@ def _require_counts(**counts: int | None) -> None:
 
 
 def _require_free(out: pathlib.Path, overwrite: bool, videos: pathlib.Path) -> None:
-  if out.exists() and not overwrite:
-    raise UserError(f'{out} exists already; --overwrite replaces a dataset.')
-  if out.exists() and not (out / 'dataset_info.json').is_file():
-    raise UserError(f'{out} exists and is not a dataset; --overwrite replaces only datasets.')
+  if (out / 'dataset_info.json').is_file():
+    if not overwrite:
+      raise UserError(f'{out} exists already; --overwrite replaces a dataset.')
+  elif out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    raise UserError(
+      f'{out} exists and is not a dataset; allowed is a new or an empty folder, or with '
+      '--overwrite a dataset.'
+    )
   if out.resolve().is_relative_to(videos.resolve()):  # later builds would read the dataset's files
     raise UserError(f'Got --out={out} inside of --videos={videos}; allowed is a folder elsewhere.')
   unicode.require_path(out.absolute())
@@ -253,6 +257,9 @@ def _define_flags() -> None:
 def main() -> None:
   logging.set_verbosity(logging.WARNING)  # TFDS logs each of its steps
   values = flags.FLAGS.flag_values_dict()
+  for name in ('videos', 'out'):
+    if not values[name]:  # pathlib would take it for the current folder
+      raise UserError(f'--{name} is empty; allowed is the path of a folder.')
   videos, out = pathlib.Path(values['videos']), pathlib.Path(values['out'])
   limits = filters.Limits(**{name: values[name] for name in _LIMITS})
   options = Options(**{name: values[name] for name in _OPTIONS}, limits=limits)

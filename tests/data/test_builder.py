@@ -42,7 +42,7 @@ LINES = {
 
 
 def test_what_can_be_used_is_written_and_the_rest_reported(videos, tmp_path):
-  out = tmp_path / 'out'
+  (out := tmp_path / 'out').mkdir()  # an empty folder
   report = built(videos, LINES, out, fps=8.0, min_frames=16, workers=1)
   assert json.loads((out / 'report.json').read_text()) == report
   assert report['written'] == 2
@@ -190,7 +190,7 @@ def test_mistakes_are_reported(videos, tmp_path):
   out = tmp_path / 'out'
   with pytest.raises(ValueError, match=r'There is no folder .*none; --videos is'):
     built(tmp_path / 'none', LINES, out)
-  with pytest.raises(ValueError, match='exists and is not a dataset; --overwrite replaces only'):
+  with pytest.raises(ValueError, match='exists and is not a dataset; allowed is a new or an'):
     built(videos, LINES, videos, overwrite=True)
   (tmp_path / 'link').symlink_to(videos)
   for inside in (videos / 'a' / 'out', tmp_path / 'link' / 'out'):
