@@ -6,7 +6,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from data import captions, folders, manifest
+from data import captions, entries, folders, manifest
 from data.captions import Line
 
 
@@ -76,8 +76,8 @@ def test_faults_of_metadata_have_their_place(tmp_path):
   listed = folders.read(tmp_path)
   assert listed.lines == {'b/1.png': Line('a cat', None)}
   assert [(fault.where, fault.kind) for fault in listed.faults] == [
-    ('metadata.jsonl, line 2', manifest.BROKEN),
-    ('metadata.jsonl, line 3', manifest.BROKEN),
+    ('metadata.jsonl, line 2', entries.BROKEN),
+    ('metadata.jsonl, line 3', entries.BROKEN),
     ('metadata.jsonl, line 1', manifest.DUPLICATE),
   ]
   assert listed.faults[2].reason == ("another line for 'b/1.png', which b/metadata.csv, line 2 has")
