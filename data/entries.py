@@ -88,9 +88,21 @@ def _json_lines(path: pathlib.Path) -> Entries:
 def parsed_json(where: str, text: str) -> object:
   """The value that a text is in JSON, or its fault."""
   try:
-    return json.loads(text)
+    return json.loads(text, object_pairs_hook=_object)
+  except UserError as error:
+    return Fault(where, BROKEN, str(error))
   except (ValueError, RecursionError) as error:
     return Fault(where, BROKEN, f'no JSON: {error}')
+
+
+def _object(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+  """The object of these keys and values; ValueError if a key is there twice."""
+  result = {}
+  for key, value in pairs:
+    if key in result:
+      raise UserError(f'got the key {json.dumps(key)[:40]} twice')
+    result[key] = value
+  return result
 
 
 def _table(path: pathlib.Path, delimiter: str) -> Entries:

@@ -52,6 +52,7 @@ GOOD = {'file': 'a.mp4', 'caption': 'a dog'}
     ),
     ({'file': 'b.mp4', 'label': 'a\udce9'}, 'broken line', r'"a\xe9" has \xe9, which is not a'),
     ({'file': 'b.mp4', 'caption': 'a\0b'}, 'broken line', "'a\\x00b' has NUL, which is not al"),
+    (b'{"file": "b.mp4", "file": "c.mp4"}', 'broken line', 'got the key "file" twice'),
     (b'[1, 2]', 'broken line', 'got [1, 2]'),
     ({'caption': 'a dog'}, 'broken line', 'no "file"'),
     ({'file': None, 'caption': 'a dog'}, 'broken line', 'got "file": null'),
