@@ -20,6 +20,7 @@ from data import captions
 
 DELIMITERS = {'.csv': ',', '.tsv': '\t'}
 PARQUET = '.parquet'
+COLUMNS = 'file, caption or label, and perhaps split and source_video'
 BROKEN, ENCODING = 'broken line', 'bad encoding'
 _BAD_BYTE = re.compile('[\udc80-\udcff]')  # as Python decodes a byte that is not UTF-8
 
@@ -109,7 +110,10 @@ def _table(path: pathlib.Path, delimiter: str) -> Entries:
   rows = _rows(lines(path, newline=''), delimiter)
   _, header = next(rows, (0, []))
   if not isinstance(header, list) or not _names_files(header) or len({*header}) < len(header):
-    raise UserError(f'{path.name}, line 1: got {header!r}; allowed are names of columns: file, ...')
+    raise UserError(
+      f'{path.name}, line 1: got {header!r}; allowed are names of columns: {COLUMNS}, each once '
+      f'and with {delimiter!r} between them{_hint(header, delimiter)}.'
+    )
   for number, cells in rows:
     where = f'line {number}'
     if isinstance(cells, csv.Error):
@@ -121,6 +125,14 @@ def _table(path: pathlib.Path, delimiter: str) -> Entries:
       yield where, Fault(where, BROKEN, reason)
     else:
       yield where, {column: cell for column, cell in zip(header, cells) if cell}
+
+
+def _hint(header: object, delimiter: str) -> str:
+  """Which other delimiter the header of a table seems to have, if it seems so."""
+  if not isinstance(header, list) or len(header) != 1:
+    return ''
+  others = (other for other in ';,\t|' if other != delimiter and other in header[0])
+  return next((f', but the line has {other!r}' for other in others), '')
 
 
 def _names_files(columns: Sequence[str]) -> bool:
@@ -166,7 +178,7 @@ def _parquet(path: pathlib.Path) -> Entries:
   try:
     file = parquet.ParquetFile(path)
     if not _names_files(file.schema_arrow.names):
-      raise UserError(f'{path.name} has the columns {file.schema_arrow.names}; allowed: file, ...')
+      raise UserError(f'{path.name} has the columns {file.schema_arrow.names}; allowed: {COLUMNS}.')
     names = [n for n in file.schema_arrow.names if n in {*captions.KEYS, *captions.NAMED}]
     number = 0
     for batch in file.iter_batches(columns=names):
