@@ -19,7 +19,7 @@ from core.errors import UserError, UserFileError
 from data import captions
 
 DELIMITERS = {'.csv': ',', '.tsv': '\t'}
-PARQUET = '.parquet'
+PARQUET, JSON_LINES = '.parquet', '.jsonl'
 COLUMNS = 'file, caption or label, and perhaps split and source_video'
 BROKEN, ENCODING = 'broken line', 'bad encoding'
 _BAD_BYTE = re.compile('[\udc80-\udcff]')  # as Python decodes a byte that is not UTF-8
@@ -41,8 +41,8 @@ Entries = Iterator[tuple[str, object]]
 def read(path: pathlib.Path) -> Entries:
   """Each entry of a file with its place.
 
-  ValueError if nothing in it can be read: there is no such file, it is UTF-16, it is damaged
-  Parquet or pyarrow is missing, or a table has no column `file`.
+  ValueError if nothing in it can be read: there is no such file, its name has another ending, it
+  is UTF-16, it is damaged Parquet or pyarrow is missing, or a table has no column `file`.
   """
   if not path.is_file():
     raise UserError(
@@ -54,7 +54,11 @@ def read(path: pathlib.Path) -> Entries:
     return _parquet(path)
   if suffix in DELIMITERS:
     return _table(path, DELIMITERS[suffix])
-  return _json_lines(path)
+  if suffix == JSON_LINES:
+    return _json_lines(path)
+  raise UserError(
+    f'Got --captions={path}; allowed are files called .jsonl, .csv, .tsv or .parquet.'
+  )
 
 
 def lines(path: pathlib.Path, newline: str = '\n') -> Iterator[str]:

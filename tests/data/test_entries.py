@@ -20,3 +20,11 @@ def test_a_header_with_another_delimiter_is_named(tmp_path, name, header, allowe
   )
   with pytest.raises(ValueError, match=rf'; allowed are {columns} and {allowed}\.$'):
     next(entries.read(tmp_path / name))
+
+
+@pytest.mark.parametrize('name', ['weird.xml', 'captions.json', 'captions'])
+def test_a_file_of_another_form_is_refused_by_its_name(tmp_path, name):
+  (tmp_path / name).write_text('{"file": "a.mp4", "caption": "a dog"}')
+  message = rf'/{name}; allowed are files called \.jsonl, \.csv, \.tsv or \.parquet\.$'
+  with pytest.raises(ValueError, match=message):
+    entries.read(tmp_path / name)
