@@ -17,6 +17,7 @@ BLANK = 'neither caption nor label'
 KEYS = ('caption', 'file', 'label', 'source_video', 'split')
 NAMED = {'file_name': 'file', 'text': 'caption'}  # what the metadata of Hugging Face call them
 LABEL = '{label}'  # in a template
+MAX_TEXT = 100_000  # characters of a caption; fewer than `csv.field_size_limit()`
 SPLIT = re.compile('[a-z][a-z0-9_]{0,63}')  # TFDS calls files so, and all splits together 'all'
 
 
@@ -97,6 +98,10 @@ def parse(entry: object, where: str = '') -> tuple[str, Line]:
   for key in (key for key in KEYS if key in entry):
     if not isinstance(entry[key], str):
       raise UserError(f'got "{key}": {json.dumps(entry[key], default=str)[:40]}')
+    if len(entry[key]) > MAX_TEXT:
+      raise UserError(
+        f'got "{key}" of {len(entry[key]):,} characters; at most {MAX_TEXT:,} are allowed'
+      )
     if key != 'file':  # the name of a file may contain bytes that are not UTF-8
       unicode.require(entry[key])
   path = pathlib.PurePosixPath(entry['file'])

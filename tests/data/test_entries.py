@@ -1,8 +1,12 @@
 """What a file of captions must be, so that its entries can be read."""
 
-import pytest
+import json
 
-from data import entries
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from data import captions, entries, manifest
 
 
 @pytest.mark.parametrize(
@@ -28,3 +32,18 @@ def test_a_file_of_another_form_is_refused_by_its_name(tmp_path, name):
   message = rf'/{name}; allowed are files called \.jsonl, \.csv, \.tsv or \.parquet\.$'
   with pytest.raises(ValueError, match=message):
     entries.read(tmp_path / name)
+
+
+@pytest.mark.parametrize('extra', [0, 1, 100_000])
+def test_a_caption_has_the_same_limit_in_all_forms(tmp_path, extra):
+  row = {'file': 'a.mp4', 'caption': 'x' * (captions.MAX_TEXT + extra)}
+  (tmp_path / 'a.csv').write_text('\n'.join(map(','.join, (row.keys(), row.values()))))
+  (tmp_path / 'a.jsonl').write_text(json.dumps(row))
+  parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / 'a.parquet')
+  read = [manifest.read(tmp_path / f'a.{name}') for name in ('csv', 'jsonl', 'parquet')]
+  (folder := tmp_path / 'beside').mkdir()
+  (folder / 'a.mp4').touch()
+  (folder / 'a.txt').write_text(row['caption'])
+  for listed in (*read, manifest.beside(folder)):
+    assert len(listed.lines) == (not extra)
+    assert [fault.kind for fault in listed.faults] == ['broken line'] * bool(extra)
