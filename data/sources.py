@@ -15,6 +15,7 @@ from core.errors import UserError
 from data import decode, filters, pictures, processes, scenes, trace
 
 MAX_BYTES = 2**30  # of a record; its format allows at most twice that
+MAX_FPS = 240  # the frame rate of fast cameras
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Options:
     for name in ('min_side', 'seconds', 'store_side'):
       if not 0 <= (value := getattr(self, name)) < float('inf'):
         raise UserError(f'Got --{name}={value:g}; 0 or more is allowed.')
+    if self.fps > MAX_FPS:
+      raise UserError(f'Got --fps={self.fps:g}; at most {MAX_FPS} is allowed.')
     if not 0 <= self.crf <= 51:
       raise UserError(f'Got --crf={self.crf}; allowed is 0 to 51.')
     if 0 < self.seconds < self.min_frames / self.fps - 1e-9:

@@ -98,6 +98,12 @@ def test_scores_are_those_of_the_frames(tmp_path):
   assert later.black == 0
 
 
+def test_a_frame_rate_has_a_limit():
+  assert Options(fps=240.0).fps == 240
+  with pytest.raises(ValueError, match=r'^Got --fps=1e\+09; at most 240 is allowed\.$'):
+    Options(fps=1e9)
+
+
 def test_a_limit_leaves_out_what_is_beyond_it():
   scores = filters.Scores(motion=3.0, frozen=0.5, black=0.25, look='')
   assert filters.fault(scores, filters.Limits()) is None
