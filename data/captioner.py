@@ -17,6 +17,7 @@ import dataclasses
 import itertools
 import json
 import pathlib
+import re
 import shlex
 import shutil
 import subprocess
@@ -58,8 +59,11 @@ def started(command: str) -> Iterator[Callable[[Sequence[Asked]], list[Caption]]
   it ends early or with another status than 0, or if it writes another line than it should.
   """
   words = _words(command)
-  with interrupt.not_for_children():
-    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+  try:
+    with interrupt.not_for_children():
+      process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+  except OSError as error:  # as of a script without the line that names its interpreter
+    raise UserError(f'--caption_command={command} cannot be started: {error.strerror}.') from error
   try:
     yield lambda clips: _captions(process, command, clips)
     process.stdin.close()
@@ -129,8 +133,14 @@ def _reader(clip: selection.Clip) -> Callable[[], bytes] | None:
 
 
 def require(command: str) -> None:
-  """Raises ValueError if the command does not begin with the name of a program."""
-  _words(command)
+  """Raises ValueError if the command does not begin with the name of a program, or if that is
+  Python or a shell and its script does not exist."""
+  program, *arguments = _words(command)
+  if not re.match(r'python|(ba|da|z)?sh$', pathlib.Path(program).name) or '-c' in arguments:
+    return
+  script = next((word for word in arguments if not word.startswith('-')), '')
+  if script.endswith(('.py', '.sh')) and not pathlib.Path(script).is_file():
+    raise UserError(f'Got --caption_command={command}, but there is no file {script}.')
 
 
 def _words(command: str) -> list[str]:
@@ -163,11 +173,19 @@ def _captions(process, command: str, clips: Sequence[Asked]) -> list[Caption]:
   try:
     return _parsed(reply, clips)
   except (ValueError, TypeError, KeyError) as error:
-    got = repr(reply[:60].decode('utf-8', 'replace')) if reply else 'the end of its output'
+    got = repr(reply[:60].decode('utf-8', 'replace')) if reply else _end(process)
     raise UserError(
       f'--caption_command={command}: got {got} for {len(clips)} clips; allowed is one line such as '
       f'{{"version": "1.0", "captions": [...]}} with as many texts or nulls ({error}).'
     ) from error
+
+
+def _end(process) -> str:
+  """What there is in place of a reply, with the exit status if the program ends."""
+  try:
+    return f'the end of its output, and exit status {process.wait(timeout=1)},'
+  except subprocess.TimeoutExpired:
+    return 'the end of its output'
 
 
 def _parsed(reply: bytes, clips: Sequence[Asked]) -> list[Caption]:

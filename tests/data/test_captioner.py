@@ -78,7 +78,7 @@ def test_captions_are_those_of_the_program_with_its_version(videos, tmp_path):
 def test_a_build_that_ended_asks_only_for_what_it_lacks(videos, tmp_path):
   command = program(tmp_path, ends=2)
   out = tmp_path / 'out'
-  with pytest.raises(ValueError, match=r'got the end of its output for 2 clips; allowed is one '):
+  with pytest.raises(ValueError, match=r'end of its output, and exit status 3, for 2 clips; al'):
     built(videos, LINES, out, caption_command=command, **OPTIONS)
   assert not out.exists()
   program(tmp_path)
@@ -131,6 +131,14 @@ def test_a_command_that_is_no_program_and_a_bad_end_are_refused(tmp_path):
   for command in ('no_such_program', '"', ' '):
     with pytest.raises(ValueError, match='Got --caption_command='):
       captioner.require(command)
+  for command in ('sh -e none.sh', f'{sys.executable} none.py --model=x'):
+    with pytest.raises(ValueError, match=r'^Got --caption_command=.*, but there is no file none\.'):
+      captioner.require(command)
+  captioner.require("sh -c 'exec none.sh'")  # what it runs is not known
+  (script := tmp_path / 'script').write_bytes(b'neither a program nor a script')
+  script.chmod(0o755)
+  with pytest.raises(ValueError, match=r'script cannot be started: Exec format error\.$'):
+    captioner.started(str(script)).__enter__()
   command = shlex.join([sys.executable, '-c', 'import sys; sys.stdin.read(); sys.exit(3)'])
   with pytest.raises(ValueError, match='ended with status 3'), captioner.started(command):
     pass
