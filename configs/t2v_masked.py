@@ -60,7 +60,14 @@ SCALES = {
       'optim': {'learning_rate': 4e-3},
     },
   ),
-  'demo': merge(models.DEMO_ALL_FRAMES, {'steps': 200}),
+  'demo': merge(
+    models.DEMO_ALL_FRAMES,
+    {
+      'steps': 200,
+      'optim': {'learning_rate': 7e-4, 'warmup': 30},
+      'ema_decay': 0.98,
+    },
+  ),
   'paper': merge(
     models.PAPER,
     {
