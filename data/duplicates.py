@@ -102,7 +102,7 @@ def _with_first(
   It and those that differ from it in at most `distance` bits are then removed, and again, until no
   part has two items.
 
-  items: indices of hashes, of which those of a part are adjacent.
+  items: indices of hashes; those of one part are adjacent.
   part: the part of each.
   """
   while True:
