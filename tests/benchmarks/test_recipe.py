@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import recipe
 from benchmarks.recipe import LOG_SNRS, assess, seconds_of_steps, swapped, table
+from configs.t2i import get_config
 from data import synthetic
 from pipelines.checkpoints import find_base
 from pipelines.model import Model
@@ -39,7 +40,7 @@ def test_a_model_that_knows_the_answer_has_no_error(monkeypatch):
   assert outcome.seen == [1.0, 1.0]
   assert outcome.obeyed == 0.0  # the frames show their own shapes
   assert outcome.shares == {'colour': 1.0, 'background': 1.0, 'shape': 1.0}
-  assert '| a | 8,000 |' in table({'a': outcome})
+  assert f'| a | {get_config("demo").steps:,} |' in table({'a': outcome})
 
 
 @pytest.mark.parametrize('i', range(8))
