@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
+from core import compiler
 from core.condition import Condition
 from core.errors import UserError
 from core.params import cast_kernels
@@ -79,8 +80,9 @@ class Model:
     """The program that generates a batch, and its inputs; it is compiled once for their shapes."""
     options = () if initial_video is None else (initial_video,)
     inputs = (self.params, *self.place((cond, keys, *options)))
-    with jax.set_mesh(self.sharding.mesh):
-      return self.stage.generate.lower(*inputs).compile(), inputs
+    mesh = self.sharding.mesh
+    with jax.set_mesh(mesh):
+      return self.stage.generate.lower(*inputs).compile(compiler.options(mesh)), inputs
 
   def generate(
     self, cond: Condition, keys: Keys, initial_video: InitialVideo | None = None

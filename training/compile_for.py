@@ -10,6 +10,7 @@ import jax
 from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
+from core import compiler
 from core.condition import Condition
 from core.folder import new_file
 from core.params import cast_kernels, count, without_teacher
@@ -44,7 +45,7 @@ def forecast_step(config: ConfigDict, name: str, open_stage: OpenStage) -> dict:
   lowered, operations = lower_step(plan, key, plan.largest)
   lower_between_steps(plan, key)  # raises its errors now, not after the first steps
   with fitting(on):
-    step = lowered.compile()
+    step = lowered.compile(compiler.options(plan.mesh))
   frames = plan.largest['video'].shape[0]
   return {
     'program': f'a step of {config.stage}: {config.loader.batch} of {frames} frames',
@@ -71,7 +72,7 @@ def forecast_sampling(
   with jax.set_mesh(mesh):
     traced = stage.generate.trace(params, cond, _keys((batch,), sharding))
     with fitting(on):
-      compiled = traced.lower().compile()
+      compiled = traced.lower().compile(compiler.options(mesh))
   return {
     'program': f'{config.sampling.steps} steps of {config.stage}: {batch} of {config.data.frames} '
     'frames',

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from core import compiler
 from core.condition import Condition
 from core.params import TEACHER, cast_kernels, merge, names, nest, partition
 from core.sharding import filled, fsdp, over_all, over_batch, replicated, require_batch, reshard
@@ -168,7 +169,7 @@ def compile_steps(
   programs, operations = {}, 0.0
   for bucket, share in shares.items():
     lowered, count = lower_step(plan, key, plan.examples[bucket])
-    programs[plan.examples[bucket]['video'].shape] = lowered.compile()
+    programs[plan.examples[bucket]['video'].shape] = lowered.compile(compiler.options(plan.mesh))
     operations += float(share) * count
   return programs, operations
 
