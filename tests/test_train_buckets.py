@@ -66,6 +66,11 @@ def test_a_shape_that_the_network_does_not_allow_is_refused(buckets, message):
   assert message in str(error.value)
 
 
+def test_an_image_model_has_buckets_of_one_frame():
+  with pytest.raises(ValueError, match=r'clips of 4 frames \(data\.buckets=.* for an image model'):
+    make_plan(configured(t2i, **{'data.frames': 1}), make_mesh((('data', -1),)), open_stage)
+
+
 @pytest.mark.parametrize('stage', [ssr, style])
 def test_stages_of_one_shape_have_no_buckets(stage):
   with pytest.raises(ValueError, match=r'in the stage \w+, which allows none; the stages t2i, t2v'):

@@ -11,12 +11,14 @@ from ml_collections import ConfigDict
 
 from core import compiler
 from core.condition import Condition
+from core.errors import UserError
 from core.params import TEACHER, cast_kernels, merge, names, nest, partition
 from core.sharding import filled, fsdp, over_all, over_batch, replicated, require_batch, reshard
 from core.typing import Key, Params
 from data import buckets
 from diffusion import loss
 from stunet.inflate import inflate
+from stunet.unet import STUNet
 from training import flops
 from training.optimizer import make_optimizer
 from training.samples import videos_at_once
@@ -50,6 +52,7 @@ class Plan:
 
 def make_plan(config: ConfigDict, mesh: jax.sharding.Mesh, open_stage: OpenStage) -> Plan:
   """The plan of a run.  ValueError if a part of the config is wrong."""
+  _require_frames(config)
   require_batch(config.loader.batch, mesh, config.accumulate)
   stage = plain = open_stage(config)
   if config.model.remat:
@@ -64,6 +67,17 @@ def make_plan(config: ConfigDict, mesh: jax.sharding.Mesh, open_stage: OpenStage
   state = jax.eval_shape(lambda trained: State.create(trained, tx), trained)
   examples = [open_stage(c).batch for c in of_buckets(config)] or [stage.batch]
   return Plan(config, mesh, stage, plain, tx, shard(params), shard(state), shard(frozen), examples)
+
+
+def _require_frames(config: ConfigDict) -> None:
+  """UserError if an image model would be trained on clips of several frames."""
+  frames = max([c.data.frames for c in of_buckets(config)], default=config.data.frames)
+  if frames > 1 and not STUNet(**config.model).temporal:
+    key = 'buckets' if config.data.get('buckets') else 'frames'
+    raise UserError(
+      f'Got clips of {frames} frames (data.{key}={config.data[key]}) for an image model; allowed '
+      'is 1 frame, which is read from a clip of any length.'
+    )
 
 
 def of_buckets(config: ConfigDict) -> Iterator[ConfigDict]:
