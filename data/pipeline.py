@@ -18,16 +18,13 @@ from fractions import Fraction
 import grain
 import numpy as np
 
-from core import interrupt, processors
 from core.errors import UserError
 from core.frame_size import Size
 from data import buckets as of_shapes
 from data import dataset, integrity, named, slots, synthetic
+from data.iterator import Batches
 from data.order import Order, bucket_shares
 from data.parts import Joined, Part, draw, parts
-
-KILLED = 'terminated unexpectedly'  # in the message of Grain if a worker was killed
-MAX_RESTARTS = 3  # of the workers for one batch; then the error is raised
 
 SYNTHETIC = 'synthetic'  # the name of the moving shapes
 SHAPES = {'train': 0, 'validation': 1, 'test': 2}  # the seed of each split of the moving shapes
@@ -120,7 +117,7 @@ def batches(
   workers: int = 0,
   shuffle: bool = True,
   rows: Sequence[int] | None = None,
-) -> grain.DatasetIterator:
+) -> Batches:
   """An infinite iterator of batches: `{'video': uint8 'b t h w c', 'text': 'b n d', ...}`.
 
   encode: maps captions to (text, text mask).
@@ -140,17 +137,8 @@ def batches(
   The sequence depends only on `source`, `batch`, `seed` and `shuffle`; `get_state` and `set_state`
   resume it exactly.  Call `close()` at the end.
   """
-  each = parts(source)
-  if not each or not all(part.examples for part in each):
-    raise UserError('Got a data source without any example; at least 1 is needed.')
-  if batch < 1:
-    raise UserError(f'Got batch={batch}; allowed is 1 or more.')
-  rows = range(batch) if rows is None else rows
-  if not rows or min(rows) < 0 or max(rows) >= batch:
-    raise UserError(
-      f'Got rows={list(rows)} of a batch; allowed are one or more of 0 to {batch - 1}.'
-    )
-
+  each, rows = parts(source), range(batch) if rows is None else rows
+  _require_rows(each, batch, rows)
   share = len(rows)
   # The first part has the seed itself, so that a source of one part has the order of its epochs.
   seeds = [seed, *map(int, np.random.SeedSequence(seed).generate_state(len(each) - 1))]
@@ -174,86 +162,23 @@ def batches(
     # Batching after the workers keeps the examples of a batch the same for any number of workers.
     return iter(examples.batch(share, batch_fn=lambda clips: _collate(clips, encode, keys, stack)))
 
-  return _Batches(start, workers, bucket_shares(each))
+  return Batches(start, workers, bucket_shares(each))
+
+
+def _require_rows(each: Sequence[Part], batch: int, rows: Sequence[int]) -> None:
+  """UserError unless these parts have examples, and a batch of so many has these rows."""
+  if not each or not all(part.examples for part in each):
+    raise UserError('Got a data source without any example; at least 1 is needed.')
+  if batch < 1:
+    raise UserError(f'Got batch={batch}; allowed is 1 or more.')
+  if not rows or min(rows) < 0 or max(rows) >= batch:
+    raise UserError(
+      f'Got rows={list(rows)} of a batch; allowed are one or more of 0 to {batch - 1}.'
+    )
 
 
 def _begin_worker(index: int, count: int) -> None:
   signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-class _Batches(grain.DatasetIterator):
-  """An iterator of batches that restarts its workers if one of them is killed.
-
-  Its state is the number of batches taken, which does not depend on the number of workers or
-  processes.  So if the kernel kills a worker, for example for its memory, reading goes on without a
-  lost or repeated example; `counts` has the number of restarts.  Errors that a worker raises are
-  raised here.
-  """
-
-  def __init__(
-    self,
-    start: Callable[[int, int], grain.DatasetIterator],
-    workers: int,
-    shares: Mapping[int, Fraction],
-  ):
-    """start: makes the iterator from a number of batches on, with a number of workers.
-
-    workers: -1 is 1 at first; see `add_workers`.
-    shares: of the batches that are of each bucket.
-    """
-    super().__init__()
-    self.shares = shares
-    self._start, self._done, self._running = start, 0, None
-    self._workers, self.adds_workers = abs(workers), workers < 0
-    self.counts = {'workers_replaced': 0}
-
-  def add_workers(self) -> int:
-    """The number of workers from the next batch on, which is doubled, or 0 if it may not grow.
-
-    It may if it was not given, up to the number of cores that this process may use.
-    """
-    more = min(2 * self._workers, processors.available())
-    if not self.adds_workers or more <= self._workers:
-      return 0
-    self._stop()
-    self._workers = more
-    return more
-
-  def __next__(self) -> dict:
-    self._assert_not_closed()
-    for attempt in range(1 + MAX_RESTARTS):
-      try:
-        batch = self._first() if self._running is None else next(self._running)
-        break
-      except RuntimeError as error:
-        if KILLED not in str(error) or attempt == MAX_RESTARTS:
-          raise
-        self.counts['workers_replaced'] += 1
-        self._stop()
-    self._done += 1
-    return batch
-
-  def get_state(self) -> dict:
-    return {'batches': self._done}
-
-  def set_state(self, state: dict) -> None:
-    self._stop()
-    self._done = int(state['batches'])
-
-  def _first(self) -> dict:
-    # A terminal sends Ctrl-C to all processes; workers must survive until this one stops them.
-    with interrupt.not_for_children():
-      self._running = self._start(self._done, self._workers)
-      return next(self._running)
-
-  def close(self) -> None:
-    self._stop()
-    super().close()
-
-  def _stop(self) -> None:
-    if self._running:
-      self._running.close()
-      self._running = None
 
 
 def _stream(part: Part, seed: int, shuffle: bool, collect: bool) -> grain.MapDataset:

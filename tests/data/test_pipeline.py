@@ -1,6 +1,5 @@
 import gc
 import itertools
-import os
 import pathlib
 import signal
 import time
@@ -270,29 +269,3 @@ def test_an_unknown_source_is_reported(tmp_path):
   for source in ('', str(tmp_path / 'none')):
     with pytest.raises(ValueError, match=f"Got the source '{source}'; allowed are 'synthetic', a"):
       pipeline.open_source(source, size=8, frames=4, fps=16.0)
-
-
-def test_workers_are_added_up_to_the_cores_without_a_change_of_the_batches(monkeypatch):
-  started = []
-
-  class Iterator:
-    def __init__(self, done, workers):
-      started.append((done, workers))
-      self._batches = itertools.count(done)
-
-    def __next__(self):
-      return {'number': next(self._batches)}
-
-    def close(self):
-      pass
-
-  monkeypatch.setattr(os, 'sched_getaffinity', lambda process: {0, 2, 5})
-  batches = pipeline._Batches(Iterator, -1, {})
-  taken = [next(batches), next(batches)]
-  added = [batches.add_workers()]
-  taken += [next(batches), next(batches)]
-  added += [batches.add_workers(), batches.add_workers()]
-  assert [batch['number'] for batch in [*taken, next(batches)]] == [0, 1, 2, 3, 4]
-  assert added == [2, 3, 0]
-  assert started == [(0, 1), (2, 2), (4, 3)]
-  assert pipeline._Batches(Iterator, 2, {}).add_workers() == 0  # the user chose
