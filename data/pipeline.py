@@ -162,7 +162,7 @@ def batches(
     # Batching after the workers keeps the examples of a batch the same for any number of workers.
     return iter(examples.batch(share, batch_fn=lambda clips: _collate(clips, encode, keys, stack)))
 
-  return Batches(start, workers, bucket_shares(each))
+  return Batches(start, workers, bucket_shares(each), [len(part.examples) for part in each])
 
 
 def _require_rows(each: Sequence[Part], batch: int, rows: Sequence[int]) -> None:

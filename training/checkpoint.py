@@ -2,8 +2,8 @@
 
     config.json          the resolved config
     frozen/              the parameters that are not trained, saved once
-    checkpoints/<step>/  ema, train (the rest of the state), data (the position of the iterator) and
-                         digest (of every array)
+    checkpoints/<step>/  ema, train (the rest of the state), data (the position of the iterator, and
+                         the numbers of examples) and digest (of every array)
 
 Orbax writes a checkpoint under a temporary name and then renames it, so that a checkpoint is either
 complete or not there.  `training.integrity` detects later damage, and `training.resume` restores.

@@ -74,7 +74,8 @@ def restore(
 
   Damaged checkpoints are logged, and moved to `damaged/` if an earlier one is restored or if the
   run starts over.  UserError, and nothing is moved, if all are damaged, if one has other arrays
-  than `state`, and if one cannot be read for a reason that lies in this process.
+  than `state` or was saved with other data, and if one cannot be read for a reason that lies in
+  this process.
   """
   path = checkpoint.folder(workdir)
   for stray in integrity.strays(path):
@@ -92,12 +93,13 @@ def restore(
       f'All checkpoints in {path} are damaged: {problems}.  They are left there.  Put a complete '
       'one in their place; or begin at step 0, by --start_over here, or in another --workdir.'
     )
+  if saved is not None:
+    data.set_state(saved.data)
   for step, problem in damaged.items():
     where = integrity.set_aside(path / str(step))
     log(f'checkpoint {path / str(step)} is damaged: {problem}.  It is now {where}.')
   if saved is None:
     return None
-  data.set_state(saved.data)
   return State(ema=saved.ema, **saved.train)
 
 

@@ -64,7 +64,7 @@ def taken(source, count, hosts=1, done=0):
     streams.append(pipeline.batches(source, encode, batch=BATCH, seed=3, rows=rows.tolist()))
     streams[-1].set_state({'batches': done})
   result = list(itertools.islice(zip(*streams), count))
-  assert all(stream.get_state() == {'batches': done + count} for stream in streams)
+  assert all(stream.get_state()['batches'] == done + count for stream in streams)
   for stream in streams:
     stream.close()
   return [{key: np.concatenate([b[key] for b in batch]) for key in batch[0]} for batch in result]

@@ -1,5 +1,6 @@
 import gc
 import itertools
+import json
 import pathlib
 import signal
 import time
@@ -9,7 +10,9 @@ import psutil
 import pytest
 from absl import flags
 
+from core.errors import UserError
 from data import pipeline
+from data.parts import mixed
 
 
 class Numbers:
@@ -180,6 +183,20 @@ def test_a_resumed_stream_is_the_uninterrupted_one(open_batches, workers, worker
   resumed = open_batches(Draws(9), workers=workers_then)
   resumed.set_state(interrupted.get_state())
   assert same(uninterrupted[4:], itertools.islice(resumed, 3))
+
+
+def test_a_stream_is_not_resumed_in_other_data(open_batches):
+  """Its position is one in an order that no longer exists."""
+  state = open_batches(Draws(9)).get_state()
+  assert json.loads(json.dumps(state)) == state == {'batches': 0, 'examples': [9]}
+  for source, now in ((Draws(8), '8'), (mixed([Draws(9), Draws(200)], [1, 1]), '9 + 200')):
+    stream = open_batches(source)
+    first = next(stream)
+    with pytest.raises(UserError, match='have changed') as error:
+      stream.set_state(state)
+    assert f'there were 9 examples to train on, and there are {now}, ' in str(error.value)
+    stream.set_state({'batches': 0})  # of an earlier version
+    assert same([first], [next(stream)])
 
 
 @pytest.mark.parametrize('workers', [0, 1])

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 
+from core.errors import UserError
 from core.sharding import fsdp, make_mesh
 from tests.states import TX, Data, flip, no_messages, restored, same, saved, state
 from training import account, checkpoint, integrity, resume
@@ -173,6 +174,19 @@ def test_another_kind_is_refused_before_what_is_damaged_is_moved(workdir):
   before = files(workdir)
   with pytest.raises(ValueError, match=r'checkpoints/1 is not of this config'):
     resume.restore(workdir, wide(state(9)), Data(0), no_messages)
+  assert files(workdir) == before
+
+
+class OtherData(Data):
+  def set_state(self, state):
+    raise UserError('other data')
+
+
+def test_other_data_is_refused_before_what_is_damaged_is_moved(workdir):
+  flip(workdir / 'checkpoints/2/train/_METADATA')
+  before = files(workdir)
+  with pytest.raises(UserError, match='other data'):
+    resume.restore(workdir, state(9), OtherData(0), no_messages)
   assert files(workdir) == before
 
 
