@@ -48,6 +48,11 @@ class Clock:
   seconds: dict[str, float] = dataclasses.field(default_factory=dict)
   last: dict = dataclasses.field(default_factory=dict)  # the last metrics that were read
 
+  @property
+  def has_stepped(self) -> bool:
+    """Whether the first step has begun."""
+    return self.phase == 'step' or 'step' in self.seconds
+
   def enter(self, phase: str) -> str:
     """Begins a phase; returns the one that ends."""
     now, before = time.monotonic(), self.phase

@@ -12,7 +12,6 @@ from training.phases import Clock
 
 # SIGTERM is sent by most schedulers, SIGUSR1 by SLURM, and SIGINT by Ctrl-C.
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-EARLY = ('start', 'restore', 'compile')  # phases before the first step: there is nothing to save
 GRACE = 3.0  # seconds in which a run that is interrupted so early may close its files
 
 
@@ -22,16 +21,18 @@ def catching_signals(
 ) -> Iterator[Callable[[], str]]:
   """Yields a function that returns the name of the first signal this process got, or ''.
 
-  Ctrl-C before the first step is a KeyboardInterrupt, and the process ends soon, whatever it is
-  doing.  A second Ctrl-C always ends it at once.  A second signal of another kind changes nothing.
+  Ctrl-C before the first step of this process, when there is nothing to save, is a
+  KeyboardInterrupt, and the process ends soon, whatever it is doing.  The other signals wait for
+  that step, because all processes stop after the same one.  A second Ctrl-C always ends the process
+  at once.  A second signal of another kind changes nothing.
 
-  clock: has the phase of the run; without it, the run counts as past its first step.
+  clock: knows whether there was a step; without it, the run counts as past its first step.
   end: called with the exit status; by default it ends this process and its children.
 
   To be called in the main thread.
   """
   received, raised, done = [], threading.Event(), threading.Event()
-  early = lambda: clock is not None and clock.phase in EARLY
+  early = lambda: clock is not None and not clock.has_stepped
 
   def handle(number, frame):
     # Python calls handlers when the main thread is back from C++.

@@ -10,7 +10,9 @@ import pytest
 from core import command
 from training import stops
 from training.phases import PHASES, Clock
-from training.stops import EARLY, catching_signals
+from training.stops import catching_signals
+
+EARLY = sorted(PHASES.keys() - {'step'})
 
 
 def send(number, seen):
@@ -48,6 +50,18 @@ def test_a_second_ctrl_c_ends_the_process_at_once_in_any_phase(phase, capfd, mon
       time.sleep(0.2)
     assert ended == [130]
   assert 'error: interrupted at once; what was not saved is lost.' in capfd.readouterr().err
+
+
+def test_between_two_steps_ctrl_c_waits_for_the_next_one(capsys):
+  """A run is in its first phase wherever it is in no other."""
+  clock = Clock()
+  with clock.during('step'):
+    pass
+  assert clock.phase == 'start'
+  with catching_signals(clock, lambda status: None) as stopped:
+    send(signal.SIGINT, stopped)
+    assert stopped() == 'SIGINT'
+  assert 'Interrupted: the run is saved after this step.' in capsys.readouterr().err
 
 
 def test_other_signals_change_nothing_afterwards():
