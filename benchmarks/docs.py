@@ -33,7 +33,7 @@ NOT_RUN = {
   r'\bIF-I|runs/if_|:if_|if_m_|IF-in-': "DeepFloyd IF's weights; tests/test_pretrained.py has some",
   r'--compile_for': "a TPU's compiler; .ci/run installs it and runs such a command",
   r'^(pip|hf|gcloud|srun|sbatch|docker|\.|launch/)': 'a network, a cloud or a cluster',
-  r'text\.embed|=t5_xxl': 'weights of T5; tests/test_train_embeddings.py has some',
+  r'text\.(convert|embed)|=t5_': 'weights of T5; tests/test_train_embeddings.py has some',
   r'from_torch|torch_python': 'torch; make test-parity',
   r'score_every': 'weights of I3D; tests/evaluation/test_in_training.py scores a training',
 }

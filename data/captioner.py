@@ -2,7 +2,7 @@
 
 The program is started once.  For each line on its standard input
 
-    {"clips": [{"path": "/tmp/x/0.mp4", "caption": "from the manifest, or null"}, ...]}
+    {"clips": [{"path": "/a/0.mp4", "caption": "from the manifest, or null"}, ...]}
 
 it writes one line to its standard output, with as many captions and its version.  Where a caption
 is null, that of the manifest is kept.  The version must change when the captions would:
@@ -52,8 +52,12 @@ class Caption:
 
 
 @contextlib.contextmanager
-def started(command: str) -> Iterator[Callable[[Sequence[Asked]], list[Caption]]]:
+def started(
+  command: str, temporary: pathlib.Path | None = None
+) -> Iterator[Callable[[Sequence[Asked]], list[Caption]]]:
   """A function from a batch of clips to their captions, by the program that `command` starts.
+
+  temporary: a folder for the clips while it reads them; None is that of the system.
 
   The command is split like a shell does, but without a shell.  ValueError if it is no program, if
   it ends early or with another status than 0, or if it writes another line than it should.
@@ -65,7 +69,7 @@ def started(command: str) -> Iterator[Callable[[Sequence[Asked]], list[Caption]]
   except OSError as error:  # as of a script without the line that names its interpreter
     raise UserError(f'--caption_command={command} cannot be started: {error.strerror}.') from error
   try:
-    yield lambda clips: _captions(process, command, clips)
+    yield lambda clips: _captions(process, command, clips, temporary)
     process.stdin.close()
     if process.wait():
       raise UserError(f'--caption_command={command} ended with status {process.returncode}.')
@@ -115,7 +119,7 @@ def _caption_all(
   part = list(itertools.islice(todo, batch))
   if not part:
     return
-  with started(command) as captions_of, tqdm.tqdm(desc='captions', unit='clip') as bar:
+  with started(command, work.folder) as captions_of, tqdm.tqdm(desc='captions', unit='clip') as bar:
     while part:
       keys, clips = zip(*part)
       replies = [[c.text, c.version] for c in captions_of(clips)]
@@ -153,13 +157,13 @@ def _words(command: str) -> list[str]:
   return words
 
 
-def _captions(process, command: str, clips: Sequence[Asked]) -> list[Caption]:
-  with tempfile.TemporaryDirectory() as folder:
+def _captions(process, command: str, clips: Sequence[Asked], temporary) -> list[Caption]:
+  with tempfile.TemporaryDirectory(dir=temporary) as folder:
     entries = []
     for i, clip in enumerate(clips):
       path = clip.path.absolute()
       if clip.read:
-        path = pathlib.Path(folder, f'{i}.mp4')
+        path = pathlib.Path(folder, f'{i}.mp4').absolute()
         path.write_bytes(clip.read())
       entries.append({'path': str(path), 'caption': clip.caption})
     line = json.dumps({'clips': entries}).encode() + b'\n'

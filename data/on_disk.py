@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import TypeVar
 
-from core.errors import UserFileError
+from core.errors import UserError, UserFileError
 
 Key, Value = TypeVar('Key', str, int), TypeVar('Value')
 
@@ -19,10 +19,12 @@ class Table(MutableMapping[Key, Value]):
   """A mapping from texts or from whole numbers, which iterates in the order of its keys.
 
   Values are pickled.  A table must not change while it is iterated.  All methods raise a
-  UserFileError if the disk is full or fails.
+  UserFileError if the disk is full or fails, and making one a UserError if SQLITE_TMPDIR names
+  no folder that can be written.
   """
 
   def __init__(self, entries: Mapping[Key, Value] | Iterable[tuple[Key, Value]] = ()):
+    _require_named()
     self._database = sqlite3.connect('', isolation_level=None)
     self._execute('PRAGMA journal_mode = OFF')
     self._execute('CREATE TABLE t (key PRIMARY KEY, value BLOB) WITHOUT ROWID')
@@ -104,8 +106,20 @@ def _of_disk(error: sqlite3.OperationalError) -> UserFileError:
   )
 
 
+def _require_named() -> None:
+  """UserError if SQLite would use another folder than SQLITE_TMPDIR, because it cannot write it."""
+  if (named := os.environ.get('SQLITE_TMPDIR')) and not _is_writable(named):
+    raise UserError(
+      f'Got SQLITE_TMPDIR={named} in the environment; allowed is a folder that can be written.'
+    )
+
+
 def _folder() -> str:
   """The folder in which SQLite makes temporary files."""
   named = (os.environ.get('SQLITE_TMPDIR'), os.environ.get('TMPDIR'))
   allowed = (path for path in (*named, '/var/tmp', '/usr/tmp', '/tmp') if path)
-  return next((p for p in allowed if os.path.isdir(p) and os.access(p, os.W_OK | os.X_OK)), '.')
+  return next(filter(_is_writable, allowed), '.')
+
+
+def _is_writable(path: str) -> bool:
+  return os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK)

@@ -202,7 +202,9 @@ def open_embeddings(
     masks = np.zeros((len(texts), expected.tokens), bool)
     for embedding, mask, text in zip(embeddings, masks, texts):
       if not (at := place(text)):
-        raise UserError(f'{folders} has no embedding of {text!r}; {command_for([text])} adds it.')
+        raise UserError(
+          f'{folders} has no embedding of {text!r}.  What adds it:  {command_for([text])}'
+        )
       stored = read(*at, expected)
       embedding[: len(stored)], mask[: len(stored)] = stored, True
     return embeddings, masks
@@ -216,18 +218,19 @@ def _open_store(
   """Returns `place(text)`, which is None if the text is not stored with the dataset; the errors are
   those of `open_embeddings`."""
   folder, actual = folder_of(dataset), read_settings(folder_of(dataset))
+  again = command(dataset, source, expected)
   if differ := actual.differences(expected):
     raise UserError(
       f'{folder} does not fit config.text: it has {", ".join(differ)}.  Change config.text, or '
-      f'remove the folder, and embed the captions again by  {command(dataset, source, expected)}  '
-      'or train without the folder, with T5 in memory.'
+      'remove the folder; the run then has T5 in memory, unless the captions are embedded again.  '
+      f'What embeds them:  {again}'
     )
-  again = command(dataset, source, expected)
   if not (folder / 'complete.json').exists():
     raise UserError(f'{folder} is incomplete.  What completes it:  {again}')
   if files.read_object(folder / 'settings.json').get('dataset') != dataset_digest(dataset):
     raise UserError(
-      f'{dataset} has changed since its captions were embedded.  Remove {folder}, and run  {again}'
+      f'{dataset} has changed since its captions were embedded.  Remove {folder}.  What embeds '
+      f'them again:  {again}'
     )
   digests = _read_digests(folder)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from data import captioner, processes
+from data import captioner, processes, progress
 from data.captions import Line
 from tests.data.test_scenes import panning
 from tests.data.videos import built, encoded
@@ -73,6 +73,7 @@ def test_captions_are_those_of_the_program_with_its_version(videos, tmp_path):
   batches = [json.loads(line)['clips'] for line in (tmp_path / 'log').read_text().splitlines()]
   assert [len(batch) for batch in batches] == [2, 2, 2, 1]
   assert batches[3] == [{'path': str(videos / 'whole.mkv'), 'caption': None}]
+  assert batches[0][0]['path'].startswith(f'{progress.folder_for(out)}/')
 
 
 def test_a_build_that_ended_asks_only_for_what_it_lacks(videos, tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from core.command import ROOT
-from core.errors import UserFileError
+from core.errors import UserError, UserFileError
 from data.on_disk import Rows, Table
 
 
@@ -63,6 +63,14 @@ def test_the_folder_is_that_in_which_sqlite_has_files(tmp_path):
   for name in ('SQLITE_TMPDIR', 'TMPDIR'):
     environment = {**os.environ, 'TMPDIR': '/nowhere', name: str(tmp_path)}
     subprocess.run([sys.executable, '-c', script], env=environment, cwd=ROOT, check=True)
+
+
+def test_a_folder_that_sqlite_would_ignore_is_refused(tmp_path, monkeypatch):
+  for wrong in (tmp_path / 'none', tmp_path / 'file'):
+    (tmp_path / 'file').touch()
+    monkeypatch.setenv('SQLITE_TMPDIR', str(wrong))
+    with pytest.raises(UserError, match=rf'^Got SQLITE_TMPDIR={wrong} in the environment; allowed'):
+      Rows()
 
 
 def test_what_is_on_disk_is_not_in_memory():
