@@ -203,7 +203,7 @@ def open_embeddings(
     for embedding, mask, text in zip(embeddings, masks, texts):
       if not (at := place(text)):
         raise UserError(
-          f'{folders} has no embedding of {text!r}.  What adds it:  {command_for([text])}'
+          f'{folders} has no embedding of {text!r}.  What adds it: {command_for([text])}'
         )
       stored = read(*at, expected)
       embedding[: len(stored)], mask[: len(stored)] = stored, True
@@ -223,7 +223,7 @@ def _open_store(
     raise UserError(
       f'{folder} does not fit config.text: it has {", ".join(differ)}.  Change config.text, or '
       'remove the folder; the run then has T5 in memory, unless the captions are embedded again.  '
-      f'What embeds them:  {again}'
+      f'What embeds them: {again}'
     )
   if not (folder / 'complete.json').exists():
     raise UserError(f'{folder} is incomplete.  What completes it:  {again}')

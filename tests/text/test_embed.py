@@ -238,7 +238,7 @@ def test_texts_that_are_missing_are_named_with_the_command_that_adds_them(datase
   np.testing.assert_array_equal(
     encode(prompts)[0], open_encoder(source=source, **SIZES, mask_padding=True)(prompts)[0]
   )
-  with pytest.raises(ValueError, match=r"has no embedding of 'green'; .* --prompt=green$"):
+  with pytest.raises(ValueError, match=r"has no embedding of 'green'\. .* --prompt=green$"):
     encode(['blue', 'green'])
 
 
