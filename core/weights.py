@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -33,8 +33,9 @@ class Stored:
       return file.get_slice(self.name)[index] if index else file.get_tensor(self.name)
 
 
-def find(folder: pathlib.Path) -> dict[str, Stored]:
-  """All tensors in the files `*.safetensors` of a folder, by name.
+def find(folder: pathlib.Path, ignored: Sequence[str] = ()) -> dict[str, Stored]:
+  """All tensors in the files `*.safetensors` of a folder, by name, except those that match a
+  pattern of `ignored`.
 
   ValueError if there is no such file, if a file is truncated, if a file in an index is missing, if
   two tensors have one name, and if a dtype is not float32, float16 or bfloat16.
@@ -45,7 +46,7 @@ def find(folder: pathlib.Path) -> dict[str, Stored]:
   if not paths:
     raise UserError(f'{folder} has no *.safetensors.{_hint_on_pickles(folder)}')
   tensors: dict[str, Stored] = {}
-  for tensor in (tensor for path in paths for tensor in read_header(path)):
+  for tensor in (tensor for path in paths for tensor in read_header(path, ignored)):
     if other := tensors.get(tensor.name):
       raise UserError(f'{tensor.name} is in both {other.path} and {tensor.path}.')
     tensors[tensor.name] = tensor
@@ -56,9 +57,30 @@ def find(folder: pathlib.Path) -> dict[str, Stored]:
       raise UserError(f'{index} is damaged: {error}.') from error
     if missing := sorted({f for f in files.values() if not (folder / f).is_file()}):
       raise UserError(f'{index} names {", ".join(missing)}, but there is no such file.')
-    if missing := sorted(files.keys() - tensors.keys()):
+    if missing := sorted(n for n in files.keys() - tensors.keys() if not matches(n, ignored)):
       raise UserError(f'{index} names tensors that no file has: {", ".join(missing)}.')
   return tensors
+
+
+def require(
+  source: pathlib.Path,
+  tensors: Mapping[str, Stored],
+  shapes: Mapping[str, Sequence[tuple[int, ...]]],
+  kind: str,
+) -> None:
+  """Raises UserError unless exactly the tensors `shapes` are there, each of one of its shapes.
+
+  source: the folder of the tensors, whose `config.json` determines the shapes.
+  kind: what has these tensors, as `an encoder of T5 v1.1`.
+  """
+  missing, unused = shapes.keys() - tensors.keys(), tensors.keys() - shapes.keys()
+  for problem, wrong in (('lacks', missing), ('also has', unused)):
+    if wrong:
+      raise UserError(f'{source} {problem} {", ".join(sorted(wrong))}: it is not {kind}.')
+  for name, allowed in shapes.items():
+    if (shape := tensors[name].shape) not in allowed:
+      needed = ' or '.join(map(str, allowed))
+      raise UserError(f'{name} in {source} has shape {shape}; its config.json needs {needed}.')
 
 
 def _hint_on_pickles(folder):

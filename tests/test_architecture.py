@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Each imports from those above it alone, so that those in one line do not know each other.
 LEVELS = (
   {'core'},
-  {'data', 'diffusion', 'stunet'},
+  {'autoencoder', 'data', 'diffusion', 'stunet'},
   {'text'},
   {'ssr', 'training'},
   {'pipelines'},

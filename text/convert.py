@@ -106,18 +106,10 @@ def _named(source: pathlib.Path, model: T5Encoder) -> dict[str, weights.Stored]:
   if tied := tensors.pop(TIED_EMBEDDING, None):
     tensors.setdefault('shared.weight', tied)
   tensors = {n: t for n, t in tensors.items() if not n.startswith(('decoder.', 'lm_head.'))}
-  expected = {name: (_torch_name(name), shape) for name, shape in shapes(model).items()}
-  names = {torch_name for torch_name, _ in expected.values()}
-  for problem, wrong in (('lacks', names - tensors.keys()), ('also has', tensors.keys() - names)):
-    if wrong:
-      raise UserError(
-        f'{source} {problem} {", ".join(sorted(wrong))}: it is not an encoder of T5 v1.1.'
-      )
-  for name, (torch_name, shape) in expected.items():
-    shape = shape[::-1] if name.endswith('/kernel') else shape
-    if (got := tensors[torch_name].shape) != shape:
-      raise UserError(f'{torch_name} in {source} has shape {got}; its config.json needs {shape}.')
-  return {name: tensors[torch_name] for name, (torch_name, _) in expected.items()}
+  turned = lambda name, shape: shape[::-1] if name.endswith('/kernel') else shape
+  expected = {_torch_name(name): [turned(name, s)] for name, s in shapes(model).items()}
+  weights.require(source, tensors, expected, 'an encoder of T5 v1.1')
+  return {name: tensors[_torch_name(name)] for name in shapes(model)}
 
 
 def _torch_name(name: str) -> str:
