@@ -26,10 +26,15 @@ _PREDICTIONS = ('eps', 'v', 'x0')
 class Process:
   """A noise schedule and a parametrization of the network's prediction.
 
-  schedule: 'cosine' (Nichol & Dhariwal 2021 in continuous time), 'linear' (DDPM, Ho et al. 2020)
-    or 'discrete_cosine' (Nichol & Dhariwal 2021 in 1000 steps, as in DeepFloyd IF).  The latter two
-    are tables of 1000 steps.  Entry i is the log-SNR at t = (i + 1) / 1000, and the log-SNR at
-    t = 0 is 30; in between, it is interpolated linearly.
+  schedule: 'cosine' (Nichol & Dhariwal 2021 in continuous time), 'linear' (DDPM, Ho et al. 2020),
+    'discrete_cosine' (Nichol & Dhariwal 2021 in 1000 steps, as in DeepFloyd IF), 'scaled_linear'
+    (Rombach et al. 2022, as in Stable Diffusion) or 'scaled_linear_zero_snr', that schedule
+    rescaled to end in pure noise (Lin et al. 2023, Algorithm 1).  The former leaves a little of the
+    mean of the data at t = 1, which all frames of a video share, so that a model cannot make very
+    dark or bright videos; the latter is for training with v predictions, and for `even_times` in
+    sampling, because the first step has to be at t = 1.  All but the first are tables of
+    1000 steps.  Entry i is the log-SNR at t = (i + 1) / 1000, and the log-SNR at t = 0 is 30; in
+    between, it is interpolated linearly.
   shift: added to the log-SNR; 2 log(64 / d) for images of size d (simple diffusion, Eq. 4).
   prediction: the output of the network: 'eps', 'x0' or 'v', which is alpha eps - sigma x0
     (Salimans & Ho 2022).
@@ -118,16 +123,33 @@ def _table(betas):
   return lambda t: jnp.interp(t, times, log_snr)
 
 
+def _zero_snr(betas):
+  """The betas whose last step is pure noise, and whose first is the same (Lin et al. 2023,
+  Algorithm 1).
+
+  The last alpha is that of the least log-SNR, for zero has no logarithm.
+  """
+  alpha = np.sqrt(np.cumprod(1 - betas))
+  alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
+  alpha2 = np.append(1.0, np.maximum(alpha**2, 1 / (1 + np.exp(-LOG_SNR_MIN))))
+  return 1 - alpha2[1:] / alpha2[:-1]
+
+
 def _cosine_betas(steps=1000, largest=0.999):
   """The betas of the cosine schedule (Nichol & Dhariwal 2021, Eq. 17)."""
   alpha2 = np.cos((np.arange(steps + 1) / steps + 0.008) / 1.008 * np.pi / 2) ** 2
   return np.minimum(1 - alpha2[1:] / alpha2[:-1], largest)
 
 
+# Of Stable Diffusion (`scheduler_config.json` of its pipelines).
+_SCALED_LINEAR = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+
 _SCHEDULES = {
   'cosine': _cosine,
   'discrete_cosine': _table(_cosine_betas()),
   'linear': _table(np.linspace(1e-4, 0.02, 1000)),
+  'scaled_linear': _table(_SCALED_LINEAR),
+  'scaled_linear_zero_snr': _table(_zero_snr(_SCALED_LINEAR)),
 }
 
 

@@ -57,6 +57,23 @@ def leading(steps: int, start: float | Float[''] | None = None) -> Times:
   return jnp.append(nonzero, 0.0)
 
 
+def leading_sd(steps: int, start: float | Float[''] | None = None) -> Times:
+  """Times of evenly spaced steps among 1000, from step 1 upwards, and then that of step 0.
+
+  Stable Diffusion is sampled in this way (`steps_offset` 1 and `set_alpha_to_one` false of its
+  scheduler).  The little noise of step 0 is left in the result.  If `start` is given, it is the
+  first time, and the others are evenly spaced from there to the time of step 1.
+
+  ValueError for more than 999 steps.
+  """
+  if not 1 <= steps <= 999:
+    raise UserError(f'Got {steps} steps; allowed are 1 to 999.')
+  if start is None:
+    return jnp.append((jnp.arange(steps)[::-1] * (1000 // steps) + 2) / 1000, 0.001)
+  noisy = jnp.linspace(start, jnp.minimum(start, 0.002), steps)
+  return jnp.append(noisy, jnp.minimum(noisy[-1], 0.001))
+
+
 def even_angles(
   process: Process, steps: int, start: float | Float[''] = 1.0, std: float = 0.5
 ) -> Times:

@@ -14,7 +14,7 @@ from core.errors import UserError
 from core.typing import Keys, Video
 from diffusion.denoiser import Denoiser, clipped, composited, dynamically_thresholded
 from diffusion.process import Process
-from diffusion.sampler import OnStep, ddim, ddpm, dpmpp_2m, even_angles, leading, times
+from diffusion.sampler import OnStep, ddim, ddpm, dpmpp_2m, even_angles, leading, leading_sd, times
 
 # Samplers that draw noise at every step.  They need the mask, to draw none for given pixels.
 STOCHASTIC = {
@@ -30,6 +30,7 @@ SPACINGS = {
   'even_angles': functools.partial(even_angles, std=0.45),
   'even_times': lambda process, steps, *start: times(steps, *start),
   'leading': lambda process, steps, *start: leading(steps, *start),
+  'leading_sd': lambda process, steps, *start: leading_sd(steps, *start),
 }
 # The spacings at which samplers of second order are accurate: see docs/sampling.md.
 SECOND_ORDER_SPACINGS = ('even_angles',)

@@ -235,7 +235,7 @@ def test_a_video_model_is_no_super_resolution(run, workdir, tmp_path):
     ),
     (
       ['--spacing=even'],
-      'flag --spacing=even: value should be one of <even_angles|even_times|leading>',
+      'flag --spacing=even: value should be one of <even_angles|even_times|leading|leading_sd>',
     ),
     (
       ['--spacing=leading'],

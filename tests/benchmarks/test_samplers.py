@@ -32,7 +32,7 @@ def closed_form(name, process, times, d):
   of_data = np.hypot(d * alpha, sigma)  # the true deviation of x_t
   if name == 'ddim':
     angles = np.arctan2(sigma, d * alpha)
-    return np.cos(np.diff(angles)).prod() / of_data[0]
+    return np.cos(np.diff(angles)).prod() / of_data[0] * of_data[-1] / d
   variance = 1 / of_data[0] ** 2  # of x_t, relative to the truth
   for t, s in zip(range(STEPS), range(1, STEPS + 1)):
     correlation = alpha[t] / alpha[s] * of_data[s] / of_data[t]
@@ -40,8 +40,8 @@ def closed_form(name, process, times, d):
     guess = {'ddpm': 0.5, 'ddpm_learned': d, 'ddpm_small': 0.0}[name]
     left = (guess * sigma[t]) ** 2 / ((guess * alpha[t]) ** 2 + sigma[t] ** 2)
     noise = sigma[s] ** 2 * fresh + (alpha[s] * fresh) ** 2 * left
-    variance = correlation**2 * variance + (s < STEPS) * noise / of_data[s] ** 2
-  return np.sqrt(variance)
+    variance = correlation**2 * variance + (times[s] > 0) * noise / of_data[s] ** 2
+  return np.sqrt(variance) * of_data[-1] / d
 
 
 @pytest.mark.parametrize('name', sorted(FIRST_ORDER))

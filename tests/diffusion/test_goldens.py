@@ -38,7 +38,7 @@ SUPPORTED = {
   r'euler/.*': sampler.ddim,
 }
 UNSUPPORTED = {
-  r'ddim/.*/trailing_zero_snr': 'the log-SNR is at least -20, and no schedule here is rescaled',
+  r'ddim/.*/trailing_zero_snr': 'the log-SNR is at least -20, and `linear` is not rescaled here',
   r'dpmpp/.*/order2_heun_lof_zero': 'x0 is extrapolated to the middle of a step',
   r'dpmpp/.*/order3': 'no sampler of third order',
   r'dpm/.*': 'DPM-Solver interpolates eps; DPM-Solver++, which interpolates x0, replaced it',

@@ -8,7 +8,7 @@ import pytest
 
 from diffusion.process import Process
 
-SCHEDULES = ('cosine', 'discrete_cosine', 'linear')
+SCHEDULES = ('cosine', 'discrete_cosine', 'linear', 'scaled_linear', 'scaled_linear_zero_snr')
 PREDICTIONS = ('eps', 'v', 'x0')
 EVERYWHERE = jnp.linspace(0.0, 1.0, 41)
 
@@ -38,10 +38,12 @@ def test_cosine_is_its_formula():
   np.testing.assert_allclose(shifted, known - 1.5, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize('schedule', ['linear', 'discrete_cosine'])
+@pytest.mark.parametrize('schedule', ['linear', 'discrete_cosine', 'scaled_linear'])
 def test_discrete_schedules_are_products_of_their_betas(schedule):
   if schedule == 'linear':
     betas = np.linspace(1e-4, 0.02, 1000)
+  elif schedule == 'scaled_linear':
+    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
   else:
     cos2 = [np.cos((i / 1000 + 0.008) / 1.008 * np.pi / 2) ** 2 for i in range(1001)]
     betas = np.array([min(1 - cos2[i + 1] / cos2[i], 0.999) for i in range(1000)])
@@ -49,6 +51,17 @@ def test_discrete_schedules_are_products_of_their_betas(schedule):
   alpha, sigma = Process(schedule).alpha(t), Process(schedule).sigma(t)
   np.testing.assert_allclose(alpha, np.cumprod(1 - betas) ** 0.5, rtol=2e-6)
   np.testing.assert_allclose(sigma, (1 - np.cumprod(1 - betas)) ** 0.5, rtol=2e-6)
+
+
+def test_a_rescaled_schedule_ends_in_noise_and_begins_as_it_was():
+  """Lin et al., 2023, Algorithm 1: the square roots of the products are shifted and scaled."""
+  t = jnp.float32((np.arange(1000) + 1) / 1000)
+  before, after = (Process(f'scaled_linear{end}').alpha(t) for end in ('', '_zero_snr'))
+  assert before[-1] > 0.06  # the network sees the mean of the data in the last step, and keeps it
+  assert after[-1] < 1e-4
+  np.testing.assert_allclose(after[0], before[0], rtol=1e-6)
+  ratio = (before[0] - after) / (before[0] - before)  # one line maps the former to the latter
+  np.testing.assert_allclose(ratio[100:], ratio[-1], rtol=1e-4)
 
 
 @pytest.mark.parametrize('schedule', ['linear', 'discrete_cosine'])

@@ -173,6 +173,18 @@ def test_a_variance_that_is_not_learned_is_refused():
     sampler.ddpm(lambda xt, t, cond: xt, *args, keys=KEYS, variance='learned')
 
 
+def test_the_times_of_stable_diffusion_are_a_step_later_and_end_in_step_0():
+  times = sampler.leading_sd(4)
+  np.testing.assert_allclose(times, [0.752, 0.502, 0.252, 0.002, 0.001], rtol=1e-6)
+  known = [0.602, 0.402, 0.202, 0.002, 0.001]
+  np.testing.assert_allclose(sampler.leading_sd(4, 0.602), known, rtol=1e-5)
+  assert not np.diff(sampler.leading_sd(4, 0.0)).any()
+  assert sampler.leading_sd(999)[0] == 1
+  for steps in (0, 1000):
+    with pytest.raises(ValueError, match=f'^Got {steps} steps; allowed are 1 to 999'):
+      sampler.leading_sd(steps)
+
+
 def test_leading_times_are_those_of_evenly_spaced_steps_of_a_thousand():
   np.testing.assert_allclose(sampler.leading(4), [0.751, 0.501, 0.251, 0.001, 0], rtol=1e-6)
   np.testing.assert_allclose(sampler.leading(3)[:3], [0.667, 0.334, 0.001], rtol=1e-6)

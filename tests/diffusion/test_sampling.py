@@ -114,7 +114,7 @@ def test_an_initial_video_is_noised_up_to_the_first_time_which_is_its_strength(s
   )
 
 
-@pytest.mark.parametrize('spacing', ['even_times', 'leading'])
+@pytest.mark.parametrize('spacing', ['even_times', 'leading', 'leading_sd'])
 def test_a_sampler_of_second_order_is_refused_where_it_is_wrong(spacing):
   with pytest.raises(ValueError, match='second order') as error:
     make_sample(PROCESS, sampler='dpmpp_2m', steps=25, spacing=spacing)

@@ -1,4 +1,4 @@
-"""The autoencoder against AutoencoderKL of diffusers, from the folder in which diffusers saves it."""
+"""The autoencoder against AutoencoderKL of diffusers, from a folder that diffusers saves."""
 
 import jax
 import jax.numpy as jnp

@@ -119,7 +119,10 @@ def test_every_step_is_reported_once_whatever_the_batch():
       dict(threshold='soft'),
       r"Unknown threshold: 'soft'\.  Allowed: dynamic, dynamic_if, static\.",
     ),
-    (dict(spacing='odd'), r"Unknown spacing: 'odd'\.  Allowed: even_angles, even_times, leading\."),
+    (
+      dict(spacing='odd'),
+      r"Unknown spacing: 'odd'\.  Allowed: even_angles, even_times, leading, leading_sd\.",
+    ),
     (dict(steps=0), r'Got 0 steps; allowed is 1 or more\.'),
   ],
 )
