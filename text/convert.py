@@ -1,4 +1,4 @@
-"""Converts the encoder of a T5 v1.1 from Hugging Face's format for `text.encoder`.
+"""Converts a T5 v1.1 or the text tower of a CLIP from Hugging Face's format for `text.encoder`.
 
 python -m text.convert --from=DIR --out=DIR
 """
@@ -16,10 +16,13 @@ from absl import flags
 
 from core import command, files, weights
 from core.folder import new_folder
+from text import convert_clip
+from text.clip import CLIPText
 from text.t5 import T5Encoder, shapes
 from text.tokenizer import find, load
 
 FAMILIES = ('mt5', 't5')
+CLIP = 'clip_text_model'
 # Our names of sizes, and those of transformers.  Files of 2020 lack the last, which was always 128.
 SIZES = {
   'vocabulary': 'vocab_size',
@@ -53,17 +56,21 @@ TIED_EMBEDDING = 'encoder.embed_tokens.weight'  # a copy of `shared.weight`
 
 def convert(
   source: pathlib.Path, out: pathlib.Path, tokenizer: pathlib.Path | None = None
-) -> T5Encoder:
+) -> T5Encoder | CLIPText:
   """Writes the sizes, weights and tokenizer of a network to the new folder `out`, and returns it.
 
-  source: a folder with `config.json` and `*.safetensors` of a T5 v1.1, with or without its decoder.
-  tokenizer: a folder with `spiece.model` or `tokenizer.json`.  If None, it is looked for in
-    `source`, and then in the folder `tokenizer` beside it, as in a pipeline of diffusers.
+  source: a folder with `config.json` and `*.safetensors` of a T5 v1.1, with or without its decoder,
+    or of the text tower of a CLIP.
+  tokenizer: a folder with `spiece.model` or `tokenizer.json`, and of a CLIP with `merges.txt` or
+    `tokenizer.json`.  If None, it is looked for in `source`, and then in the folder `tokenizer`
+    beside it, as in a pipeline of diffusers.
 
   Weights keep their dtype, and those of one output file are in memory at a time.
 
   ValueError if `source` is another model, is incomplete, or has a tensor that would not be used.
   """
+  if files.read_object(source / 'config.json').get('model_type') == CLIP:
+    return convert_clip.convert(source, out, tokenizer)
   model = T5Encoder(**_sizes(source))
   named = _named(source, model)
   beside = source.resolve().parent / 'tokenizer'
@@ -88,7 +95,7 @@ def _sizes(source: pathlib.Path) -> dict:
   path = source / 'config.json'
   config = files.read_object(path)
   if (family := config.get('model_type')) not in FAMILIES:
-    raise UserError(f'{path} has model_type {family}; allowed are {", ".join(FAMILIES)}.')
+    raise UserError(f'{path} has model_type {family}; allowed are {", ".join((CLIP, *FAMILIES))}.')
   # The default of transformers is relu, that of the first T5.
   if (dense := config.get('feed_forward_proj', 'relu')) != 'gated-gelu':
     raise UserError(
@@ -122,7 +129,7 @@ def _torch_name(name: str) -> str:
 def _define_flags() -> None:
   # Not at import: a process has one set of flags, and importing this module must not add to it.
   flags.DEFINE_string(
-    'from', None, 'Folder with config.json and *.safetensors of a T5 v1.1.', required=True
+    'from', None, 'Folder with config.json and *.safetensors of a T5 v1.1 or a CLIP.', required=True
   )
   flags.DEFINE_string('out', None, 'New folder to write the encoder to.', required=True)
   flags.DEFINE_string(

@@ -26,8 +26,7 @@ from jaxtyping import Shaped
 from core import files
 from core.errors import UserError
 from core.folder import new_file
-from text import tokenizer
-from text.encoder import fingerprint, open_t5
+from text.encoder import fingerprint, open_network, tokenizer_file
 from text.hashed import Encoder
 
 FOLDER = 'embeddings'
@@ -75,10 +74,10 @@ def encoder_settings(
   ValueError if `text.convert` did not write the folder `source`.
   """
   folder = pathlib.Path(source)
-  model, tensors = open_t5(folder, dtype)
+  model, tensors = open_network(folder, dtype)
   return Settings(
     weights=fingerprint(folder, tensors, '').hex(),
-    tokenizer=files.digest([tokenizer.find(folder)]),
+    tokenizer=files.digest([tokenizer_file(folder)]),
     tokens=tokens,
     width=model.width,
     dtype=dtype,

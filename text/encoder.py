@@ -1,8 +1,7 @@
-"""Text encoders, opened by the name that a config gives: `hashed`, or a folder of a T5."""
+"""Text encoders, opened by the name that a config gives: `hashed`, or a folder of a T5 or CLIP."""
 
 import functools
 import hashlib
-import json
 import math
 import pathlib
 import threading
@@ -16,17 +15,22 @@ from jaxtyping import Float, Shaped
 
 from core import weights
 from core.errors import UserError
+from core.files import read_object
 from core.params import nest
 from core.typing import Params
-from text import hashed, tokenizer
+from text import clip, clip_tokenizer, hashed, tokenizer
 from text.cache import Embed, cached
+from text.clip import CLIPText
 from text.hashed import Encoder
 from text.t5 import T5Encoder, shapes
 
 DTYPES = ('bfloat16', 'float32')
 STORED_DTYPES = ('bfloat16', 'float16', 'float32')
 MIN_SHARDED = 2**16  # parameters with fewer numbers are replicated
+PADDING = 'padding'  # the key of a CLIP's config.json that a T5's has not
 SAMPLE_BYTES = 2**20  # from the beginning and the end of a file, which identify it
+
+Network = T5Encoder | CLIPText
 
 
 def open_encoder(
@@ -42,21 +46,23 @@ def open_encoder(
   """Returns `encode(texts) -> (text, mask)`: `b n d` embeddings in float32, and a mask (`b n`).
 
   tokens, width: n and d.
-  source: `hashed`, or the folder of a T5 that `text.convert` wrote.
-  dtype: the dtype of matrix products in T5, and of the cache.
-  cache: a folder that caches the embeddings of T5 and may be shared; no cache if empty.
+  source: `hashed`, or the folder of a T5 or a CLIP that `text.convert` wrote.
+  dtype: the dtype of matrix products in the network, and of the cache.
+  cache: a folder that caches the network's embeddings and may be shared; no cache if empty.
   mask_padding: whether the mask is true only for the text's own tokens, and the embeddings of
     padding are zero.  `hashed` always does so.
-  stored_dtype: the dtype to which embeddings of T5 are rounded, so that they have the same bits as
+  stored_dtype: the dtype to which embeddings are rounded, so that they have the same bits as
     embeddings that `text.embed` stored in it; `dtype` if empty.
 
-  T5 is loaded, sharded over the devices of this process, when a text that is not in the cache is
-  first encoded.  It attends only to the text's own tokens, but also returns embeddings of padding;
-  these differ from each other because of the relative position bias.  DeepFloyd IF's networks were
-  trained to attend to all 77 tokens (`IFPipeline.encode_prompt` of diffusers passes no mask).  So
-  without `mask_padding` the mask is true for all tokens, and all are cached.
+  A network is loaded, sharded over the devices of this process, when a text that is not in the
+  cache is first encoded.  T5 attends only to the text's own tokens, but also returns embeddings of
+  padding; these differ from each other because of the relative position bias.  DeepFloyd IF's
+  networks were trained to attend to all 77 tokens (`IFPipeline.encode_prompt` of diffusers passes
+  no mask), and so were those of Stable Diffusion.  So without `mask_padding` the mask is true for
+  all tokens, and all are cached.  A CLIP is causal, and its embeddings are the states after its
+  last norm: those of padding have attended to the text.
 
-  The same arguments give the same function, so that a process has only one T5.
+  The same arguments give the same function, so that a process has each network only once.
 
   ValueError if an argument is not allowed, or the folder is incomplete.
   """
@@ -78,10 +84,10 @@ def _opened(source, tokens, width, dtype, cache, mask_padding, stored_dtype) -> 
       'text.source is empty; allowed are hashed and a folder that text.convert wrote.'
     )
   folder = pathlib.Path(source)
-  model, files = open_t5(folder, dtype)
+  model, files = open_network(folder, dtype)
   if model.width != width:
     raise UserError(f'Got width={width}; the embeddings of {folder} have {model.width}.')
-  tokenize = tokenizer.open_tokenizer(tokenizer.find(folder), tokens)
+  tokenize = open_tokenizer(folder, tokens)
   embed = _lazy_embedder(model, files)
   if cache:
     identity = fingerprint(folder, files, dtype)
@@ -97,7 +103,7 @@ def _opened(source, tokens, width, dtype, cache, mask_padding, stored_dtype) -> 
   return encode
 
 
-def open_t5(folder: pathlib.Path, dtype: str) -> tuple[T5Encoder, dict[str, weights.Stored]]:
+def open_network(folder: pathlib.Path, dtype: str) -> tuple[Network, dict[str, weights.Stored]]:
   """The network in a folder that `text.convert` wrote, and its tensors by name, not read yet.
 
   ValueError if `text.convert` did not write the folder, or it is incomplete.
@@ -106,8 +112,13 @@ def open_t5(folder: pathlib.Path, dtype: str) -> tuple[T5Encoder, dict[str, weig
   if not path.is_file():
     raise UserError(f'source={folder} is neither hashed nor a folder that text.convert wrote.')
   try:
-    model = T5Encoder(**json.loads(path.read_text('utf-8')), dtype=dtype)
-    expected = shapes(model)
+    sizes, padding = read_object(path), padding_token(folder)
+    if padding is None:
+      model = T5Encoder(**sizes, dtype=dtype)
+      expected = shapes(model)
+    else:
+      model = CLIPText(**{size: sizes[size] for size in sizes if size != PADDING}, dtype=dtype)
+      expected = clip.shapes(model)
   except (TypeError, ValueError) as error:
     reason = str(error).splitlines()[0]
     raise UserError(f'{path} was not written by text.convert: {reason}') from error
@@ -118,7 +129,34 @@ def open_t5(folder: pathlib.Path, dtype: str) -> tuple[T5Encoder, dict[str, weig
   return model, files
 
 
-def load(model: T5Encoder, files: dict[str, weights.Stored], devices: Sequence) -> Params:
+def padding_token(folder: pathlib.Path) -> int | None:
+  """The token that fills the rows of a CLIP, in a folder that `text.convert` wrote; None of T5."""
+  return read_object(folder / 'config.json').get(PADDING)
+
+
+def tokenizer_file(folder: pathlib.Path) -> pathlib.Path:
+  """The file of the tokenizer in a folder that `text.convert` wrote."""
+  is_t5 = padding_token(folder) is None
+  return tokenizer.find(folder) if is_t5 else clip_tokenizer.find(folder)
+
+
+def open_tokenizer(folder: pathlib.Path, tokens: int) -> tokenizer.Tokenizer:
+  """Returns `tokenize(texts) -> (ids, mask)` of a T5 or a CLIP, where the mask is true at a text's
+  own tokens, its end included."""
+  padding = padding_token(folder)
+  if padding is None:
+    return tokenizer.open_tokenizer(tokenizer.find(folder), tokens)
+  tokenize = clip_tokenizer.open_tokenizer(folder, tokens, padding)
+
+  def with_mask(texts: Sequence[str]):
+    ids = tokenize(texts)
+    ends = (ids == clip_tokenizer.END).astype(np.int32)
+    return ids, np.cumsum(ends, 1) - ends == 0  # no end is before it
+
+  return with_mask
+
+
+def load(model: Network, files: dict[str, weights.Stored], devices: Sequence) -> Params:
   """The parameters, each sharded over the devices along its longest axis that divides evenly.
 
   Each device's shard is read straight from the file.  The dtype is that of the model, except for
@@ -133,7 +171,7 @@ def load(model: T5Encoder, files: dict[str, weights.Stored], devices: Sequence) 
     # Of two axes of the same length the last: outputs are sharded then, and no sum is split.
     axis = max(axes, key=lambda i: (tensor.shape[i], i), default=None)
     spec = P(*('devices' if i == axis else None for i in range(len(tensor.shape))))
-    float32 = name.endswith('/scale') or name.startswith('distance/')
+    float32 = '/norm' in f'/{name}' or name.startswith(('distance/', 'position/'))
     dtype = np.dtype('float32' if float32 else model.dtype)
     read = lambda index: tensor.read(index).astype(dtype)
     return jax.make_array_from_callback(tensor.shape, NamedSharding(mesh, spec), read)
@@ -141,14 +179,18 @@ def load(model: T5Encoder, files: dict[str, weights.Stored], devices: Sequence) 
   return nest({name: load_sharded(name, tensor) for name, tensor in files.items()})
 
 
-def embedder(model: T5Encoder, params: Params) -> Embed:
+def embedder(model: Network, params: Params) -> Embed:
   """Returns `embed(ids, mask)` for any number of texts, in the dtype of the model.
 
   Each text is embedded alone.  In a batch, the last bits of an embedding can depend on how many
   texts there are and on the place of the text among them, because products of other shapes are
   summed in other orders.
   """
-  apply = jax.jit(lambda params, ids, mask: model.apply({'params': params}, ids, mask))
+  # A CLIP attends to all tokens before, and padding is behind those of the text.
+  with_mask = isinstance(model, T5Encoder)
+  apply = jax.jit(
+    lambda params, ids, mask: model.apply({'params': params}, ids, *[mask] * with_mask)
+  )
   mesh = jax.tree.leaves(params)[0].sharding.mesh
 
   def embed(ids, mask):
@@ -186,9 +228,9 @@ def _rounded(text: Shaped[np.ndarray, 'b n d'], dtype: str) -> Float[np.ndarray,
 
 
 def fingerprint(folder: pathlib.Path, files: dict[str, weights.Stored], dtype: str) -> bytes:
-  """A digest that identifies a T5 and its `dtype`, computed without reading all of its weights.
+  """A digest of a network and its `dtype`, computed without reading all of its weights.
 
-  files: its tensors, as `open_t5` returns them.
+  files: its tensors, as `open_network` returns them.
 
   Training changes every weight, so two models of one size differ in any part of their files.
   """

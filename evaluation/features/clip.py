@@ -1,7 +1,6 @@
 """CLIP (Radford et al., 2021) embeds images and texts, near to each other where they agree."""
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import jaxtyping
 import numpy as np
@@ -10,10 +9,10 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from core.typing import Float, Int
-from evaluation.features.clip_tokenizer import TOKENS, VOCABULARY
+from text.clip import EPSILON, CLIPText, Layer
+from text.clip_tokenizer import VOCABULARY
 
 SIZE = 224  # the side of images, in pixels
-EPSILON = 1e-5  # of LayerNorm
 PREPARED = 'shorter side 224, bicubic with antialiasing; centre 224x224; less mean, over deviation'
 # The statistics of images in 0..1, by channel (`preprocess` of github.com/openai/CLIP).
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
@@ -76,13 +75,13 @@ class _Image(nn.Module):
     x = x + nn.Embed(x.shape[1], self.width, name='position').embedding[None]
     x = nn.LayerNorm(EPSILON, name='norm_in')(x)
     for i in range(self.layers):
-      x = _Layer(self.width, self.heads, name=f'layer{i}')(x)
+      x = Layer(self.width, self.heads, name=f'layer{i}')(x)
     x = nn.LayerNorm(EPSILON, name='norm_out')(x[:, 0])
     return nn.Dense(self.features, use_bias=False, name='project')(x)
 
 
 class _Text(nn.Module):
-  """A causal transformer; the embedding is the token at the end of the text."""
+  """The embedding of a text, which is that of its end."""
 
   features: int
   width: int
@@ -90,31 +89,14 @@ class _Text(nn.Module):
   heads: int
   vocabulary: int
 
-  @nn.compact
+  def setup(self):
+    """The tower, whose parameters are in this scope, and the projection."""
+    self.states = CLIPText(self.width, self.layers, self.heads, self.vocabulary)
+    nn.share_scope(self, self.states)
+    self.project = nn.Dense(self.features, use_bias=False, name='project')
+
   def __call__(self, tokens: Int['n k']) -> Float['n d']:
-    n, k = tokens.shape
-    position = nn.Embed(TOKENS, self.width, name='position').embedding
-    x = nn.Embed(self.vocabulary, self.width, name='token')(tokens) + position[None, :k]
-    for i in range(self.layers):
-      x = _Layer(self.width, self.heads, causal=True, name=f'layer{i}')(x)
-    x = nn.LayerNorm(EPSILON, name='norm_out')(x[jnp.arange(n), tokens.argmax(1)])
-    return nn.Dense(self.features, use_bias=False, name='project')(x)
-
-
-class _Layer(nn.Module):
-  width: int
-  heads: int
-  causal: bool = False
-
-  @nn.compact
-  def __call__(self, x: Float['n k d']) -> Float['n k d']:
-    dense = lambda features, name: nn.Dense(features, name=name)
-    y = nn.LayerNorm(EPSILON, name='norm_attention')(x)
-    y = rearrange(dense(3 * self.width, 'qkv')(y), 'n k (s m d) -> s n k m d', s=3, m=self.heads)
-    y = jax.nn.dot_product_attention(*y, is_causal=self.causal)
-    x = x + dense(self.width, 'out')(rearrange(y, 'n k m d -> n k (m d)'))
-    y = dense(4 * self.width, 'wide')(nn.LayerNorm(EPSILON, name='norm_dense')(x))
-    return x + dense(self.width, 'narrow')(y * nn.sigmoid(1.702 * y))  # QuickGELU
+    return self.project(self.states(tokens)[jnp.arange(len(tokens)), tokens.argmax(1)])
 
 
 B32 = CLIP(512, 768, 12, 12, 32, 512, 12, 8)

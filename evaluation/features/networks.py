@@ -18,8 +18,8 @@ from core.errors import UserError
 from core.params import names
 from core.typing import Params
 from evaluation.features import c3d, clip, i3d, published, weights
-from evaluation.features.clip_tokenizer import TOKENS, open_tokenizer
 from evaluation.features.weights import Naming
+from text.clip_tokenizer import TOKENS, open_tokenizer
 
 TEXT_BATCH = 16  # texts embedded at once
 

@@ -22,6 +22,7 @@ from tests.parity import networks
 from tests.parity.record_t5 import TEXTS
 
 OUT = pathlib.Path(__file__).resolve().parents[1] / 'evaluation' / 'features' / 'recorded'
+TEXT = pathlib.Path(__file__).resolve().parents[1] / 'text' / 'recorded'
 CLIP = (2, 17, 37, 42, 3)  # odd and uneven, so that nothing is padded by chance
 C3D_CLIP = (2, 16, 48, 40, 3)
 IMAGES = (3, 24, 24, 3)
@@ -116,7 +117,7 @@ def record() -> None:
     texts = TEXTS + WORDS
     rows = [row[: row.argmax() + 1].tolist() for row in tokens(data, texts)]
     lines = [json.dumps([text, row]) for text, row in zip(texts, rows)]
-    (OUT / 'clip_tokens.json').write_text('[\n' + ',\n'.join(lines) + '\n]\n')
+    (TEXT / 'clip_tokens.json').write_text('[\n' + ',\n'.join(lines) + '\n]\n')
 
 
 if __name__ == '__main__':

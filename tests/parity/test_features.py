@@ -13,7 +13,6 @@ from transformers import CLIPModel
 
 from benchmarks.features_worker import I3D
 from evaluation.features import c3d, clip, i3d, published, weights
-from evaluation.features.clip_tokenizer import open_tokenizer
 from evaluation.features.networks import NETWORKS, open_features, parameter_shapes
 from tests.evaluation.features import drawn
 from tests.oracles import relative_error
@@ -28,6 +27,7 @@ from tests.parity.record_features import (
 )
 from tests.parity.record_features import clip as clip_of
 from tests.parity.record_t5 import TEXTS
+from text.clip_tokenizer import open_tokenizer
 
 RNG = np.random.default_rng(0)
 # With a few layers of the larger one: all are alike, and it has 428 million parameters.

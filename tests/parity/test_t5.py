@@ -20,7 +20,7 @@ from tests.oracles import relative_error
 from tests.parity.record_t5 import answers, perturbed, tokens
 from tests.text import unigram
 from text.convert import convert
-from text.encoder import embedder, load, open_encoder, open_t5
+from text.encoder import embedder, load, open_encoder, open_network
 from text.t5 import bucket
 
 SIZES = {
@@ -57,7 +57,7 @@ def ours(model, tmp_path, dtype='float32', **saved):
   model.save_pretrained(tmp_path / 'theirs', **saved)
   unigram.write(tmp_path / 'theirs' / 'tokenizer.json')
   convert(tmp_path / 'theirs', tmp_path / 'ours')
-  net, files = open_t5(tmp_path / 'ours', dtype)
+  net, files = open_network(tmp_path / 'ours', dtype)
   return embedder(net, load(net, files, jax.local_devices()))
 
 

@@ -13,7 +13,7 @@ from jax.sharding import AxisType
 from tests.oracles import relative_error
 from tests.text.conftest import RECORDED, SIZES
 from text import encoder, hashed
-from text.encoder import embedder, load, open_encoder, open_t5
+from text.encoder import embedder, load, open_encoder, open_network
 
 PROMPTS = ['a red circle moving', '', 'A  Blue zebra?', 'circle ' * 30]  # what is recorded
 
@@ -25,7 +25,7 @@ def test_embeddings_that_transformers_made(source):
   assert mask.all()
   assert mask.shape == (4, 20)
   assert relative_error(text, known['embeddings']) < 1e-5
-  model, files = open_t5(pathlib.Path(source), 'float32')
+  model, files = open_network(pathlib.Path(source), 'float32')
   embed = embedder(model, load(model, files, jax.local_devices()[:1]))
   assert relative_error(embed(known['ids'], known['mask']), known['embeddings']) < 1e-5
 
@@ -35,7 +35,7 @@ def test_parameters_are_spread_over_devices_and_the_embeddings_are_the_same(
   source, dtype, monkeypatch
 ):
   monkeypatch.setattr(encoder, 'MIN_SHARDED', 100)
-  model, files = open_t5(pathlib.Path(source), dtype)
+  model, files = open_network(pathlib.Path(source), dtype)
   whole, spread = (load(model, files, jax.local_devices()[:n]) for n in (1, 8))
   kernel = spread['layer0']['wide']['kernel']  # 16 24
   assert kernel.dtype == dtype
@@ -55,7 +55,7 @@ def test_parameters_are_spread_over_devices_and_the_embeddings_are_the_same(
 
 
 def test_any_number_of_texts_is_one_compilation(source, monkeypatch):
-  model, files = open_t5(pathlib.Path(source), 'float32')
+  model, files = open_network(pathlib.Path(source), 'float32')
   sizes = []
   monkeypatch.setattr(
     type(model),
@@ -83,7 +83,7 @@ def test_it_runs_under_the_mesh_of_training(source, kind, monkeypatch):
   text, _ = open_encoder(source=source, **SIZES)(PROMPTS)
   known = np.load(RECORDED / 't5.npz')
   with jax.set_mesh(jax.make_mesh((2, 4), ('data', 'fsdp'), axis_types=(kind,) * 2)):
-    model, files = open_t5(pathlib.Path(source), 'float32')
+    model, files = open_network(pathlib.Path(source), 'float32')
     embed = embedder(model, load(model, files, jax.local_devices()[:2]))
     assert relative_error(embed(known['ids'], known['mask']), text) < 1e-6
     assert jax.sharding.get_abstract_mesh().shape == {'data': 2, 'fsdp': 4}

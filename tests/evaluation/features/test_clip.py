@@ -10,10 +10,10 @@ from safetensors.numpy import save_file
 from core.params import names
 from evaluation.features import clip, networks, published, weights
 from evaluation.features.clip import CLIP, preprocess
-from evaluation.features.clip_tokenizer import tokenizer
 from evaluation.features.networks import NETWORKS, open_clip, parameter_shapes
 from tests.evaluation.features import drawn
 from tests.oracles import relative_error
+from text.clip_tokenizer import tokenizer
 
 RECORDED = pathlib.Path(__file__).parent / 'recorded'
 SMALL = CLIP(24, 32, 3, 4, 8, 24, 2, 3, vocabulary=50)

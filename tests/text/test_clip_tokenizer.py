@@ -5,8 +5,8 @@ import pathlib
 
 import pytest
 
-from evaluation.features import clip_tokenizer
-from evaluation.features.clip_tokenizer import digest, open_tokenizer, tokenizer, words
+from text import clip_tokenizer
+from text.clip_tokenizer import digest, open_tokenizer, tokenizer, words
 
 RECORDED = pathlib.Path(__file__).parent / 'recorded' / 'clip_tokens.json'
 VOCABULARY = pathlib.Path(os.environ.get('LUMIERE_DATA', ''), 'tokenizers')

@@ -16,11 +16,12 @@ from jaxtyping import Int
 
 from core.errors import UserError
 
-Tokenizer = Callable[[Sequence[str]], Int[np.ndarray, 'n 77']]
+Tokenizer = Callable[[Sequence[str]], Int[np.ndarray, 'n k']]
 Merges = Sequence[tuple[str, str]]
 
 TOKENS = 77  # of a text, including its begin and its end
 VOCABULARY = 49408
+END = VOCABULARY - 1  # the token at the end of a text
 MERGES = VOCABULARY - 2 * 256 - 2  # further merges in OpenAI's file are not used
 SHA256 = 'f61f2adf497e6f5357c347aeb4646fabe82f341e946de5bdec5d2858e41bef4a'  # of CLIP's merges
 
@@ -29,21 +30,20 @@ _CONTRACTION = re.compile("'(?:s|t|re|ve|m|ll|d)")
 _WORD = re.compile('L+|N|o+')  # of kinds of characters: letters, a digit, or anything else
 
 
-def open_tokenizer(path: pathlib.Path) -> Tokenizer:
+def open_tokenizer(
+  path: pathlib.Path, tokens: int = TOKENS, padding: int | None = None
+) -> Tokenizer:
   """The tokenizer in OpenAI's file `bpe_simple_vocab_16e6.txt.gz`, or in a folder of Hugging Face.
 
-  Such a folder has `merges.txt`, and a `vocab.json` that agrees with it.  UserError where the file
-  is missing or damaged, or has another vocabulary.
+  tokens, padding: see `tokenizer`.
+
+  Such a folder has `merges.txt`, and a `vocab.json` that agrees with it, or `tokenizer.json`.
+  UserError where the file is missing or damaged, or has another vocabulary.
   """
-  file = path / 'merges.txt' if path.is_dir() else path
+  file = find(path) if path.is_dir() else path
   if not file.is_file():
     raise UserError(f'There is no file {file}: merges.txt, or bpe_simple_vocab_16e6.txt.gz.')
-  try:
-    data = file.read_bytes()
-    lines = (gzip.decompress(data) if file.suffix == '.gz' else data).decode().split('\n')
-  except (EOFError, OSError, UnicodeDecodeError, zlib.error) as error:
-    raise UserError(f'{file} is damaged: {error}.') from error
-  merges = [tuple(line.split()) for line in lines[1 : MERGES + 1]]
+  merges = _merges_of_json(file) if file.suffix == '.json' else _merges_of_lines(file)
   if len(merges) < MERGES or any(len(pair) != 2 for pair in merges):
     raise UserError(f'{file} is not of CLIP: it has no {MERGES} pairs after its first line.')
   if digest(merges) != SHA256:
@@ -51,7 +51,32 @@ def open_tokenizer(path: pathlib.Path) -> Tokenizer:
   vocabulary = path / 'vocab.json'
   if path.is_dir() and vocabulary.is_file() and _read_json(vocabulary) != _token_ids(merges):
     raise UserError(f'{vocabulary} does not agree with {file}.')
-  return tokenizer(merges)
+  return tokenizer(merges, tokens, padding)
+
+
+def find(folder: pathlib.Path) -> pathlib.Path:
+  """The file of a tokenizer in a folder of Hugging Face, whether it is there or not."""
+  merges, complete = folder / 'merges.txt', folder / 'tokenizer.json'
+  return complete if complete.is_file() and not merges.is_file() else merges
+
+
+def _merges_of_lines(file: pathlib.Path) -> list[tuple[str, ...]]:
+  try:
+    data = file.read_bytes()
+    lines = (gzip.decompress(data) if file.suffix == '.gz' else data).decode().split('\n')
+  except (EOFError, OSError, UnicodeDecodeError, zlib.error) as error:
+    raise UserError(f'{file} is damaged: {error}.') from error
+  return [tuple(line.split()) for line in lines[1 : MERGES + 1]]
+
+
+def _merges_of_json(file: pathlib.Path) -> list[tuple[str, ...]]:
+  """Of Hugging Face's `tokenizer.json`, in which a pair is a list or a line."""
+  content = _read_json(file)
+  try:
+    merges = content['model']['merges']
+    return [tuple(pair.split() if isinstance(pair, str) else pair) for pair in merges]
+  except (KeyError, TypeError) as error:
+    raise UserError(f'{file} is not of CLIP: it has no model with merges.') from error
 
 
 def digest(merges: Merges) -> str:
@@ -59,13 +84,18 @@ def digest(merges: Merges) -> str:
   return hashlib.sha256('\n'.join(map(' '.join, merges)).encode()).hexdigest()
 
 
-def tokenizer(merges: Merges) -> Tokenizer:
-  """Returns `tokenize(texts)`: int32 `n 77`, where a row has a text between its begin and its end.
+def tokenizer(merges: Merges, tokens: int = TOKENS, padding: int | None = None) -> Tokenizer:
+  """Returns `tokenize(texts)`: int32 `n k`, where a row has a text between its begin and its end.
 
-  As in `CLIPTokenizer` of transformers, a text is normalised (NFC) and in lower case, a long text
-  is truncated before its end, and the row is padded with the end.  But a text cannot have special
-  tokens: `<|endoftext|>` in it is three words.
+  tokens: k, from 2 to 77.
+  padding: the token that fills a row after its end; by default the end.
+
+  As in `CLIPTokenizer` of transformers, a text is normalised (NFC) and in lower case, and a long
+  text is truncated before its end.  But a text cannot have special tokens: `<|endoftext|>` in it is
+  three words.
   """
+  if not 2 <= tokens <= TOKENS:
+    raise UserError(f'Got tokens={tokens}; a CLIP allows 2 to {TOKENS}.')
   ranks, ids, letters = {pair: i for i, pair in enumerate(merges)}, _token_ids(merges), _letters()
   begin, end = len(ids) - 2, len(ids) - 1
 
@@ -82,10 +112,10 @@ def tokenizer(merges: Merges) -> Tokenizer:
     return [ids[piece] for piece in pieces]
 
   def tokenize(texts):
-    rows = np.full((len(texts), TOKENS), end, np.int32)
+    rows = np.full((len(texts), tokens), end if padding is None else padding, np.int32)
     for row, text in zip(rows, texts):
-      tokens = [token for word in words(text) for token in encode_word(word)][: TOKENS - 2]
-      row[: len(tokens) + 1] = [begin, *tokens]
+      ids = [token for word in words(text) for token in encode_word(word)][: tokens - 2]
+      row[: len(ids) + 2] = [begin, *ids, end]
     return rows
 
   return tokenize
