@@ -28,6 +28,8 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
+from autoencoder import convert as autoencoder_convert
+from autoencoder.network import Autoencoder
 from configs import ssr_image, t2i
 from core import command, files, weights
 from core.folder import new_folder
@@ -38,6 +40,7 @@ from stunet.adapters import merge_adapters
 from stunet.inflate import TEMPORAL
 from stunet.unet import STUNet
 from text import convert as text_convert
+from text.clip import CLIPText
 from training import checkpoint
 from training.export import write_model
 
@@ -101,6 +104,21 @@ def to_diffusers(workdir: pathlib.Path, out: pathlib.Path) -> int:
     (incomplete / 'config.json').write_text(json.dumps(unet, indent=2, sort_keys=True) + '\n')
     weights.write(incomplete, FILE, tensors)
   return sum(p.size for p in image.values())
+
+
+def convert_parts(source: pathlib.Path, workdir: pathlib.Path) -> tuple[Autoencoder, CLIPText]:
+  """Writes the autoencoder and the text encoder of a pipeline of Stable Diffusion to the new
+  folders `autoencoder` and `text` of a workdir; returns the two networks.
+
+  source: a folder of diffusers with the folders `vae`, `text_encoder` and `tokenizer`.
+
+  ValueError if one of them is of another model or incomplete; the caller removes the workdir.
+  """
+  autoencoder = autoencoder_convert.convert(source / 'vae', workdir / 'autoencoder')
+  text = text_convert.convert(source / 'text_encoder', workdir / 'text', source / 'tokenizer')
+  if not isinstance(text, CLIPText):
+    raise UserError(f'{source / "text_encoder"} is a T5; that of Stable Diffusion is a CLIP.')
+  return autoencoder, text
 
 
 def _read(stored: Mapping[str, weights.Stored], model: STUNet, text_width: int) -> Params:

@@ -13,9 +13,10 @@ from safetensors.numpy import load_file, save_file
 from core.params import nest
 from tests.evaluation.features import drawn
 from tests.oracles import relative_error
+from tests.text import clip_tower
 from text import clip_tokenizer, embeddings
 from text.clip import CLIPText, shapes
-from text.clip_tokenizer import END, digest
+from text.clip_tokenizer import END
 from text.convert import convert
 from text.convert_clip import torch_names
 from text.encoder import open_encoder
@@ -23,12 +24,6 @@ from text.encoder import open_encoder
 RECORDED = pathlib.Path(__file__).parent / 'recorded'
 L = CLIPText(768, 12, 12)
 H = CLIPText(1024, 23, 16, activation='gelu')  # without the last layer, as of Stable Diffusion 2.x
-CONFIG = {
-  'model_type': 'clip_text_model', 'hidden_size': 8, 'num_hidden_layers': 1, 'hidden_act': 'gelu',
-  'num_attention_heads': 2, 'intermediate_size': 32, 'vocab_size': 49408, 'layer_norm_eps': 1e-5,
-  'max_position_embeddings': 77,
-}  # fmt: skip
-PAIRS = [('a', 'b</w>'), *((str(i), 'x') for i in range(1, 48894))]
 
 
 @pytest.mark.parametrize('activation', ['gelu', 'quick_gelu'])
@@ -52,23 +47,8 @@ def test_the_sizes_of_the_towers_of_stable_diffusion(model, size):
 @pytest.fixture
 def source(tmp_path, monkeypatch):
   """A pipeline with a tower of random weights, and a vocabulary with one pair that texts have."""
-  monkeypatch.setattr(clip_tokenizer, 'SHA256', digest(PAIRS))
-  folder = tmp_path / 'pipeline' / 'text_encoder'
-  folder.mkdir(parents=True)
-  (folder / 'config.json').write_text(json.dumps(CONFIG))
-  turn = lambda shape, name: shape[::-1] if name.endswith('/kernel') else shape
-  tower = shapes(CLIPText(8, 1, 2))
-  sizes = {}
-  for name, shape in tower.items():
-    parts = torch_names(name)
-    for part in parts:
-      sizes[f'text_model.{part}'] = turn((*shape[:-1], shape[-1] // len(parts)), name)
-  more = {'text_model.embeddings.position_ids': np.arange(77)[None]}
-  save_file(drawn.weights(sizes) | more, folder / 'model.safetensors')
-  (folder.parent / 'tokenizer').mkdir()
-  lines = '\n'.join(map(' '.join, PAIRS))
-  (folder.parent / 'tokenizer' / 'merges.txt').write_text(f'#version: 0.2\n{lines}\n')
-  return folder
+  monkeypatch.setattr(clip_tokenizer, 'SHA256', clip_tower.SHA256)
+  return clip_tower.write(tmp_path / 'pipeline')
 
 
 def pad(source, file, token):
@@ -119,7 +99,7 @@ def test_a_tokenizer_json_is_the_same_vocabulary(source, tmp_path):
   folder = source.parent / 'tokenizer'
   known = clip_tokenizer.open_tokenizer(folder, 9)(['ab c'])
   (folder / 'merges.txt').unlink()
-  for merges in (PAIRS, [' '.join(pair) for pair in PAIRS]):
+  for merges in (clip_tower.PAIRS, [' '.join(pair) for pair in clip_tower.PAIRS]):
     (folder / 'tokenizer.json').write_text(json.dumps({'model': {'merges': merges}}))
     np.testing.assert_array_equal(clip_tokenizer.open_tokenizer(folder, 9)(['ab c']), known)
   assert known[0, -1] == END
@@ -147,7 +127,7 @@ def test_a_tokenizer_json_is_the_same_vocabulary(source, tmp_path):
   ],
 )
 def test_other_towers_are_refused_and_nothing_is_left(source, tmp_path, config, pad_token, message):
-  (source / 'config.json').write_text(json.dumps(CONFIG | config))
+  (source / 'config.json').write_text(json.dumps(clip_tower.CONFIG | config))
   pad(source, 'special_tokens_map.json', pad_token)
   with pytest.raises(ValueError, match=message) as error:
     convert(source, tmp_path / 'out')
