@@ -10,10 +10,13 @@ from stunet.layers import ACTIVATIONS
 
 PER_LEVEL = ('down_units', 'up_units', 'attention', 'temporal_strides', 'temporal_attentions')
 ALLOWED = {
-  'attention': ('cross', 'joint', 'none'),
-  'resample': ('conv', 'residual'),
+  'attention': ('cross', 'joint', 'none', 'transformer'),
+  'middle_attention': ('', 'cross', 'joint', 'none', 'transformer'),
+  'resample': ('conv', 'conv_after', 'residual'),
   'attend_after': ('level', 'unit'),
   'activation': tuple(sorted(ACTIVATIONS)),
+  'embedding': ('add', 'scale_shift'),
+  'transformer_projection': ('conv', 'dense'),
 }
 
 
@@ -43,7 +46,9 @@ def _check_level(model, i):
   if up > down + 1:
     raise UserError(f'Level {i} has {up} up_units; its down_units allow at most {down + 1}.')
   attends = model.attention[i] != 'none' or (model.temporal and model.temporal_attentions[i] > 0)
-  for name in ('groups', 'head_features') if attends else ('groups',):
+  attends |= i == len(model.channels) - 1 and model.middle_attention not in ('', 'none')
+  heads = 'heads' if model.heads else 'head_features'
+  for name in ('groups', heads) if attends else ('groups',):
     if c % (n := getattr(model, name)):
       raise UserError(f'Level {i} has {c} channels, which do not divide by {name}={n}.')
 

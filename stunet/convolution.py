@@ -32,7 +32,7 @@ def convolve(
   x: Float['b ... c'],
   kernel: Float['... c f'],
   strides: tuple[int, ...],
-  padding: str,
+  padding: str | tuple[tuple[int, int], ...],
   layout: tuple[str, str, str],
 ) -> Float['b ... f']:
   """`jax.lax.conv_general_dilated` with the batch as the first axis and its own gradient.

@@ -87,6 +87,8 @@ class Conv2D(nn.Module):
   stride: int = 1
   kernel_init: Initializer = lecun_normal
   add_bias: Callable = add_bias
+  # With a stride of 2, 'SAME' adds zeros after an even side alone, and torch on both sides.
+  padding: str | tuple[tuple[int, int], ...] = 'SAME'
 
   @nn.compact
   def __call__(self, x: Frames) -> Float['bt h2 w2 f']:
@@ -94,7 +96,8 @@ class Conv2D(nn.Module):
     kernel = self.param('kernel', self.kernel_init, shape)
     bias = self.param('bias', zeros, (self.features,))
     x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-    x = convolve(x, kernel, (self.stride, self.stride), 'SAME', ('NHWC', 'HWIO', 'NHWC'))
+    strides = self.stride, self.stride
+    x = convolve(x, kernel, strides, self.padding, ('NHWC', 'HWIO', 'NHWC'))
     return self.add_bias(x, bias)
 
 
@@ -159,6 +162,7 @@ class GroupNorm(nn.Module):
 
   groups: int
   dtype: str
+  epsilon: float = 1e-5
 
   @nn.compact
   def __call__(
@@ -170,16 +174,17 @@ class GroupNorm(nn.Module):
   ) -> Frames:
     weight = self.param('scale', nn.initializers.ones, x.shape[-1:])
     bias = self.param('bias', zeros, x.shape[-1:])
-    return _group_norm(x, weight, bias, scale, shift, mask, self.groups).astype(self.dtype)
+    x = _group_norm(x, weight, bias, scale, shift, mask, self.groups, self.epsilon)
+    return x.astype(self.dtype)
 
 
 # Norms are most of a network's operations.  Under jit each shape of them is traced only once.
-@functools.partial(jax.jit, static_argnames='groups', inline=True)
-def _group_norm(x, weight, bias, scale, shift, mask, groups: int) -> Frames:
+@functools.partial(jax.jit, static_argnames=('groups', 'epsilon'), inline=True)
+def _group_norm(x, weight, bias, scale, shift, mask, groups: int, epsilon: float) -> Frames:
   x = x.astype(jnp.float32)
   mean, square = _group_mean(x, mask, groups), _group_mean(jnp.square(x), mask, groups)
   variance = jnp.maximum(square - jnp.square(mean), 0)
-  factor, offset = weight[None] * jax.lax.rsqrt(variance + 1e-5), bias[None]
+  factor, offset = weight[None] * jax.lax.rsqrt(variance + epsilon), bias[None]
   if scale is not None:
     factor, offset = factor * (1 + scale), offset * (1 + scale) + shift
   mean, factor, offset = (s[:, None, None] for s in (mean, factor, offset))

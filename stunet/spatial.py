@@ -1,6 +1,7 @@
 """The blocks of the image model.  They process each frame on its own.
 
-They are those of Imagen (Saharia et al., 2022) and of DeepFloyd IF, whose weights fit.
+They are those of Imagen (Saharia et al., 2022) and of DeepFloyd IF, whose weights fit.  With
+`embedding='add'`, ResBlock is that of Stable Diffusion, whose attention is in `transformer.py`.
 """
 
 import math
@@ -73,13 +74,17 @@ class AttentionPooling(nn.Module):
 
 
 class ResBlock(nn.Module):
-  """A residual block whose second norm is modulated by an embedding of each clip (BigGAN; Imagen,
-  App. B):
+  """A residual block which an embedding of each clip conditions:
 
     h = conv1(rescale(act(norm1(x))))
     h = conv2(act(norm2(h) * (1 + scale) + shift)),  scale, shift = dense(emb)
     y = (skip(rescale(x)) + h) * residual_scale
 
+  That is `embedding='scale_shift'` (BigGAN; Imagen, App. B).  With 'add', the second line is
+
+    h = conv2(act(norm2(h + dense(emb))))
+
+  (Ho et al., 2020; Rombach et al., 2022).
   rescale: -1 halves the resolution by averaging, 0 keeps it, 1 doubles it by repetition.
   The skip is a convolution of size 1 where the number of features changes, else the identity.
   """
@@ -90,6 +95,7 @@ class ResBlock(nn.Module):
   dtype: str
   residual_scale: float = 1.0
   rescale: int = 0
+  embedding: str = 'scale_shift'
 
   @nn.compact
   def __call__(self, x: Frames, emb: Float['b d']) -> Float['bt h2 w2 f']:
@@ -97,11 +103,13 @@ class ResBlock(nn.Module):
     norm1, norm2 = (GroupNorm(self.groups, self.dtype, name=n) for n in ('norm1', 'norm2'))
     conv1 = Conv2D(self.features, self.dtype, name='conv1')
     conv2 = Conv2D(self.features, self.dtype, kernel_init=zeros, name='conv2')
-    dense = Dense(2 * self.features, self.dtype, name='emb')
+    adds = self.embedding == 'add'
+    dense = Dense(self.features if adds else 2 * self.features, self.dtype, name='emb')
 
-    emb = repeat(emb, 'b d -> (b t) d', t=len(x) // len(emb))
+    emb = dense(repeat(emb, 'b d -> (b t) d', t=len(x) // len(emb)))
     h = conv1(self._rescaled(act(norm1(x))))
-    h = conv2(act(norm2(h, *jnp.split(dense(emb), 2, -1))))
+    h = norm2(h + emb[:, None, None]) if adds else norm2(h, *jnp.split(emb, 2, -1))
+    h = conv2(act(h))
     x = self._rescaled(x)
     if x.shape[-1] != self.features:
       x = Conv2D(self.features, self.dtype, size=1, name='skip')(x)

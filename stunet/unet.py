@@ -57,7 +57,10 @@ class STUNet(nn.Module):
   the way up.  Resampling in space is 'residual', in a ResBlock with the features of the finer level
   on the way down and of the coarser level on the way up (Imagen's base model, DeepFloyd IF); or it
   is 'conv', a strided convolution on the way down, and a convolution before repetition on the way
-  up (Efficient U-Net; Imagen, App. B.1).
+  up (Efficient U-Net; Imagen, App. B.1); or 'conv_after', a strided convolution on the way down and
+  a convolution after repetition on the way up, with the features of 'residual' (Ho et al., 2020;
+  Stable Diffusion).  The last allows frames of any size: an odd side is halved upwards, and doubled
+  to what it was.
 
   With `temporal`, Lumiere adds three things: on entering level i a resampling in time by
   `temporal_strides[i]`, after the one in space; a TemporalConv after every unit except at the
@@ -71,7 +74,9 @@ class STUNet(nn.Module):
   channels: Sequence[int]  # of each level, the finest first
   down_units: Sequence[int]
   up_units: Sequence[int]
-  attention: Sequence[str]  # 'none', 'cross': to the text, or 'joint': to the text and the frame
+  # 'none', 'cross': to the text, 'joint': to the text and the frame, or 'transformer': to the
+  # frame, then to the text.
+  attention: Sequence[str]
   temporal_strides: Sequence[int]
   temporal_attentions: Sequence[int]
   temporal: bool = True
@@ -79,8 +84,13 @@ class STUNet(nn.Module):
   patch: int = 1  # side of the squares of pixels that are unshuffled into channels
   resample: str = 'residual'
   attend_after: str = 'unit'  # every unit, or 'level': only the last unit of each level
+  middle_attention: str = ''  # of the middle units; '': that of the coarsest level
   head_features: int = 64
+  heads: int = 0  # of every attention in a unit; 0: as many as have head_features each
+  transformer_depth: int = 1  # blocks of a 'transformer'
+  transformer_projection: str = 'conv'  # of its input and output, of size 1, or 'dense'
   text_features: int = 0  # to which tokens are projected for attention; 0: they are not projected
+  pool_text: bool = True  # whether the pooled text is added to the embedding of the time
   pool_heads: int = 8
   emb_features: int = 0  # 0: four times the channels of the finest level
   noise_level_embedding: bool = False  # whether the condition's noise level is embedded
@@ -88,6 +98,7 @@ class STUNet(nn.Module):
   frame_step: int = 1  # 4 for a video of every fourth frame of a clip
   groups: int = 32
   activation: str = 'gelu'
+  embedding: str = 'scale_shift'  # of time and pooled text, which modulates ResBlocks, or 'add'
   residual_scale: float = 1.0  # of a ResBlock's sum; 1/sqrt 2 in DeepFloyd IF's upscalers
   skip_scale: float = 1.0  # of the skip connections; 1/sqrt 2 in Imagen's Efficient U-Net
   remat: bool = False  # recompute units in the backward pass, except for their products
@@ -100,8 +111,9 @@ class STUNet(nn.Module):
 
   @property
   def spatial_factor(self) -> int:
-    """The pixels of a side that share one pixel of the coarsest level; it divides both sides."""
-    return self.patch * 2 ** (len(self.channels) - 1)
+    """What divides both sides of a frame: the pixels that share one pixel of the coarsest level, or
+    of the finest if `resample` allows any number."""
+    return self.patch * (1 if self.resample == 'conv_after' else 2 ** (len(self.channels) - 1))
 
   def check_frames(self, frames: int) -> None:
     """UserError unless a clip may have so many frames: one, or a multiple of the factor."""
@@ -133,15 +145,17 @@ class STUNet(nn.Module):
         x = self._unit(f'down{i}_unit{j}', i, last=j == units - 1)(x, embedded)  # b ti hi wi ci
         skips[i].append(x)
 
-    x = self._unit('middle_unit0', coarsest)(x, embedded)  # b ti hi wi ci
-    x = self._unit('middle_unit1', coarsest, attends=False)(x, embedded)  # b ti hi wi ci
+    middle = self.middle_attention or self.attention[coarsest]
+    x = self._unit('middle_unit0', coarsest, attention=middle)(x, embedded)  # b ti hi wi ci
+    x = self._unit('middle_unit1', coarsest, attention='none')(x, embedded)  # b ti hi wi ci
 
     for i, units in reversed(list(enumerate(self.up_units))):
       for j in range(units):
         x = jnp.concatenate([x, skips[i].pop() * self.skip_scale], -1)  # b ti hi wi k
         x = self._unit(f'up{i}_unit{j}', i, last=j == units - 1)(x, embedded)  # b ti hi wi ci
       if i > 0:
-        x = self._up(x, i, embedded, strides[i])  # b t[i-1] h[i-1] w[i-1] k
+        size = skips[i - 1][-1].shape[2:4]
+        x = self._up(x, i, embedded, strides[i], size)  # b t[i-1] h[i-1] w[i-1] k
 
     norm_out = GroupNorm(self.groups, self.dtype, name='norm_out')
     features = self.out_channels * self.patch**2
@@ -177,7 +191,8 @@ class STUNet(nn.Module):
     emb = TimeEmbedding(*sizes, name='time')(t)  # b f
     if self.noise_level_embedding:
       emb += TimeEmbedding(*sizes, name='level')(cond.noise_level)  # b f
-    spatial = ACTIVATIONS[self.activation](emb + pool('pool')(text, mask))  # b f
+    spatial = emb + pool('pool')(text, mask) if self.pool_text else emb  # b f
+    spatial = ACTIVATIONS[self.activation](spatial)  # b f
     temporal = None
     if self.temporal and self.temporal_scale_shift:
       temporal = emb + pool('temporal_pool')(text, mask)  # b f
@@ -185,15 +200,18 @@ class STUNet(nn.Module):
       text = Dense(self.text_features, self.dtype, name='text_proj')(text)  # b n k
     return Embedded(spatial, temporal, text, mask)
 
-  def _unit(self, name, i, attends=True, last=True):
-    """A unit of level i; `last` says whether no other of this level follows it on its way."""
-    attends = attends and (last or self.attend_after == 'unit')
+  def _unit(self, name, i, attention='', last=True):
+    """A unit of level i, with the level's attention by default; `last` says whether no other of
+    this level follows it on its way."""
+    attends = last or self.attend_after == 'unit'
     coarsest = i == len(self.channels) - 1
     return (nn.remat(Unit, policy=save_products) if self.remat else Unit)(
       features=self.channels[i],
-      attention=self.attention[i] if attends else 'none',
-      head_features=self.head_features,
+      attention=(attention or self.attention[i]) if attends else 'none',
+      head_features=self.channels[i] // self.heads if self.heads else self.head_features,
       residual_scale=self.residual_scale,
+      embedding=self.embedding,
+      transformer={'depth': self.transformer_depth, 'projection': self.transformer_projection},
       temporal_convs=int(self.temporal and not coarsest),
       temporal_attentions=self.temporal_attentions[i] if self.temporal else 0,
       groups=self.groups,
@@ -208,25 +226,31 @@ class STUNet(nn.Module):
     name = f'down{i}_spatial'
     if self.resample == 'residual':
       x = per_frame(self._resblock(name, self.channels[i - 1], -1))(x, embedded.spatial)
-    else:
+    elif self.resample == 'conv':
       x = per_frame(Conv2D(self.channels[i], self.dtype, stride=2, name=name))(x)
+    else:
+      padding = ((1, 1), (1, 1))
+      conv = Conv2D(self.channels[i - 1], self.dtype, stride=2, padding=padding, name=name)
+      x = per_frame(conv)(x)
     if self.temporal and self.temporal_strides[i] > 1:
       x = TemporalDown(stride, self.dtype, name=f'temporal_down{i}')(x)
     return shard_activations(x)
 
-  def _up(self, x, i, embedded, stride):
-    """Leaves level i for level i - 1: doubles height and width, then upsamples time."""
+  def _up(self, x, i, embedded, stride, size):
+    """Leaves level i for level i - 1: doubles height and width to `size`, then upsamples time."""
     name = f'up{i}_spatial'
     if self.resample == 'residual':
       x = per_frame(self._resblock(name, self.channels[i], 1))(x, embedded.spatial)
-    else:
+    elif self.resample == 'conv':
       x = per_frame(Conv2D(self.channels[i - 1], self.dtype, name=name))(x)
       x = repeat(x, 'b t h w c -> b t (h 2) (w 2) c')
+    else:
+      x = repeat(x, 'b t h w c -> b t (h 2) (w 2) c')[:, :, : size[0], : size[1]]
+      x = per_frame(Conv2D(self.channels[i], self.dtype, name=name))(x)
     if self.temporal and self.temporal_strides[i] > 1:
       x = TemporalUp(stride, self.dtype, name=f'temporal_up{i}')(x)
     return shard_activations(x)
 
   def _resblock(self, name, features, rescale):
-    return ResBlock(
-      features, self.groups, self.activation, self.dtype, self.residual_scale, rescale, name=name
-    )
+    options = self.groups, self.activation, self.dtype, self.residual_scale, rescale, self.embedding
+    return ResBlock(features, *options, name=name)

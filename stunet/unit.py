@@ -1,5 +1,6 @@
 """A unit of the U-Net: the spatial blocks of the image model and the temporal blocks after them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax
@@ -12,13 +13,14 @@ from core.typing import Float, Video
 from stunet.layers import per_frame
 from stunet.spatial import Attention, ResBlock
 from stunet.temporal import TemporalAttention, TemporalConv
+from stunet.transformer import Transformer
 
 
 @flax.struct.dataclass
 class Embedded:
   """What every unit is conditioned on: the time and the condition of each clip, embedded."""
 
-  spatial: Any  # b d, of the time and the pooled text, activated, for ResBlocks
+  spatial: Any  # b d, of the time and any pooled text, activated, for ResBlocks
   temporal: Any  # b d, the same for temporal blocks, not activated; or None
   text: Any  # b n k, the tokens
   text_mask: Any  # b n, true where a token counts
@@ -33,9 +35,11 @@ class Unit(nn.Module):
   """
 
   features: int
-  attention: str  # 'none', 'cross' or 'joint'
+  attention: str  # 'none', 'cross', 'joint' or 'transformer'
   head_features: int
   residual_scale: float
+  embedding: str
+  transformer: Mapping[str, Any]  # the options of a Transformer
   temporal_convs: int
   temporal_attentions: int
   groups: int
@@ -46,11 +50,12 @@ class Unit(nn.Module):
   @nn.compact
   def __call__(self, x: Video, embedded: Embedded) -> Float['b t h w f']:
     options = {'groups': self.groups, 'activation': self.activation, 'dtype': self.dtype}
-    block = ResBlock(self.features, residual_scale=self.residual_scale, name='spatial', **options)
+    scale, embedding = self.residual_scale, self.embedding
+    block = ResBlock(
+      self.features, residual_scale=scale, embedding=embedding, name='spatial', **options
+    )
     x = per_frame(block)(x, embedded.spatial)  # b t h w f
-    if self.attention != 'none':
-      joint = self.attention == 'joint'
-      attention = Attention(self.head_features, self.groups, joint, self.dtype, name='attention')
+    if (attention := self._attention()) is not None:
       x = per_frame(attention)(x, embedded.text, embedded.text_mask)  # b t h w f
     options |= {'frame_step': self.frame_step}
     for i in range(self.temporal_convs):
@@ -59,6 +64,14 @@ class Unit(nn.Module):
       block = TemporalAttention(self.head_features, name=f'temporal_attention{i}', **options)
       x = block(x, embedded.temporal)  # b t h w f
     return shard_activations(x)
+
+  def _attention(self):
+    options = {'head_features': self.head_features, 'groups': self.groups, 'dtype': self.dtype}
+    if self.attention == 'none':
+      return None
+    if self.attention == 'transformer':
+      return Transformer(**self.transformer, name='transformer', **options)
+    return Attention(joint=self.attention == 'joint', name='attention', **options)
 
 
 def save_products(primitive, *inputs, **params) -> bool:

@@ -58,9 +58,15 @@ def test_a_wrong_number_of_frames_is_refused_with_the_nearest(frames, nearest):
     ({'up_units': (3, 1)}, 'Level 0 has 3 up_units; its down_units allow at most 2.'),
     (
       {'attention': ('none', 'self')},
-      "attention is 'self'; allowed are cross, joint, none.",
+      "attention is 'self'; allowed are cross, joint, none, transformer.",
     ),
-    ({'resample': 'pool'}, "resample is 'pool'; allowed are conv, residual."),
+    ({'resample': 'pool'}, "resample is 'pool'; allowed are conv, conv_after, residual."),
+    ({'embedding': 'multiply'}, "embedding is 'multiply'; allowed are add, scale_shift."),
+    (
+      {'transformer_projection': 'linear'},
+      "transformer_projection is 'linear'; allowed are conv, dense.",
+    ),
+    ({'heads': 3}, 'Level 1 has 16 channels, which do not divide by heads=3.'),
     ({'attend_after': 'block'}, "attend_after is 'block'; allowed are level, unit."),
     ({'activation': 'relu'}, "activation is 'relu'; allowed are gelu, silu."),
     ({'groups': 3}, 'Level 0 has 8 channels, which do not divide by groups=3.'),

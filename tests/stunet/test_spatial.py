@@ -6,6 +6,7 @@ import pytest
 from einops import repeat
 
 from stunet.spatial import Attention, AttentionPooling, ResBlock, TimeEmbedding, embed_time
+from stunet.transformer import Transformer
 from tests import oracles
 from tests.oracles import ACTIVATIONS, dense, layer, relative_error
 
@@ -113,10 +114,10 @@ def test_attention_pooling(mask):
 
 @pytest.mark.parametrize('module', [
   Attention(4, GROUPS, True, 'float32'), Attention(4, GROUPS, False, 'float32'),
-  AttentionPooling(6, 2, 'float32'),
-], ids=['joint', 'cross', 'pooling'])  # fmt: skip
+  Transformer(4, GROUPS, 1, 'conv', 'float32'), AttentionPooling(6, 2, 'float32'),
+], ids=['joint', 'cross', 'transformer', 'pooling'])  # fmt: skip
 def test_a_masked_token_changes_nothing(module):
-  video = (frames(4, 8),) if isinstance(module, Attention) else ()
+  video = () if isinstance(module, AttentionPooling) else (frames(4, 8),)
   _, apply = layer(module, *video, TEXT, MASK)
   noise = 100 * normal(*TEXT.shape)
   want = apply(*video, TEXT, MASK)

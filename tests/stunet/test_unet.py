@@ -44,10 +44,22 @@ VARIANTS = {
     'noise_level_embedding': True,
     'emb_features': 24,
   },
+  'N=2, as Stable Diffusion': {
+    'attention': ('transformer', 'none'),
+    'middle_attention': 'transformer',
+    'heads': 2,
+    'transformer_projection': 'dense',
+    'resample': 'conv_after',
+    'pool_text': False,
+    'embedding': 'add',
+    'activation': 'silu',
+    'out_channels': 4,
+  },
 }
 # The height and width of frames, with the options of a model.
 SIZES = {name: ((8, 8), options) for name, options in VARIANTS.items()}
 SIZES['N=4, frames that are wide'] = (8, 20), VARIANTS[[*VARIANTS][1]]
+SIZES['N=2, as Stable Diffusion'] = (7, 5), VARIANTS['N=2, as Stable Diffusion']
 FEW = TINY | {'down_units': (0, 0)}
 SPATIAL = (r'(?!(.*/)?temporal).*',)
 
