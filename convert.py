@@ -1,4 +1,5 @@
-r"""Imports an image model of DeepFloyd IF, as a start for video models: docs/pretrained.md.
+r"""Imports an image model of DeepFloyd IF, as a start for video models: docs/pretrained.md; and the
+U-Net of Stable Diffusion: docs/latent.md.
 
   python convert.py --from=IF-I-M-v1.0 --out=runs/if_m
   python convert.py --from=IF-I-M-v1.0/unet --text=runs/if_text --out=runs/if_m
@@ -21,21 +22,25 @@ from core.errors import UserError
 import json
 import pathlib
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
+from ml_collections import ConfigDict
 
 from autoencoder import convert as autoencoder_convert
 from autoencoder.network import Autoencoder
-from configs import ssr_image, t2i
+from configs import base, ssr_image, t2i
+from configs import stable_diffusion as sizes
+from configs.scales import at_scale
 from core import command, files, weights
 from core.folder import new_folder
 from core.params import count, matches, names, nest
 from core.typing import Params
-from stunet import deepfloyd
+from stunet import deepfloyd, stable_diffusion, torch_axes
 from stunet.adapters import merge_adapters
 from stunet.inflate import TEMPORAL
 from stunet.unet import STUNet
@@ -45,6 +50,7 @@ from training import checkpoint
 from training.export import write_model
 
 UNET, FILE = 'unet', 'diffusion_pytorch_model'
+SCHEDULER = pathlib.Path('scheduler', 'scheduler_config.json')
 
 
 def from_diffusers(source: pathlib.Path, out: pathlib.Path, text: str = '') -> int:
@@ -54,32 +60,36 @@ def from_diffusers(source: pathlib.Path, out: pathlib.Path, text: str = '') -> i
 
   Each tensor is in memory once, in the dtype in which it is stored.
 
-  ValueError if the model is not of DeepFloyd IF, if a tensor is missing or not used, or if `out`
-  exists; nothing is written then.
+  ValueError if the model is neither of DeepFloyd IF nor a U-Net of Stable Diffusion, if a tensor is
+  missing or not used, or if `out` exists; nothing is written then.
   """
   pipeline = (source / 'model_index.json').is_file()
   folder = source / UNET if pipeline else source
   unet = files.read_object(folder / 'config.json')
+  latent = 'CrossAttnDownBlock2D' in unet.get('down_block_types', ())
+  family, title = (stable_diffusion, 'Stable Diffusion') if latent else (deepfloyd, 'IF')
   try:
-    model = deepfloyd.model_config(unet)
+    model = family.model_config(unet)
   except (KeyError, ValueError) as error:
     missing = 'it has no ' if isinstance(error, KeyError) else ''
-    raise UserError(f'{folder}/config.json is not of a U-Net of IF: {missing}{error}') from error
-  config = (ssr_image if model['noise_level_embedding'] else t2i).get_config('if_m')
+    raise UserError(
+      f'{folder}/config.json is not of a U-Net of {title}: {missing}{error}'
+    ) from error
+  if latent and pipeline and not text:
+    raise UserError(
+      f'{source} is a pipeline of Stable Diffusion, of which only the U-Net is converted: use '
+      f'--from={folder}.'
+    )
+  config = _latent_config(folder, unet) if latent else _pixel_config(folder, model)
   levels = len(model['channels'])  # time is not resampled in an image model
   config.model.update(model, temporal_strides=(1,) * levels, temporal_attentions=(0,) * levels)
   config.text.width = unet.get('encoder_hid_dim') or unet['cross_attention_dim']
-  scheduler = folder.parent / 'scheduler' / 'scheduler_config.json'
-  if scheduler.is_file():
-    schedule, sampling = _scheduler(files.read_object(scheduler))
-    config.schedule.update(schedule)
-    config.sampling.update(sampling)
   with new_folder(out) as incomplete:
     if pipeline and not text:
       text_convert.convert(source / 'text_encoder', incomplete / 'text', source / 'tokenizer')
       text = out / 'text'
     config.text.source = str(pathlib.Path(text).resolve()) if text else ''
-    params = _read(weights.find(folder), STUNet(**config.model), config.text.width)
+    params = _read(weights.find(folder), family, STUNet(**config.model), config.text.width)
     write_model(incomplete, config, params, 0)
   return count(params)
 
@@ -94,13 +104,11 @@ def to_diffusers(workdir: pathlib.Path, out: pathlib.Path) -> int:
     config, params, _ = checkpoint.load(workdir)
     config.model.temporal = False
     model = STUNet(**config.model)
-    unet = deepfloyd.unet_config(model, config.text.width, config.data.size)
+    family = stable_diffusion if 'transformer' in model.attention else deepfloyd
+    unet = family.unet_config(model, config.text.width, config.data.size)
     image = {n: p for n, p in names(merge_adapters(params)).items() if not matches(n, TEMPORAL)}
-    levels = len(model.channels)
-    tensors = (
-      (deepfloyd.diffusers_name(n, levels), deepfloyd.to_diffusers(np.asarray(p)))
-      for n, p in image.items()
-    )
+    stored_names = family.diffusers_names(model, image)
+    tensors = ((stored_names[n], torch_axes.to_diffusers(np.asarray(p))) for n, p in image.items())
     (incomplete / 'config.json').write_text(json.dumps(unet, indent=2, sort_keys=True) + '\n')
     weights.write(incomplete, FILE, tensors)
   return sum(p.size for p in image.values())
@@ -121,9 +129,59 @@ def convert_parts(source: pathlib.Path, workdir: pathlib.Path) -> tuple[Autoenco
   return autoencoder, text
 
 
-def _read(stored: Mapping[str, weights.Stored], model: STUNet, text_width: int) -> Params:
-  shapes = names(deepfloyd.shapes(model, text_width))
-  stored_names = deepfloyd.diffusers_names(nest(shapes), len(model.channels))
+def _pixel_config(folder: pathlib.Path, model: Mapping[str, Any]) -> ConfigDict:
+  """The config for a U-Net of DeepFloyd IF, with what the scheduler beside it says."""
+  config = (ssr_image if model['noise_level_embedding'] else t2i).get_config('if_m')
+  scheduler = folder.parent / SCHEDULER
+  if scheduler.is_file():
+    schedule, sampling = _scheduler(files.read_object(scheduler))
+    config.schedule.update(schedule)
+    config.sampling.update(sampling)
+  return config
+
+
+def _latent_config(folder: pathlib.Path, unet: Mapping[str, Any]) -> ConfigDict:
+  """The config for a U-Net of Stable Diffusion, with what the scheduler beside it says."""
+  config = base.get_config()
+  config.stage, config.model.temporal = 't2i', False
+  dense = unet.get('use_linear_projection', False)
+  config = at_scale(config, 'sd', {'sd': sizes.SD21 if dense else sizes.SD15})
+  size = unet.get('sample_size') or 64
+  config.data.update(size=tuple(size) if isinstance(size, list) else size, frames=1)
+  scheduler = folder.parent / SCHEDULER
+  if scheduler.is_file():
+    config.schedule.prediction = _latent_prediction(files.read_object(scheduler))
+  return config
+
+
+def _latent_prediction(scheduler: Mapping[str, Any]) -> str:
+  schedule = {
+    'num_train_timesteps': 1000,
+    'beta_schedule': 'scaled_linear',
+    'beta_start': 0.00085,
+    'beta_end': 0.012,
+  }
+  predictions = {'epsilon': 'eps', 'v_prediction': 'v'}
+  for key, wanted in schedule.items():
+    if scheduler.get(key) != wanted:
+      raise UserError(
+        f'scheduler_config.json: {key} is {scheduler.get(key)!r}; in Stable Diffusion it is '
+        f'{wanted!r}.'
+      )
+  prediction = scheduler.get('prediction_type', 'epsilon')
+  if prediction not in predictions:
+    allowed = ', '.join(predictions)
+    raise UserError(
+      f'scheduler_config.json: prediction_type is {prediction!r}; allowed are {allowed}.'
+    )
+  return predictions[prediction]
+
+
+def _read(
+  stored: Mapping[str, weights.Stored], family: ModuleType, model: STUNet, text_width: int
+) -> Params:
+  shapes = names(family.shapes(model, text_width))
+  stored_names = family.diffusers_names(model, shapes)
   missing, extra = (
     set(stored_names.values()) - stored.keys(),
     stored.keys() - set(stored_names.values()),
@@ -137,7 +195,7 @@ def _read(stored: Mapping[str, weights.Stored], model: STUNet, text_width: int) 
   for name, shape in sorted(shapes.items(), key=lambda item: -item[1].size):
     tensor = stored[stored_names[name]]
     try:
-      array = deepfloyd.from_diffusers(tensor.read(), shape.shape)
+      array = torch_axes.from_diffusers(tensor.read(), shape.shape)
     except ValueError as error:
       raise UserError(f'{tensor.path}: {tensor.name}: {error}') from error
     params[name] = jnp.asarray(array)

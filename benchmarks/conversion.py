@@ -19,7 +19,7 @@ from ml_collections import config_flags
 
 from core import command, weights
 from core.params import count, names
-from stunet import deepfloyd
+from stunet import deepfloyd, torch_axes
 from stunet.unet import STUNet
 
 _CONFIG = config_flags.DEFINE_config_file('config', 'configs/t2i.py:if_m')
@@ -51,7 +51,7 @@ def write_model(folder: pathlib.Path) -> int:
   def tensors():
     for name, shape in names(shapes).items():
       array = rng.standard_normal(shape.shape, np.float32).astype(_DTYPE.value)
-      yield deepfloyd.diffusers_name(name, levels), deepfloyd.to_diffusers(array)
+      yield deepfloyd.diffusers_name(name, levels), torch_axes.to_diffusers(array)
 
   folder.mkdir()
   unet = deepfloyd.unet_config(model, width, _CONFIG.value.data.size)

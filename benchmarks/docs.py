@@ -31,6 +31,7 @@ NOT_RUN = {
   r'^make (demo|test|gallery|test-parity|docs-check)$': 'CI runs it, or it runs this',
   r'^python gallery\.py': 'tests/test_gallery.py runs it; it takes minutes',
   r'\bIF-I|runs/if_|:if_|if_m_|IF-in-': "DeepFloyd IF's weights; tests/test_pretrained.py has some",
+  r'stable-diffusion|runs/sd15': "Stable Diffusion's weights; tests/test_convert.py has some",
   r'--compile_for': "a TPU's compiler; .ci/run installs it and runs such a command",
   r'^(pip|hf|gcloud|srun|sbatch|docker|\.|launch/)': 'a network, a cloud or a cluster',
   r'text\.(convert|embed)|=t5_': 'weights of T5; tests/test_train_embeddings.py has some',

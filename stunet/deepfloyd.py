@@ -7,17 +7,15 @@ that neither `_SAME` nor `model_config` reads must be absent or have diffusers' 
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from core.condition import Condition
 from core.errors import UserError
 from core.frame_size import Size, height_width
-from core.params import names
 from core.typing import Params
 from stunet.unet import STUNet
 
@@ -198,33 +196,9 @@ def diffusers_name(name: str, levels: int) -> str:
   return prefix + _LAYERS[block].get(layer, layer) + _LEAVES[leaf]
 
 
-def to_diffusers(array: np.ndarray) -> np.ndarray:
-  """The parameter with its axes in torch's order, output channels first; vectors are the same."""
-  match array.ndim:
-    case 4:
-      return array.transpose(3, 2, 0, 1)
-    case 3:
-      return array[0]  # the learned vector of `AttentionPooling`
-    case 2:
-      return array.T
-  return array
-
-
-def from_diffusers(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-  """The inverse of `to_diffusers`, for a parameter whose shape here is `shape`.
-
-  UserError where the array becomes one of another shape.
-  """
-  axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(array.ndim, range(array.ndim))
-  ours = array[None] if len(shape) == 3 else array.transpose(*axes)
-  if ours.shape != tuple(shape):
-    raise UserError(f'Its shape is {array.shape}, which makes {ours.shape} and not {tuple(shape)}.')
-  return ours
-
-
-def diffusers_names(params: Params, levels: int) -> dict[str, str]:
-  """The name in diffusers of every parameter, by its name here."""
-  return {name: diffusers_name(name, levels) for name in names(params)}
+def diffusers_names(model: STUNet, parameters: Iterable[str]) -> dict[str, str]:
+  """The name in diffusers of every one of the model's spatial parameters, by its name here."""
+  return {name: diffusers_name(name, len(model.channels)) for name in parameters}
 
 
 def _attends(types, key, n):

@@ -32,7 +32,8 @@ from training.stage import with_batch
 from training.state import State
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PARTS = {'base', 'deepfloyd', 'models', 'scales', '__init__'}  # what the files of stages import
+# What the files of stages import.
+PARTS = {'base', 'deepfloyd', 'models', 'scales', 'stable_diffusion', '__init__'}
 STAGES = sorted(path.stem for path in (ROOT / 'configs').glob('*.py') if path.stem not in PARTS)
 SCALES = {stage: importlib.import_module(f'configs.{stage}').SCALES for stage in STAGES}
 # They have the networks of if_m, but wider: tests/stunet/test_convert.py counts their parameters.

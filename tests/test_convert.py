@@ -25,6 +25,7 @@ from training import checkpoint
 from training.export import write_model
 
 RECORDED = pathlib.Path(__file__).resolve().parent / 'stunet' / 'recorded'
+LATENT = RECORDED / 'latent'  # of Stable Diffusion: tests/parity/record_stable_diffusion.py
 UNETS = ('if_i', 'if_ii')
 shapes = functools.cache(deepfloyd.shapes)  # two scales have one network, which takes long to trace
 
@@ -204,3 +205,72 @@ def test_nothing_is_written_over(tmp_path):
   with pytest.raises(ValueError, match='out exists already; --out is a new folder'):
     from_diffusers(RECORDED / 'if_i', tmp_path / 'out')
   assert not [*(tmp_path / 'out').iterdir()]
+
+
+@pytest.mark.parametrize('name', ['sd_1', 'sd_2'])
+def test_a_unet_of_stable_diffusion_becomes_a_workdir_and_goes_back(name, tmp_path):
+  count_here = from_diffusers(LATENT / name, tmp_path / 'ours')
+  config, params, step = checkpoint.load(tmp_path / 'ours')
+  assert (config.stage, step, count(params)) == ('t2i', 0, count_here)
+  to_diffusers(tmp_path / 'ours', tmp_path / 'back')
+  before, after = weights.find(LATENT / name), weights.find(tmp_path / 'back')
+  assert before.keys() == after.keys()
+  for key, stored in before.items():
+    np.testing.assert_array_equal(after[key].read(), np.float32(stored.read()), err_msg=key)
+
+
+def latent_pipeline(tmp_path, **scheduler):
+  """The U-Net of a pipeline of Stable Diffusion and its scheduler."""
+  shutil.copytree(LATENT / 'sd_1', tmp_path / 'unet')
+  (tmp_path / 'scheduler').mkdir()
+  published = {
+    'num_train_timesteps': 1000, 'beta_schedule': 'scaled_linear', 'beta_start': 0.00085,
+    'beta_end': 0.012, 'prediction_type': 'v_prediction',
+  }  # fmt: skip
+  path = tmp_path / 'scheduler' / 'scheduler_config.json'
+  path.write_text(json.dumps(published | scheduler))
+  return tmp_path / 'unet'
+
+
+def test_a_scheduler_of_stable_diffusion_gives_the_prediction(tmp_path):
+  from_diffusers(latent_pipeline(tmp_path), tmp_path / 'out')
+  config = checkpoint.load_config(tmp_path / 'out')
+  assert (config.schedule.schedule, config.schedule.prediction) == ('scaled_linear', 'v')
+
+
+@pytest.mark.parametrize(
+  ('scheduler', 'message'),
+  [
+    (
+      {'beta_end': 0.02},
+      'scheduler_config.json: beta_end is 0.02; in Stable Diffusion it is 0.012',
+    ),
+    (
+      {'prediction_type': 'sample'},
+      "prediction_type is 'sample'; allowed are epsilon, v_prediction",
+    ),
+  ],
+)
+def test_another_scheduler_is_refused(scheduler, message, tmp_path):
+  folder = tmp_path / 'pipeline'
+  folder.mkdir()
+  latent_pipeline(folder, **scheduler)
+  with pytest.raises(ValueError, match=r'.+') as error:
+    from_diffusers(folder / 'unet', tmp_path / 'out')
+  assert message in str(error.value)
+  assert [p.name for p in tmp_path.iterdir()] == ['pipeline']
+
+
+def test_a_truncated_unet_of_stable_diffusion_leaves_nothing(tmp_path):
+  folder = tmp_path / 'unet'
+  shutil.copytree(LATENT / 'sd_1', folder)
+  path = folder / 'diffusion_pytorch_model.safetensors'
+  path.write_bytes(path.read_bytes()[:-100])
+  refused(folder, 'is damaged or truncated', tmp_path)
+
+
+def test_of_a_pipeline_of_stable_diffusion_the_unet_is_named(tmp_path):
+  folder = tmp_path / 'unet'
+  shutil.copytree(LATENT / 'sd_1', folder / 'unet')
+  (folder / 'model_index.json').write_text('{}')
+  refused(folder, f'of which only the U-Net is converted: use --from={folder}/unet.', tmp_path)
