@@ -1,12 +1,12 @@
-r"""Imports an image model of DeepFloyd IF, as a start for video models: docs/pretrained.md; and the
-U-Net of Stable Diffusion: docs/latent.md.
+r"""Imports an image model of DeepFloyd IF, as a start for video models: docs/pretrained.md; or of
+Stable Diffusion: docs/latent.md.
 
   python convert.py --from=IF-I-M-v1.0 --out=runs/if_m
   python convert.py --from=IF-I-M-v1.0/unet --text=runs/if_text --out=runs/if_m
 
 The source is a pipeline or a U-Net in the format of diffusers, with weights in safetensors.  The
-scheduler of a pipeline is read, and its tokenizer and text encoder are converted to OUT/text.  OUT
-is a workdir from which training starts:
+scheduler of a pipeline is read, its tokenizer and text encoder are converted to OUT/text, and the
+autoencoder of Stable Diffusion to OUT/autoencoder.  OUT is a workdir from which training starts:
 
   python train.py --config=configs/t2v.py:if_m --config.init_from=OUT
 
@@ -32,7 +32,6 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from autoencoder import convert as autoencoder_convert
-from autoencoder.network import Autoencoder
 from configs import base, ssr_image, t2i
 from configs import stable_diffusion as sizes
 from configs.scales import at_scale
@@ -46,6 +45,7 @@ from stunet.inflate import TEMPORAL
 from stunet.unet import STUNet
 from text import convert as text_convert
 from text.clip import CLIPText
+from text.t5 import T5Encoder
 from training import checkpoint
 from training.export import write_model
 
@@ -75,18 +75,18 @@ def from_diffusers(source: pathlib.Path, out: pathlib.Path, text: str = '') -> i
     raise UserError(
       f'{folder}/config.json is not of a U-Net of {title}: {missing}{error}'
     ) from error
-  if latent and pipeline and not text:
-    raise UserError(
-      f'{source} is a pipeline of Stable Diffusion, of which only the U-Net is converted: use '
-      f'--from={folder}.'
-    )
   config = _latent_config(folder, unet) if latent else _pixel_config(folder, model)
   levels = len(model['channels'])  # time is not resampled in an image model
   config.model.update(model, temporal_strides=(1,) * levels, temporal_attentions=(0,) * levels)
   config.text.width = unet.get('encoder_hid_dim') or unet['cross_attention_dim']
   with new_folder(out) as incomplete:
+    if pipeline and latent:
+      autoencoder_convert.convert(source / 'vae', incomplete / 'autoencoder')
     if pipeline and not text:
-      text_convert.convert(source / 'text_encoder', incomplete / 'text', source / 'tokenizer')
+      network = text_convert.convert(
+        source / 'text_encoder', incomplete / 'text', source / 'tokenizer'
+      )
+      _require_encoder(source / 'text_encoder', network, CLIPText if latent else T5Encoder)
       text = out / 'text'
     config.text.source = str(pathlib.Path(text).resolve()) if text else ''
     params = _read(weights.find(folder), family, STUNet(**config.model), config.text.width)
@@ -114,19 +114,14 @@ def to_diffusers(workdir: pathlib.Path, out: pathlib.Path) -> int:
   return sum(p.size for p in image.values())
 
 
-def convert_parts(source: pathlib.Path, workdir: pathlib.Path) -> tuple[Autoencoder, CLIPText]:
-  """Writes the autoencoder and the text encoder of a pipeline of Stable Diffusion to the new
-  folders `autoencoder` and `text` of a workdir; returns the two networks.
-
-  source: a folder of diffusers with the folders `vae`, `text_encoder` and `tokenizer`.
-
-  ValueError if one of them is of another model or incomplete; the caller removes the workdir.
-  """
-  autoencoder = autoencoder_convert.convert(source / 'vae', workdir / 'autoencoder')
-  text = text_convert.convert(source / 'text_encoder', workdir / 'text', source / 'tokenizer')
-  if not isinstance(text, CLIPText):
-    raise UserError(f'{source / "text_encoder"} is a T5; that of Stable Diffusion is a CLIP.')
-  return autoencoder, text
+def _require_encoder(folder: pathlib.Path, network: T5Encoder | CLIPText, kind: type) -> None:
+  """UserError unless the text encoder that was converted from the folder is of this kind."""
+  if not isinstance(network, kind):
+    names_of = {T5Encoder: 'T5', CLIPText: 'CLIP'}
+    raise UserError(
+      f'{folder} is a {names_of[type(network)]}; the text encoder of this U-Net is a '
+      f'{names_of[kind]}.'
+    )
 
 
 def _pixel_config(folder: pathlib.Path, model: Mapping[str, Any]) -> ConfigDict:

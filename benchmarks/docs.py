@@ -52,8 +52,8 @@ SHORTER = {
 # The folders of the repository that commands see.  Others may be the user's own, such as clips/,
 # and the inputs would be written into them.
 LINKED = (
-  'benchmarks', 'checkpoints', 'configs', 'core', 'data', 'diffusion', 'evaluation', 'pipelines',
-  'ssr', 'stunet', 'text', 'training',
+  'autoencoder', 'benchmarks', 'checkpoints', 'configs', 'core', 'data', 'diffusion', 'evaluation',
+  'pipelines', 'ssr', 'stunet', 'text', 'training',
 )  # fmt: skip
 TRAIN = (
   '--config.steps=2', '--config.loader.batch=2', '--config.evaluate_times=1',

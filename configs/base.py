@@ -39,7 +39,8 @@ def get_config() -> ConfigDict:
   )
   c.schedule = ConfigDict(  # diffusion.process.Process
     {
-      'schedule': 'cosine',  # or 'linear' or 'discrete_cosine'
+      # Or 'linear', 'discrete_cosine', 'scaled_linear' or 'scaled_linear_zero_snr'.
+      'schedule': 'cosine',
       'shift': 0.0,  # added to the log-SNR; below zero, there is more noise at every time
       'prediction': 'v',  # what the network predicts: 'v', 'x0' or 'eps'
     }

@@ -267,10 +267,3 @@ def test_a_truncated_unet_of_stable_diffusion_leaves_nothing(tmp_path):
   path = folder / 'diffusion_pytorch_model.safetensors'
   path.write_bytes(path.read_bytes()[:-100])
   refused(folder, 'is damaged or truncated', tmp_path)
-
-
-def test_of_a_pipeline_of_stable_diffusion_the_unet_is_named(tmp_path):
-  folder = tmp_path / 'unet'
-  shutil.copytree(LATENT / 'sd_1', folder / 'unet')
-  (folder / 'model_index.json').write_text('{}')
-  refused(folder, f'of which only the U-Net is converted: use --from={folder}/unet.', tmp_path)
