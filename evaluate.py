@@ -17,8 +17,9 @@ import dataclasses
 import functools
 import pathlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+import jax
 from absl import flags
 
 from core import command, video
@@ -39,6 +40,7 @@ from evaluation.user_study import judgements
 from evaluation.user_study.page import QUESTIONS, beside, embedded, write_study
 from pipelines.checkpoints import find_base, find_super_resolution
 from pipelines.jobs import Job
+from training import processes
 
 _OUTPUT = flags.DEFINE_string(
   'output',
@@ -84,6 +86,21 @@ _EXTENSION = flags.DEFINE_enum(
 _HOST = flags.DEFINE_integer('host', 0, 'The number of this host, of --hosts.', lower_bound=0)
 _HOSTS = flags.DEFINE_integer(
   'hosts', 1, 'The number of hosts.  Each makes its share of the videos.', lower_bound=1
+)
+_COORDINATOR = flags.DEFINE_string(
+  'coordinator',
+  None,
+  'The address of process 0, HOST:PORT, if many processes generate each video together; with auto, '
+  'JAX finds it.  It is not needed under a job scheduler that JAX supports.',
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+  'num_processes',
+  None,
+  'The number of processes; 1 runs this process alone, even under a job scheduler.',
+  lower_bound=1,
+)
+_PROCESS_ID = flags.DEFINE_integer(
+  'process_id', None, 'The number of this process, from 0.', lower_bound=0
 )
 _SEED = flags.DEFINE_integer(
   'seed', 0, 'The seed of all random numbers.', lower_bound=0, upper_bound=2**32 - 1
@@ -231,6 +248,24 @@ _ALLOWED = flags.DEFINE_integer(
 )
 
 
+def _together(verb: Callable[..., None]) -> Callable[..., None]:
+  """The verb, in all processes of a run if there are several and it samples a model.  The first one
+  writes and scores."""
+
+  @functools.wraps(verb)
+  def called(*arguments):
+    if _VIDEOS.value or _DRY_RUN.value:
+      return verb(*arguments)
+    who = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+    with processes.together(*who, command.report):
+      read = _PROMPTS.value, _CLASS_PROMPTS.value
+      processes.require_same(command.ROOT, processes.of_command(VERBS, read))
+      verb(*arguments)
+
+  return called
+
+
+@_together
 def score(metric: str) -> None:
   """Computes one of `METRICS` for the videos, and prints and writes it."""
   output, settings = command.json_file(_OUTPUT.value), _settings()
@@ -246,6 +281,7 @@ def score(metric: str) -> None:
       print_score(METRICS[metric](folder, settings), output)
 
 
+@_together
 def prompts() -> None:
   """Generates the videos of a list of prompts, in a folder with an index."""
   if not _SAMPLES.value:
@@ -255,6 +291,7 @@ def prompts() -> None:
       print(f'{len(folder.files)} videos: {folder.path}')
 
 
+@_together
 def ucf101() -> None:
   """Scores videos by the zero-shot protocol of UCF101, beside published scores."""
   count = _COUNT.value or zero_shot.COUNT
@@ -286,6 +323,7 @@ def ucf101() -> None:
     write_score(output, 'ucf101', parts[0]['of'], scores, protocol, parts=parts)
 
 
+@_together
 def applications() -> None:
   """Scores each application on held-out clips of moving shapes."""
   output = command.json_file(_OUTPUT.value)
@@ -298,7 +336,7 @@ def applications() -> None:
     strength=_STRENGTH.value,
     sampling={k: v for k, v in options.items() if v is not None},
   )
-  if output:
+  if output and jax.process_index() == 0:
     write_score(output, **result)
 
 
@@ -360,10 +398,13 @@ def _settings() -> Settings:
 
 def _prepare(metrics: Sequence[str], settings: Settings) -> None:
   """Opens the networks and checks the folders, so that mistakes are found before sampling."""
+  for metric in metrics:
+    require(metric, settings)
+  if jax.process_index() > 0:
+    return
   if _SAMPLES.value:
     sampling.require_place(pathlib.Path(_SAMPLES.value))
   for metric in metrics:
-    require(metric, settings)
     open_network(metric, settings)
 
 
@@ -377,7 +418,10 @@ def _read_prompts() -> list[str]:
 
 @contextlib.contextmanager
 def _videos(prompts: Sequence[str] | None) -> Iterator[Folder | None]:
-  """The folder --videos or, with prompts, of their generated videos; None until all are made."""
+  """The folder --videos or, with prompts, of their generated videos.
+
+  None until all are made, and in all processes but the first.
+  """
   if prompts is None:
     yield open_folder(_VIDEOS.value)
     return
@@ -388,7 +432,8 @@ def _videos(prompts: Sequence[str] | None) -> Iterator[Folder | None]:
     if not folder:
       folder, extension = stack.enter_context(tempfile.TemporaryDirectory()), '.npy'
     jobs = sampling.plan(prompts, pathlib.Path(folder), extension, _PER_PROMPT.value)
-    yield sampling.sampled(jobs) if _generate(jobs) else None
+    complete = _generate(jobs)
+    yield sampling.sampled(jobs) if complete and jax.process_index() == 0 else None
 
 
 def _generate(jobs: Sequence[Job]) -> bool:
@@ -400,16 +445,18 @@ def _generate(jobs: Sequence[Job]) -> bool:
   ssr = find_super_resolution(ssr_workdir, base.config.data) if ssr_workdir else None
   share = dict(host=_HOST.value, hosts=_HOSTS.value)
   missing = sampling.sample(jobs, base, ssr, batch=_BATCH.value, seed=_SEED.value, **share)
-  if missing:
+  if missing and jax.process_index() == 0:
     print(f'{len(missing)} of {len(jobs)} videos are not there yet: other hosts make them.')
   return not missing
 
 
 SAMPLING = ('workdir', 'ssr_workdir', 'prompts', 'per_prompt', 'count', 'samples', 'extension')
 SAMPLING += ('host', 'hosts', 'seed', 'batch', 'steps', 'guidance', 'spacing')
+PROCESSES = ('coordinator', 'num_processes', 'process_id')
+SAMPLING += PROCESSES
 READING = ('frames', 'fps', 'stride', 'windows')
 APPLICATIONS = ('output', 'workdir', 'masked_workdir', 'styles', 'clips', 'strength')
-APPLICATIONS += ('steps', 'guidance', 'spacing')
+APPLICATIONS += ('steps', 'guidance', 'spacing', *PROCESSES)
 FVD, INCEPTION = ('reference', 'reference_count', 'i3d'), ('c3d', 'splits')
 CLIP = ('clip', 'clip_network', 'vocabulary')
 SCORED = ('videos', *SAMPLING)

@@ -20,6 +20,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 
+import jax
 import jax.numpy as jnp
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -35,6 +36,7 @@ from diffusion.sampling import SAMPLERS, SPACINGS, InitialVideo
 from pipelines import Pipeline, conditional, jobs, style
 from pipelines.checkpoints import Checkpoint, find_base, find_super_resolution, set_size
 from pipelines.forecast import forecast_videos
+from training import processes
 from training.compile_for import report
 
 DEMO_PROMPT = 'a red circle moving right on a black background'
@@ -238,6 +240,23 @@ _SSR_CONFIG = config_flags.DEFINE_config_file(
 )
 
 
+_COORDINATOR = flags.DEFINE_string(
+  'coordinator',
+  None,
+  'The address of process 0, HOST:PORT, if many processes generate each video together; with auto, '
+  'JAX finds it.  It is not needed under a job scheduler that JAX supports.',
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+  'num_processes',
+  None,
+  'The number of processes; 1 runs this process alone, even under a job scheduler.',
+  lower_bound=1,
+)
+_PROCESS_ID = flags.DEFINE_integer(
+  'process_id', None, 'The number of this process, from 0.', lower_bound=0
+)
+
+
 def text_to_video() -> None:
   """Makes a video of each prompt; with --compile_for, forecasts what that takes."""
   if _COMPILE_FOR.value is not None:
@@ -319,7 +338,7 @@ def edit() -> None:
     return InitialVideo(jnp.asarray(video.to_float(clip))[None], jnp.asarray(_STRENGTH.value))
 
   if _STYLE.value:
-    return _make(initial_video=initial_video, change=_style())
+    return _make(initial_video=initial_video, change=_style)
   if _ALPHA.present:
     raise UserError('--alpha: of no use without --style; allowed is --style=FILE beside it.')
   _make(initial_video=initial_video)
@@ -327,13 +346,13 @@ def edit() -> None:
 
 def stylize() -> None:
   """Makes a video of each prompt in the style --style."""
-  _make(change=_style())
+  _make(change=_style)
 
 
 def _make(
   condition: Callable[[ConfigDict, tuple[int, int]], Condition] | None = None,
   initial_video: Callable[[ConfigDict], InitialVideo] | None = None,
-  change: Callable[[Params], Params] = lambda params: params,
+  change: Callable[[], Callable[[Params], Params]] | None = None,
   default_prompt: str | None = None,
 ) -> None:
   """Makes the videos that the flags ask for.  All that can be wrong is refused before parameters
@@ -341,16 +360,28 @@ def _make(
 
   condition: returns all but the text, for videos of a `config.data` with frames of this size, h w.
   initial_video: returns the video from which sampling starts, for a `config.data`.
-  change: returns the parameters that are sampled, from those of the base model.
+  change: returns the function from the base model's parameters to those that are sampled.
+
+  All processes make the videos together, and the first one writes them.
   """
-  todo = _jobs(default_prompt)
+  who = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+  with processes.together(*who, command.report):
+    read = [flag.value for flag in (_PROMPTS_FILE, _IMAGE, _VIDEO, _MASK, _STYLE)]
+    processes.require_same(command.ROOT, processes.of_command(VERBS, read))
+    inputs = condition, initial_video, change and change()
+    _make_together(_jobs(default_prompt), *inputs)
+
+
+def _make_together(todo: list[jobs.Job], condition, initial_video, change) -> None:
+  is_first = jax.process_index() == 0
   base = _find_base(masked=condition is not None)
   ssr = _find_super_resolution(base)
   if _SIZE.value:
     set_size(base, ssr, [int(n) for n in _SIZE.value.split('x')])
   batch, d = min(_BATCH.value, len(todo)), base.config.data
   pipeline = Pipeline.open(base, ssr, batch=batch, progress=sys.stderr.isatty())
-  jobs.require_room(todo, d.frames, pipeline.size, _UPSCALE.value)
+  if is_first:
+    jobs.require_room(todo, d.frames, pipeline.size, _UPSCALE.value)
   inputs = {'initial_video': initial_video and initial_video(d)}
   if condition:
     inputs['condition'] = condition(d, pipeline.size)
@@ -358,29 +389,38 @@ def _make(
   if not ssr and not _BASE_ONLY.value:
     workdir = base.workdir.absolute().with_name('ssr')
     _note(f'no {workdir}: the video keeps its low resolution; --ssr_workdir=DIR upscales it')
-  pipeline = pipeline.load_params(base, ssr, change)
+  pipeline = pipeline.load_params(base, ssr, change or (lambda params: params))
   for job, pixels in jobs.generate(todo, pipeline, seed=_SEED.value, **inputs):
-    job.write(pixels, fps=d.fps, upscale=_UPSCALE.value, made_by=made_by)
-    print(*filter(None, (job.path, job.xt_slice)), sep='\n')
-  if _PROMPTS_FILE.value is not None:
+    if is_first:
+      job.write(pixels, fps=d.fps, upscale=_UPSCALE.value, made_by=made_by)
+      print(*filter(None, (job.path, job.xt_slice)), sep='\n')
+  if is_first and _PROMPTS_FILE.value is not None:
     print(jobs.write_index(todo, made_by))
 
 
 def _jobs(default_prompt: str | None) -> list[jobs.Job]:
   """The videos to make.  UserError if there is no prompt or a file cannot be written."""
+  is_first = jax.process_index() == 0
   xt_slice = None if _XT_SLICE.value is None else pathlib.Path(_XT_SLICE.value)
   if _PROMPTS_FILE.value is None:
     prompt = default_prompt if _PROMPT.value is None else _PROMPT.value
     if prompt is None:
       raise UserError('Got no prompt; --prompt=TEXT or --prompts_file=FILE is needed.')
     output = pathlib.Path(_OUTPUT.value or 'out.mp4')
-    return jobs.of_prompt(prompt, _NUM_VIDEOS.value, output, xt_slice)
+    todo = jobs.of_prompt(prompt, _NUM_VIDEOS.value, output, xt_slice)
+    if is_first:
+      jobs.require_writable(todo)
+    return todo
   if _PROMPT.value is not None:
     raise UserError('Got both --prompt and --prompts_file; allowed is one of the two.')
   if xt_slice:
     raise UserError('--xt_slice is for one --prompt, not for a --prompts_file.')
   folder = pathlib.Path(_OUTPUT.value or 'out')
-  return jobs.of_list(prompts.read(pathlib.Path(_PROMPTS_FILE.value)), _NUM_VIDEOS.value, folder)
+  listed = prompts.read(pathlib.Path(_PROMPTS_FILE.value))
+  todo = jobs.of_list(listed, _NUM_VIDEOS.value, folder)
+  if is_first:
+    jobs.require_folder(todo)
+  return todo
 
 
 def _find_base(masked: bool) -> Checkpoint:
@@ -460,14 +500,16 @@ def _path(flag: str) -> pathlib.Path:
 
 
 def _note(note: str) -> None:
-  """Prints a line on stderr, above a progress bar."""
-  tqdm.write(note, sys.stderr)
+  """Prints a line on stderr in the first process, above a progress bar."""
+  if jax.process_index() == 0:
+    tqdm.write(note, sys.stderr)
 
 
 PROMPTS = ('prompt', 'prompts_file', 'num_videos')
 FILES = ('output', 'upscale', 'xt_slice')
 SAMPLING = ('workdir', 'num_frames', 'size', 'sampler', 'spacing', 'steps', 'guidance', 'batch')
 SAMPLING += ('seed',)
+PROCESSES = ('coordinator', 'num_processes', 'process_id')
 SUPER_RESOLUTION = ('base_only', 'ssr_workdir', 'ssr_spacing', 'ssr_steps', 'ssr_guidance')
 SUPER_RESOLUTION += ('window', 'overlap', 'aug_level')
 FORECAST = ('compile_for', 'config', 'ssr_config')
@@ -479,7 +521,7 @@ def _verb(
 ) -> Verb:
   """A verb that takes these flags as inputs, and all flags that have to do with sampling."""
   groups = {'inputs': (*PROMPTS, *inputs), 'files': FILES, 'sampling': SAMPLING}
-  groups |= {'super-resolution': SUPER_RESOLUTION} | more
+  groups |= {'super-resolution': SUPER_RESOLUTION, 'many processes': PROCESSES} | more
   about = call.__doc__.splitlines()[0]
   return Verb(call, about, f'python sample.py {call.__name__} {example}', groups)
 

@@ -234,7 +234,9 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> int:
   ):
     processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     with failures.ending_together(command.report), locked(workdir):
-      processes.require_same(config.to_json(), command.ROOT, workdir)
+      token = processes.token_of_first(workdir)
+      facts = {'config': config.to_json(), 'files in --workdir': token}
+      processes.require_same(command.ROOT, facts)
       start_over = from_first(_START_OVER.value)
       state = train(config, workdir, clock, stop_signal, start_over=start_over)
       step, saved = int(state.step), from_first(max(checkpoint.steps(workdir), default=0))

@@ -120,20 +120,23 @@ def filled(batch: int, mesh: jax.sharding.Mesh) -> int:
   return -(-batch // n) * n
 
 
-def fsdp(tree, mesh: jax.sharding.Mesh, min_size: int):
-  """A tree of shardings: the longest axis that `fsdp` divides is sharded over it.
+def fsdp(tree, mesh: jax.sharding.Mesh, min_size: int, over: Sequence[str] = ('fsdp',)):
+  """A tree of shardings: the longest axis that these axes of the mesh, `fsdp` alone in training,
+  divide is sharded over them.
 
   Arrays of fewer than `min_size` numbers are replicated.  The last axis, which fills the lanes of a
   TPU, is sharded only if no other can be: for a kernel sharded along it XLA chose another layout,
   with which the product for its gradient took 80 times as long.
   """
 
+  n = math.prod(mesh.shape[axis] for axis in over)
+
   def sharding(x):
     spec, last = [None] * x.ndim, x.ndim - 1
     if x.size >= min_size:
       for i in sorted(range(x.ndim), key=lambda i: (i == last, -x.shape[i])):
-        if x.shape[i] % mesh.shape['fsdp'] == 0:
-          spec[i] = 'fsdp'
+        if x.shape[i] % n == 0:
+          spec[i] = over[0] if len(over) == 1 else tuple(over)
           break
     return NamedSharding(mesh, P(*spec))
 
@@ -143,6 +146,15 @@ def fsdp(tree, mesh: jax.sharding.Mesh, min_size: int):
 def reshard(x: jax.Array, sharding: NamedSharding) -> jax.Array:
   """The array with another sharding on the same devices, which may be of several processes."""
   return x if x.sharding == sharding else jax.jit(lambda x: x, out_shardings=sharding)(x)
+
+
+def to_mesh(x: jax.Array, mesh: jax.sharding.Mesh) -> jax.Array:
+  """An array that is replicated on its devices, on another mesh of the same devices.
+
+  They may be of several processes, and in another order.  Nothing is sent.
+  """
+  copies = [shard.data for shard in x.addressable_shards]
+  return jax.make_array_from_single_device_arrays(x.shape, replicated(mesh), copies)
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:

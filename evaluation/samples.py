@@ -10,6 +10,8 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+import jax
+
 from core import unicode
 from core.errors import UserError
 from core.writable import require_folder
@@ -17,6 +19,7 @@ from evaluation.folder import Folder
 from pipelines import Pipeline
 from pipelines.checkpoints import Checkpoint
 from pipelines.jobs import INDEX, Job, generate, index, slug, write_index
+from training.agreement import from_first
 
 
 def plan(
@@ -42,6 +45,9 @@ def sample(
 ) -> list[Job]:
   """Generates the missing videos of this host's share; returns the jobs that are still missing.
 
+  If a host is a run of several processes, all of them call this together, and the first one decides
+  what is missing, and writes.
+
   UserError where the index of the folder says that its videos were made by another model, with
   other settings, or of other prompts.
   """
@@ -49,22 +55,24 @@ def sample(
     raise UserError(f'Got host {host} of {hosts}; allowed are 0 to {hosts - 1}.')
   fps = base.config.data.fps
   made_by = base.made_by(seed, ssr) | {'batch': batch, 'fps': fps}
-  _begin_index(jobs, made_by)
+  is_first = jax.process_index() == 0
+  if is_first:
+    _begin_index(jobs, made_by)
+  missing = _missing(jobs)
   batches = [jobs[i : i + batch] for i in range(0, len(jobs), batch)]
   share = batches[host::hosts]
-  incomplete = [some for some in share if not all(job.path.exists() for job in some)]
+  incomplete = [some for some in share if any(job in missing for job in some)]
   if todo := [job for some in incomplete for job in some]:
-    require_folder(jobs[0].path.parent)
-    for job in todo:  # partial files of a killed run
-      for stray in job.path.parent.glob(f'.{glob.escape(job.path.name)}.*.part'):
-        stray.unlink()
+    if is_first:
+      _clear(todo)
     pipeline = Pipeline.open(base, ssr, batch=batch, progress=sys.stderr.isatty())
     pipeline = pipeline.load_params(base, ssr)
     for i, (job, pixels) in enumerate(generate(todo, pipeline, seed=seed)):
-      if i == 0:  # another host may have started with other settings meanwhile
+      if is_first and i == 0:  # another host may have started with other settings meanwhile
         _require_same_index(jobs, made_by)
-      job.write(pixels, fps=fps, upscale=1, made_by=made_by)
-  return [job for job in jobs if not job.path.exists()]
+      if is_first:
+        job.write(pixels, fps=fps, upscale=1, made_by=made_by)
+  return _missing(jobs)
 
 
 def require_place(folder: pathlib.Path) -> None:
@@ -76,6 +84,19 @@ def require_place(folder: pathlib.Path) -> None:
 def sampled(jobs: Sequence[Job]) -> Folder:
   """The folder of the videos of the jobs, which all exist; other files in it are ignored."""
   return Folder(jobs[0].path.parent, tuple(job.path.name for job in jobs))
+
+
+def _missing(jobs: Sequence[Job]) -> list[Job]:
+  """The jobs whose videos the first process does not find, in all processes."""
+  return [jobs[i] for i in from_first([i for i, job in enumerate(jobs) if not job.path.exists()])]
+
+
+def _clear(todo: Sequence[Job]) -> None:
+  """Removes the partial files of a killed run.  OSError if the folder cannot be written to."""
+  require_folder(todo[0].path.parent)
+  for job in todo:
+    for stray in job.path.parent.glob(f'.{glob.escape(job.path.name)}.*.part'):
+      stray.unlink()
 
 
 def _begin_index(jobs, made_by):

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Trains on Google Kubernetes Engine as a JobSet, with one process on each TPU host or GPU node.
+# Trains or samples on Google Kubernetes Engine as a JobSet, with one process on each TPU host or GPU node.
 #
-#   launch/gke.sh [--dry_run] --name=NAME --image=IMAGE --tpu=tpu-v5p-slice:4x4x4 --hosts=16 [--slices=2] [--chips=4] [--claim=CLAIM] [--restarts=100] -- ARGUMENTS OF train.py
-#   launch/gke.sh [--dry_run] --name=NAME --image=IMAGE --gpu=nvidia-h200-141gb --hosts=2 [--rdma=rdma-0,rdma-1] [--chips=8] [--claim=CLAIM] [--restarts=100] -- ARGUMENTS OF train.py
+#   launch/gke.sh [--dry_run] --name=NAME --image=IMAGE --tpu=tpu-v5p-slice:4x4x4 --hosts=16 [--slices=2] [--chips=4] [--claim=CLAIM] [--restarts=100] [--script=train.py] -- ARGUMENTS OF THE SCRIPT
+#   launch/gke.sh [--dry_run] --name=NAME --image=IMAGE --gpu=nvidia-h200-141gb --hosts=2 [--rdma=rdma-0,rdma-1] [--chips=8] [--claim=CLAIM] [--restarts=100] [--script=train.py] -- ARGUMENTS OF THE SCRIPT
 #
+# --script is train.py, sample.py or evaluate.py; the last two make each video on all hosts together.
 # --hosts is the number of hosts in a slice.  Each TPU slice needs its own node pool.  GPU nodes
 # communicate through their host network or, if --rdma names the RDMA networks of the cluster (A3
 # Ultra, A4), through those, with NCCL's plugin gIB.
@@ -18,7 +19,7 @@
 # occur again.  The cluster needs JobSet 0.6 or newer.
 set -euo pipefail
 
-name= image= tpu= gpu= hosts= chips= slices=1 rdma= restarts=100 claim=lumiere dry=
+name= image= tpu= gpu= hosts= chips= slices=1 rdma= restarts=100 claim=lumiere script=train.py dry=
 while (($#)); do
   case $1 in
     --name=*) name=${1#*=} ;;
@@ -30,17 +31,19 @@ while (($#)); do
     --chips=*) chips=${1#*=} ;;
     --rdma=*) rdma=${1#*=} ;;
     --claim=*) claim=${1#*=} ;;
+    --script=*) script=${1#*=} ;;
     --restarts=*) restarts=${1#*=} ;;
     --dry_run) dry=1 ;;
     --) shift; break ;;
-    *) echo "error: $1 is unknown; allowed are --dry_run, --name, --image, --tpu, --gpu, --hosts, --slices, --chips, --rdma, --claim, --restarts, and train.py's arguments after --" >&2; exit 2 ;;
+    *) echo "error: $1 is unknown; allowed are --dry_run, --name, --image, --tpu, --gpu, --hosts, --slices, --chips, --rdma, --claim, --restarts, --script, and the script's arguments after --" >&2; exit 2 ;;
   esac
   shift
 done
 fail() { echo "error: $1" >&2; exit 2; }
 [[ $name && $image && $hosts ]] || fail '--name, --image and --hosts are needed'
 [[ ($tpu && ! $gpu) || ($gpu && ! $tpu) ]] || fail 'one of --tpu=KIND:TOPOLOGY and --gpu=KIND is needed'
-(($#)) || fail "train.py's arguments are needed, after --"
+[[ $script =~ ^(train|sample|evaluate)\.py$ ]] || fail "got --script=$script; allowed are train.py, sample.py and evaluate.py"
+(($#)) || fail "the arguments of $script are needed, after --"
 [[ $tpu ]] && : "${chips:=4}" || : "${chips:=8}"
 label='^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$'  # the name of a pod is longer, and has at most 63 letters
 [[ ! $tpu || $tpu =~ ^[a-z0-9-]+:[0-9]+(x[0-9]+){1,2}$ ]] || fail "got --tpu=$tpu; allowed is KIND:TOPOLOGY, as in tpu-v5p-slice:4x4x4"
@@ -164,7 +167,7 @@ spec:
               args:
               - |
                 ${begin}trap 'stopped=1; kill -TERM \$run' TERM
-                .venv/bin/python train.py $arguments &
+                .venv/bin/python $script $arguments &
                 run=\$!
                 wait \$run; status=\$?
                 if [[ \$stopped ]]; then wait \$run; status=\$?; fi

@@ -1,7 +1,11 @@
 #!/usr/bin/env bash
-# Trains on the GPUs of a SLURM cluster, with one process per GPU, and requeues the job if interrupted.
+# Trains or samples on the GPUs of a SLURM cluster, with one process per GPU, and requeues the job if
+# interrupted.
 #
-#   launch/slurm.sh [--dry_run] [--nodes=2] [--gpus=8] [--cpus=8] [--time=24:00:00] [--notice=120] [--sbatch=OPTIONS] -- ARGUMENTS OF train.py
+#   launch/slurm.sh [--dry_run] [--nodes=2] [--gpus=8] [--cpus=8] [--time=24:00:00] [--notice=120] [--sbatch=OPTIONS] [--script=train.py] -- ARGUMENTS OF THE SCRIPT
+#
+# --script is train.py, sample.py or evaluate.py; the last two make each video on all GPUs together.
+# If their job is requeued, evaluate.py goes on with the videos in --samples, and sample.py begins again.
 #
 # --gpus is the number per node, --cpus the number per process.  Other options of sbatch, such as
 # --partition or --mem, go into --sbatch.  Each process sees all GPUs of its node, and JAX uses the one
@@ -14,7 +18,7 @@
 # 130 for Ctrl-C).  After any other failure it is not, since it would fail again.
 set -euo pipefail
 
-nodes=2 gpus=8 cpus=8 time=24:00:00 notice=120 sbatch= dry=
+nodes=2 gpus=8 cpus=8 time=24:00:00 notice=120 sbatch= script=train.py dry=
 while (($#)); do
   case $1 in
     --nodes=*) nodes=${1#*=} ;;
@@ -23,13 +27,15 @@ while (($#)); do
     --time=*) time=${1#*=} ;;
     --notice=*) notice=${1#*=} ;;
     --sbatch=*) sbatch=${1#*=} ;;
+    --script=*) script=${1#*=} ;;
     --dry_run) dry=1 ;;
     --) shift; break ;;
-    *) echo "error: $1 is unknown; allowed are --dry_run, --nodes, --gpus, --cpus, --time, --notice, --sbatch, and train.py's arguments after --" >&2; exit 2 ;;
+    *) echo "error: $1 is unknown; allowed are --dry_run, --nodes, --gpus, --cpus, --time, --notice, --sbatch, --script, and the script's arguments after --" >&2; exit 2 ;;
   esac
   shift
 done
-(($#)) || { echo "error: train.py's arguments are needed, after --" >&2; exit 2; }
+[[ $script =~ ^(train|sample|evaluate)\.py$ ]] || { echo "error: got --script=$script; allowed are train.py, sample.py and evaluate.py" >&2; exit 2; }
+(($#)) || { echo "error: the arguments of $script are needed, after --" >&2; exit 2; }
 for name in nodes gpus cpus notice; do
   [[ ${!name} =~ ^[1-9][0-9]{0,4}$ ]] || { echo "error: got --$name=${!name}; allowed is a number of 1 or more" >&2; exit 2; }
 done
@@ -39,7 +45,7 @@ done
 root=$(cd "$(dirname "$0")/.." && pwd)
 # Since SLURM 22.05, srun does not inherit --cpus-per-task from sbatch.  --gpu-bind=none overrides a
 # default of some clusters with which a task sees only one GPU.
-script=$(cat <<END
+batch=$(cat <<END
 #!/bin/bash
 #SBATCH --job-name=lumiere
 #SBATCH --nodes=$nodes
@@ -54,7 +60,7 @@ cd ${root@Q} || exit 2
 stopped=
 trap 'stopped=1; kill -USR1 \$run' USR1
 first=.slurm_\${SLURM_JOB_ID}_\${SLURM_RESTART_COUNT:-0}
-srun --kill-on-bad-exit=1 --cpus-per-task=$cpus --gpu-bind=none launch/slurm_task.sh "\$first" .venv/bin/python train.py ${*@Q} &
+srun --kill-on-bad-exit=1 --cpus-per-task=$cpus --gpu-bind=none launch/slurm_task.sh "\$first" .venv/bin/python $script ${*@Q} &
 run=\$!
 wait \$run; status=\$?
 if [[ \$stopped ]]; then wait \$run; status=\$?; fi
@@ -67,9 +73,9 @@ END
 )
 if [[ $dry ]]; then
   echo "sbatch $sbatch <<'END'"
-  echo "$script"
+  echo "$batch"
   echo END
 else
   # shellcheck disable=SC2086 # options are words
-  sbatch $sbatch <<<"$script"
+  sbatch $sbatch <<<"$batch"
 fi

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Trains on one worker of a slice of Cloud TPU VMs: launch/tpu_vm.sh calls it on all of them.
+# Trains or samples on one worker of a slice of Cloud TPU VMs: launch/tpu_vm.sh calls it on all of them.
 #
-#   launch/tpu_worker.sh ARGUMENTS OF train.py
+#   launch/tpu_worker.sh SCRIPT ARGUMENTS OF THE SCRIPT
 #
 # A run is restarted if it was ended by its watchdog (75), was killed, or lost a peer (128 or more,
 # except 130 for Ctrl-C).  After five runs in a row of less than ten minutes, it is not restarted any
 # more: another worker may be unable to start.
 fail() { echo "error: $1" >&2; exit 2; }
 
+script=$1
+shift
 workdir= before=
 for argument; do
   case $before in --workdir | -workdir) workdir=$argument ;; esac
@@ -20,7 +22,7 @@ while [[ $folder && ! -e $folder ]]; do
   [[ $folder == */* ]] && folder=${folder%/*} || folder=.
 done
 folder=${folder:-/}
-if [[ $(findmnt -n -o FSTYPE -T "$folder") == fuse.gcsfuse ]]; then
+if [[ $script == train.py && $(findmnt -n -o FSTYPE -T "$folder") == fuse.gcsfuse ]]; then
   bucket=$(findmnt -n -o SOURCE -T "$folder")
   bucket=${bucket%%/*}  # only a folder of it may be mounted
   format='value(hierarchical_namespace.enabled)'
@@ -33,7 +35,7 @@ fi
 short=0
 while :; do
   began=$SECONDS
-  .venv/bin/python train.py --coordinator=auto "$@"
+  .venv/bin/python "$script" --coordinator=auto "$@"
   status=$?
   ((status == 75 || status >= 128 && status != 130)) || exit $status
   ((SECONDS - began < 600)) && short=$((short + 1)) || short=0

@@ -4,7 +4,9 @@ import dataclasses
 import math
 import pathlib
 import sys
+from collections.abc import Callable
 
+import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -40,10 +42,14 @@ class Checkpoint:
     facts |= self.config.sampling.to_dict()
     return facts | {f'ssr_{k}': v for k, v in (ssr.made_by(seed) if ssr else {}).items()}
 
-  def load(self) -> Params:
-    """The parameters.  A note on stderr says if the run is not at its end."""
-    config, params, step = checkpoint.load(self.workdir, step=self.step)
-    if 0 < step < config.get('steps', 0):
+  def load(self, place: Callable[[Params], Params] | None = None) -> Params:
+    """The parameters.  A note on stderr says if the run is not at its end.
+
+    place: maps their shapes to their shardings, of which each process reads its own.  By default,
+      all parameters are on the first device of this process.
+    """
+    config, params, step = checkpoint.load(self.workdir, place, step=self.step)
+    if 0 < step < config.get('steps', 0) and jax.process_index() == 0:
       tqdm.write(f'{self.workdir}: {checkpoint.progress(config, step)}', sys.stderr)
     return params
 
@@ -52,6 +58,8 @@ def find_base(
   workdir: str | pathlib.Path, *, masked: bool = False, frames: int | None = None, **sampling
 ) -> Checkpoint:
   """The latest checkpoint of a model that makes videos of texts; ValueError if it is another model.
+
+  All processes call this together, and get the same checkpoint.
 
   masked: whether the model has to be conditioned on masked videos.
   frames, sampling: changes to the config; None leaves what the run has.
@@ -102,4 +110,4 @@ def _found(workdir: pathlib.Path, config: ConfigDict, sampling: dict) -> Checkpo
   changes = {k: v for k, v in sampling.items() if v is not None}
   require_options(config, changes)
   config.sampling.update(changes)
-  return Checkpoint(workdir, config, checkpoint.latest_step(workdir))
+  return Checkpoint(workdir, config, checkpoint.latest_step(workdir, shared=True))

@@ -8,6 +8,8 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 
+import jax
+
 from core import capacity, files, unicode, video, writable
 from core.condition import Condition
 from core.errors import UserError, UserFileError
@@ -51,7 +53,7 @@ def of_prompt(
 ) -> list[Job]:
   """A job for each of the `videos` of a prompt.
 
-  ValueError for a prompt that is blank, or no Unicode text; the errors of `video.check_writable`.
+  UserError for a prompt that is blank, or no Unicode text.
   """
   if not prompt.strip():
     raise UserError('The prompt is empty; allowed is any text that is not blank.')
@@ -62,30 +64,33 @@ def of_prompt(
   outputs = [file for file in (output, xt_slice) if file is not None]
   if len({file.absolute() for file in outputs}) < len(outputs):
     raise UserError(f'Got {output} for the video and for its X-T slice; allowed are two files.')
-  jobs = [Job(prompt, i, *(_numbered(file, i, videos) for file in outputs)) for i in range(videos)]
-  for job in jobs:
-    for file in filter(None, (job.path, job.xt_slice)):
-      video.check_writable(file)
-  return jobs
+  return [Job(prompt, i, *(_numbered(file, i, videos) for file in outputs)) for i in range(videos)]
 
 
 def of_list(prompts: Sequence[str], videos: int, folder: pathlib.Path) -> list[Job]:
-  """A job for each of the `videos` of every prompt.
-
-  ValueError where the folder is a file; the errors of `video.check_writable`.
-  """
+  """A job for each of the `videos` of every prompt.  UserError where the folder is a file."""
   if folder.suffix in video.EXTENSIONS or (folder.exists() and not folder.is_dir()):
     raise UserError(f'--output={folder} is a file; with --prompts_file a folder is allowed.')
-  jobs = [
+  return [
     Job(prompt, n, _numbered(folder / f'{i:03}_{slug(prompt)}.mp4', n, videos))
     for i, prompt in enumerate(prompts)
     for n in range(videos)
   ]
+
+
+def require_writable(jobs: Sequence[Job]) -> None:
+  """Raises the errors of `video.check_writable` where one of the videos can't be written."""
+  for job in jobs:
+    for file in filter(None, (job.path, job.xt_slice)):
+      video.check_writable(file)
+
+
+def require_folder(jobs: Sequence[Job]) -> None:
+  """The same for the folder of a list of prompts, which need not exist, and its index."""
+  folder = jobs[0].path.parent
   with _made(folder):
-    for job in jobs:
-      video.check_writable(job.path)
+    require_writable(jobs)
     writable.require_file(folder / INDEX)
-  return jobs
 
 
 def require_room(jobs: Sequence[Job], frames: int, size: tuple[int, int], upscale: int) -> None:
@@ -113,9 +118,9 @@ def generate(
   condition: Condition = Condition(),  # noqa: B008
   initial_video: InitialVideo | None = None,
 ) -> Iterator[tuple[Job, video.Pixels]]:
-  """Each job with its video, as they are generated: see `Pipeline.generate`.
+  """Each job with its video, as they are generated, in all processes: see `Pipeline.generate`.
 
-  Prints in the end how long that took.
+  The first process prints in the end how long that took.
   """
   prompts, numbers = [job.prompt for job in jobs], [job.number for job in jobs]
   inputs = dict(condition=condition, initial_video=initial_video)
@@ -127,7 +132,8 @@ def generate(
   finally:
     pipeline.bar().close()
   end = time.perf_counter()
-  print(f'compiled in {compiled - begin:.1f} s, made in {end - compiled:.1f} s')
+  if jax.process_index() == 0:
+    print(f'compiled in {compiled - begin:.1f} s, made in {end - compiled:.1f} s')
 
 
 def slug(prompt: str) -> str:

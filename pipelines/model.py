@@ -14,7 +14,7 @@ from core import compiler
 from core.condition import Condition
 from core.errors import UserError
 from core.params import cast_kernels
-from core.sharding import over_batch, replicated
+from core.sharding import AXES, fsdp, over_batch, replicated
 from core.typing import Float, Keys, Params, Video
 from diffusion.sampler import OnStep
 from diffusion.sampling import InitialVideo
@@ -53,11 +53,16 @@ class Model:
     mesh = window_mesh(config.data.frames, s.window, s.overlap, jax.devices())
     return cls(config, open_stage(config, on_step, mesh), 1, replicated(mesh))
 
+  def param_shardings(self, shapes: Params) -> Params:
+    """How parameters are sharded: over all devices, of all processes, whatever they share of the
+    videos.  The network gathers them where it uses them."""
+    return fsdp(shapes, self.sharding.mesh, self.config.shard_above, over=AXES)
+
   def with_params(self, params: Params) -> 'Model':
     """The model with parameters from a checkpoint, whose kernels are cast to the dtype of products,
-    on every device."""
+    sharded over all devices."""
     params = cast_kernels(params, self.config.model.dtype)
-    return self.with_sharded_params(jax.device_put(params, self._replicated))
+    return self.with_sharded_params(jax.device_put(params, self.param_shardings(params)))
 
   def with_sharded_params(self, params: Params) -> 'Model':
     """The model with parameters of a run, which stay as they are on the mesh of the run."""

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from core.condition import Condition
 from core.errors import UserError
 from core.frame_size import Size, height_width
+from core.sharding import to_mesh
 from core.typing import Params
 from diffusion.sampling import InitialVideo, video_keys
 from pipelines.cascade import to_host
@@ -70,8 +71,10 @@ class Pipeline:
     """The pipeline of these checkpoints, without parameters.  The errors of their configs are
     raised here, before anything is loaded.
 
-    progress: whether a bar on stderr shows the steps of each video.
+    progress: whether a bar on stderr shows the steps of each video, if there is one process.
     """
+    # A program that calls the host has to do so in every process.
+    progress = progress and jax.process_count() == 1
     # Shown when it is first needed.  XLA keeps no program that calls the host in its cache, so that
     # without a bar none does.
     bar = functools.cache(lambda: tqdm(desc='compiling', unit='step', disable=not progress))
@@ -89,10 +92,12 @@ class Pipeline:
 
     One model after the other is loaded and cast: there is no time when both are in float32.
     """
-    pipeline = self.with_params(change(base.load()))
+    pipeline = self.with_params(change(base.load(self.base.param_shardings)))
     if not ssr:
       return pipeline
-    return dataclasses.replace(pipeline, ssr=pipeline.ssr.with_params(ssr.load()))
+    return dataclasses.replace(
+      pipeline, ssr=self.ssr.with_params(ssr.load(self.ssr.param_shardings))
+    )
 
   def with_params(self, params: Params) -> 'Pipeline':
     """The pipeline with these parameters of its base model."""
@@ -148,7 +153,7 @@ class Pipeline:
         if self.ssr:
           self._show(self.ssr, f'super-resolution, video {i + 1} of {len(prompts)}')
           cond = self.ssr.encode([prompts[i]], ssr_cond)
-          cond = cond.replace(low_res=jax.device_put(frames[None], self.ssr.sharding))
+          cond = cond.replace(low_res=to_mesh(frames[None], self.ssr.sharding.mesh))
           [frames] = self.ssr.generate(cond, video_keys(seed, jnp.array([numbers[i]])))
         yield to_host(frames)
 

@@ -25,6 +25,7 @@ import zlib
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
+from jax.experimental import multihost_utils
 
 from core import command
 from core.folder import new_file
@@ -48,8 +49,10 @@ class Style:
 
 
 def fingerprint(weight) -> int:
-  """A checksum of a weight, the same in float32 and in bfloat16."""
-  return zlib.crc32(np.asarray(jnp.asarray(weight, jnp.bfloat16)).tobytes())
+  """A checksum of a weight, the same in float32 and in bfloat16.  All processes that share the
+  weight call this together."""
+  whole = multihost_utils.process_allgather(jnp.asarray(weight, jnp.bfloat16), tiled=True)
+  return zlib.crc32(np.asarray(whole).tobytes())
 
 
 def load_trained(workdir: pathlib.Path) -> Style:

@@ -38,9 +38,9 @@ def test_every_copied_file_exists_and_every_folder_keeps_its_name():
     assert target == './' if not folders else sources == folders == [target]
 
 
-def test_everything_that_training_imports_is_copied():
+def test_everything_that_the_scripts_import_is_copied():
   packages = {path.parent.name for path in ROOT.glob('*/__init__.py')}
-  needed, todo = set(), {'train', 'configs'}
+  needed, todo = set(), {'train', 'sample', 'evaluate', 'configs'}
   while todo:
     name = todo.pop()
     needed.add(name)
@@ -76,4 +76,5 @@ def test_the_user_is_not_root_and_the_command_of_gke_starts_where_the_environmen
   assert arguments('USER') == ['lumiere']
   assert names.index('USER') < names.index('WORKDIR') < names.index('COPY')
   python, script = json.loads(*arguments('CMD'))[:2]
-  assert f'{python} {script} $arguments' in (ROOT / 'launch/gke.sh').read_text('utf-8')
+  assert f'{python} $script $arguments' in (ROOT / 'launch/gke.sh').read_text('utf-8')
+  assert script in copied()

@@ -92,9 +92,23 @@ def test_tpu_vms_are_all_started_at_once():
   assert {'--zone=us-east5-a', '--worker=all'} <= set(words)
   (remote,) = (w.removeprefix('--command=') for w in words if w.startswith('--command='))
   assert shlex.split(remote) == [
-    'cd', 'lumiere', '&&', 'exec', 'launch/tpu_worker.sh', *TRAIN[1:]
+    'cd', 'lumiere', '&&', 'exec', 'launch/tpu_worker.sh', 'train.py', *TRAIN[1:]
   ]  # fmt: skip
   assert is_bash(remote)
+
+
+SAMPLE = ['--script=sample.py', '--', 'text_to_video', '--prompt=a red ring']
+
+
+def test_the_scripts_sample_too():
+  slurm = dry('slurm.sh', *SAMPLE)
+  (srun,) = (shlex.split(line) for line in slurm.splitlines() if line.startswith('srun'))
+  assert srun[srun.index('sample.py') :] == ['sample.py', *SAMPLE[2:], '&']
+  words = shlex.split(dry('tpu_vm.sh', '--name=tpu', '--zone=us-east5-a', *SAMPLE))
+  (remote,) = (w.removeprefix('--command=') for w in words if w.startswith('--command='))
+  assert shlex.split(remote)[4:] == ['launch/tpu_worker.sh', 'sample.py', *SAMPLE[2:]]
+  output = dry('gke.sh', '--name=run', '--image=image:1', '--gpu=x', '--hosts=2', *SAMPLE)
+  assert ".venv/bin/python sample.py 'text_to_video' '--prompt=a red ring' --coord" in output
 
 
 POD = ['--tpu=tpu-v5p-slice:4x4x4', '--hosts=16']
@@ -216,7 +230,10 @@ NAMED = ['--name=a', '--image=b', '--hosts=1']
   ('script', 'arguments', 'message'),
   [
     ('slurm.sh', ['--gpu=8'], '--gpu=8 is unknown; allowed are --dry_run, --nodes'),
-    ('slurm.sh', [], "train.py's arguments are needed, after --"),
+    ('slurm.sh', [], 'the arguments of train.py are needed, after --'),
+    ('slurm.sh', ['--script=a.py', *TRAIN], 'got --script=a.py; allowed are train.py, sample.py'),
+    ('tpu_vm.sh', ['--name=a', '--zone=b', '--script=', *TRAIN], 'got --script=; allowed are'),
+    ('gke.sh', [*NAMED, '--gpu=x', '--script=gallery.py', *TRAIN], 'got --script=gallery.py; al'),
     ('slurm.sh', ['--gpus=0', *TRAIN], 'got --gpus=0; allowed is a number of 1 or more'),
     ('slurm.sh', ['--cpus=', *TRAIN], 'got --cpus=; allowed is a number'),
     ('slurm.sh', ['--notice=2m', *TRAIN], 'got --notice=2m; allowed is a number'),

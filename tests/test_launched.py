@@ -153,8 +153,8 @@ def worker(sandbox):
   write('gcloud', '#!/bin/bash\necho "$@" >>asked\necho $HIERARCHICAL\n')
   write('findmnt', '#!/bin/bash\n[[ $3 == FSTYPE ]] && echo $MOUNTED || echo bucket/folder\n')
 
-  def ended(plan, *arguments, **environment):
-    line = ['launch/tpu_worker.sh', *(arguments or ['--workdir=a b'])]
+  def ended(plan, *arguments, script='train.py', **environment):
+    line = ['launch/tpu_worker.sh', script, *(arguments or ['--workdir=a b'])]
     environment = {'MOUNTED': 'nfs4', 'HIERARCHICAL': ''} | environment
     status, errors = run(line, plan, **environment)
     started = folder / 'started'
@@ -189,6 +189,12 @@ def test_a_tpu_worker_refuses_a_bucket_that_does_not_rename_folders(worker, sand
   assert 'gs://bucket, which has no hierarchical namespace' in errors
   assert 'describe gs://bucket --format=' in (sandbox[0] / 'asked').read_text()
   assert worker('0', *flags, MOUNTED='fuse.gcsfuse', HIERARCHICAL='True') == (0, '', 1)
+
+
+def test_a_tpu_worker_samples_from_any_bucket(worker, sandbox):
+  flags = 'text_to_video', '--workdir=/m/run'
+  assert worker('0', *flags, script='sample.py', MOUNTED='fuse.gcsfuse') == (0, '', 1)
+  assert (sandbox[0] / 'started').read_text().split() == ['sample.py', '--coordinator=auto', *flags]
 
 
 def test_a_host_of_kubernetes_that_is_evicted_is_not_one_that_is_done(sandbox):

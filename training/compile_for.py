@@ -14,7 +14,7 @@ from core import compiler
 from core.condition import Condition
 from core.folder import new_file
 from core.params import cast_kernels, count, without_teacher
-from core.sharding import make_mesh, replicated
+from core.sharding import AXES, fsdp, make_mesh, replicated
 from training import flops
 from training.forecast import fitting, forecast
 from training.plan import (
@@ -24,6 +24,7 @@ from training.plan import (
   make_plan,
   parameter_shapes,
   with_sharding,
+  with_shardings,
 )
 from training.ranges import require_in_range
 from training.slices import GIB, Slice, open_slice
@@ -68,7 +69,7 @@ def forecast_sampling(
   cond = with_sharding(Condition(**with_batch(stage.required_condition, batch)), sharding)
   params = without_teacher(parameter_shapes(stage))
   params = jax.eval_shape(lambda params: cast_kernels(params, config.model.dtype), params)
-  params = with_sharding(params, replicated(mesh))
+  params = with_shardings(params, fsdp(params, mesh, config.shard_above, over=AXES))
   with jax.set_mesh(mesh):
     traced = stage.generate.trace(params, cond, _keys((batch,), sharding))
     with fitting(on):

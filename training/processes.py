@@ -1,20 +1,27 @@
 """Many processes that train one model: they connect, and check that they are alike."""
 
+import contextlib
 import hashlib
+import json
 import os
 import pathlib
 import secrets
 import socket
 import sys
 import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import jax
 import numpy as np
+from absl import flags
 from jax.experimental import multihost_utils
 
+from core import files
 from core.errors import UserError
 from core.folder import new_file
-from training import cluster
+from core.usage import Verb
+from training import cluster, failures
+from training.agreement import from_first
 from training.phases import STALLED
 
 AUTO = 'auto'
@@ -109,16 +116,27 @@ def _give_up(where: str) -> None:
   os._exit(STALLED)
 
 
-def require_same(config: str, code: pathlib.Path, workdir: pathlib.Path) -> None:
-  """UserError, in all processes, if they differ in config, code, version of JAX or file system."""
+@contextlib.contextmanager
+def together(
+  coordinator: str | None,
+  num: int | None,
+  index: int | None,
+  report: Callable[[BaseException], int],
+) -> Iterator[None]:
+  """A context of this process alone, or of all those that `join` connects, in which an error of one
+  ends all: see `ending_together`.  They leave it together, when the first one has written its
+  files."""
+  join(coordinator, num, index)
+  with failures.ending_together(report):
+    yield
+    from_first(None)
+
+
+def require_same(code: pathlib.Path, facts: Mapping[str, str]) -> None:
+  """UserError, in all processes, if they differ in code, version of JAX or these facts, by name."""
   if jax.process_count() == 1:
     return
-  mine = {
-    'config': config,
-    'code': _code(code),
-    'versions of JAX': jax.__version__,
-    'files in --workdir': _token_of_first(workdir),
-  }
+  mine = {'code': _code(code), 'versions of JAX': jax.__version__, **facts}
   digests = np.stack([_digest(text) for text in mine.values()])
   all_of_them = np.asarray(multihost_utils.process_allgather(digests))
   wrong = {
@@ -140,8 +158,19 @@ def _code(root: pathlib.Path) -> str:
   return hashlib.sha256(b''.join(path.read_bytes() for path in files)).hexdigest()
 
 
-def _token_of_first(workdir: pathlib.Path) -> str:
-  """A token that process 0 writes to the workdir, as this process reads it."""
+def of_command(verbs: Mapping[str, Verb], inputs: Iterable[str | None]) -> dict[str, str]:
+  """The facts of a command with verbs: its flags, and the contents of the files that it reads."""
+  names = {name for verb in verbs.values() for name in verb.names} - {'process_id'}
+  values = {name: str(flags.FLAGS[name].value) for name in sorted(names)}
+  paths = [pathlib.Path(name) for name in inputs if name]
+  contents = files.digest(path for path in paths if path.is_file())  # others are refused later
+  return {'flags': json.dumps(values), 'inputs': contents}
+
+
+def token_of_first(workdir: pathlib.Path) -> str:
+  """A token that process 0 writes to the workdir, as this process reads it; '' if it is alone."""
+  if jax.process_count() == 1:
+    return ''
   path = workdir / 'processes.txt'
   if jax.process_index() == 0:
     workdir.mkdir(parents=True, exist_ok=True)

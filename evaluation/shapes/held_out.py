@@ -51,7 +51,9 @@ def applications(
   strength: float,
   sampling: Mapping[str, float],
 ) -> dict:
-  """The scores of all applications, as `protocol.write_score` takes them; each is printed.
+  """The scores of all applications, as `protocol.write_score` takes them.
+
+  All processes call this together, and the first one prints each score.
 
   workdir, masked_workdir: the text-to-video model, and the model that completes masked videos.
   styles: a folder of styles, each with its picture beside it.
@@ -68,6 +70,7 @@ def applications(
   for application in all_applications:  # a style of another image model is an error now
     application.stylize_params(opened(application.workdir)[1])
   rows, score, protocol = [], {}, {}
+  is_first = jax.process_index() == 0
   for application in all_applications:
     pipeline, params, _ = opened(application.workdir)
     pipeline = pipeline.with_params(application.stylize_params(params))
@@ -76,7 +79,7 @@ def applications(
       synthetic.clip, size=d.size, frames=d.frames, fps=d.fps, seed=SHAPES['test']
     )
     results = []
-    for i in tqdm(range(clips), desc=application.name, unit='clip'):
+    for i in tqdm(range(clips), desc=application.name, unit='clip', disable=not is_first):
       task = application.task(clip(i))
       inputs = dict(condition=task.condition, initial_video=task.initial_video)
       [pixels] = pipeline.generate([task.prompt], seed=SEED, numbers=[i], **inputs)
@@ -90,7 +93,8 @@ def applications(
     options = pipeline.base.config.sampling.to_dict() | {'seed': SEED, 'jax': jax.__version__}
     protocol[application.name] = clip_format | options | application.protocol
     shown = {key: f'{x:.2f}' if 'step' in key else f'{x:.1%}' for key, x in means.items()}
-    print(f'{application.name}: ' + ', '.join(f'{key} {x}' for key, x in shown.items()))
+    if is_first:
+      print(f'{application.name}: ' + ', '.join(f'{key} {x}' for key, x in shown.items()))
   result = {'metric': 'applications', 'of': models, 'score': score, 'protocol': protocol}
   return result | {'clips': rows}
 
@@ -119,4 +123,5 @@ def _applications(workdir, masked_workdir, styles, strength) -> Iterator[Applica
 def _open_model(workdir: pathlib.Path, sampling: Mapping[str, float]):
   """The pipeline of a model without its parameters, the parameters, and their step."""
   base = find_base(workdir, **sampling)
-  return Pipeline.open(base, None, batch=1), base.load(), base.step
+  pipeline = Pipeline.open(base, None, batch=1)
+  return pipeline, base.load(pipeline.base.param_shardings), base.step

@@ -10,7 +10,16 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from core.sharding import filled, fsdp, make_mesh, put_batch, replicated, require_batch
+from core.sharding import (
+  AXES,
+  filled,
+  fsdp,
+  make_mesh,
+  put_batch,
+  replicated,
+  require_batch,
+  to_mesh,
+)
 from diffusion.process import Process
 from tests.chips import devices_of
 from tests.conftest import ROOT
@@ -112,6 +121,24 @@ def test_a_mesh_that_does_not_fit_is_refused(axes, message):
   with pytest.raises(ValueError, match='mesh') as error:
     make_mesh(axes)
   assert message in str(error.value)
+
+
+def test_fsdp_cuts_over_several_axes_of_the_mesh_as_over_one():
+  mesh = make_mesh((('data', 2), ('time', 4)))
+  tree = {'dense': jnp.zeros((12, 16)), 'divides by 4': jnp.zeros((12, 12)), 'small': jnp.zeros(8)}
+  got = {name: tuple(s.spec) for name, s in fsdp(tree, mesh, 100, over=AXES).items()}
+  assert got == {'dense': (None, AXES), 'divides by 4': (None, None), 'small': (None,)}
+
+
+def test_a_replicated_array_goes_to_a_mesh_of_another_order_without_a_copy():
+  meshes = [make_mesh(axes) for axes in ((('data', 8),), (('data', 2), ('time', 4)))]
+  other = jax.sharding.Mesh(meshes[1].devices[::-1], AXES)
+  x = jax.device_put(jnp.arange(6.0), replicated(meshes[0]))
+  y = to_mesh(x, other)
+  assert y.sharding == replicated(other)
+  np.testing.assert_array_equal(y, x)
+  where = lambda x: {s.device: s.data.unsafe_buffer_pointer() for s in x.addressable_shards}
+  assert where(y) == where(x)
 
 
 def test_fsdp_cuts_the_longest_axis_that_divides_the_last_where_it_must_small_arrays_never():

@@ -38,12 +38,12 @@ def test_a_name_is_cut_between_characters():
 def test_every_name_is_checked_before_the_first_video(tmp_path):
   (tmp_path / '001_two_1.mp4').mkdir()
   with pytest.raises(OSError, match=r'Cannot write .*001_two_1\.mp4: Is a directory'):
-    jobs.of_list(['one', 'two'], 2, tmp_path)
-  jobs.of_list(['one', 'two'], 2, tmp_path / 'new')
+    jobs.require_folder(jobs.of_list(['one', 'two'], 2, tmp_path))
+  jobs.require_folder(jobs.of_list(['one', 'two'], 2, tmp_path / 'new'))
   assert os.listdir(tmp_path) == ['001_two_1.mp4']
   (tmp_path / 'listed' / 'index.jsonl').mkdir(parents=True)
   with pytest.raises(OSError, match=r'Cannot write .*index\.jsonl: Is a directory'):
-    jobs.of_list(['one'], 1, tmp_path / 'listed')
+    jobs.require_folder(jobs.of_list(['one'], 1, tmp_path / 'listed'))
 
 
 def test_prompts_of_one_beginning_have_names_of_their_own(tmp_path):
