@@ -112,9 +112,9 @@ def table(program: dict) -> str:
     'bytes accessed': f'{program["bytes_accessed"]:.3e} a device',
     'collectives': ', '.join(f'{k} {v / GIB:.2f} GiB' for k, v in sent.items()) or 'none',
     'seconds': f'{seconds["total"]:.4g}: computing {seconds["computing"]:.4g}, '
-    f'sending {seconds["sending"]:.4g}',
-    'not in them': f'{len(program["not_in_seconds"])} instructions without an estimate, what '
-    'slices send each other, the input from the host, gaps between programs',
+    f'sending {seconds["sending"]:.4g}, between slices {seconds["between_slices"]:.4g}',
+    'not in them': f'{len(program["not_in_seconds"])} instructions without an estimate, the input '
+    'from the host, gaps between programs',
     'MFU': f'{program["mfu"]:.1%}',
     'at the roofline': f'{least["total"]:.4g} s, MFU {least["mfu"]:.1%}',
     'costliest': ', '.join(f'{k} {v:.1%}' for k, v in program['costliest'].items()),

@@ -16,8 +16,9 @@ The roofline (Williams et al., 2009) is the other bound.  There an instruction t
 the shares of matrix products and of streams of float32 by the same compiler, and whatever copies or
 sends beside the computation is hidden behind it where it can be.  A real step lies between the two.
 
-Neither counts the network between slices, whose bytes are known but whose bandwidth is not, Pallas
-kernels without an estimate, the input from the host, or the gaps between two programs.
+What slices send to each other takes its bytes over the bandwidth of the network between them, where
+that is known; it is added to the first and hidden in the second.  Neither counts Pallas kernels
+without an estimate, the input from the host, or the gaps between two programs.
 """
 
 import collections
@@ -63,8 +64,10 @@ def forecast(compiled, flops: float, on: Slice) -> dict:
   peak = arguments + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
   peak += memory.output_size_in_bytes - memory.alias_size_in_bytes
   run = list(instructions(compiled.as_text()))
-  unknown = [i for i in run if i.cycles == UNKNOWN or i.kind == BETWEEN]
-  least = max(_roofline(run, on), _sending(run, on))
+  between = sum(i.sent * i.turns for i in run if i.kind == BETWEEN) * chip.devices
+  between_slices = between / chip.network if chip.network else 0.0
+  unknown = [i for i in run if i.cycles == UNKNOWN or (i.kind == BETWEEN and not chip.network)]
+  least = max(_roofline(run, on), _sending(run, on), between_slices)
   run = [i for i in run if i.cycles != UNKNOWN]
   cycles = sum(i.cycles * i.turns for i in run)
   sent, costs = collections.Counter(), collections.Counter()
@@ -73,7 +76,7 @@ def forecast(compiled, flops: float, on: Slice) -> dict:
       sent[i.kind] += i.sent * i.turns
     costs[_kind(i)] += i.cycles * i.turns
   computing, sending = cycles / chip.clock, _sending(run, on)
-  seconds = computing + sending
+  seconds = computing + sending + between_slices
   return {
     'slice': on.name,
     'chips': on.chips,
@@ -88,7 +91,12 @@ def forecast(compiled, flops: float, on: Slice) -> dict:
     'model_flops': flops,
     'bytes_accessed': compiled.cost_analysis().get('bytes accessed', 0.0),
     'collectives_bytes': dict(sent),
-    'seconds': {'computing': computing, 'sending': sending, 'total': seconds},
+    'seconds': {
+      'computing': computing,
+      'sending': sending,
+      'between_slices': between_slices,
+      'total': seconds,
+    },
     'mfu': flops / seconds / (on.chips * chip.peak),
     'roofline': {'total': least, 'mfu': flops / max(least, 1e-30) / (on.chips * chip.peak)},
     'not_in_seconds': {i.name: i.source for i in unknown},

@@ -22,7 +22,9 @@ GIB = 2**30
 class Generation:
   """A kind of chip, from https://cloud.google.com/tpu/docs/system-architecture-tpu-vm.
 
-  The clock rate follows from the peak and the number of 128x128 or 256x256 matrix units.
+  The network of v5e and v6e is that of a pod divided by its chips; that of v5p is from Austin et
+  al., 2025, "How to scale your model".  The clock rate follows from the peak and the number of
+  128x128 or 256x256 matrix units.
   """
 
   libtpu: str  # the name in libtpu
@@ -32,15 +34,16 @@ class Generation:
   peak: float  # dense bfloat16 operations per second
   links: float  # bytes per second to other chips, over all links
   clock: float  # cycles per second
+  network: float = 0.0  # bytes per second of a chip to other slices; 0 is unknown
   devices: int = 1  # JAX devices of a chip: two where every core is a device
   cores: str = ''  # libtpu's name for how the cores are used; '' where there is no choice
 
 
 GENERATIONS = {
   'v4': Generation('v4', 3, 32 * GIB, 1228e9, 275e12, 300e9, 1.05e9, cores='megacore'),
-  'v5e': Generation('v5e', 2, 16 * GIB, 819e9, 197e12, 200e9, 1.5e9),
-  'v5p': Generation('v5p', 3, 95 * GIB, 2765e9, 459e12, 600e9, 1.75e9),
-  'v6e': Generation('v6e', 2, 32 * GIB, 1640e9, 918e12, 448e9, 1.75e9),
+  'v5e': Generation('v5e', 2, 16 * GIB, 819e9, 197e12, 200e9, 1.5e9, 3.125e9),
+  'v5p': Generation('v5p', 3, 95 * GIB, 2765e9, 459e12, 600e9, 1.75e9, 6.25e9),
+  'v6e': Generation('v6e', 2, 32 * GIB, 1640e9, 918e12, 448e9, 1.75e9, 12.5e9),
   'v7x': Generation('tpu7x', 3, 192 * GIB, 7380e9, 2307e12, 1200e9, 2.2e9, devices=2),
 }
 

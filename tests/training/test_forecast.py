@@ -16,8 +16,20 @@ BETWEEN = PROGRAM.replace(
 )
 
 
-def test_what_leaves_a_slice_is_given_in_bytes_and_not_in_seconds():
+def test_what_leaves_a_slice_takes_the_time_of_the_network():
   on = Slice('2xv5e:2x2', GENERATIONS['v5e'], devices=jax.devices())
+  one, two = (forecast(compiled(text), flops=1e6, on=on) for text in (PROGRAM, BETWEEN))
+  sent = 7 * 256 * 8 * 4
+  assert one['seconds']['between_slices'] == 0
+  assert two['seconds']['between_slices'] == pytest.approx(sent / 3.125e9)
+  more = two['seconds']['total'] - one['seconds']['total']
+  assert more == pytest.approx(sent / 3.125e9)
+  assert two['roofline']['total'] >= sent / 3.125e9
+  assert two['not_in_seconds'].keys() == set()
+
+
+def test_where_the_network_is_unknown_its_seconds_are_left_out():
+  on = Slice('2xv4:2x2x1', GENERATIONS['v4'], devices=jax.devices())
   one, two = (forecast(compiled(text), flops=1e6, on=on) for text in (PROGRAM, BETWEEN))
   assert two['collectives_bytes'] == one['collectives_bytes'] | {'between-slices': 7 * 256 * 8 * 4}
   assert two['seconds'] == one['seconds']
@@ -44,7 +56,12 @@ def test_seconds_are_cycles_and_bytes_that_are_sent():
   result = forecast(compiled(PROGRAM), flops=1e6, on=on)
   computing, sending = 730 / 1.5e9, (7 * 2 + 1) * 4 * 128 * 2 / 200e9
   assert result['seconds'] == pytest.approx(
-    {'computing': computing, 'sending': sending, 'total': computing + sending}
+    {
+      'computing': computing,
+      'sending': sending,
+      'between_slices': 0,
+      'total': computing + sending,
+    }
   )
   assert result['mfu'] == pytest.approx(1e6 / (computing + sending) / (4 * 197e12))
   assert result['memory']['peak_gib'] == 3 + 2 + 2 - 1
