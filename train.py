@@ -11,7 +11,11 @@ The workdir holds the config, checkpoints, metrics and samples.  The same comman
 
   python train.py --config=configs/t2v.py:paper --compile_for=v5p:4x4x8 --output=forecast.json
 
-predicts, without a TPU, the memory and the time of a step on such a slice.
+predicts, without a TPU, the memory and the time of a step on such a slice, and
+
+  python train.py --config=configs/t2v.py:paper --dry_run --devices=128
+
+does all that a run does, in small, on so many devices that a CPU imitates.
 """
 
 import core.early  # noqa: F401
@@ -24,6 +28,7 @@ import os
 import pathlib
 import shlex
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 
@@ -40,7 +45,7 @@ from core.writable import require_folder
 from evaluation.in_training import make_scoring
 from pipelines.model import Model
 from pipelines.stages import open_stage
-from training import account, checkpoint, failures, hooks, loop, processes, resume
+from training import account, checkpoint, dry_run, failures, hooks, loop, processes, resume
 from training.agreement import from_first
 from training.batches import open_batches
 from training.compile_for import forecast_step, report
@@ -96,6 +101,15 @@ _COMPILE_FOR = flags.DEFINE_string(
 )
 _OUTPUT = flags.DEFINE_string(
   'output', None, 'The prediction of --compile_for is also written to this .json file.'
+)
+_DRY_RUN = flags.DEFINE_bool(
+  'dry_run',
+  False,
+  'Instead of a run, a narrow network of the same structure does one step and an evaluation, makes '
+  'samples, and saves and restores a checkpoint, in a temporary folder.',
+)
+_DEVICES = flags.DEFINE_integer(
+  'devices', 1, 'A CPU imitates this number of devices in --dry_run.', lower_bound=1
 )
 
 
@@ -211,10 +225,43 @@ def main() -> None:
     output = command.json_file(_OUTPUT.value)
     forecast = forecast_step(_CONFIG.value, _COMPILE_FOR.value, open_stage)
     return report([forecast], output)
+  if _DRY_RUN.value:
+    if not _CONFIG.value or _WORKDIR.value:
+      raise UserError('--dry_run needs --config=configs/STAGE.py:SCALE, and no --workdir.')
+    return rehearse(_CONFIG.value, _DEVICES.value)
+  if _DEVICES.present:
+    raise UserError('--devices is of no use without --dry_run.')
   if not _CONFIG.value or not _WORKDIR.value:
     raise UserError('Both --config=configs/STAGE.py:SCALE and --workdir=DIR are needed.')
   if status := run(_CONFIG.value, pathlib.Path(_WORKDIR.value)):
     sys.exit(status)
+
+
+def rehearse(config: ConfigDict, devices: int) -> None:
+  """Does in small all that a run does on so many devices, and prints what was done.
+
+  The errors of `train`.  RuntimeError if a restored checkpoint is not the state that was saved.
+  """
+  require_in_range(config)
+  dry_run.use_virtual_devices(devices)
+  config = dry_run.narrowed(config, devices)
+  with tempfile.TemporaryDirectory() as folder:
+    workdir, parent = pathlib.Path(folder, 'run'), pathlib.Path(folder, 'parent')
+    if config.init_from or tuple(config.trainable) != ('.*',):
+      dry_run.write_parent(config, open_stage, parent)
+      config.init_from = str(parent)
+    states = []
+    for _ in ('a new run', 'its resumption'):
+      clock = Clock()
+      states.append(train(config, workdir, clock))
+    if differ := dry_run.differing(*states):
+      raise RuntimeError(f'These arrays are not restored as they were saved: {", ".join(differ)}.')
+    log(account.table(account.account(account.starts(workdir / 'metrics.jsonl'), time.time())))
+  axes = ', '.join(f'{axis} {size}' for axis, size in make_mesh(config.mesh).shape.items())
+  log(
+    f'The dry run is complete on {axes}: a step of {config.loader.batch} clips, an evaluation, '
+    'samples, and a checkpoint that is restored to the same bits.'
+  )
 
 
 def run(config: ConfigDict, workdir: pathlib.Path) -> int:

@@ -35,7 +35,7 @@ from training.state import State
 
 FLAGS = (
   'config', 'workdir', 'coordinator', 'num_processes', 'process_id', 'start_over', 'compile_for',
-  'output',
+  'output', 'dry_run', 'devices',
 )  # fmt: skip
 WIDE = (8, 12)
 
@@ -257,6 +257,25 @@ def test_a_run_that_is_interrupted_before_its_first_step_ends_in_one_line(
   end.assert_called_once_with(130)
   assert capsys.readouterr().err == 'error: interrupted.\n'
   assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (
+      ['--dry_run', '--config=configs/t2v.py:tiny', '--workdir=runs/t2v'],
+      '--dry_run needs --config=configs/STAGE.py:SCALE, and no --workdir.',
+    ),
+    (['--devices=8', '--config=configs/t2v.py:tiny'], '--devices is of no use without --dry_run.'),
+  ],
+)
+def test_flags_that_a_dry_run_and_a_run_do_not_share(
+  arguments, message, train, monkeypatch, capsys
+):
+  monkeypatch.setattr(sys, 'argv', ['train.py', *arguments])
+  with flagsaver.flagsaver(), pytest.raises(SystemExit, match='2'):
+    command.run(train.main)
+  assert capsys.readouterr().err == f'error: {message}\n'
 
 
 def test_help_names_the_stages_the_scales_and_the_most_used_keys(train, monkeypatch, capsys):
