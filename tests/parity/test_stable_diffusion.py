@@ -42,7 +42,8 @@ def test_the_output_is_that_of_diffusers_and_so_is_what_goes_back(name, tmp_path
     assert torch.equal(again[key], value), key
 
 
-@pytest.mark.parametrize('name', ['1.x', 'units by level, all attend'])
+# diffusers converts U-Nets alone that have as many units at every level.
+@pytest.mark.parametrize('name', ['1.x', '2.x'])
 def test_names_of_the_original_layout_are_those_that_diffusers_converts(name):
   unet = random_unet(CONFIGS[name])
   options = stable_diffusion.model_config(dict(unet.config))
