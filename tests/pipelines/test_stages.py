@@ -1,5 +1,6 @@
 """Stages: how their networks get the conditions."""
 
+import functools
 import importlib
 
 import jax
@@ -13,7 +14,7 @@ from core.frame_size import height_width
 from pipelines.default_conditions import with_null_text
 from pipelines.stages import STAGES, condition_on_masked_video, open_stage
 from stunet.inflate import inflate
-from tests.conftest import HAS_FUSION_EMITTERS_FLAG, ROOT, SMALL
+from tests.conftest import ROOT, SMALL
 from tests.oracles import random_params
 from training.stage import with_batch
 
@@ -39,14 +40,13 @@ def test_at_initialisation_the_masked_video_changes_nothing():
   shapes = lambda stage, cond: jax.eval_shape(stage.init, KEY, x, t, cond)
   params = random_params(shapes(plain, cond))
   grown = inflate(params, random_params(shapes(masked, with_mask), seed=1))
-  # Without fusion emitters XLA rounds the two programs differently.
-  to_the_bit = {'xla_cpu_use_fusion_emitters': True} if HAS_FUSION_EMITTERS_FLAG else {}
-  want = jax.jit(plain.apply, compiler_options=to_the_bit)(params, x, t, cond)
-  apply = jax.jit(masked.apply, compiler_options=to_the_bit)
+  want, apply = jax.jit(plain.apply)(params, x, t, cond), jax.jit(masked.apply)
   assert np.std(want) > 0.1
+  # On some processors XLA rounds the two programs, of 3 and of 7 channels, differently.
+  equal = functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-5)
   for other in (with_mask, with_mask.replace(masked_video=-3 * masked_video, mask=2 * mask)):
-    np.testing.assert_array_equal(apply(grown, x, t, other), want)
-  np.testing.assert_array_equal(apply(grown, x, t, cond), want)  # without a mask
+    equal(apply(grown, x, t, other), want)
+  equal(apply(grown, x, t, cond), want)  # without a mask
 
 
 def test_the_condition_has_the_clean_pixels_where_the_mask_is_true():
