@@ -37,7 +37,7 @@ def decode(
 
 
 def mean(model: Autoencoder, moments: Float['b t h w m']) -> Video:
-  """The scaled means of latents, for what is given in sampling, which must come back exactly."""
+  """The scaled means of latents, which unlike samples of them add no noise to a given frame."""
   return model.scaling * moments[..., : model.latent_channels].astype(jnp.float32)
 
 
